@@ -1,0 +1,47 @@
+# Each target does all of its own set-up; a second call only checks that the stamp is newer than the lock.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INTEROP := .venv-interop
+RUNS ?= runs
+
+.PHONY: demo test interop lint lock fixtures clean
+
+demo: .venv/.ready
+	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
+
+test: .venv/.ready
+	@$(BIN)/python -m pytest -m "not interop and not gpu and not network" $(ARGS)
+
+interop: .venv/.ready $(INTEROP)/.ready
+	@TLX_INTEROP_PYTHON=$(INTEROP)/bin/python $(BIN)/python -m pytest -m interop $(ARGS)
+
+lint: .venv/.ready
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# The reference outputs under third_party/, made again by running the software they come from.
+fixtures: $(INTEROP)/.ready
+	$(INTEROP)/bin/python third_party/bert/make.py
+
+lock: .venv/.ready
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --extra demo --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv $(INTEROP)
+
+.venv/.ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "tlx needs Python 3.11, 3.12 or 3.13 on the PATH; none was found (or say PYTHON=/path/to/python)."; exit 1; }
+	@echo "setting up .venv with $(PYTHON) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(INTEROP)/.ready: third_party/requirements-interop.txt
+	@echo "setting up $(INTEROP) with $(PYTHON) ..."
+	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-interop.txt
+	@$(INTEROP)/bin/python -c "import torch, transformers; print('torch', torch.__version__, '- transformers', transformers.__version__)"
+	@touch $@

@@ -1,0 +1,35 @@
+"""Transfer learning in JAX: fine-tune published Hugging Face encoders, and hand them back.
+
+The names below are imported when they are first used, so that `import tlx` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlx.errors import TlxError as TlxError
+    from tlx.models.heads import Head as Head
+    from tlx.params.partition import merge as merge
+    from tlx.params.partition import partition as partition
+    from tlx.pretrained.load import from_pretrained as from_pretrained
+    from tlx.pretrained.save import save_pretrained as save_pretrained
+
+_HOME = {
+    "Head": "tlx.models.heads",
+    "TlxError": "tlx.errors",
+    "from_pretrained": "tlx.pretrained.load",
+    "merge": "tlx.params.partition",
+    "partition": "tlx.params.partition",
+    "save_pretrained": "tlx.pretrained.save",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tlx' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,92 @@
+"""The layers that transformer encoders share: dense, embedding, layer norm, dropout, attention.
+
+Computation runs in `dtype` (None: that of the parameters); softmax and the statistics of layer norm run in at least
+float32. Parameters are created in float32 and keep whatever dtype they are given.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Dtype = Any
+MASK_BITS = 16
+
+
+def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array, float]:
+    """Which elements dropout keeps, and the probability with which it keeps them.
+
+    Sixteen random bits decide an element, two elements to one draw, so that a mask costs half of
+    `jax.random.bernoulli`'s; the probability is rounded to 1/65536 and given back, so that the expectation is exact.
+    """
+    threshold = round((1 - rate) * 2**MASK_BITS)
+    if shape and shape[-1] % 2 == 0:
+        pairs = jax.random.bits(key, (*shape[:-1], shape[-1] // 2), jnp.uint32)
+        bits = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(shape)
+    else:
+        bits = jax.random.bits(key, shape, jnp.uint16)
+    return bits < threshold, threshold / 2**MASK_BITS
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014): zero with probability `rate`, the rest scaled to keep the mean."""
+
+    rate: float
+
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        if deterministic or self.rate == 0:
+            return x
+        keep, probability = keep_mask(self.make_rng("dropout"), self.rate, x.shape)
+        return jnp.where(keep, x / jnp.asarray(probability, x.dtype), jnp.zeros((), x.dtype))
+
+
+def dense(features: int, name: str, dtype: Dtype, initializer_range: float) -> nn.Dense:
+    """x W + b, W drawn from N(0, initializer_range²), b zero."""
+    return nn.Dense(features, name=name, dtype=dtype, kernel_init=nn.initializers.normal(initializer_range))
+
+
+def layer_norm(name: str, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
+    """Layer norm over the last axis (Ba et al. 2016), the variance taken about the mean (two passes)."""
+    return nn.LayerNorm(name=name, dtype=dtype, epsilon=epsilon, use_fast_variance=False)
+
+
+class Embedding(nn.Module):
+    """Rows of a table. The row `padding_id` takes no gradient, as in the reference (torch's `padding_idx`)."""
+
+    num_embeddings: int
+    features: int
+    dtype: Dtype
+    initializer_range: float
+    padding_id: int | None = None
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        """ids: integers (...,) in [0, num_embeddings). Returns (..., features)."""
+        shape = (self.num_embeddings, self.features)
+        table = self.param("embedding", self._initialise, shape, jnp.float32)
+        rows = jnp.take(table, ids, axis=0)
+        if self.padding_id is not None:
+            rows = jnp.where((ids == self.padding_id)[..., None], jax.lax.stop_gradient(rows), rows)
+        return rows if self.dtype is None else rows.astype(self.dtype)
+
+    def _initialise(self, key: jax.Array, shape: tuple[int, int], dtype: Dtype) -> jax.Array:
+        table = nn.initializers.normal(self.initializer_range)(key, shape, dtype)
+        return table if self.padding_id is None else table.at[self.padding_id].set(0)
+
+
+def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """softmax(Q Kᵀ / √d) over the keys that `mask` lets through (Vaswani et al. 2017, eq. 1).
+
+    Args:
+      query, key: (batch, length, heads, d).
+      mask: boolean, broadcastable to (batch, heads, queries, keys); a query that may see nothing sees all alike.
+
+    Returns:
+      (batch, heads, queries, keys), in the dtype of `query`.
+    """
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores, axis=-1).astype(query.dtype)

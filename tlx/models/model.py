@@ -1,0 +1,70 @@
+"""A backbone and its heads as one linen module, with the parameter tree `{"backbone": …, "heads": {name: …}}`."""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax import struct
+
+from tlx.errors import TlxError
+from tlx.models.bert import BackboneOutput, Bert, BertConfig
+from tlx.models.heads import Head, Heads
+from tlx.models.layers import Dtype
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# model_type of a Hugging Face config -> how its config is read, what its backbone is
+FAMILIES: dict[str, tuple[type[BertConfig], type[Bert]]] = {"bert": (BertConfig, Bert)}
+
+
+@struct.dataclass
+class ModelOutput:
+    """logits: by head name, each (batch, outputs). features: what the backbone returned."""
+
+    logits: dict[str, jax.Array]
+    features: BackboneOutput
+
+
+class Model(nn.Module):
+    """A backbone, whose inputs pass through by name, and heads on what it returns."""
+
+    backbone: nn.Module
+    heads_by_name: tuple[tuple[str, Head], ...] = ()
+    head_dropout: float = 0.0
+    initializer_range: float = 0.02
+    dtype: Dtype = None
+
+    def setup(self) -> None:
+        if self.heads_by_name:
+            self.heads = Heads(self.heads_by_name, self.head_dropout, self.initializer_range, self.dtype)
+
+    def __call__(
+        self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any
+    ) -> ModelOutput:
+        """frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
+        within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
+        features = self.backbone(deterministic=deterministic, frozen=within, **inputs)
+        logits = self.heads(features, deterministic) if self.heads_by_name else {}
+        return ModelOutput(logits=logits, features=features)
+
+
+def build_model(config: BertConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:
+    """The model of a family's config with these heads.
+
+    Args:
+      config: the backbone's config.
+      heads: by name; a name is a letter or `_`, then letters, digits, `_`.
+      dtype: what to compute in; None: the parameters' own.
+    """
+    for name in heads:
+        if not NAME.fullmatch(name):
+            raise TlxError(f"a head's name is letters, digits and _, not starting with a digit; found {name!r}.")
+    backbone = {kind: module for kind, module in FAMILIES.values()}[type(config)](config, dtype)
+    return Model(backbone, tuple(heads.items()), config.head_dropout, config.initializer_range, dtype)
+
+
+def dummy_inputs() -> dict[str, Any]:
+    """The smallest inputs with which a text model can be traced."""
+    return {"input_ids": jax.numpy.zeros((1, 2), jax.numpy.int32)}

@@ -1,0 +1,1 @@
+"""Parameter trees as trees: paths, kinds, rules, partition. Knows neither optax nor linen."""

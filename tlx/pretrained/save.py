@@ -1,0 +1,112 @@
+"""From a model and its parameters to a folder that transformers opens: `config.json`, `model.safetensors`, tokenizer."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlx.errors import TlxError, listed
+from tlx.models.heads import Head
+from tlx.models.model import FAMILIES, Model
+from tlx.params.paths import flatten
+from tlx.pretrained.names import NAMES
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json",
+    "merges.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+
+
+def save_pretrained(
+    directory: str | os.PathLike[str], model: Model, params: Any, *, tokenizer_from: str | os.PathLike[str] | None = None
+) -> Path:
+    """Writes a folder that current transformers opens with `AutoModel…from_pretrained`, no key missing or unexpected.
+
+    Args:
+      directory: made, or replaced if it is an earlier export; all or nothing is written.
+      model: as `from_pretrained` gives it.
+      params: its parameters.
+      tokenizer_from: a folder whose tokenizer files are copied.
+
+    Raises:
+      TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
+    """
+    directory = Path(directory)
+    family = model.backbone.config.to_hf()["model_type"]
+    config, tensors = hf_config(model), hf_tensors(model, params)
+    if directory.exists() and any(directory.iterdir()) and not (directory / "config.json").is_file():
+        raise TlxError(f"{directory} is not empty and is no earlier export; name a new folder.")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        from safetensors.numpy import save_file
+
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        for name in TOKENIZER_FILES if tokenizer_from is not None else ():
+            if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
+                shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
+        partial.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        partial.rename(directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    assert family in FAMILIES
+    return directory
+
+
+def hf_config(model: Model) -> dict[str, Any]:
+    """What `config.json` says of this model."""
+    config = model.backbone.config.to_hf()
+    if not model.heads_by_name:
+        return {"architectures": ["BertModel"], **config}
+    head = _only_head(model)
+    problem = "regression" if head.kind == "regression" else "single_label_classification"
+    labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
+    return {
+        "architectures": ["BertForSequenceClassification"],
+        **config,
+        "problem_type": problem,
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+
+
+def hf_tensors(model: Model, params: Any) -> dict[str, np.ndarray]:
+    """The parameters under the names and in the shapes that PyTorch has for them."""
+    names = NAMES[model.backbone.config.to_hf()["model_type"]]
+    prefix = names.prefix if model.heads_by_name else ""
+    leaves = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
+    if model.heads_by_name:
+        _fold(_only_head(model), leaves)
+    tensors = {}
+    for path, leaf in leaves.items():
+        name, transpose = names.tensor_of(path)
+        name = prefix + name if path.startswith("backbone/") else name
+        tensors[name] = np.ascontiguousarray(leaf.T if transpose else leaf)
+    return tensors
+
+
+def _only_head(model: Model) -> Head:
+    names = [name for name, _ in model.heads_by_name]
+    if names != ["default"]:
+        raise TlxError(f"a Hugging Face folder holds one head, called 'default' here; this model has {listed(names)}.")
+    head = model.heads_by_name[0][1]
+    if head.pooling != "pooler":
+        raise TlxError(f"BertForSequenceClassification pools by the pooler; it cannot express pooling={head.pooling!r}.")
+    return head
+
+
+def _fold(head: Head, leaves: dict[str, np.ndarray]) -> None:
+    """Puts a regression's shift and scale into its weights."""
+    kernel, bias = "heads/default/output/kernel", "heads/default/output/bias"
+    if head.scale:
+        scale = np.asarray(head.scale, leaves[kernel].dtype)
+        leaves[kernel], leaves[bias] = leaves[kernel] * scale, leaves[bias] * scale
+    if head.shift:
+        leaves[bias] = leaves[bias] + np.asarray(head.shift, leaves[bias].dtype)
