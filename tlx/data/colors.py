@@ -1,0 +1,91 @@
+"""`builtin:colors`: the 949 colour names of the xkcd survey (Munroe 2010, CC0) that ship inside matplotlib.
+
+Columns: `name`; `lab`, the colour in CIELAB (D65, 2°); `term`, the nearest of the eleven basic colour terms
+(Berlin & Kay 1969) by ΔE76, each term being the survey's own colour of that name; `hex`; `group`, equal for names that are
+made of the same words, so that "reddish brown" and "brown red" stay on one side of a split.
+"""
+
+import re
+
+import numpy as np
+
+TERMS = ("black", "white", "red", "green", "yellow", "blue", "brown", "orange", "pink", "purple", "grey")
+
+# The survey's spellings of "somewhat X" for colours that have one.
+_BASES = (*TERMS, "teal")
+_ISH = {"bluish": "blue", "gray": "grey", "grayish": "grey", "reddy": "red", "pinky": "pink", "purply": "purple",
+        "purpley": "purple", "orangey": "orange", "orangish": "orange", "whitish": "white"}  # fmt: skip
+
+
+def columns() -> dict[str, list[str] | np.ndarray]:
+    """The whole set as columns of 949 rows; `lab` is float64 (949, 3)."""
+    from matplotlib.colors import XKCD_COLORS
+
+    names = sorted(name.removeprefix("xkcd:") for name in XKCD_COLORS)
+    codes = [XKCD_COLORS["xkcd:" + name] for name in names]
+    lab = srgb_to_lab(np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in codes]) / 255)
+    return {"name": names, "lab": lab, "term": nearest_terms(lab), "hex": codes, "group": [group(n) for n in names]}
+
+
+def basic_terms() -> np.ndarray:
+    """CIELAB of the eleven basic terms, (11, 3), in the order of `TERMS`."""
+    from matplotlib.colors import to_rgb
+
+    return srgb_to_lab(np.array([to_rgb("xkcd:" + term) for term in TERMS]))
+
+
+def nearest_terms(lab: np.ndarray) -> list[str]:
+    """The basic term nearest to each colour by ΔE76. lab: (n, 3)."""
+    distances = np.linalg.norm(lab[:, None] - basic_terms()[None], axis=-1)
+    return [TERMS[i] for i in distances.argmin(axis=1)]
+
+
+def group(name: str) -> str:
+    """What names of the same words share: the words, each brought to its base colour, sorted.
+
+    Lower case; apostrophes dropped; `/` and `-` as spaces; two colours written as one word taken apart.
+
+    >>> group("reddish-brown"), group("Brown red"), group("robin's egg"), group("darkblue")
+    ('brown red', 'brown red', 'egg robins', 'blue dark')
+    """
+    words = re.sub(r"[/-]", " ", name.lower().replace("'", "")).split()
+    return " ".join(sorted(base for word in words for base in _bases(word)))
+
+
+def _bases(word: str) -> list[str]:
+    pair = re.fullmatch(rf"(dark|light|{'|'.join(_BASES)})({'|'.join(_BASES)})", word)
+    return [_base(part) for part in (pair.groups() if pair else (word,))]
+
+
+def _base(word: str) -> str:
+    if word in _ISH:
+        return _ISH[word]
+    for suffix in ("ish", "y"):
+        stem = word.removesuffix(suffix)
+        for base in _BASES:  # greenish, browny; purplish loses its e, reddish doubles its d
+            if stem != word and stem in (base, base.removesuffix("e"), base + base[-1]):
+                return base
+    return word
+
+
+def srgb_to_lab(rgb: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] to CIELAB under D65 (IEC 61966-2-1 and CIE 15). (…, 3) to (…, 3)."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    t = linear @ _TO_XYZ.T / _WHITE
+    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
+
+
+def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
+    """CIELAB to sRGB, clipped to what a screen shows. (…, 3) to (…, 3) in [0, 1]."""
+    fy = (lab[..., 0] + 16) / 116
+    f = np.stack([fy + lab[..., 1] / 500, fy, fy - lab[..., 2] / 200], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _WHITE
+    linear = np.clip(xyz @ np.linalg.inv(_TO_XYZ).T, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+_WHITE = _TO_XYZ.sum(axis=1)

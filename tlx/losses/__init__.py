@@ -1,0 +1,1 @@
+"""Losses as pure functions of arrays: `(predictions, targets, weight) -> (total, count)`."""

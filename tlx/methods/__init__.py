@@ -1,0 +1,1 @@
+"""What is learnt: the contract (`api`) and one file per method."""

@@ -1,0 +1,1 @@
+"""What moves the parameters: groups, schedules. Updates go through optax.multi_transform."""

@@ -1,0 +1,42 @@
+"""A checkpoint's tokenizer, as the `Encoder` that the data room asks for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tlx.errors import TlxError
+
+
+class Tokenizer:
+    """The fast tokenizer of a folder.
+
+    Args:
+      folder: holds `tokenizer.json`, or what transformers makes one from.
+      max_length: tokens, special ones included, to which a text (of a pair, the longer one first) is cut.
+    """
+
+    def __init__(self, folder: Path, max_length: int):
+        import os
+
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found" is how it should be
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise TlxError(f"{folder} holds no tokenizer that transformers can open: {reason}") from None
+        self.max_length = max_length
+        self.pad_id: int = self._tokenizer.pad_token_id or 0
+
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids and token types of each text, cut to `max_length`, not padded."""
+        coded = self._tokenizer(
+            list(texts),
+            None if pairs is None else list(pairs),
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        return coded["input_ids"], coded["token_type_ids"]

@@ -1,0 +1,63 @@
+"""Every field of a fine-tuning config, with its default. A study's config starts here and says what differs."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def finetune() -> ConfigDict:
+    """The config of `experiments/finetune.py`."""
+    config = ConfigDict()
+    config.seed = 0  # of what is drawn anew, of dropout and of the order of data
+
+    config.model = ConfigDict()
+    config.model.checkpoint = ""  # a folder, package:NAME/FOLDER, or a hub id
+    config.model.weights = "pretrained"  # or "random": the same network, drawn anew
+    config.model.initialise = ()  # parts to draw anew where the checkpoint lacks them: "pooler", or a regex on paths
+    config.model.ignore = ()  # regexes on tensors of the checkpoint that may be left over
+    config.model.hidden_dropout_prob = placeholder(float)  # None: as the checkpoint says
+    config.model.attention_probs_dropout_prob = placeholder(float)
+    config.model.classifier_dropout = placeholder(float)
+    config.model.dtype = "float32"  # what to compute in: float32 or bfloat16; parameters stay float32
+
+    config.data = ConfigDict()
+    config.data.train = ""  # csv:PATH, tsv:PATH, jsonl:PATH, builtin:colors
+    config.data.validation = ""  # the same; "" cuts it from train
+    config.data.test = ""  # the same; "" cuts test_fraction from train, or goes without
+    config.data.validation_fraction = 0.1
+    config.data.test_fraction = 0.0
+    config.data.split_seed = 0
+    config.data.group = placeholder(str)  # column whose equal values stay on one side of a cut; None: the text itself
+    config.data.text = "text"  # column
+    config.data.label = "label"  # column; for a regression also several, joined by commas
+    config.data.max_length = 128  # tokens
+
+    config.head = ConfigDict()
+    config.head.kind = "classification"  # or "regression"
+    config.head.pooling = "pooler"  # or "cls"
+
+    config.params = ConfigDict()
+    config.params.rules = ()  # ordered (selector, group); "frozen" is a group; the rest is "default"
+    config.params.groups = ConfigDict({"default": {"multiplier": 1.0, "weight_decay": 0.01}})
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 5e-5
+    config.optimizer.schedule = "linear"  # or "cosine", "constant"
+    config.optimizer.warmup_steps = placeholder(int)  # None: warmup_fraction of the run
+    config.optimizer.warmup_fraction = 0.1
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.clip = 1.0  # largest global norm of the trainable gradient; 0 for none
+
+    config.train = ConfigDict()
+    config.train.epochs = 3.0
+    config.train.batch_size = 32
+    config.train.eval_batch_size = 64
+    config.train.evaluate_every = 1.0  # epochs; it also saves then
+    config.train.log_every = 10  # steps
+    config.train.monitor = placeholder(str)  # None: validation/accuracy, or validation/r2 of a regression
+    config.train.patience = placeholder(int)  # evaluations without a better one that end the run; None: never
+
+    config.parallel = ConfigDict()
+    config.parallel.data = -1  # local devices that share a batch; -1: all
+    return config

@@ -1,0 +1,217 @@
+"""Fine-tuning from a config: `build(config, workdir)` gives a Job, `job.run()` trains, evaluates and writes."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from tlx.data.examples import Batches, Examples
+from tlx.data.plan import EvaluationPlan, TrainingPlan
+from tlx.errors import TlxError, listed
+from tlx.evaluation.metrics import HIGHER_IS_BETTER, METRICS
+from tlx.evaluation.predict import make_forward, predict
+from tlx.methods.finetune import INPUTS, FineTune, head_loss
+from tlx.models.heads import Head
+from tlx.models.model import Model
+from tlx.optim.groups import Group, assign_groups, make_optimizer
+from tlx.optim.schedules import make_schedule
+from tlx.parallel.mesh import along_batch, make_mesh, replicated
+from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
+from tlx.pretrained.folder import resolve
+from tlx.pretrained.load import from_pretrained, random_params
+from tlx.pretrained.tokenizer import Tokenizer
+from tlx.recipes import run_directory
+from tlx.recipes.sets import Sets, load_sets
+from tlx.reporting.curves import plot_curves
+from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.training.feed import feed
+from tlx.training.loop import Progressed, Schedule, fit
+from tlx.training.state import State, init_state, owners
+from tlx.training.step import make_train_step
+from tlx.training.writers import MetricsWriter, Progress, read_metrics
+
+
+@dataclasses.dataclass
+class Job:
+    """All that a run needs, as plain objects."""
+
+    run_directory: Path
+    model: Model
+    sets: Sets
+    groups: dict[str, str]
+    state: State
+    train_step: Callable[..., Any]
+    schedule: Schedule
+    learning_rate: optax.Schedule
+    batch_size: int
+    eval_batch_size: int
+    mesh: jax.sharding.Mesh
+    seed: int
+
+    def run(self, quiet: bool = False) -> dict[str, Any]:
+        """Trains (or goes on), evaluates the best checkpoint on every split but train, writes and returns the summary."""
+        checkpoints = Checkpoints(self.run_directory / "checkpoints")
+        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed)
+        batches = Batches(self.sets.examples["train"], plan, self.schedule.total, self.mesh.size)
+        state, so_far = fit(
+            self.state,
+            self.train_step,
+            lambda start: feed({"train": batches}, along_batch(self.mesh), start),
+            lambda params: self.evaluate(params, "validation"),
+            schedule=self.schedule,
+            checkpoints=checkpoints,
+            writer=functools.partial(MetricsWriter, self.run_directory),
+            progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
+            learning_rate=self.learning_rate,
+            meta={"seed": self.seed},
+        )
+        best = int(so_far.best["step"]) if so_far.best else int(state.step)
+        params = checkpoints.restore_params(best, abstract(state.params, replicated(self.mesh)))
+        checkpoints.close()
+        return self._summarise(params, best, so_far, int(state.step))
+
+    @functools.cached_property
+    def forward(self) -> Any:
+        """Answers without dropout, jitted."""
+        return make_forward(self.model, INPUTS)
+
+    def answers(self, params: Any, split: str) -> np.ndarray:
+        """The head's answers to a split, (examples, outputs)."""
+        examples = self.sets.examples[split]
+        plan = EvaluationPlan(examples.lengths, self.eval_batch_size)
+        batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
+        return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
+
+    def evaluate(self, params: Any, split: str) -> dict[str, float]:
+        """Every metric of a split, named `split/metric`."""
+        return score(self.answers(params, split), self.sets.examples[split], self.sets.head, split)
+
+    def _summarise(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
+        (self.run_directory / "predictions").mkdir(exist_ok=True)
+        values: dict[str, float] = {}
+        for split in (name for name in self.sets.examples if name != "train"):
+            examples, answers = self.sets.examples[split], self.answers(params, split)
+            values |= score(answers, examples, self.sets.head, split)
+            np.savez(
+                self.run_directory / "predictions" / f"{split}.npz",
+                example_id=examples.example_id, answers=answers, labels=examples.fields["label"],
+            )  # fmt: skip
+        sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
+        trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
+        summary = {
+            **self.sets.facts,
+            "metrics": values,
+            "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
+            "parameters": {"trainable": trainable, "frozen": sum(sizes.values()) - trainable},
+            "seconds": round(so_far.seconds, 1),
+            "versions": run_directory.versions(),
+            "revision": run_directory.revision(),
+        }
+        run_directory.write_json(self.run_directory / "summary.json", summary)
+        plot_curves({self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png")
+        return summary
+
+
+def score(answers: np.ndarray, examples: Examples, head: Head, split: str) -> dict[str, float]:
+    """Metrics of a head's kind and the mean loss, over exactly the examples there are."""
+    labels = examples.fields["label"]
+    total, count = head_loss(head)(answers, labels, np.ones(len(labels), np.float32))  # type: ignore[arg-type]
+    values = {name: metric(answers, labels) for name, metric in METRICS[head.kind].items()}
+    return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
+
+
+def build(config: ConfigDict, workdir: str | Path) -> Job:
+    """Reads data and checkpoint and lays out the run; nothing is trained yet.
+
+    Raises:
+      TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
+    """
+    run = Path(workdir).absolute()
+    if not config.model.checkpoint:
+        raise TlxError("config.model.checkpoint names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
+    folder = resolve(config.model.checkpoint)
+    sets = load_sets(config, Tokenizer(folder, config.data.max_length))
+    heads = {"default": sets.head}
+    model, params = load_model(config, folder, heads)
+    mesh = make_mesh(config.parallel.data)
+    groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
+    kinds = model.backbone.kinds
+    groups = assign_groups(params, config.params.rules, groups_of, kinds)
+    schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
+    method = FineTune(model, {"default": "label"}, frozen_blocks(model, groups))
+    owner = owners(params, groups, method.players)
+    optimizer = make_optimizer(
+        params, config.params.rules, groups_of, learning_rate=rate, kinds=kinds,
+        b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
+    )  # fmt: skip
+    everywhere = replicated(mesh)
+    _, method_state = method.init(jax.random.key(config.seed))
+    begin = functools.partial(init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state)
+    state = jax.jit(begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
+    step = make_train_step(method, {"model": optimizer}, owner, seed=config.seed, clip=config.optimizer.clip or None)
+    train_step = jax.jit(
+        step, donate_argnums=0, in_shardings=(everywhere, along_batch(mesh)), out_shardings=(everywhere, everywhere)
+    )
+    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
+    run_directory.open_run(run, config.to_dict(), facts, folder)
+    return Job(
+        run, model, sets, groups, state, train_step, schedule, rate,
+        config.train.batch_size, config.train.eval_batch_size, mesh, config.seed,
+    )  # fmt: skip
+
+
+def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any]:
+    """The checkpoint with new heads, or the same network drawn anew."""
+    c = config.model
+    if c.weights == "random":
+        model = run_directory.describe_model(folder, c, heads)
+        return model, random_params(model, config.seed)
+    if c.weights != "pretrained":
+        raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
+    return from_pretrained(
+        folder, heads, initialise=c.initialise, ignore=c.ignore, seed=config.seed,
+        dtype=run_directory.compute_dtype(c), **run_directory.model_changes(c),
+    )  # fmt: skip
+
+
+def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedule, optax.Schedule]:
+    """What the loop does when, and the learning rate by step."""
+    train, optimizer = config.train, config.optimizer
+    steps_per_epoch = math.ceil(examples / train.batch_size)
+    total = max(1, round(train.epochs * steps_per_epoch))
+    warmup = optimizer.warmup_steps
+    warmup = round(optimizer.warmup_fraction * total) if warmup is None else warmup
+    monitor = train.monitor or {"classification": "validation/accuracy", "regression": "validation/r2"}[kind]
+    name = monitor.removeprefix("validation/")
+    if name not in {"loss", *METRICS[kind]} or monitor == name:
+        known = [f"validation/{metric}" for metric in ("loss", *METRICS[kind])]
+        raise TlxError(f"config.train.monitor is {monitor!r}; a {kind} has {listed(known)}.")
+    when = Schedule(
+        total=total,
+        steps_per_epoch=steps_per_epoch,
+        examples_per_step=train.batch_size,
+        evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
+        log_every=train.log_every,
+        monitor=monitor,
+        mode="max" if HIGHER_IS_BETTER[name] else "min",
+        patience=train.patience,
+    )
+    return when, make_schedule(optimizer.schedule, optimizer.learning_rate, total, warmup)
+
+
+def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
+    """The blocks in which nothing learns."""
+    prefixes = ("backbone/embeddings", *(f"backbone/encoder/layer/{i}" for i in range(model.backbone.config.num_blocks)))
+    return tuple(
+        prefix
+        for prefix in prefixes
+        if all(group == FROZEN for path, group in groups.items() if path.startswith(prefix + "/"))
+    )

@@ -1,0 +1,143 @@
+"""A run directory: what it holds before training, and a trained model from it afterwards."""
+
+import dataclasses
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tlx.errors import TlxError, listed
+from tlx.models.heads import Head
+from tlx.models.model import FAMILIES, Model, build_model
+from tlx.parallel.mesh import make_mesh, replicated
+from tlx.pretrained.folder import read_config
+from tlx.pretrained.load import abstract_params
+from tlx.pretrained.save import TOKENIZER_FILES
+from tlx.pretrained.tokenizer import Tokenizer
+from tlx.training.checkpoint import Checkpoints, abstract
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
+
+
+def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
+    """Writes `config.json` and the checkpoint's config and tokenizer, or checks that the run was begun with this config."""
+    file = run / "config.json"
+    plain = json.loads(json.dumps(config))
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))["config"]
+        if changed := sorted(_leaves(plain).items() ^ _leaves(before).items()):
+            raise TlxError(
+                f"{run} was begun with another config (differing: {listed(sorted({name for name, _ in changed}))}); "
+                "go on with the same, or name a new workdir."
+            )
+        return
+    (run / "pretrained").mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", *TOKENIZER_FILES):
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, run / "pretrained" / name)
+    write_json(file, {"config": plain, **facts, "versions": versions(), "revision": revision()})
+
+
+def write_json(file: Path, content: Any) -> None:
+    """All or nothing."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers."""
+    return {"python": platform.python_version(), "tlx": version("tlx"), **{name: version(name) for name in PACKAGES}}
+
+
+def revision() -> str | None:
+    """The git revision of the code, with `-dirty` if files differ from it; None outside a checkout."""
+    where = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=where, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _leaves(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(value)
+    return flat
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a finished (or stopped) run has learnt. step: which checkpoint; config: the run's, as plain values."""
+
+    model: Model
+    params: Any
+    encoder: Tokenizer
+    pretrained: Path
+    step: int
+    config: dict[str, Any]
+
+
+def load_run(run: Path) -> Trained:
+    """The best checkpoint of a run directory; the data it was trained on is not needed."""
+    file = run / "config.json"
+    if not file.is_file():
+        raise TlxError(f"{run} is no run directory: it holds no config.json.")
+    written = json.loads(file.read_text(encoding="utf-8"))
+    config = written["config"]
+    model = describe_model(run / "pretrained", config["model"], heads_from(written["heads"]))
+    checkpoints = Checkpoints(run / "checkpoints")
+    newest = checkpoints.newest()
+    if newest is None:
+        raise TlxError(f"{run} holds no checkpoint yet.")
+    step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
+    params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
+    checkpoints.close()
+    return Trained(model, params, Tokenizer(run / "pretrained", config["data"]["max_length"]), run / "pretrained", step, config)
+
+
+def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:
+    """The module that `config.model` asks for; nothing is loaded."""
+    hf = read_config(folder)
+    if hf["model_type"] not in FAMILIES:
+        raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
+    return build_model(FAMILIES[hf["model_type"]][0].from_hf(hf, **model_changes(config)), heads, compute_dtype(config))
+
+
+def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of the checkpoint's config that the run changes."""
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    return {name: config[name] for name in names if config[name] is not None}
+
+
+def compute_dtype(config: Mapping[str, Any]) -> Any:
+    """What to compute in."""
+    known = {"float32": None, "bfloat16": jax.numpy.bfloat16}  # None: as the parameters, which are float32
+    if config["dtype"] not in known:
+        raise TlxError(f"config.model.dtype is {config['dtype']!r}; it is one of {listed(known)}.")
+    return known[config["dtype"]]
+
+
+def heads_as_json(heads: Mapping[str, Head]) -> dict[str, Any]:
+    """For `config.json`."""
+    return {name: dataclasses.asdict(head) for name, head in heads.items()}
+
+
+def heads_from(written: Mapping[str, Any]) -> dict[str, Head]:
+    """The inverse of `heads_as_json`."""
+    return {
+        name: Head(**{key: tuple(value) if isinstance(value, list) else value for key, value in head.items()})
+        for name, head in written.items()
+    }

@@ -1,0 +1,38 @@
+"""Learning curves as a picture: losses beside the validation metrics."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
+    """Draws the lines of `metrics.jsonl`, one colour a run.
+
+    Args:
+      runs: lines by name.
+      file: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    metrics = sorted({name for lines in runs.values() for line in lines for name in line if name.startswith("validation/")})
+    metrics = [name for name in metrics if name != "validation/loss"]
+    figure = Figure(figsize=(4.2 * (1 + len(metrics)), 3.2), layout="constrained")
+    axes = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
+    for index, (name, lines) in enumerate(runs.items()):
+        colour = f"C{index}"
+        for metric, style in (("train/loss", ":"), ("validation/loss", "-")):
+            axes[0].plot(*_series(lines, metric), style, color=colour, label=f"{name}, {metric.split('/')[0]}")
+        for axis, metric in zip(axes[1:], metrics, strict=True):
+            axis.plot(*_series(lines, metric), ".-", color=colour, label=name)
+    for axis, title in zip(axes, ("loss", *metrics), strict=True):
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    return file
+
+
+def _series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    return [step for step, _ in points], [value for _, value in points]

@@ -1,0 +1,1 @@
+"""THE loop: state, step, feed, checkpoint, writers."""

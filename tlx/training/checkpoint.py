@@ -1,0 +1,90 @@
+"""Checkpoints: asynchronous, atomic, the whole state of a run. Kept are the newest and the best."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from tlx.errors import TlxError
+from tlx.training.state import State
+
+FORMAT = 1  # of what `meta` and the items hold; a reader of another format refuses
+
+
+class _NewestAndBest:
+    """What Orbax keeps. Its own best-of policy may delete the newest; and a tie must keep the step that the run names."""
+
+    def __init__(self) -> None:
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        newest = max((checkpoint.step for checkpoint in checkpoints), default=None)
+        return [checkpoint.step in (newest, self.best) for checkpoint in checkpoints]
+
+
+class Checkpoints:
+    """The checkpoints of a run directory. Items: `params`, `rest` (all else of the state) and `meta` (JSON).
+
+    Args:
+      directory: made if absent.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory.absolute()
+        self._keep = _NewestAndBest()
+        options = ocp.CheckpointManagerOptions(preservation_policy=self._keep, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, state: State, meta: dict[str, Any]) -> None:
+        """Begins to save; what is on the devices may change as soon as this returns. meta: `best` names a step."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._keep.best = (meta.get("best") or {}).get("step")
+        args = {
+            "params": ocp.args.StandardSave(state.params),
+            "rest": ocp.args.StandardSave(_rest(state)),
+            "meta": ocp.args.JsonSave({"format": FORMAT, **meta}),
+        }
+        self._manager.save(step, args=ocp.args.Composite(**args))
+
+    def newest(self) -> int | None:
+        """The newest whole step, if there is one."""
+        return self._manager.latest_step()
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What was saved beside the state."""
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        if meta.get("format") != FORMAT:
+            raise TlxError(f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads {FORMAT}.")
+        return meta
+
+    def restore(self, step: int, target: State) -> State:
+        """The state of a step, in the shapes, dtypes and shardings of `target`."""
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(target.params), rest=ocp.args.StandardRestore(_rest(target))
+        )
+        found = self._manager.restore(step, args=args)
+        return State(params=found["params"], **found["rest"])
+
+    def restore_params(self, step: int, target: Any) -> Any:
+        """The parameters alone. target: a tree of `jax.ShapeDtypeStruct` with shardings."""
+        args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=args)["params"]
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _rest(state: State) -> dict[str, Any]:
+    return {"step": state.step, "opt_state": state.opt_state, "method_state": state.method_state}
+
+
+def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Shapes and dtypes with one sharding for all, as a target to restore into."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

@@ -1,0 +1,133 @@
+"""THE loop. It steps, evaluates, keeps the best, stops early, saves, and goes on after a stop from where it was."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from tlx.errors import TlxError
+from tlx.training.checkpoint import Checkpoints
+from tlx.training.state import State
+from tlx.training.step import Metrics
+from tlx.training.writers import MetricsWriter, Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When the loop does what, in steps.
+
+    total: of the run. evaluate_every: also when it saves. log_every: of training metrics. patience: how many evaluations
+    without a better metric end the run; None: never. monitor: the metric that decides; mode: `max` or `min` of it.
+    """
+
+    total: int
+    steps_per_epoch: int
+    examples_per_step: int
+    evaluate_every: int
+    log_every: int
+    monitor: str
+    mode: str
+    patience: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Progressed:
+    """What the loop remembers besides the state; saved with it. best: `{"step", "value"}`; stale: evaluations since."""
+
+    best: Mapping[str, float] | None = None
+    stale: int = 0
+    finished: bool = False
+    seconds: float = 0.0
+
+    def after(self, step: int, value: float, mode: str) -> "Progressed":
+        """With one evaluation more. A tie is not better; NaN never is."""
+        sign = 1 if mode == "max" else -1
+        better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best["value"])
+        if better:
+            return dataclasses.replace(self, best={"step": step, "value": value}, stale=0)
+        return dataclasses.replace(self, stale=self.stale + 1)
+
+
+def fit(
+    state: State,
+    train_step: Callable[[State, Any], tuple[State, Metrics]],
+    batches: Callable[[int], Iterator[Any]],
+    evaluate: Callable[[Any], dict[str, float]],
+    *,
+    schedule: Schedule,
+    checkpoints: Checkpoints,
+    writer: Callable[[int], MetricsWriter],
+    progress: Callable[[int], Progress],
+    learning_rate: Callable[[int], Any],
+    meta: Mapping[str, Any],
+) -> tuple[State, Progressed]:
+    """Trains to the end of the schedule, from the newest checkpoint if there is one.
+
+    Args:
+      state: before the first step; shapes, dtypes and shardings of what is restored.
+      train_step: jitted; donates its state.
+      batches: the batches from a step on.
+      evaluate: parameters to metrics by name.
+      schedule: when to do what.
+      checkpoints: where the state goes.
+      writer, progress: made once it is known at which step the run goes on.
+      learning_rate: by step, for the log.
+      meta: saved with each checkpoint.
+
+    Returns:
+      The last state, and what the loop remembers (the best step among it).
+    """
+    so_far, start = Progressed(), 0
+    if (newest := checkpoints.newest()) is not None:
+        so_far, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
+        state = checkpoints.restore(newest, state)
+    if so_far.finished:
+        return state, so_far
+    writing, showing = writer(start), progress(start)
+    pending: list[Metrics] = []
+    clock = logged = time.perf_counter()
+    try:
+        for step, batch in enumerate(batches(start), start + 1):
+            state, metrics = train_step(state, batch)
+            pending.append(metrics)
+            last = step == schedule.total
+            if step % schedule.log_every == 0 or last or step % schedule.evaluate_every == 0:
+                means = _means(pending)
+                now = time.perf_counter()
+                rate = len(pending) * schedule.examples_per_step / (now - logged)
+                writing.write(step, {**means, "train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate})
+                showing.step(step, means["train/loss"], rate)
+                _refuse_nan(step, means["train/loss"])
+                pending = []
+            if step % schedule.evaluate_every == 0 or last:
+                values = evaluate(state.params)
+                so_far = so_far.after(step, values[schedule.monitor], schedule.mode)
+                stop = last or (schedule.patience is not None and so_far.stale >= schedule.patience)
+                now = time.perf_counter()
+                so_far = dataclasses.replace(so_far, finished=stop, seconds=so_far.seconds + now - clock)
+                clock = now
+                writing.write(step, values)
+                epoch = step / schedule.steps_per_epoch
+                showing.evaluated(step, epoch, schedule.monitor, values[schedule.monitor], so_far.stale == 0)
+                checkpoints.save(state, {**meta, "loop": dataclasses.asdict(so_far), "best": so_far.best})
+                if stop:
+                    break
+            logged = time.perf_counter() if not pending else logged
+    finally:
+        showing.close()
+        writing.close()
+    return state, so_far
+
+
+def _means(pending: list[Metrics]) -> dict[str, float]:
+    """Means over the steps since the last log, under `train/`."""
+    fetched = jax.device_get(pending)
+    return {f"train/{name}": float(sum(m[name] for m in fetched) / len(fetched)) for name in fetched[0]}
+
+
+def _refuse_nan(step: int, loss: float) -> None:
+    if math.isnan(loss):
+        raise TlxError(f"the training loss is NaN by step {step}; lower the learning rate, clip, or look at the data.")

@@ -1,0 +1,70 @@
+"""The training step: for each update of the method differentiate, clip once, let each player's optimizer move its own."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tlx.methods.api import Batch, Method, Update
+from tlx.params.partition import merge
+from tlx.params.paths import map_with_path
+from tlx.training.state import Owners, State, owned_by
+
+Metrics = dict[str, jax.Array]
+
+
+def make_train_step(
+    method: Method,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    owner: Owners,
+    *,
+    seed: int,
+    clip: float | None = None,
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """A pure `(state, batch) -> (state, metrics)`, to be jitted.
+
+    Only what an update's players own is differentiated: a frozen leaf has no gradient, no optimizer state and no update,
+    whatever is clipped or logged.
+
+    Args:
+      method: gives the updates.
+      optimizers: one per player.
+      owner: whose each path is.
+      seed: of the run; with the step it decides every random number.
+      clip: the largest global norm of an update's gradient; None: as it is.
+    """
+
+    def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        metrics: Metrics = {}
+        at_step = jax.random.fold_in(jax.random.key(seed), state.step)
+        for index, update in enumerate(method.updates):
+            state, logged = one_update(update, state, batch, jax.random.fold_in(at_step, index))
+            metrics.update(logged)
+        return state.replace(step=state.step + 1), metrics
+
+    def one_update(update: Update, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+        trainable = owned_by(state.params, owner, update.players)
+        fixed = map_with_path(lambda path, leaf: None if owner[path] in update.players else leaf, state.params)
+
+        def objective(trainable: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+            losses, method_state = update.losses(merge(trainable, fixed), batch, state.method_state, key)
+            means = {name: total / jnp.maximum(count, 1e-8) for name, (total, count) in losses.items()}
+            return sum(means.values(), jnp.zeros(())), (means, method_state)
+
+        (loss, (means, method_state)), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
+        norm = optax.global_norm(gradient)
+        if clip is not None:
+            gradient, _ = optax.clip_by_global_norm(clip).update(gradient, optax.EmptyState())
+        opt_state = dict(state.opt_state)
+        for player in update.players:
+            own = owned_by(trainable, owner, (player,))
+            own_gradient = owned_by(gradient, owner, (player,))
+            updates, opt_state[player] = optimizers[player].update(own_gradient, opt_state[player], own)
+            trainable = merge(optax.apply_updates(own, updates), trainable)
+        state = state.replace(params=merge(trainable, fixed), opt_state=opt_state, method_state=method_state)
+        named = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
+        return state, {"loss": loss, "gradient_norm": norm, **named}
+
+    return train_step

@@ -1,0 +1,91 @@
+"""What a run writes while it trains: `metrics.jsonl`, TensorBoard, and a live display."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class MetricsWriter:
+    """One line of `metrics.jsonl` and one TensorBoard event per call.
+
+    Args:
+      run: the run directory.
+      resumed_at: lines and events of later steps, written before a stop, are dropped.
+    """
+
+    def __init__(self, run: Path, resumed_at: int = 0):
+        from tensorboardX import SummaryWriter
+
+        self.file = run / "metrics.jsonl"
+        kept = [line for line in read_metrics(run) if line["step"] <= resumed_at] if resumed_at else []
+        partial = self.file.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        partial.replace(self.file)
+        self._lines = self.file.open("a", encoding="utf-8", buffering=1)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """values: by name such as `train/loss`, `validation/r2`."""
+        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes both."""
+        self._lines.close()
+        self._board.close()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; a last line cut off by a kill is dropped."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    lines = []
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Progress:
+    """A live line: step, loss, validation metric, examples/s, time left. Where there is no terminal, a line per evaluation."""
+
+    def __init__(self, title: str, total_steps: int, start: int, quiet: bool = False):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.title, self.live = title, sys.stderr.isatty() and not quiet
+        self.quiet, self._shown = quiet, {"loss": "", "metric": "", "rate": ""}
+        self._bar = Bar(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}  {task.fields[metric]}  {task.fields[rate]}"), TimeRemainingColumn(),
+            console=Console(stderr=True), disable=not self.live,
+        )  # fmt: skip
+        self._task = self._bar.add_task(title, total=total_steps, completed=start, **self._shown)
+        self._bar.start()
+
+    def step(self, step: int, loss: float | None = None, rate: float | None = None) -> None:
+        """rate: examples per second."""
+        if loss is not None:
+            self._shown |= {"loss": f"loss {loss:.4f}"}
+        if rate is not None:
+            self._shown |= {"rate": f"{rate:,.0f} examples/s"}
+        self._bar.update(self._task, completed=step, **self._shown)
+
+    def evaluated(self, step: int, epoch: float, name: str, value: float, best: bool) -> None:
+        """The validation metric that is watched."""
+        self._shown["metric"] = f"{name} {value:.4f}"
+        self._bar.update(self._task, completed=step, **self._shown)
+        if not self.live and not self.quiet:
+            shown = "  ".join(text for text in self._shown.values() if text)
+            print(f"{self.title}: epoch {epoch:.4g}, step {step}  {shown}{'  (best)' if best else ''}", flush=True)
+
+    def close(self) -> None:
+        """Leaves the last state on the screen."""
+        self._bar.stop()
