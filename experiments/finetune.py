@@ -5,12 +5,10 @@
 The same command on the same workdir goes on where it was stopped.
 """
 
-import json
-
 from absl import app, flags
 from ml_collections import config_flags
 
-from tlx.errors import one_sentence
+from tlx.cli.launch import launched
 from tlx.recipes import finetune
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to run; fields can be overridden: --config.seed=1.")
@@ -19,11 +17,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:
-    """Builds the job, runs it, prints the summary."""
+    """Builds the job and runs it."""
     del argv
-    with one_sentence():
+    with launched():
         summary = finetune.build(CONFIG.value, WORKDIR.value).run()
-        print(json.dumps(summary, indent=2))
+        for name, value in summary["metrics"].items():
+            print(f"{name:28} {value:.4f}")
+        print(f"{summary['selection']}; {summary['seconds']:.0f} s; {WORKDIR.value}/summary.json")
 
 
 if __name__ == "__main__":

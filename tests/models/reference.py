@@ -105,7 +105,7 @@ def _task_loss(kind: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def errors(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> dict[str, float]:
     """By array: the largest difference, as a part of the reference's largest entry, or as it is where that is zero."""
-    assert found.keys() == expected.keys()
+    assert expected.keys() <= found.keys()
     far = {}
     for name, right in expected.items():
         assert found[name].shape == right.shape, name

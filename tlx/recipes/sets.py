@@ -16,9 +16,10 @@ from tlx.models.heads import Head
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """examples by split (`train`, `validation`, and `test` if there is one). facts: sizes, for the summary."""
+    """examples and texts by split (`train`, `validation`, and `test` if there is one). facts: sizes, for the summary."""
 
     examples: dict[str, Examples]
+    texts: dict[str, list[str]]
     head: Head
     facts: dict[str, Any]
 
@@ -65,15 +66,15 @@ def load_sets(config: ConfigDict, encoder: Encoder) -> Sets:
     data = config.data
     tables = load_tables(data)
     head = make_head(config.head, tables["train"][0], data.label)
-    examples = {}
+    examples, texts = {}, {}
     for part, (table, rows) in tables.items():
         if head.kind == "regression":
             answers = labels.targets(table, data.label)
         else:
             answers = labels.class_indices(table, data.label, head.labels)
-        texts = labels.texts(table, data.text)
-        examples[part] = Examples.encode(encoder, texts, fields={"label": answers}, example_id=rows.astype(np.int64))
-    return Sets(examples, head, _facts(data, tables))
+        texts[part] = labels.texts(table, data.text)
+        examples[part] = Examples.encode(encoder, texts[part], fields={"label": answers}, example_id=rows.astype(np.int64))
+    return Sets(examples, texts, head, _facts(data, tables))
 
 
 def _facts(data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]) -> dict[str, Any]:

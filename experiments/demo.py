@@ -1,0 +1,28 @@
+"""The demo that `make demo` runs: a real BERT learns to tell a colour from its name.
+
+    python experiments/demo.py --workdir=runs/demo
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from tlx.cli.launch import launched
+from tlx.recipes import demo
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+PRETRAINED = config_flags.DEFINE_config_file("pretrained", str(CONFIGS / "colors.py:pretrained"), "The fine-tuned row.")
+RANDOM = config_flags.DEFINE_config_file("random", str(CONFIGS / "colors.py:random"), "The row from random weights.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where both runs, the table and the pictures go.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the demo."""
+    del argv
+    with launched():
+        demo.run(PRETRAINED.value, RANDOM.value, Path(WORKDIR.value))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""The commands of `tlx`, one file each, and what experiment scripts share."""

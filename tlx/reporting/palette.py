@@ -1,0 +1,39 @@
+"""Colours beside colours: the picture of a regression into CIELAB."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tlx.data.colors import lab_to_srgb
+
+
+def plot_palette(names: Sequence[str], columns: Mapping[str, np.ndarray], file: Path, panels: int = 3) -> Path:
+    """Draws one row a name, one swatch a column.
+
+    Args:
+      names: what each row is called.
+      columns: CIELAB by title, each (names, 3); the first is the truth.
+      file: the PNG to write.
+      panels: side by side.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(names) // panels)
+    figure = Figure(figsize=(4.3 * panels, 0.30 * rows + 1.0), layout="constrained")
+    for panel, axis in enumerate(figure.subplots(1, panels, squeeze=False)[0]):
+        here = slice(panel * rows, (panel + 1) * rows)
+        swatches = np.stack([lab_to_srgb(np.asarray(lab[here], np.float64)) for lab in columns.values()], axis=1)
+        axis.imshow(swatches, aspect="auto", interpolation="nearest")
+        axis.set_yticks(range(len(names[here])), names[here], fontsize=9)
+        axis.set_xticks(range(len(columns)), columns, fontsize=8)
+        axis.tick_params(length=0, labeltop=True, labelbottom=False)
+        axis.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+        axis.set_yticks(np.arange(len(names[here]) - 1) + 0.5, minor=True)
+        axis.grid(which="minor", color="white", linewidth=2)
+        axis.tick_params(which="minor", length=0)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=130)
+    return file
