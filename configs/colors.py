@@ -1,6 +1,6 @@
 """The colour from its name: MiniLM on the 949 colour names of the xkcd survey, targets in CIELAB.
 
-    python experiments/finetune.py --config=configs/colors.py --workdir=runs/colors
+python experiments/finetune.py --config=configs/colors.py --workdir=runs/colors
 """
 
 from ml_collections import ConfigDict

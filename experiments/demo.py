@@ -1,6 +1,6 @@
 """The demo that `make demo` runs: a real BERT learns to tell a colour from its name.
 
-    python experiments/demo.py --workdir=runs/demo
+python experiments/demo.py --workdir=runs/demo
 """
 
 from pathlib import Path

@@ -13,4 +13,4 @@ def main(run: str, to: str) -> None:
 
     trained = load_run(Path(run))
     folder = save_pretrained(to, trained.model, trained.params, tokenizer_from=trained.pretrained)
-    print(f"{folder}: step {trained.step} of {run}; open it with AutoModelForSequenceClassification.from_pretrained({to!r}).")
+    print(f"{folder}: step {trained.step} of {run}; AutoModelForSequenceClassification.from_pretrained({to!r}).")

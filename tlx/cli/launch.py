@@ -1,4 +1,4 @@
-"""What every experiment script does before and around its recipe: quiet logs, the compilation cache, errors as sentences."""
+"""What every experiment script does around its recipe: quiet logs, the compilation cache, errors as sentences."""
 
 import contextlib
 import os
@@ -22,8 +22,8 @@ def use_compilation_cache() -> None:
     import jax
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "tlx", "compiled"))
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "tlx" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

@@ -39,6 +39,6 @@ def swatch(lab: np.ndarray) -> str:
     """A colour's hex code, and before it the colour itself where the terminal shows true colours."""
     from tlx.data.colors import lab_to_srgb
 
-    red, green, blue = (int(round(255 * value)) for value in lab_to_srgb(np.asarray(lab, np.float64)))
+    red, green, blue = (round(float(255 * value)) for value in lab_to_srgb(np.asarray(lab, np.float64)))
     block = f"\x1b[48;2;{red};{green};{blue}m      \x1b[0m " if sys.stdout.isatty() else ""
     return f"{block}#{red:02x}{green:02x}{blue:02x}  Lab "

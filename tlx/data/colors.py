@@ -1,8 +1,8 @@
 """`builtin:colors`: the 949 colour names of the xkcd survey (Munroe 2010, CC0) that ship inside matplotlib.
 
 Columns: `name`; `lab`, the colour in CIELAB (D65, 2°); `term`, the nearest of the eleven basic colour terms
-(Berlin & Kay 1969) by ΔE76, each term being the survey's own colour of that name; `hex`; `group`, equal for names that are
-made of the same words, so that "reddish brown" and "brown red" stay on one side of a split.
+(Berlin & Kay 1969) by ΔE76, each term being the survey's own colour of that name; `hex`; `group`, equal for names
+that are made of the same words, so that "reddish brown" and "brown red" stay on one side of a split.
 """
 
 import re
@@ -22,7 +22,7 @@ def columns() -> dict[str, list[str] | np.ndarray]:
     from matplotlib.colors import XKCD_COLORS
 
     names = sorted(name.removeprefix("xkcd:") for name in XKCD_COLORS)
-    codes = [XKCD_COLORS["xkcd:" + name] for name in names]
+    codes = [str(XKCD_COLORS["xkcd:" + name]) for name in names]
     lab = srgb_to_lab(np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in codes]) / 255)
     return {"name": names, "lab": lab, "term": nearest_terms(lab), "hex": codes, "group": [group(n) for n in names]}
 

@@ -14,7 +14,9 @@ class Encoder(Protocol):
 
     pad_id: int
 
-    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> tuple[list[list[int]], list[list[int]]]:
+    def __call__(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> tuple[list[list[int]], list[list[int]]]:
         """ids and types, each of the text's own length."""
 
 
@@ -63,8 +65,8 @@ class Examples:
         safe = np.where(valid, rows, 0)
         ids = np.full((len(rows), length), self.pad_id, np.int32)
         types, mask = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), np.int32)
-        for i, row in enumerate(safe):
-            start, stop = self.offsets[row], self.offsets[row + 1]
+        for i in np.flatnonzero(valid):
+            start, stop = self.offsets[rows[i]], self.offsets[rows[i] + 1]
             ids[i, : stop - start], types[i, : stop - start], mask[i, : stop - start] = (
                 self.ids[start:stop], self.types[start:stop], 1,
             )  # fmt: skip

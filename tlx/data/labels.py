@@ -23,7 +23,9 @@ def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray
     labels = [str(label) for label in table.column(column)]
     for row, label in enumerate(labels):
         if label not in positions:
-            raise TlxError(f"{table.name}, row {row + 1}: the label {label!r} is none of the training set's {listed(names)}.")
+            raise TlxError(
+                f"{table.name}, row {row + 1}: the label {label!r} is none of the training set's {listed(names)}."
+            )
     return np.array([positions[label] for label in labels], np.int32)
 
 

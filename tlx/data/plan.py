@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# 8, 12, 16, 24, 32, 48, …: few shapes to compile, and at most a third of a row padded
-LADDER = tuple(sorted([8 << i for i in range(12)] + [12 << i for i in range(12)]))
+# 4, 8, 12, 16, 24, 32, 48, …: few shapes to compile, and from 12 on at most a third of a row padded
+LADDER = (4, *sorted([8 << i for i in range(12)] + [12 << i for i in range(12)]))
 GROUP = 50  # batches within which rows are sorted by length
 
 

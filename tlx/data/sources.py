@@ -32,7 +32,9 @@ class Table:
 
     def rows(self, indices: np.ndarray) -> "Table":
         """The table of these rows."""
-        taken = {k: v[indices] if isinstance(v, np.ndarray) else [v[i] for i in indices] for k, v in self.columns.items()}
+        taken = {
+            k: v[indices] if isinstance(v, np.ndarray) else [v[i] for i in indices] for k, v in self.columns.items()
+        }
         return Table(self.name, taken)
 
 
@@ -60,7 +62,9 @@ def load(spec: str) -> Table:
     try:
         table = Table(spec, READERS[kind](file))
     except UnicodeDecodeError as error:
-        raise TlxError(f"{file} is not UTF-8 (byte {error.start}: {error.reason}); convert it, e.g. with iconv.") from None
+        raise TlxError(
+            f"{file} is not UTF-8 (byte {error.start}: {error.reason}); convert it, e.g. with iconv."
+        ) from None
     if not table.columns or not len(table):
         raise TlxError(f"{file} holds no rows.")
     return table
@@ -100,7 +104,9 @@ def _jsonl(file: Path) -> dict[str, list[Any]]:
             except json.JSONDecodeError as error:
                 raise TlxError(f"{file}, line {number} is not JSON: {error.msg}.") from None
             if not isinstance(row, dict) or (columns and row.keys() != columns.keys()):
-                raise TlxError(f"{file}, line {number} is no object with the keys of the first line, {listed(columns)}.")
+                raise TlxError(
+                    f"{file}, line {number} is no object with the keys of the first line, {listed(columns)}."
+                )
             for name, value in row.items():
                 columns.setdefault(name, []).append(value)
     return columns

@@ -12,7 +12,9 @@ from tlx.evaluation.predict import predict
 from tlx.models.model import Model
 
 
-def mean_pooled(model: Model, params: Any, examples: Examples, inputs: tuple[str, ...], batch_size: int = 64) -> np.ndarray:
+def mean_pooled(
+    model: Model, params: Any, examples: Examples, inputs: tuple[str, ...], batch_size: int = 64
+) -> np.ndarray:
     """The last hidden state averaged over a text's tokens, (examples, hidden)."""
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""A model's answers to a whole set: exactly one per example, in the set's order, for any batch size and device count."""
+"""A model's answers to a whole set: one per example, in the set's order, for any batch size and device count."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,13 +18,16 @@ def make_forward(model: Model, inputs: tuple[str, ...]) -> Forward:
 
     @jax.jit
     def forward(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        taken = {name: batch[name] for name in inputs if name in batch}
-        return model.apply({"params": params}, **taken).logits  # type: ignore[union-attr, return-value]
+        taken: dict[str, Any] = {name: batch[name] for name in inputs if name in batch}
+        output: Any = model.apply({"params": params}, **taken)
+        return output.logits
 
     return forward
 
 
-def predict(forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None) -> dict[str, np.ndarray]:
+def predict(
+    forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None
+) -> dict[str, np.ndarray]:
     """Answers by head, (examples, outputs), in the order of the examples. Padding rows are dropped."""
     answers: dict[str, np.ndarray] = {}
     for step in range(len(batches)):

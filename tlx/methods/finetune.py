@@ -31,13 +31,13 @@ class FineTune:
       frozen: path prefixes of blocks that run without dropout, because nothing in them learns.
     """
 
-    streams = ("train",)
+    streams: tuple[str, ...] = ("train",)
     players: Mapping[str, Any] = {"model": ((".*", True),)}
 
     def __init__(self, model: Model, labels: Mapping[str, str], frozen: tuple[str, ...] = ()):
         self.model, self.labels, self.frozen = model, dict(labels), frozen
         self.heads = dict(model.heads_by_name)
-        self.updates = (Update(self.losses, ("model",)),)
+        self.updates: tuple[Update, ...] = (Update(self.losses, ("model",)),)
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         """Nothing to train besides the model, nothing to carry."""
@@ -47,13 +47,13 @@ class FineTune:
     def losses(self, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
         """The mean loss of every head over the examples that are `valid`."""
         rows = batch["train"]
-        inputs = {name: rows[name] for name in INPUTS if name in rows}
-        output = self.model.apply(
+        inputs: dict[str, Any] = {name: rows[name] for name in INPUTS if name in rows}
+        output: Any = self.model.apply(
             {"params": params}, **inputs, deterministic=False, frozen=self.frozen, rngs={"dropout": key}
         )
         weight = rows["valid"].astype(jnp.float32)
         losses = {
-            name: head_loss(self.heads[name])(output.logits[name], rows[field], weight)  # type: ignore[union-attr]
+            name: head_loss(self.heads[name])(output.logits[name], rows[field], weight)
             for name, field in self.labels.items()
         }
         return losses, method_state

@@ -1,6 +1,7 @@
 """`hidden_act` of a Hugging Face config, by the names and formulas of transformers' own table."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ def mish(x: jax.Array) -> jax.Array:
     return x * jnp.tanh(jax.nn.softplus(x))
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
     "gelu": gelu,
     "gelu_10": lambda x: jnp.clip(gelu(x), -10, 10),
     "gelu_accurate": gelu_accurate,

@@ -16,7 +16,7 @@ from tlx.errors import TlxError, listed
 from tlx.models.activations import ACTIVATIONS, check_activation
 from tlx.models.layers import Dropout, Dtype, Embedding, attention_weights, dense, layer_norm
 
-# What a BERT config may hold that says nothing about the forward pass of an encoder, or only a value that changes nothing.
+# What a BERT config may hold, and the values that change nothing; any other value asks for another model.
 NEUTRAL = {
     "position_embedding_type": ("absolute", None),
     "is_decoder": (False, None),
@@ -25,7 +25,9 @@ NEUTRAL = {
     "pruned_heads": ({}, None),
     "cross_attention_hidden_size": (None,),
     "embedding_size": (None,),
+    "quantization_config": (None,),
 }
+RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 KINDS = (
     (r"(.*/)?embeddings/\w+_embeddings/embedding", ("embedding",)),
@@ -60,14 +62,24 @@ class BertConfig:
             raise TlxError(
                 f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}."
             )
+        if self.pad_token_id is not None and not -self.vocab_size <= self.pad_token_id < self.vocab_size:
+            raise TlxError(f"pad_token_id {self.pad_token_id} is no row of a vocabulary of {self.vocab_size}.")
+        for name in RATES:
+            rate = getattr(self, name)
+            if rate is not None and not 0 <= rate < 1:
+                raise TlxError(f"{name} is {rate}; a dropout rate is at least 0 and below 1.")
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], **changes: Any) -> "BertConfig":
         """From the content of a `config.json`. What would change the numbers and is not supported is refused."""
         refused = [f"{k}={config[k]!r}" for k, fine in NEUTRAL.items() if k in config and config[k] not in fine]
         if refused:
-            raise TlxError(f"this BERT config asks for {listed(refused)}; tlx has the plain encoder with absolute positions.")
+            raise TlxError(
+                f"this BERT config asks for {listed(refused)}; tlx has the plain encoder with absolute positions."
+            )
         fields = {field.name for field in dataclasses.fields(cls)}
+        if unknown := changes.keys() - fields:
+            raise TlxError(f"a BERT config has no {listed(sorted(unknown))}; it has {listed(sorted(fields), 20)}.")
         return cls(**{**{k: v for k, v in config.items() if k in fields}, **changes})
 
     def to_hf(self) -> dict[str, Any]:
@@ -130,9 +142,7 @@ class SelfAttention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, mask: jax.Array | None, deterministic: bool
-    ) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         c = self.config
         heads = (*x.shape[:-1], c.num_attention_heads, c.hidden_size // c.num_attention_heads)
         query, key, value = (
@@ -271,18 +281,23 @@ class Bert(nn.Module):
           token_type_ids: (batch, length); by default 0.
           position_ids: (batch, length); by default 0, 1, 2, …
           segment_ids: (batch, length); tokens see only their own segment (several texts packed in a row).
-          hidden_state: (batch, length, hidden), the output of block `start - 1`, in place of `input_ids`.
-          start, stop: the first block to run and the one before which to stop. The pooler runs after the last block only.
+          hidden_state: (batch, length, hidden), in place of `input_ids`: the output of block `start - 1`, for `start` 0
+            that of the embeddings.
+          start, stop: the first block to run, the one before which to stop. The pooler runs after the last block only.
           deterministic: no dropout anywhere.
           frozen: path prefixes of blocks that run without dropout (`embeddings`, `encoder/layer/0`).
           output_hidden_states, output_attentions: return them too.
         """
         last = self.config.num_hidden_layers
         stop = last if stop is None else stop
-        if (hidden_state is None) != (start == 0) or (input_ids is None) == (hidden_state is None):
+        if (input_ids is None) == (hidden_state is None) or (hidden_state is None and start):
             raise TlxError(f"give input_ids (start=0) or hidden_state and start, found start={start}.")
-        x = hidden_state if hidden_state is not None else self._embed(
-            input_ids, token_type_ids, position_ids, deterministic or "embeddings" in frozen
+        if not 0 <= start <= stop <= last:
+            raise TlxError(f"the backbone has {last} blocks; found start={start}, stop={stop}.")
+        x = (
+            hidden_state
+            if hidden_state is not None
+            else self._embed(input_ids, token_type_ids, position_ids, deterministic or "embeddings" in frozen)
         )
         mask = _visible(attention_mask, segment_ids)
         hidden_states, attentions = [x], []
@@ -303,7 +318,9 @@ class Bert(nn.Module):
         length, limit = input_ids.shape[1], self.config.max_position_embeddings
         if position_ids is None:
             if length > limit:
-                raise TlxError(f"a sequence of {length} tokens is longer than max_position_embeddings {limit}; truncate it.")
+                raise TlxError(
+                    f"a sequence of {length} tokens is longer than max_position_embeddings {limit}; truncate it."
+                )
             position_ids = jnp.arange(length)[None]
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)
@@ -314,6 +331,6 @@ def _visible(attention_mask: jax.Array | None, segment_ids: jax.Array | None) ->
     """(batch, 1, 1 or queries, keys), True where a query may see a key; None when everything may be seen."""
     mask = None if attention_mask is None else (attention_mask != 0)[:, None, None, :]
     if segment_ids is not None:
-        same = (segment_ids[:, None, :, None] == segment_ids[:, None, None, :])
+        same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
         mask = same if mask is None else mask & same
     return mask

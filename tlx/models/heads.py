@@ -23,8 +23,8 @@ class Head:
     outputs: how many.
     pooling: `pooler` (the checkpoint's own), or `cls` (the first token's last hidden state).
     labels: the classes' names, in order; empty if unknown.
-    shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread and
-      answers in the data's own. On export both are folded into W and b.
+    shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread
+      and answers in the data's own. On export both are folded into W and b.
     """
 
     kind: str

@@ -18,15 +18,16 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
     """Which elements dropout keeps, and the probability with which it keeps them.
 
     Sixteen random bits decide an element, two elements to one draw, so that a mask costs half of
-    `jax.random.bernoulli`'s; the probability is rounded to 1/65536 and given back, so that the expectation is exact.
+    `jax.random.bernoulli`'s; the probability is rounded to 1/65536 (never to 0) and given back, so that the
+    expectation is exact.
     """
-    threshold = round((1 - rate) * 2**MASK_BITS)
+    threshold = max(round((1 - rate) * 2**MASK_BITS), 1)
     if shape and shape[-1] % 2 == 0:
         pairs = jax.random.bits(key, (*shape[:-1], shape[-1] // 2), jnp.uint32)
         bits = jax.lax.bitcast_convert_type(pairs, jnp.uint16).reshape(shape)
     else:
         bits = jax.random.bits(key, shape, jnp.uint16)
-    return bits < threshold, threshold / 2**MASK_BITS
+    return bits <= threshold - 1, threshold / 2**MASK_BITS  # 65536 itself is no uint16
 
 
 class Dropout(nn.Module):
@@ -52,7 +53,10 @@ def layer_norm(name: str, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
 
 
 class Embedding(nn.Module):
-    """Rows of a table. The row `padding_id` takes no gradient, as in the reference (torch's `padding_idx`)."""
+    """Rows of a table. The row `padding_id` takes no gradient, as in the reference (torch's `padding_idx`).
+
+    A negative `padding_id` counts from the end.
+    """
 
     num_embeddings: int
     features: int
@@ -67,7 +71,9 @@ class Embedding(nn.Module):
         table = self.param("embedding", self._initialise, shape, jnp.float32)
         rows = jnp.take(table, ids, axis=0)
         if self.padding_id is not None:
-            rows = jnp.where((ids == self.padding_id)[..., None], jax.lax.stop_gradient(rows), rows)
+            rows = jnp.where(
+                (ids == self.padding_id % self.num_embeddings)[..., None], jax.lax.stop_gradient(rows), rows
+            )
         return rows if self.dtype is None else rows.astype(self.dtype)
 
     def _initialise(self, key: jax.Array, shape: tuple[int, int], dtype: Dtype) -> jax.Array:
@@ -81,6 +87,7 @@ def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) 
     Args:
       query, key: (batch, length, heads, d).
       mask: boolean, broadcastable to (batch, heads, queries, keys); a query that may see nothing sees all alike.
+        It is added to the scores, as in the reference, so that such a query's gradient is the reference's too.
 
     Returns:
       (batch, heads, queries, keys), in the dtype of `query`.
@@ -88,5 +95,5 @@ def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) 
     scores = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+        scores += jnp.where(mask, 0, jnp.finfo(scores.dtype).min).astype(scores.dtype)
     return jax.nn.softmax(scores, axis=-1).astype(query.dtype)

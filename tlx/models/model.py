@@ -40,9 +40,7 @@ class Model(nn.Module):
         if self.heads_by_name:
             self.heads = Heads(self.heads_by_name, self.head_dropout, self.initializer_range, self.dtype)
 
-    def __call__(
-        self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any
-    ) -> ModelOutput:
+    def __call__(self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any) -> ModelOutput:
         """frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
         features = self.backbone(deterministic=deterministic, frozen=within, **inputs)
@@ -61,7 +59,7 @@ def build_model(config: BertConfig, heads: Mapping[str, Head], dtype: Dtype = No
     for name in heads:
         if not NAME.fullmatch(name):
             raise TlxError(f"a head's name is letters, digits and _, not starting with a digit; found {name!r}.")
-    backbone = {kind: module for kind, module in FAMILIES.values()}[type(config)](config, dtype)
+    backbone = dict(FAMILIES.values())[type(config)](config, dtype)
     return Model(backbone, tuple(heads.items()), config.head_dropout, config.initializer_range, dtype)
 
 

@@ -13,7 +13,7 @@ FROZEN = "frozen"
 
 
 def split(params: Tree, groups: Mapping[str, str]) -> tuple[Tree, Tree]:
-    """`(trainable, frozen)` by the group of each path; both keep the structure, with None where the other has the leaf."""
+    """`(trainable, frozen)` by the group of each path; both keep the structure, None where the other has the leaf."""
     trainable = map_with_path(lambda path, leaf: None if groups[path] == FROZEN else leaf, params)
     frozen = map_with_path(lambda path, leaf: leaf if groups[path] == FROZEN else None, params)
     return trainable, frozen

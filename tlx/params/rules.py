@@ -81,6 +81,10 @@ def _unused(
     if taken:
         earlier = sorted({decider[path] for path in taken})
         names = listed(repr(rules[i][0]) for i in earlier)
-        return f"{what}: the rule {selector!r} decides nothing, its {len(taken)} parameters went to the earlier {names}."
+        return (
+            f"{what}: the rule {selector!r} decides nothing, its {len(taken)} parameters went to the earlier {names}."
+        )
     near = difflib.get_close_matches(selector, paths, n=5, cutoff=0.0)
-    return f"{what}: the rule {selector!r} matches no parameter (it must match the whole path); nearest: {listed(near)}."
+    return (
+        f"{what}: the rule {selector!r} matches no parameter (it must match the whole path); nearest: {listed(near)}."
+    )

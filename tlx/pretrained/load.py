@@ -18,6 +18,7 @@ from tlx.params.rules import matches
 from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.names import NAMES, Names
 
+OTHER_CLASSIFIERS = ("ForTokenClassification", "ForMultipleChoice")
 PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
 
 
@@ -51,7 +52,7 @@ def from_pretrained(
       `model.apply({"params": params}, input_ids=…).logits["default"]` are the logits.
 
     Raises:
-      TlxError: no such checkpoint, a family or setting that tlx lacks, tensors missing, left over or of another shape.
+      TlxError: no such checkpoint; a family or setting that tlx lacks; missing, extra or reshaped tensors.
     """
     folder = resolve(os.fspath(checkpoint))
     hf = read_config(folder)
@@ -72,9 +73,15 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 
 def own_heads(hf: Mapping[str, Any], tensors: "Tensors") -> dict[str, Head]:
-    """The checkpoint's own sequence classifier, if its file has one."""
-    if "classifier.weight" not in tensors.files:
+    """The checkpoint's own sequence classifier, if its file has one (a classifier of tokens has the same names)."""
+    other = any(str(name).endswith(OTHER_CLASSIFIERS) for name in hf.get("architectures") or ())
+    if other or "classifier.weight" not in tensors.files:
         return {}
+    if hf.get("problem_type") not in (None, "regression", "single_label_classification"):
+        raise TlxError(
+            f"{tensors.file} has a classifier for problem_type {hf['problem_type']!r}; tlx has regression and "
+            "single_label_classification. Say heads=… for a new one."
+        )
     names = hf.get("id2label") or {}
     labels = tuple(str(names[key]) for key in sorted(names, key=int))
     outputs = tensors.shape("classifier.weight")[0]
@@ -113,8 +120,10 @@ class Tensors:
             self.handle = safe_open(self.file, framework="numpy")
         except (SafetensorError, OSError) as error:
             raise TlxError(f"{self.file} is not a whole safetensors file: {error}.") from None
-        stored = {names.today(name): name for name in self.handle.keys()}
+        stored = {names.today(name): name for name in self.handle.keys()}  # noqa: SIM118 (no dict)
         self.files = {name.removeprefix(names.prefix): as_stored for name, as_stored in stored.items()}
+        if twice := sorted(set(self.handle.keys()) - set(self.files.values())):
+            raise TlxError(f"{self.file} holds twice, under an older or another name: {listed(twice)}.")
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor, without reading it."""
@@ -130,7 +139,8 @@ class Tensors:
         missing, reshaped, used = [], [], set()
         for path, leaf in flatten(target).items():
             fresh = any(matches(selector, path) for selector in initialise)
-            name, transpose = self.names.tensor_of(path) if not fresh or path.startswith("backbone/") else ("", False)
+            new_head = path.startswith("heads/") and not own_heads
+            name, transpose = ("", False) if new_head else self.names.tensor_of(path)
             found = self.shape(name) if name in self.files else None
             expected = leaf.shape[::-1] if transpose else leaf.shape
             used.add(name)

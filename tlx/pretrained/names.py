@@ -13,7 +13,7 @@ from tlx.errors import TlxError
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A path's regex, the tensor's name as a template (a `/` taken over from the path becomes `.`), transposed or not."""
+    """A path's regex, the tensor's name as a template (each `/` taken from the path becomes `.`), transposed or not."""
 
     path: str
     tensor: str

@@ -1,4 +1,4 @@
-"""From a model and its parameters to a folder that transformers opens: `config.json`, `model.safetensors`, tokenizer."""
+"""From a model and its parameters to a folder that transformers opens: config, safetensors, tokenizer."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
-from tlx.models.model import FAMILIES, Model
+from tlx.models.model import Model
 from tlx.params.paths import flatten
 from tlx.pretrained.names import NAMES
 
@@ -22,7 +22,11 @@ TOKENIZER_FILES = (
 
 
 def save_pretrained(
-    directory: str | os.PathLike[str], model: Model, params: Any, *, tokenizer_from: str | os.PathLike[str] | None = None
+    directory: str | os.PathLike[str],
+    model: Model,
+    params: Any,
+    *,
+    tokenizer_from: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Writes a folder that current transformers opens with `AutoModel…from_pretrained`, no key missing or unexpected.
 
@@ -36,12 +40,14 @@ def save_pretrained(
       TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
     """
     directory = Path(directory)
-    family = model.backbone.config.to_hf()["model_type"]
     config, tensors = hf_config(model), hf_tensors(model, params)
-    if directory.exists() and any(directory.iterdir()) and not (directory / "config.json").is_file():
-        raise TlxError(f"{directory} is not empty and is no earlier export; name a new folder.")
+    if directory.exists() and not _replaceable(directory):
+        raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
+    if tokenizer_from is not None and not Path(tokenizer_from).is_dir():
+        raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is no folder.")
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    replaced = partial.with_name(partial.name + "-replaced")
     try:
         from safetensors.numpy import save_file
 
@@ -50,14 +56,21 @@ def save_pretrained(
         for name in TOKENIZER_FILES if tokenizer_from is not None else ():
             if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
                 shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
+        (partial / "model.safetensors").chmod(0o644)  # safetensors and mkdtemp let nobody else read what they make
         partial.chmod(0o755)
         if directory.exists():
-            shutil.rmtree(directory)
+            directory.rename(replaced)
         partial.rename(directory)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    assert family in FAMILIES
     return directory
+
+
+def _replaceable(directory: Path) -> bool:
+    """Whether a folder holds nothing but what an export writes (a run's directory has a config.json too)."""
+    ours = {"config.json", "model.safetensors", *TOKENIZER_FILES}
+    return directory.is_dir() and ours.issuperset(file.name for file in directory.iterdir())
 
 
 def hf_config(model: Model) -> dict[str, Any]:
@@ -98,7 +111,9 @@ def _only_head(model: Model) -> Head:
         raise TlxError(f"a Hugging Face folder holds one head, called 'default' here; this model has {listed(names)}.")
     head = model.heads_by_name[0][1]
     if head.pooling != "pooler":
-        raise TlxError(f"BertForSequenceClassification pools by the pooler; it cannot express pooling={head.pooling!r}.")
+        raise TlxError(
+            f"BertForSequenceClassification pools by the pooler; it cannot express pooling={head.pooling!r}."
+        )
     return head
 
 

@@ -29,7 +29,9 @@ class Tokenizer:
         self.max_length = max_length
         self.pad_id: int = self._tokenizer.pad_token_id or 0
 
-    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> tuple[list[list[int]], list[list[int]]]:
+    def __call__(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids and token types of each text, cut to `max_length`, not padded."""
         coded = self._tokenizer(
             list(texts),

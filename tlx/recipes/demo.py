@@ -1,4 +1,4 @@
-"""The demo: the colour from its name, fine-tuned beside what the same data gives without, in one table and one picture."""
+"""The demo: the colour from its name, fine-tuned beside what the same data gives without, as a table and a picture."""
 
 import time
 from collections.abc import Mapping
@@ -24,7 +24,10 @@ from tlx.training.writers import read_metrics
 
 HEADER = ("on the test split", "mean ΔE76", "R²", "basic term right", "tried")
 PALETTE_ROWS = 60
-TRIED = {"fine-tuned": 0, "random weights": 0}  # settings compared on validation before test was read, see docs/colors.md
+TRIED = {
+    "fine-tuned": 0,
+    "random weights": 0,
+}  # settings compared on validation before test was read, see docs/colors.md
 
 
 def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -56,7 +59,10 @@ def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
         "word TF-IDF + ridge": tfidf_ridge(True, pairs["train"], pairs["validation"], texts["test"], mean_error),
         "character TF-IDF + ridge": tfidf_ridge(False, pairs["train"], pairs["validation"], texts["test"], mean_error),
         "frozen features + ridge": ridge(
-            (frozen["train"], targets["train"]), (frozen["validation"], targets["validation"]), frozen["test"], mean_error
+            (frozen["train"], targets["train"]),
+            (frozen["validation"], targets["validation"]),
+            frozen["test"],
+            mean_error,
         ),
     }
 
@@ -92,10 +98,10 @@ def report(rows: Mapping[str, Fitted], sets: Any, workdir: Path, started: float)
     show(f"The colour from its name, {len(targets)} names never seen", HEADER, lines)
     run = workdir / "fine-tuned"
     print(
-        f"\n{summary['seconds']:.0f} s. The run is {run}; palette {workdir / 'palette.png'}, curves {workdir / 'curves.png'}.\n"
+        f"\n{summary['seconds']:.0f} s. The run is {run}; pictures: {workdir / 'palette.png'}, {workdir / 'curves.png'}.\n"
         f"Next:  .venv/bin/tlx predict {run} 'a foggy morning in the forest'\n"
         f"       .venv/bin/tlx export {run} --to my-colors        (a folder that transformers opens)\n"
-        "       .venv/bin/python experiments/finetune.py --config=configs/text_file.py --config.data.train=csv:YOURS.csv "
-        "--workdir=runs/yours"
+        "       .venv/bin/python experiments/finetune.py --config=configs/text_file.py --workdir=runs/yours "
+        "--config.data.train=csv:YOURS.csv"
     )
     return summary

@@ -57,7 +57,7 @@ class Job:
     seed: int
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
-        """Trains (or goes on), evaluates the best checkpoint on every split but train, writes and returns the summary."""
+        """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
         checkpoints = Checkpoints(self.run_directory / "checkpoints")
         plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed)
         batches = Batches(self.sets.examples["train"], plan, self.schedule.total, self.mesh.size)
@@ -116,7 +116,9 @@ class Job:
             "revision": run_directory.revision(),
         }
         run_directory.write_json(self.run_directory / "summary.json", summary)
-        plot_curves({self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png")
+        plot_curves(
+            {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
+        )
         return summary
 
 
@@ -209,7 +211,10 @@ def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedu
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
     """The blocks in which nothing learns."""
-    prefixes = ("backbone/embeddings", *(f"backbone/encoder/layer/{i}" for i in range(model.backbone.config.num_blocks)))
+    prefixes = (
+        "backbone/embeddings",
+        *(f"backbone/encoder/layer/{i}" for i in range(model.backbone.config.num_blocks)),
+    )
     return tuple(
         prefix
         for prefix in prefixes

@@ -26,7 +26,7 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokeniz
 
 
 def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
-    """Writes `config.json` and the checkpoint's config and tokenizer, or checks that the run was begun with this config."""
+    """Writes `config.json`, the checkpoint's config and tokenizer; or checks that the run began with this config."""
     file = run / "config.json"
     plain = json.loads(json.dumps(config))
     if file.is_file():
@@ -61,7 +61,11 @@ def revision() -> str | None:
     where = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=where, capture_output=True, text=True, timeout=10
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=where,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -105,7 +109,9 @@ def load_run(run: Path) -> Trained:
     step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
     params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
     checkpoints.close()
-    return Trained(model, params, Tokenizer(run / "pretrained", config["data"]["max_length"]), run / "pretrained", step, config)
+    return Trained(
+        model, params, Tokenizer(run / "pretrained", config["data"]["max_length"]), run / "pretrained", step, config
+    )
 
 
 def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:
@@ -138,6 +144,6 @@ def heads_as_json(heads: Mapping[str, Head]) -> dict[str, Any]:
 def heads_from(written: Mapping[str, Any]) -> dict[str, Head]:
     """The inverse of `heads_as_json`."""
     return {
-        name: Head(**{key: tuple(value) if isinstance(value, list) else value for key, value in head.items()})
+        name: Head(**{key: tuple(value) if isinstance(value, list) else value for key, value in head.items()})  # type: ignore[arg-type]
         for name, head in written.items()
     }

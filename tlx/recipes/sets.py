@@ -16,7 +16,7 @@ from tlx.models.heads import Head
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """examples and texts by split (`train`, `validation`, and `test` if there is one). facts: sizes, for the summary."""
+    """examples, texts: by split (`train`, `validation`, and `test` if there is one). facts: sizes, for the summary."""
 
     examples: dict[str, Examples]
     texts: dict[str, list[str]]
@@ -52,7 +52,9 @@ def make_head(config: ConfigDict, train: Table, label: str) -> Head:
         values = labels.targets(train, label).astype(np.float64)
         spread = values.std(axis=0)
         if not (spread > 0).all():
-            raise TlxError(f"{train.name}: the target {label!r} is constant over the training split; nothing can be learnt.")
+            raise TlxError(
+                f"{train.name}: the target {label!r} is constant over the training split; nothing can be learnt."
+            )
         shift, scale = (tuple(np.round(x, 6).tolist()) for x in (values.mean(axis=0), spread))
         return Head("regression", values.shape[1], config.pooling, shift=shift, scale=scale)
     names = labels.classes(train.column(label))
@@ -73,7 +75,9 @@ def load_sets(config: ConfigDict, encoder: Encoder) -> Sets:
         else:
             answers = labels.class_indices(table, data.label, head.labels)
         texts[part] = labels.texts(table, data.text)
-        examples[part] = Examples.encode(encoder, texts[part], fields={"label": answers}, example_id=rows.astype(np.int64))
+        examples[part] = Examples.encode(
+            encoder, texts[part], fields={"label": answers}, example_id=rows.astype(np.int64)
+        )
     return Sets(examples, texts, head, _facts(data, tables))
 
 

@@ -14,7 +14,9 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> 
     """
     from matplotlib.figure import Figure
 
-    metrics = sorted({name for lines in runs.values() for line in lines for name in line if name.startswith("validation/")})
+    metrics = sorted(
+        {name for lines in runs.values() for line in lines for name in line if name.startswith("validation/")}
+    )
     metrics = [name for name in metrics if name != "validation/loss"]
     figure = Figure(figsize=(4.2 * (1 + len(metrics)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]

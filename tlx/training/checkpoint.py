@@ -14,7 +14,7 @@ FORMAT = 1  # of what `meta` and the items hold; a reader of another format refu
 
 
 class _NewestAndBest:
-    """What Orbax keeps. Its own best-of policy may delete the newest; and a tie must keep the step that the run names."""
+    """What Orbax keeps. Its own best-of policy may delete the newest, and on a tie another than the run names."""
 
     def __init__(self) -> None:
         self.best: int | None = None
@@ -59,7 +59,9 @@ class Checkpoints:
         """What was saved beside the state."""
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
         if meta.get("format") != FORMAT:
-            raise TlxError(f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads {FORMAT}.")
+            raise TlxError(
+                f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads {FORMAT}."
+            )
         return meta
 
     def restore(self, step: int, target: State) -> State:

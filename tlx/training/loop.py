@@ -19,8 +19,8 @@ from tlx.training.writers import MetricsWriter, Progress
 class Schedule:
     """When the loop does what, in steps.
 
-    total: of the run. evaluate_every: also when it saves. log_every: of training metrics. patience: how many evaluations
-    without a better metric end the run; None: never. monitor: the metric that decides; mode: `max` or `min` of it.
+    total: of the run. evaluate_every: also when it saves. log_every: of training metrics. patience: how many
+    evaluations without a better metric end the run; None: never. monitor: what decides; mode: `max` or `min` of it.
     """
 
     total: int
@@ -98,7 +98,9 @@ def fit(
                 means = _means(pending)
                 now = time.perf_counter()
                 rate = len(pending) * schedule.examples_per_step / (now - logged)
-                writing.write(step, {**means, "train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate})
+                writing.write(
+                    step, {**means, "train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate}
+                )
                 showing.step(step, means["train/loss"], rate)
                 _refuse_nan(step, means["train/loss"])
                 pending = []

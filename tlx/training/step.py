@@ -1,5 +1,6 @@
-"""The training step: for each update of the method differentiate, clip once, let each player's optimizer move its own."""
+"""The training step: for each update of the method differentiate, clip once, let each player move its own."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,8 +26,8 @@ def make_train_step(
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """A pure `(state, batch) -> (state, metrics)`, to be jitted.
 
-    Only what an update's players own is differentiated: a frozen leaf has no gradient, no optimizer state and no update,
-    whatever is clipped or logged.
+    Only what an update's players own is differentiated: a frozen leaf has no gradient, no optimizer state and no
+    update, whatever is clipped or logged.
 
     Args:
       method: gives the updates.
@@ -42,7 +43,7 @@ def make_train_step(
         for index, update in enumerate(method.updates):
             state, logged = one_update(update, state, batch, jax.random.fold_in(at_step, index))
             metrics.update(logged)
-        return state.replace(step=state.step + 1), metrics
+        return dataclasses.replace(state, step=state.step + 1), metrics
 
     def one_update(update: Update, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         trainable = owned_by(state.params, owner, update.players)
@@ -63,7 +64,8 @@ def make_train_step(
             own_gradient = owned_by(gradient, owner, (player,))
             updates, opt_state[player] = optimizers[player].update(own_gradient, opt_state[player], own)
             trainable = merge(optax.apply_updates(own, updates), trainable)
-        state = state.replace(params=merge(trainable, fixed), opt_state=opt_state, method_state=method_state)
+        params = merge(trainable, fixed)
+        state = dataclasses.replace(state, params=params, opt_state=opt_state, method_state=method_state)
         named = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
         return state, {"loss": loss, "gradient_norm": norm, **named}
 

@@ -53,7 +53,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A live line: step, loss, validation metric, examples/s, time left. Where there is no terminal, a line per evaluation."""
+    """A live line: step, loss, metric, examples/s, time left. Where there is no terminal, a line per evaluation."""
 
     def __init__(self, title: str, total_steps: int, start: int, quiet: bool = False):
         from rich.console import Console
@@ -61,7 +61,8 @@ class Progress:
         from rich.progress import Progress as Bar
 
         self.title, self.live = title, sys.stderr.isatty() and not quiet
-        self.quiet, self._shown = quiet, {"loss": "", "metric": "", "rate": ""}
+        self.quiet = quiet
+        self._shown: dict[str, Any] = {"loss": "", "metric": "", "rate": ""}
         self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
             TextColumn("{task.fields[loss]}  {task.fields[metric]}  {task.fields[rate]}"), TimeRemainingColumn(),

@@ -1,0 +1,39 @@
+"""Cuts: fixed by a rule, groups whole, order of rows irrelevant."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from tlx.data.splits import cut
+from tlx.errors import TlxError
+
+KEYS = [f"key {i % 70}" for i in range(200)]
+
+
+def test_groups_stay_whole_and_nothing_is_lost() -> None:
+    parts = cut(KEYS, {"test": 0.2, "validation": 0.1}, 0)
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(200))
+    keys = {part: {KEYS[i] for i in rows} for part, rows in parts.items()}
+    assert [len(keys[part]) for part in ("train", "test", "validation")] == [49, 14, 7]
+    assert len(set.union(*keys.values())) == sum(len(k) for k in keys.values())
+
+
+def test_the_rule_is_the_documented_one() -> None:
+    order = sorted(set(KEYS), key=lambda key: hashlib.sha256(f"3:{key}".encode()).hexdigest())
+    parts = cut(KEYS, {"test": 0.2}, 3)
+    assert {KEYS[i] for i in parts["test"]} == set(order[:14])
+
+
+def test_the_order_of_rows_is_irrelevant() -> None:
+    order = np.random.default_rng(0).permutation(200)
+    shuffled = [KEYS[i] for i in order]
+    one, other = cut(KEYS, {"test": 0.3}, 1), cut(shuffled, {"test": 0.3}, 1)
+    assert {KEYS[i] for i in one["test"]} == {shuffled[i] for i in other["test"]}
+
+
+def test_refused() -> None:
+    with pytest.raises(TlxError, match="sum to less than 1"):
+        cut(KEYS, {"a": 0.5, "b": 0.5}, 0)
+    with pytest.raises(TlxError, match="too few for a validation split"):
+        cut(["a", "b"], {"validation": 0.1}, 0)

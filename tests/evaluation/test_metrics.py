@@ -1,0 +1,33 @@
+"""Metrics against their definitions written out."""
+
+import numpy as np
+import pytest
+
+from tlx.evaluation import metrics
+
+
+def test_classification() -> None:
+    labels = np.array([0, 0, 1, 1, 2, 2, 2, 0])
+    answers = np.array([0, 1, 1, 1, 0, 2, 2, 0])
+    logits = np.eye(4)[answers]
+    assert metrics.accuracy(logits, labels) == 6 / 8
+    f1 = []
+    for c in range(3):
+        hits = ((answers == c) & (labels == c)).sum()
+        f1.append(2 * hits / ((answers == c).sum() + (labels == c).sum()))
+    assert metrics.macro_f1(logits, labels) == pytest.approx(np.mean(f1))
+
+
+def test_regression() -> None:
+    draw = np.random.default_rng(0).normal
+    targets, answers = draw(size=(50, 3)), draw(size=(50, 3))
+    residual, total = ((targets - answers) ** 2).sum(0), ((targets - targets.mean(0)) ** 2).sum(0)
+    assert metrics.r2(answers, targets) == pytest.approx((1 - residual / total).mean())
+    distances = [sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) ** 0.5 for x, y in zip(targets, answers, strict=True)]
+    assert metrics.mean_error(answers, targets) == pytest.approx(np.mean(distances))
+    assert metrics.mean_error(answers[:, :1], targets[:, :1]) == pytest.approx(np.abs(answers - targets)[:, 0].mean())
+
+
+def test_every_metric_has_a_direction() -> None:
+    names = {name for kind in metrics.METRICS.values() for name in kind}
+    assert names | {"loss"} == set(metrics.HIGHER_IS_BETTER)

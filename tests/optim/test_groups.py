@@ -1,0 +1,78 @@
+"""Groups against AdamW written out in NumPy (Loshchilov & Hutter 2019, algorithm 2)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import tlx
+from tlx.errors import TlxError
+from tlx.optim.groups import Group, assign_groups, make_optimizer
+from tlx.params.paths import flatten
+
+RULES = (("frozen/.*", "frozen"), ("head/.*", "head"))
+GROUPS = {"default": Group(1.0, 0.1), "head": Group(10.0, 0.0)}
+
+
+def tree(seed: int) -> dict[str, Any]:
+    draw = np.random.default_rng(seed).normal
+    return {
+        "frozen": {"kernel": draw(size=(3, 2))},
+        "body": {"kernel": draw(size=(4, 3)), "bias": draw(size=3), "LayerNorm": {"scale": draw(size=3)}},
+        "head": {"kernel": draw(size=(3, 2))},
+    }
+
+
+def numpy_adamw(params: dict[str, np.ndarray], gradients: list[dict[str, np.ndarray]], rate: float) -> dict[str, np.ndarray]:
+    params = dict(params)
+    moments = {path: (np.zeros_like(p), np.zeros_like(p)) for path, p in params.items()}
+    for t, gradient in enumerate(gradients, 1):
+        for path, p in params.items():
+            if path.startswith("frozen"):
+                continue
+            g, (m, v) = gradient[path], moments[path]
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+            moments[path] = m, v
+            lr = rate * (10.0 if path.startswith("head") else 1.0)
+            decay = 0.1 if path == "body/kernel" else 0.0
+            params[path] = p - lr * (m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + decay * p)
+    return params
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["on the full tree", "on the trainable part"])
+def test_adamw_by_group(whole: bool, x64: None) -> None:
+    params = jax.tree.map(jnp.asarray, tree(0))
+    gradients = [jax.tree.map(jnp.asarray, tree(seed)) for seed in range(1, 6)]
+    tx = make_optimizer(params, RULES, GROUPS, learning_rate=1e-2)
+    expected = numpy_adamw(
+        {k: np.asarray(v) for k, v in flatten(params).items()},
+        [{k: np.asarray(v) for k, v in flatten(g).items()} for g in gradients],
+        1e-2,
+    )
+    rules = [*RULES, (".*", "default")]
+    part, frozen = (params, None) if whole else tlx.partition(params, rules)
+    state = tx.init(part)
+    for gradient in gradients:
+        gradient = gradient if whole else tlx.partition(gradient, rules)[0]
+        updates, state = tx.update(gradient, state, part)
+        part = optax.apply_updates(part, updates)
+    found = flatten(part if whole else tlx.merge(part, frozen))
+    for path, value in expected.items():
+        np.testing.assert_allclose(found[path], value, rtol=1e-12, err_msg=path)
+
+
+def test_moments_exist_for_what_learns_and_nothing_else() -> None:
+    params = jax.tree.map(jnp.asarray, tree(0))
+    for part in (params, tlx.partition(params, [*RULES, (".*", "default")])[0]):
+        state = make_optimizer(params, RULES, GROUPS, learning_rate=1e-2).init(part)
+        moments = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.ndim > 0)
+        learning = sum(leaf.size for path, leaf in flatten(params).items() if not path.startswith("frozen"))
+        assert moments == 2 * learning
+
+
+def test_a_group_that_does_not_exist() -> None:
+    with pytest.raises(TlxError, match=r"no group haed in params.groups, which has default, frozen, head"):
+        assign_groups(tree(0), (("head/.*", "haed"),), GROUPS)
