@@ -65,8 +65,11 @@ def reference(name: str) -> Reference:
         return Reference(folder, config, dict(arrays))
 
 
-def answers(model: Model, params: Any, given: Reference, jit: bool = False) -> dict[str, np.ndarray]:
-    """tlx's outputs and gradients under the names of the reference's."""
+def answers(model: Model, params: Any, given: Reference, jit: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+    """tlx's outputs and gradients under the names of the reference's.
+
+    jit: None runs operation by operation, which compiles nothing anew while shapes stay the same; else XLA's options.
+    """
     loss_of = {name: jnp.asarray(array) for name, array in given.group("loss").items()}
     head = dict(model.heads_by_name).get("default")
 
@@ -92,7 +95,7 @@ def answers(model: Model, params: Any, given: Reference, jit: bool = False) -> d
         return total, {**found, "output/loss": total}
 
     gradient = jax.grad(loss, has_aux=True)
-    gradients, found = (jax.jit(gradient) if jit else gradient)(params)
+    gradients, found = (gradient if jit is None else jax.jit(gradient, compiler_options=dict(jit)))(params)
     named = {f"gradient/{name}": leaf for name, leaf in hf_tensors(model, gradients).items()}
     return {name: np.asarray(array) for name, array in found.items()} | named
 

@@ -7,7 +7,7 @@ import transformers
 from npz import write_npz
 
 SENTENCES = (
-    "A man inspects the uniform of a figure in some East Asian country.",
+    "The keeper of the lighthouse counts the ships that pass before dawn.",
     "Tiny.",
     "The café's naïve owner paid $3.50 — twice!",
 )

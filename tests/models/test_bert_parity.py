@@ -1,0 +1,78 @@
+"""BERT against transformers: every hidden state, attention, logit and gradient leaf of every reference checkpoint."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.models.reference import (
+    THIRD_PARTY,
+    VARIANTS,
+    ZERO,
+    answers,
+    errors,
+    patch_dropout,
+    reference,
+    worst,
+)
+from tlx.models.activations import ACTIVATIONS
+
+FLOAT64, FLOAT32 = 1e-9, 1e-5
+# These shapes are theirs alone, so that compiling the whole, unoptimised, is quicker than operation by operation.
+ALONE = {"odd_sizes": {"xla_backend_optimization_level": 0}}
+
+
+def measure(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch, jit: dict[str, Any] | None) -> dict[str, float]:
+    """The errors of one variant, each as a part of the reference's largest entry."""
+    given = reference(name)
+    patch_dropout(monkeypatch)
+    model, params = given.load(dtype)
+    found = answers(model, params, given, jit)
+    assert all(array.dtype == dtype for array in found.values())
+    return errors(found, given.expected)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_float64(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, where = worst(measure(name, jnp.float64, monkeypatch, ALONE.get(name)))
+    assert error <= FLOAT64, where
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_float32(name: str, full_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, where = worst(measure(name, jnp.float32, monkeypatch, ALONE.get(name)))
+    assert error <= FLOAT32, where
+
+
+def test_compiled_as_users_compile_it(full_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    error, where = worst(measure("dropout_no_own_rate", jnp.float32, monkeypatch, {}))
+    assert error <= FLOAT32, where
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_reference_can_tell(name: str) -> None:
+    """What makes agreement mean something: large weights everywhere, sharp attention, gradients that are not zero."""
+    given = reference(name)
+    weights = load_file(given.folder / "model.safetensors")
+    spread = 0.3 * (32 / given.config["hidden_size"]) ** 0.5
+    assert all(np.std(weight) > spread / 2 for weight in weights.values() if weight.size > 3)
+    attention = given.arrays["output/attentions/0"]
+    if not given.arrays["train"]:
+        np.testing.assert_allclose(attention.sum(-1), 1, rtol=1e-12)
+        length = given.arrays["input/input_ids"].shape[1]
+        assert np.mean(attention.max(-1)) > 3 / length
+    gradients = given.group("gradient")
+    zero = {name for name, gradient in gradients.items() if np.abs(gradient).max() < ZERO}
+    assert all(name.endswith("attention.self.key.bias") for name in zero)
+    if not name.startswith("act_"):  # those keep some gradients only, to save room
+        assert gradients.keys() == weights.keys()
+
+
+def test_every_activation_has_a_reference() -> None:
+    assert {f"act_{name}" for name in ACTIVATIONS} <= set(VARIANTS)
+
+
+def test_references_stay_small() -> None:
+    assert sum(file.stat().st_size for file in THIRD_PARTY.rglob("*")) < 20e6
