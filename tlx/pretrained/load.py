@@ -168,7 +168,7 @@ class Tensors:
         if found:
             raise TlxError(
                 f"{self.file} does not fit this model; {'; '.join(found)}. Name what may be drawn anew with "
-                "initialise=… ('pooler', 'heads' or a regex on parameter paths) and what may be left over with ignore=…."
+                "initialise=… ('pooler', 'heads', 'all' or a regex on paths) and what may be left over with ignore=…."
             )
 
 

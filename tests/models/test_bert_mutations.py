@@ -1,0 +1,33 @@
+"""Would the parity test notice? Faults planted in tlx's BERT, each of which must exceed its tolerance a hundredfold."""
+
+import jax.numpy as jnp
+import pytest
+
+from tests.models.faults import FAULTS, Fault
+from tests.models.reference import answers, errors, patch_dropout, reference, worst
+from tests.models.test_bert_parity import FLOAT32, FLOAT64
+from tlx.params.paths import flatten, unflatten
+
+# These move the numbers so little that float32's tolerance is not exceeded a hundredfold; float64's is.
+SLIGHT = {"erf for tanh", "eps 1e-12 for 1e-5"}
+
+
+def error_with(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The largest error of the fault's variant, as a part of the reference's largest entry."""
+    given = reference(fault.variant)
+    patch_dropout(monkeypatch)
+    fault.plant(monkeypatch)
+    model, params = given.load(jnp.float64, **fault.config)
+    return worst(errors(answers(model, unflatten(fault.params(flatten(params))), given), given.expected))[0]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_seen(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = error_with(FAULTS[name], monkeypatch)
+    print(f"{name}: {error / FLOAT64:.1e} x float64, {error / FLOAT32:.1e} x float32")
+    assert error > 100 * (FLOAT64 if name in SLIGHT else FLOAT32)
+
+
+@pytest.mark.parametrize("variant", ["plain", "dropout"])
+def test_without_fault_nothing_is_seen(variant: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert error_with(Fault(variant), monkeypatch) < FLOAT64
