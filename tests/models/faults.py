@@ -93,7 +93,8 @@ FAULTS = {
     "third token type": Fault("token_types_3", params=changed("token_type", lambda table: table.at[2].set(table[1]))),
     "positions from one": Fault(code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (types, at + 1))}),
     "positions not as given": Fault(
-        "positions", code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (types, jnp.arange(10)[None]))}
+        "positions",
+        code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (types, jnp.arange(at.shape[-1])[None]))},
     ),
     "padding row learns": Fault(config={"pad_token_id": None}),
     "another padding row": Fault("pad_5", config={"pad_token_id": 0}),

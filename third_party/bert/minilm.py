@@ -8,7 +8,7 @@ from npz import write_npz
 
 SENTENCES = (
     "The keeper of the lighthouse counts the ships that pass before dawn.",
-    "Tiny.",
+    "The harbour is quiet tonight.",
     "The café's naïve owner paid $3.50 — twice!",
 )
 

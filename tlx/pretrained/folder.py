@@ -29,7 +29,7 @@ def resolve(spec: str) -> Path:
     if spec.startswith("package:"):
         return _in_package(spec.removeprefix("package:"))
     folder = Path(spec).expanduser()
-    if folder.is_dir():
+    if spec and folder.is_dir():
         return folder
     if "$" in spec:
         raise TlxError(f"checkpoint {spec!r} names an environment variable that is not set.")

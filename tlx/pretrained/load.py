@@ -1,6 +1,7 @@
 """From a Hugging Face checkpoint to a model and its parameters; every disagreement is told at once."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tlx.params.rules import matches
 from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.names import NAMES, Names
 
-OTHER_CLASSIFIERS = ("ForTokenClassification", "ForMultipleChoice")
+OTHER_CLASSIFIERS = ("ForTokenClassification", "ForMultipleChoice")  # their tensors have the same names
 PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
 
 
@@ -26,8 +27,8 @@ def from_pretrained(
     checkpoint: str | os.PathLike[str],
     heads: int | Mapping[str, Head] | None = None,
     *,
-    initialise: Sequence[str] = (),
-    ignore: Sequence[str] = (),
+    initialise: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
     seed: int = 0,
     param_dtype: Dtype = jnp.float32,
     dtype: Dtype = None,
@@ -62,9 +63,20 @@ def from_pretrained(
     tensors = Tensors(folder, NAMES[hf["model_type"]])
     own = heads is None
     model = build_model(config, own_heads(hf, tensors) if heads is None else as_heads(heads), dtype)
-    selectors = [PARTS.get(part, part) for part in initialise] + ([] if own else [PARTS["heads"]])
-    params = tensors.load(abstract_params(model), selectors, ignore, own, param_dtype)
+    selectors = [PARTS.get(part, part) for part in _regexes(initialise, "initialise")]
+    selectors += [] if own else [PARTS["heads"]]
+    params = tensors.load(abstract_params(model), selectors, _regexes(ignore, "ignore"), own, param_dtype)
     return model, _with_new(model, params, seed, param_dtype)
+
+
+def _regexes(given: str | Sequence[str], what: str) -> list[str]:
+    regexes = [given] if isinstance(given, str) else list(given)
+    for regex in regexes:
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise TlxError(f"{what}: {regex!r} is not a regular expression ({error}).") from None
+    return regexes
 
 
 def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
@@ -73,20 +85,21 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 
 def own_heads(hf: Mapping[str, Any], tensors: "Tensors") -> dict[str, Head]:
-    """The checkpoint's own sequence classifier, if its file has one (a classifier of tokens has the same names)."""
-    other = any(str(name).endswith(OTHER_CLASSIFIERS) for name in hf.get("architectures") or ())
-    if other or "classifier.weight" not in tensors.files:
+    """The checkpoint's own sequence classifier, if its config or its file has one."""
+    classes = [str(name) for name in hf.get("architectures") or ()]
+    here = "classifier.weight" in tensors.files and not any(name.endswith(OTHER_CLASSIFIERS) for name in classes)
+    if not here and not any(name.endswith("ForSequenceClassification") for name in classes):
         return {}
-    if hf.get("problem_type") not in (None, "regression", "single_label_classification"):
+    problem, names = hf.get("problem_type"), hf.get("id2label") or {}
+    if problem not in (None, "regression", "single_label_classification"):
         raise TlxError(
-            f"{tensors.file} has a classifier for problem_type {hf['problem_type']!r}; tlx has regression and "
+            f"{tensors.file} has a classifier for problem_type {problem!r}; tlx has regression and "
             "single_label_classification. Say heads=… for a new one."
         )
-    names = hf.get("id2label") or {}
+    outputs = len(names) or hf.get("num_labels") or (tensors.shape("classifier.weight")[0] if here else 2)
     labels = tuple(str(names[key]) for key in sorted(names, key=int))
-    outputs = tensors.shape("classifier.weight")[0]
-    kind = "regression" if hf.get("problem_type") == "regression" or outputs == 1 else "classification"
-    return {"default": Head(kind, outputs, labels=labels if len(labels) == outputs else ())}
+    kind = "regression" if problem == "regression" or (problem is None and outputs == 1) else "classification"
+    return {"default": Head(kind, outputs, labels=labels)}
 
 
 def abstract_params(model: Model) -> dict[str, Any]:
@@ -133,8 +146,6 @@ class Tensors:
         self, target: Any, initialise: Sequence[str], ignore: Sequence[str], own_heads: bool, dtype: Dtype
     ) -> dict[str, Any]:
         """Arrays by path for every leaf of `target`, None where it is to be drawn anew."""
-        import re
-
         loaded: dict[str, Any] = {}
         missing, reshaped, used = [], [], set()
         for path, leaf in flatten(target).items():
@@ -154,7 +165,7 @@ class Tensors:
             else:
                 reshaped.append(f"{name} {found} (expected {expected})")
         mine = self.names.skipped if own_heads else f"{self.names.skipped}|{self.names.head_tensors}"
-        left = [name for name in self.files if name not in used and not re.fullmatch(mine, name)]
+        left = [name for name in sorted(self.files) if name not in used and not re.fullmatch(mine, name)]
         left = [name for name in left if not any(re.fullmatch(pattern, name) for pattern in ignore)]
         self._complain(missing, left, reshaped)
         return loaded

@@ -1,0 +1,197 @@
+"""Reading a checkpoint: names, dtypes, heads, and one error that tells everything that does not fit."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from tests.models.reference import THIRD_PARTY
+from tests.pretrained.files import Tensors, checkpoint, expected_leaf, stored
+from tlx.errors import TlxError
+from tlx.models.heads import Head
+from tlx.params.paths import flatten
+from tlx.pretrained.load import from_pretrained
+
+BERT = THIRD_PARTY / "bert"
+
+
+def assert_all_equal(params: Any, tensors: Tensors, prefix: str = "") -> None:
+    """Every parameter is its tensor, bit by bit, and every tensor is a parameter."""
+    leaves = flatten(params)
+    assert len(leaves) == len(tensors)
+    for path, leaf in leaves.items():
+        np.testing.assert_array_equal(leaf, expected_leaf(tensors, path, prefix), err_msg=path)
+
+
+def with_prefix(tensors: Tensors) -> Tensors:
+    return {f"bert.{name}": tensor for name, tensor in tensors.items()}
+
+
+def test_names_with_and_without_prefix(tmp_path: Path) -> None:
+    bare, named = stored("base"), checkpoint(tmp_path, "base", with_prefix)
+    assert_all_equal(from_pretrained(BERT / "base")[1], bare)
+    assert_all_equal(from_pretrained(named)[1], bare)
+
+
+def test_own_head_is_loaded_as_default() -> None:
+    model, params = from_pretrained(BERT / "plain")
+    assert model.heads_by_name == (("default", Head("classification", 3, labels=("LABEL_0", "LABEL_1", "LABEL_2"))),)
+    assert_all_equal(params, stored("plain"), "bert.")
+
+
+def test_old_names_of_layer_norm(tmp_path: Path) -> None:
+    def older(tensors: Tensors) -> Tensors:
+        return {re.sub(r"LayerNorm\.weight$", "LayerNorm.gamma", re.sub(r"Norm\.bias$", "Norm.beta", name)): tensor
+                for name, tensor in tensors.items()}  # fmt: skip
+
+    folder = checkpoint(tmp_path, "plain", older)
+    assert_all_equal(from_pretrained(folder)[1], stored("plain"), "bert.")
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_buffers_are_skipped(tmp_path: Path, prefix: str) -> None:
+    buffers = {f"{prefix}embeddings.{name}": np.arange(16)[None] for name in ("position_ids", "token_type_ids")}
+    variant = "plain" if prefix else "base"
+    folder = checkpoint(tmp_path, variant, lambda tensors: {**tensors, **buffers})
+    assert_all_equal(from_pretrained(folder)[1], stored(variant), prefix)
+
+
+@pytest.mark.parametrize("on_disk", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("in_memory", [jnp.float32, jnp.bfloat16])
+def test_dtypes(tmp_path: Path, on_disk: Any, in_memory: Any) -> None:
+    def cast(tensors: Tensors) -> Tensors:
+        return {name: tensor.astype(on_disk) for name, tensor in tensors.items()}
+
+    _, params = from_pretrained(checkpoint(tmp_path, "classification_2", cast), param_dtype=in_memory)
+    assert all(leaf.dtype == in_memory for leaf in flatten(params).values())
+    expected = {name: tensor.astype(in_memory) for name, tensor in cast(stored("classification_2")).items()}
+    assert_all_equal(params, expected, "bert.")
+
+
+def test_everything_that_does_not_fit_is_told_at_once(tmp_path: Path) -> None:
+    def spoil(tensors: Tensors) -> Tensors:
+        del tensors["bert.encoder.layer.1.attention.self.key.bias"], tensors["bert.embeddings.LayerNorm.weight"]
+        tensors["bert.encoder.layer.2.output.dense.bias"] = np.zeros(32, np.float32)
+        tensors["cls.predictions.bias"] = np.zeros(48, np.float32)
+        tensors["bert.encoder.layer.0.intermediate.dense.weight"] = np.zeros((40, 32), np.float32)
+        tensors["classifier.bias"] = np.zeros(4, np.float32)
+        return tensors
+
+    folder = checkpoint(tmp_path, "plain", spoil)
+    with pytest.raises(TlxError) as raised:
+        from_pretrained(folder)
+    message = str(raised.value)
+    assert message.startswith(f"{folder}/model.safetensors does not fit this model; ")
+    assert "missing: embeddings.LayerNorm.weight, encoder.layer.1.attention.self.key.bias;" in message
+    assert "left over: cls.predictions.bias, encoder.layer.2.output.dense.bias;" in message
+    assert "encoder.layer.0.intermediate.dense.weight (40, 32) (expected (48, 32))" in message
+    assert "classifier.bias (4,) (expected (3,))" in message
+    assert "\n" not in message
+
+
+def test_missing_head_is_missing(tmp_path: Path) -> None:
+    def without_head(tensors: Tensors) -> Tensors:
+        return {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
+
+    folder = checkpoint(tmp_path, "plain", without_head)
+    with pytest.raises(TlxError, match=r"missing: classifier\.bias, classifier\.weight\."):
+        from_pretrained(folder)
+    model, params = from_pretrained(folder, initialise="heads")
+    assert params["heads"]["default"]["output"]["kernel"].shape == (32, 3)
+    assert dict(model.heads_by_name)["default"].outputs == 3
+
+
+def test_pooler_must_be_asked_for_anew() -> None:
+    with pytest.raises(TlxError, match=r"missing: pooler\.dense\.bias, pooler\.dense\.weight\."):
+        from_pretrained(BERT / "base_no_pooler")
+    _, params = from_pretrained(BERT / "base_no_pooler", initialise=["pooler"])
+    kernel = np.asarray(params["backbone"].pop("pooler")["dense"]["kernel"])
+    assert abs(kernel.std() - 0.02) < 0.002 and abs(kernel.mean()) < 0.003  # N(0, initializer_range²), 1024 numbers
+    assert_all_equal(params, stored("base_no_pooler"))
+
+
+def test_left_over_pooler_must_be_ignored_by_name() -> None:
+    with pytest.raises(TlxError, match=r"left over: pooler\.dense\.bias, pooler\.dense\.weight\."):
+        from_pretrained(BERT / "base", add_pooling_layer=False)
+    model, params = from_pretrained(BERT / "base", ignore=[r"pooler\..*"], add_pooling_layer=False)
+    assert "pooler" not in params["backbone"] and not model.backbone.config.add_pooling_layer
+
+
+def test_part_of_another_shape_may_be_drawn_anew() -> None:
+    table = "backbone/embeddings/token_type_embeddings/embedding"
+    with pytest.raises(TlxError, match=r"token_type_embeddings\.weight \(2, 32\) \(expected \(5, 32\)\)"):
+        from_pretrained(BERT / "plain", type_vocab_size=5)
+    draws = [
+        flatten(from_pretrained(BERT / "plain", initialise=table, type_vocab_size=5, seed=s)[1]) for s in (1, 1, 2)
+    ]
+    assert draws[0][table].shape == (5, 32)
+    np.testing.assert_array_equal(draws[0][table], draws[1][table])
+    assert np.abs(draws[0][table] - draws[2][table]).max() > 0
+    for path in draws[0].keys() - {table}:
+        np.testing.assert_array_equal(draws[2][path], expected_leaf(stored("plain"), path, "bert."))
+
+
+def test_what_the_file_has_is_not_drawn_anew() -> None:
+    assert_all_equal(from_pretrained(BERT / "plain", initialise="all")[1], stored("plain"), "bert.")
+
+
+def test_new_heads_take_the_place_of_the_own() -> None:
+    model, params = from_pretrained(BERT / "plain", 5)
+    assert params["heads"]["default"]["output"]["kernel"].shape == (32, 5)
+    assert not np.asarray(params["heads"]["default"]["output"]["bias"]).any()
+    _, params = from_pretrained(BERT / "plain", {"a": Head("regression", 1), "b": Head("classification", 2, "cls")})
+    assert {name: head["output"]["kernel"].shape for name, head in params["heads"].items()} == {
+        "a": (32, 1),
+        "b": (32, 2),
+    }
+    model, params = from_pretrained(BERT / "plain", {})
+    assert params.keys() == {"backbone"} and model.heads_by_name == ()
+
+
+@pytest.mark.parametrize(
+    ("variant", "config", "head"),
+    [
+        ("regression_1", {}, Head("regression", 1, labels=("LABEL_0",))),
+        ("regression_1", {"problem_type": None, "id2label": ..., "label2id": ...}, Head("regression", 1)),
+        ("regression_3", {}, Head("regression", 3, labels=("LABEL_0", "LABEL_1", "LABEL_2"))),
+        ("plain", {"problem_type": ..., "id2label": ..., "architectures": ...}, Head("classification", 3)),
+        ("plain", {"id2label": {"2": "c", "10": "no", "1": "b", "0": "a"}}, None),
+    ],
+)
+def test_kind_and_labels_of_the_own_head(
+    tmp_path: Path, variant: str, config: dict[str, Any], head: Head | None
+) -> None:
+    folder = checkpoint(tmp_path, variant, **config)
+    if head is None:
+        with pytest.raises(TlxError, match=r"classifier\.weight \(3, 32\) \(expected \(4, 32\)\)"):
+            from_pretrained(folder)
+    else:
+        assert dict(from_pretrained(folder)[0].heads_by_name) == {"default": head}
+
+
+def test_other_classifiers_are_not_taken_for_ours(tmp_path: Path) -> None:
+    tokens = checkpoint(tmp_path / "tokens", "plain", architectures=["BertForTokenClassification"])
+    with pytest.raises(TlxError, match=r"left over: classifier\.bias, classifier\.weight\."):
+        from_pretrained(tokens)
+    several = checkpoint(tmp_path / "several", "plain", problem_type="multi_label_classification")
+    with pytest.raises(
+        TlxError, match=r"problem_type 'multi_label_classification'; tlx has .* Say heads=… for a new one"
+    ):
+        from_pretrained(several)
+    assert from_pretrained(several, heads=2)[1]["heads"]["default"]["output"]["kernel"].shape == (32, 2)
+
+
+def test_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "base", lambda t: {**t, "bert.pooler.dense.bias": t["pooler.dense.bias"]})
+    with pytest.raises(TlxError, match=r"holds twice, under an older or another name: (bert\.)?pooler\.dense\.bias\."):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("what", ["initialise", "ignore"])
+def test_refused_regex(what: str) -> None:
+    with pytest.raises(TlxError, match=rf"{what}: '\(pooler' is not a regular expression"):
+        from_pretrained(BERT / "base", **{what: "(pooler"})
