@@ -1,5 +1,6 @@
 """Dropout's masks against the binomial law, and the edges of what dropout and heads take."""
 
+import itertools
 import math
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from tests.models.reference import reference
 from tlx.errors import TlxError
@@ -38,10 +40,40 @@ def test_neighbours_are_independent(apart: int) -> None:
     assert deviation < SIGMAS * (1 if apart == 1 else math.sqrt(2))
 
 
-def test_another_key_another_mask() -> None:
-    one, other = (keep_mask(jax.random.key(seed), 0.5, (8, 1024))[0] for seed in (0, 1))
-    agreement = float((one == other).mean())
-    assert abs(agreement - 0.5) < SIGMAS * 0.5 / math.sqrt(8 * 1024)
+def assert_independent(one: Any, other: Any, rate: float) -> None:
+    """How often two masks agree is what chance makes of it."""
+    expected = rate**2 + (1 - rate) ** 2
+    spread = math.sqrt(expected * (1 - expected) / one.size)
+    assert abs(float((one == other).mean()) - expected) < SIGMAS * spread
+
+
+@pytest.mark.parametrize("keys", [(0, 1), (1, 2), (0, 2**31)])
+def test_another_key_another_mask(keys: tuple[int, int]) -> None:
+    one, other = (keep_mask(jax.random.key(seed), 0.3, (64, 1024))[0] for seed in keys)
+    assert_independent(one, other, 0.3)
+    step, next_ = (keep_mask(jax.random.fold_in(jax.random.key(0), step), 0.3, (64, 1024))[0] for step in keys)
+    assert_independent(step, next_, 0.3)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 1024), (4, 12, 33, 33)])
+def test_rows_and_columns_are_independent(shape: tuple[int, ...]) -> None:
+    keep, _ = keep_mask(jax.random.key(5), 0.3, shape)
+    for axis in range(len(shape) - 1):
+        half = shape[axis] // 2
+        assert_independent(*jnp.split(jnp.take(keep, jnp.arange(2 * half), axis), 2, axis), 0.3)
+
+
+def test_sites_are_independent() -> None:
+    class Sites(nn.Module):
+        def setup(self) -> None:
+            self.layer = [Dropout(0.3) for _ in range(3)]
+
+        def __call__(self, x: jax.Array) -> list[jax.Array]:
+            return [layer(x, False) != 0 for layer in self.layer]
+
+    masks = Sites().apply({}, jnp.ones((64, 1024)), rngs={"dropout": jax.random.key(0)})
+    for one, other in itertools.combinations(masks, 2):
+        assert_independent(one, other, 0.3)
 
 
 @pytest.mark.parametrize("rate", [1e-6, 1e-5, 0.999999])
