@@ -24,6 +24,7 @@ class Fault:
     config: fields that are read wrongly.
     params: what becomes of the parameters, by path.
     keep_mask: what becomes of dropout's mask and probability.
+    gradient: it shows in gradients alone; the others are looked for in what the model answers.
     """
 
     variant: str = "plain"
@@ -31,6 +32,7 @@ class Fault:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     params: Callable[[Leaves], Leaves] = dict
     keep_mask: Callable[[Any, float], tuple[Any, float]] | None = None
+    gradient: bool = False
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Patches the code; dropout's masks must be in place."""
@@ -73,7 +75,9 @@ FAULTS = {
     "1/sqrt(hidden)": Fault(code={"attention_weights": faulty.scaled_attention(lambda q: q.shape[-2] ** -0.5)}),
     "padding is seen": Fault(code={"_visible": lambda mask, segments: None}),
     "padding is seen a little": Fault(code={"attention_weights": faulty.soft_mask}),
-    "mask in the place of scores": Fault("nothing_to_see", code={"attention_weights": faulty.replacing_mask}),
+    "mask in the place of scores": Fault(
+        "nothing_to_see", code={"attention_weights": faulty.replacing_mask}, gradient=True
+    ),
     "softmax over queries": Fault("defaults", code={"attention_weights": faulty.over_queries}),
     "heads interleaved": Fault(params=changed("/self/", interleaved)),
     "tanh for erf": Fault(config={"hidden_act": "gelu_new"}),
@@ -96,8 +100,8 @@ FAULTS = {
         "positions",
         code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (types, jnp.arange(at.shape[-1])[None]))},
     ),
-    "padding row learns": Fault(config={"pad_token_id": None}),
-    "another padding row": Fault("pad_5", config={"pad_token_id": 0}),
+    "padding row learns": Fault(config={"pad_token_id": None}, gradient=True),
+    "another padding row": Fault("pad_5", config={"pad_token_id": 0}, gradient=True),
     "pooler of the last token": Fault(code={"Pooler": faulty.pooler_of(lambda x: x[:, -1:])}),
     "pooler of the mean": Fault(code={"Pooler": faulty.pooler_of(lambda x: x.mean(1, keepdims=True))}),
     "pooler without tanh": Fault(code={"Pooler": faulty.NoTanh}),

@@ -65,10 +65,16 @@ def reference(name: str) -> Reference:
         return Reference(folder, config, dict(arrays))
 
 
-def answers(model: Model, params: Any, given: Reference, jit: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+def answers(
+    model: Model, params: Any, given: Reference, jit: Mapping[str, Any] | None = None, gradient: bool = True
+) -> dict[str, np.ndarray]:
     """tlx's outputs and gradients under the names of the reference's.
 
-    jit: None runs operation by operation, which compiles nothing anew while shapes stay the same; else XLA's options.
+    Args:
+      model, params: tlx's.
+      given: the reference, of which only inputs and loss are read.
+      jit: None runs operation by operation, which compiles nothing anew while shapes stay the same; else XLA's options.
+      gradient: False leaves the gradients out.
     """
     loss_of = {name: jnp.asarray(array) for name, array in given.group("loss").items()}
     head = dict(model.heads_by_name).get("default")
@@ -94,8 +100,10 @@ def answers(model: Model, params: Any, given: Reference, jit: Mapping[str, Any] 
         found |= {f"output/attentions/{i}": x for i, x in enumerate(features.attentions)}
         return total, {**found, "output/loss": total}
 
-    gradient = jax.grad(loss, has_aux=True)
-    gradients, found = (gradient if jit is None else jax.jit(gradient, compiler_options=dict(jit)))(params)
+    if not gradient:
+        return {name: np.asarray(array) for name, array in loss(params)[1].items()}
+    run = jax.grad(loss, has_aux=True)
+    gradients, found = (run if jit is None else jax.jit(run, compiler_options=dict(jit)))(params)
     named = {f"gradient/{name}": leaf for name, leaf in hf_tensors(model, gradients).items()}
     return {name: np.asarray(array) for name, array in found.items()} | named
 

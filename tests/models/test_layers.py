@@ -16,6 +16,7 @@ from tlx.models.heads import Head
 from tlx.models.layers import Dropout, Embedding, keep_mask
 from tlx.models.model import build_model
 
+pytestmark = pytest.mark.usefixtures("full_precision")
 SIGMAS = 4.5  # beyond which a sound mask falls once in 150 000 draws
 
 

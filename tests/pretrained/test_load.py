@@ -124,15 +124,15 @@ def test_left_over_pooler_must_be_ignored_by_name() -> None:
 def test_part_of_another_shape_may_be_drawn_anew() -> None:
     table = "backbone/embeddings/token_type_embeddings/embedding"
     with pytest.raises(TlxError, match=r"token_type_embeddings\.weight \(2, 32\) \(expected \(5, 32\)\)"):
-        from_pretrained(BERT / "plain", type_vocab_size=5)
+        from_pretrained(BERT / "eps_1e-5", type_vocab_size=5)
     draws = [
-        flatten(from_pretrained(BERT / "plain", initialise=table, type_vocab_size=5, seed=s)[1]) for s in (1, 1, 2)
+        flatten(from_pretrained(BERT / "eps_1e-5", initialise=table, type_vocab_size=5, seed=s)[1]) for s in (1, 1, 2)
     ]
     assert draws[0][table].shape == (5, 32)
     np.testing.assert_array_equal(draws[0][table], draws[1][table])
     assert np.abs(draws[0][table] - draws[2][table]).max() > 0
     for path in draws[0].keys() - {table}:
-        np.testing.assert_array_equal(draws[2][path], expected_leaf(stored("plain"), path, "bert."))
+        np.testing.assert_array_equal(draws[2][path], expected_leaf(stored("eps_1e-5"), path, "bert."))
 
 
 def test_what_the_file_has_is_not_drawn_anew() -> None:
@@ -140,15 +140,15 @@ def test_what_the_file_has_is_not_drawn_anew() -> None:
 
 
 def test_new_heads_take_the_place_of_the_own() -> None:
-    model, params = from_pretrained(BERT / "plain", 5)
+    model, params = from_pretrained(BERT / "eps_1e-5", 5)
     assert params["heads"]["default"]["output"]["kernel"].shape == (32, 5)
     assert not np.asarray(params["heads"]["default"]["output"]["bias"]).any()
-    _, params = from_pretrained(BERT / "plain", {"a": Head("regression", 1), "b": Head("classification", 2, "cls")})
+    _, params = from_pretrained(BERT / "eps_1e-5", {"a": Head("regression", 1), "b": Head("classification", 2, "cls")})
     assert {name: head["output"]["kernel"].shape for name, head in params["heads"].items()} == {
         "a": (32, 1),
         "b": (32, 2),
     }
-    model, params = from_pretrained(BERT / "plain", {})
+    model, params = from_pretrained(BERT / "eps_1e-5", {})
     assert params.keys() == {"backbone"} and model.heads_by_name == ()
 
 
