@@ -11,7 +11,7 @@ demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
 
 test: .venv/.ready
-	@$(BIN)/python -m pytest -m "not interop and not gpu and not network" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network" $(ARGS)
 
 interop: .venv/.ready $(INTEROP)/.ready
 	@TLX_INTEROP_PYTHON=$(INTEROP)/bin/python $(BIN)/python -m pytest -m interop $(ARGS)

@@ -22,9 +22,14 @@ def get_config(arg: str = "pretrained") -> ConfigDict:
 
     config.params.rules = (("heads/.*", "head"),)
     config.params.groups.head = {"multiplier": 10.0, "weight_decay": 0.01}
-    config.optimizer.learning_rate = 1e-4
-    config.train.epochs = 25.0
+    config.optimizer.learning_rate = 5e-4
     config.train.batch_size = 32
-    config.train.evaluate_every = 1.0
+    config.train.evaluate_every = 2.0
     config.train.monitor = "validation/mean_error"
+    if arg == "pretrained":  # the words are known already: their embeddings stay, and eight epochs do
+        config.params.rules = (("backbone/embeddings/word_embeddings/.*", "frozen"), *config.params.rules)
+        config.model.hidden_dropout_prob = config.model.attention_probs_dropout_prob = 0.0
+        config.train.epochs = 8.0
+    else:
+        config.train.epochs = 10.0
     return config

@@ -23,7 +23,9 @@ def test_regression() -> None:
     targets, answers = draw(size=(50, 3)), draw(size=(50, 3))
     residual, total = ((targets - answers) ** 2).sum(0), ((targets - targets.mean(0)) ** 2).sum(0)
     assert metrics.r2(answers, targets) == pytest.approx((1 - residual / total).mean())
-    distances = [sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) ** 0.5 for x, y in zip(targets, answers, strict=True)]
+    distances = [
+        sum((a - b) ** 2 for a, b in zip(x, y, strict=True)) ** 0.5 for x, y in zip(targets, answers, strict=True)
+    ]
     assert metrics.mean_error(answers, targets) == pytest.approx(np.mean(distances))
     assert metrics.mean_error(answers[:, :1], targets[:, :1]) == pytest.approx(np.abs(answers - targets)[:, 0].mean())
 

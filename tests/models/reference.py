@@ -94,11 +94,12 @@ def answers(
             total += jnp.sum(features.pooler_output * loss_of["pooled"].astype(total.dtype))
             found["output/pooler_output"] = features.pooler_output
         if head is not None:
-            total += _task_loss(head.kind, output.logits["default"], loss_of["labels"])
-            found["output/logits"] = output.logits["default"]
+            task = _task_loss(head.kind, output.logits["default"], loss_of["labels"])
+            total += task
+            found |= {"output/logits": output.logits["default"], "output/loss": task}
         found |= {f"output/hidden_states/{i}": x for i, x in enumerate(features.hidden_states)}
         found |= {f"output/attentions/{i}": x for i, x in enumerate(features.attentions)}
-        return total, {**found, "output/loss": total}
+        return total, found
 
     if not gradient:
         return {name: np.asarray(array) for name, array in loss(params)[1].items()}

@@ -26,7 +26,9 @@ def tree(seed: int) -> dict[str, Any]:
     }
 
 
-def numpy_adamw(params: dict[str, np.ndarray], gradients: list[dict[str, np.ndarray]], rate: float) -> dict[str, np.ndarray]:
+def numpy_adamw(
+    params: dict[str, np.ndarray], gradients: list[dict[str, np.ndarray]], rate: float
+) -> dict[str, np.ndarray]:
     params = dict(params)
     moments = {path: (np.zeros_like(p), np.zeros_like(p)) for path, p in params.items()}
     for t, gradient in enumerate(gradients, 1):

@@ -26,7 +26,9 @@ def test_without_warmup_the_first_step_has_the_full_rate() -> None:
     assert float(make_schedule("linear", 0.5, 10)(0)) == 0.5
 
 
-@pytest.mark.parametrize(("name", "warmup", "message"), [("liner", 0, "tlx has constant"), ("linear", 10, "leaves nothing")])
+@pytest.mark.parametrize(
+    ("name", "warmup", "message"), [("liner", 0, "tlx has constant"), ("linear", 10, "leaves nothing")]
+)
 def test_refused(name: str, warmup: int, message: str) -> None:
     with pytest.raises(TlxError, match=message):
         make_schedule(name, 1.0, 10, warmup)

@@ -6,7 +6,13 @@ from tlx.errors import TlxError
 from tlx.params.kinds import kinds_of
 from tlx.params.rules import assign
 
-PATHS = ["backbone/layer/0/kernel", "backbone/layer/0/bias", "backbone/LayerNorm/bias", "backbone/LayerNorm/scale", "heads/a/kernel"]
+PATHS = [
+    "backbone/layer/0/kernel",
+    "backbone/layer/0/bias",
+    "backbone/LayerNorm/bias",
+    "backbone/LayerNorm/scale",
+    "heads/a/kernel",
+]
 
 
 def test_first_match_decides_and_the_whole_path_must_match() -> None:
@@ -33,7 +39,10 @@ def test_kinds() -> None:
     ("rules", "message"),
     [
         ([(".*", 1), ("heads/.*", 2)], r"'heads/\.\*' decides nothing, its 1 parameters went to the earlier '\.\*'"),
-        ([("head/.*", 1), (".*", 2)], r"matches no parameter \(it must match the whole path\); nearest: .*heads/a/kernel"),
+        (
+            [("head/.*", 1), (".*", 2)],
+            r"matches no parameter \(it must match the whole path\); nearest: .*heads/a/kernel",
+        ),
         ([("kind:weights", 1), (".*", 2)], "names no kind; the kinds are bias, norm, kernel, embedding, token"),
         ([("backbone/(", 1)], "is not a regular expression"),
         (["backbone/.*"], "a rule is a pair"),

@@ -118,7 +118,8 @@ def draw_batch(
 def answer(
     model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], loss: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Hidden states, attentions, pooled output, logits, loss, and the loss's gradient by parameter."""
+    """Hidden states, attentions, pooled output, logits, the task's loss, and by parameter the gradient of that loss
+    and of the projections in `loss`."""
     pooled: list[torch.Tensor] = []
     encoder = getattr(model, "bert", model)
     if encoder.pooler is not None:
@@ -134,8 +135,7 @@ def answer(
     answers = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
     answers |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
     answers |= {"output/pooler_output": pooled[0]} if pooled else {}
-    answers |= {"output/logits": output.logits} if labels else {}
-    answers |= {"output/loss": total}
+    answers |= {"output/logits": output.logits, "output/loss": output.loss} if labels else {}
     answers |= {f"gradient/{name}": parameter.grad for name, parameter in model.named_parameters()}
     return {name: tensor.detach().numpy() for name, tensor in answers.items()}
 

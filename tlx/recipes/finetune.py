@@ -58,24 +58,26 @@ class Job:
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        checkpoints = Checkpoints(self.run_directory / "checkpoints")
         plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed)
         batches = Batches(self.sets.examples["train"], plan, self.schedule.total, self.mesh.size)
-        state, so_far = fit(
-            self.state,
-            self.train_step,
-            lambda start: feed({"train": batches}, along_batch(self.mesh), start),
-            lambda params: self.evaluate(params, "validation"),
-            schedule=self.schedule,
-            checkpoints=checkpoints,
-            writer=functools.partial(MetricsWriter, self.run_directory),
-            progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
-            learning_rate=self.learning_rate,
-            meta={"seed": self.seed},
-        )
-        best = int(so_far.best["step"]) if so_far.best else int(state.step)
-        params = checkpoints.restore_params(best, abstract(state.params, replicated(self.mesh)))
-        checkpoints.close()
+        with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
+            state, so_far = fit(
+                self.state,
+                self.train_step,
+                lambda start: feed({"train": batches}, along_batch(self.mesh), start),
+                lambda params: self.evaluate(params, "validation"),
+                schedule=self.schedule,
+                checkpoints=checkpoints,
+                writer=functools.partial(MetricsWriter, self.run_directory),
+                progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
+                learning_rate=self.learning_rate,
+                meta={"seed": self.seed},
+            )
+            best = int(so_far.best["step"]) if so_far.best else int(state.step)
+            params = state.params
+            if best != int(state.step):
+                checkpoints.wait()
+                params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
         return self._summarise(params, best, so_far, int(state.step))
 
     @functools.cached_property
@@ -125,9 +127,14 @@ class Job:
 def score(answers: np.ndarray, examples: Examples, head: Head, split: str) -> dict[str, float]:
     """Metrics of a head's kind and the mean loss, over exactly the examples there are."""
     labels = examples.fields["label"]
-    total, count = head_loss(head)(answers, labels, np.ones(len(labels), np.float32))  # type: ignore[arg-type]
+    total, count = _jitted_loss(head)(answers, labels, np.ones(len(labels), np.float32))
     values = {name: metric(answers, labels) for name, metric in METRICS[head.kind].items()}
     return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
+
+
+@functools.lru_cache
+def _jitted_loss(head: Head) -> Callable[..., Any]:
+    return jax.jit(head_loss(head))
 
 
 def build(config: ConfigDict, workdir: str | Path) -> Job:

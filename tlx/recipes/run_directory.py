@@ -102,13 +102,12 @@ def load_run(run: Path) -> Trained:
     written = json.loads(file.read_text(encoding="utf-8"))
     config = written["config"]
     model = describe_model(run / "pretrained", config["model"], heads_from(written["heads"]))
-    checkpoints = Checkpoints(run / "checkpoints")
-    newest = checkpoints.newest()
-    if newest is None:
-        raise TlxError(f"{run} holds no checkpoint yet.")
-    step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
-    params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
-    checkpoints.close()
+    with Checkpoints(run / "checkpoints") as checkpoints:
+        newest = checkpoints.newest()
+        if newest is None:
+            raise TlxError(f"{run} holds no checkpoint yet.")
+        step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
+        params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
     return Trained(
         model, params, Tokenizer(run / "pretrained", config["data"]["max_length"]), run / "pretrained", step, config
     )

@@ -77,9 +77,16 @@ class Checkpoints:
         args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=args)["params"]
 
-    def close(self) -> None:
-        """Waits until everything is written."""
+    def wait(self) -> None:
+        """Until everything is written."""
         self._manager.wait_until_finished()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits until everything is written, also when an error ends the run."""
+        self.wait()
         self._manager.close()
 
 

@@ -1,0 +1,257 @@
+"""Whole runs of a tiny BERT: it learns, stops, goes on to the same bits, predicts and exports."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import tlx
+from tlx.errors import TlxError
+from tlx.params.paths import flatten
+from tlx.recipes import finetune
+from tlx.recipes.answers import answer
+from tlx.recipes.run_directory import load_run
+from tlx.training import loop
+from tlx.training.writers import read_metrics
+
+from tests import tiny
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_checkpoint(folder / "checkpoint")
+    tiny.write_reviews(folder / "reviews.csv", 300)
+    return folder
+
+
+@pytest.fixture
+def config(place: Path) -> Any:
+    return tiny.config(place / "checkpoint", place / "reviews.csv")
+
+
+def run(config: Any, workdir: Path) -> dict[str, Any]:
+    return finetune.build(config, workdir).run(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> tuple[Path, dict[str, Any]]:
+    """A run that froze the lower block and finished undisturbed."""
+    config = tiny.config(place / "checkpoint", place / "reviews.csv")
+    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
+    return place / "finished", run(config, place / "finished")
+
+
+def params_of(run: Path) -> dict[str, np.ndarray]:
+    return {path: np.asarray(leaf) for path, leaf in flatten(load_run(run).params).items()}
+
+
+def test_it_learns(finished: tuple[Path, dict[str, Any]]) -> None:
+    folder, summary = finished
+    assert summary["metrics"]["test/accuracy"] > 0.85
+    assert summary["examples"]["train"] + summary["examples"]["validation"] + summary["examples"]["test"] == 300
+    for name in (
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "plots/curves.png",
+        "predictions/test.npz",
+        "tensorboard",
+    ):
+        assert (folder / name).exists(), name
+    saved = np.load(folder / "predictions" / "test.npz")
+    accuracy = (saved["answers"].argmax(-1) == saved["labels"]).mean()
+    assert accuracy == pytest.approx(summary["metrics"]["test/accuracy"])
+    assert len(set(saved["example_id"].tolist())) == summary["examples"]["test"]
+
+
+def test_the_frozen_block_is_the_checkpoint_s(finished: tuple[Path, dict[str, Any]], place: Path) -> None:
+    _, params = tlx.from_pretrained(place / "checkpoint", heads={})
+    after = params_of(finished[0])
+    for path, leaf in flatten(params).items():
+        assert np.array_equal(leaf, after[path]) == ("layer/0/" in path), path
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 11, 25, 43])
+def test_stopped_and_resumed_ends_with_the_same_bits(
+    at: int, finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
+    job = finetune.build(config, tmp_path / "run")
+    step, taken = job.train_step, 0
+
+    def stopping(state: Any, batch: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken > at:
+            raise Stopped
+        return step(state, batch)
+
+    job.train_step = stopping
+    with pytest.raises(Stopped):
+        job.run(quiet=True)
+    resumed = run(config, tmp_path / "run")
+    whole, again = params_of(finished[0]), params_of(tmp_path / "run")
+    assert all(np.array_equal(whole[path], again[path]) for path in whole)
+    assert resumed["metrics"] == finished[1]["metrics"]
+    timeless = [
+        [
+            {k: v for k, v in line.items() if "per_s" not in k and not k.startswith("train/")}
+            for line in read_metrics(folder)
+        ]
+        for folder in (finished[0], tmp_path / "run")
+    ]
+    assert [line for line in timeless[0] if len(line) > 1] == [line for line in timeless[1] if len(line) > 1]
+
+
+def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path) -> None:
+    """SIGKILL to a process in the middle of training; a new process goes on."""
+    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
+    (tmp_path / "config.json").write_text(config.to_json())
+    code = (
+        "import json, sys; from ml_collections import ConfigDict; from tlx.recipes import finetune\n"
+        f"c = ConfigDict(json.load(open({str(tmp_path / 'config.json')!r}))); finetune.build(c, {str(tmp_path / 'run')!r}).run()"
+    )
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.time() + 120
+    while not (tmp_path / "run" / "checkpoints" / "22").exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=300)
+    whole, again = params_of(finished[0]), params_of(tmp_path / "run")
+    assert all(np.array_equal(whole[path], again[path]) for path in whole)
+
+
+def test_a_finished_run_is_not_trained_again(
+    finished: tuple[Path, dict[str, Any]], config: Any, monkeypatch: Any
+) -> None:
+    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
+    monkeypatch.setattr(loop, "Progress", None)
+    job = finetune.build(config, finished[0])
+    job.train_step = None
+    assert job.run(quiet=True)["metrics"] == finished[1]["metrics"]
+
+
+def test_another_config_on_the_same_workdir(finished: tuple[Path, dict[str, Any]], config: Any) -> None:
+    with pytest.raises(TlxError, match=r"was begun with another config \(differing: params.rules, seed\)"):
+        config.seed = 5
+        finetune.build(config, finished[0])
+
+
+def test_regression_and_export(config: Any, tmp_path: Path) -> None:
+    """The exported weights, read as any checkpoint, give the run's own answers: shift and scale are folded in."""
+    config.data.label, config.head.kind = "score", "regression"
+    config.params.groups.heads = {"multiplier": 3.0, "weight_decay": 0.0}
+    config.params.rules = (("heads/.*", "heads"),)
+    summary = run(config, tmp_path / "run")
+    assert summary["metrics"]["test/r2"] > 0.5
+    trained = load_run(tmp_path / "run")
+    texts = ["the film was great", "awful and dull plot", "a", "cold"]
+    answers = answer(trained, texts)
+    assert answers.shape == (4, 1) and answers[0, 0] > answers[1, 0] + 0.3
+    tlx.save_pretrained(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
+    model, params = tlx.from_pretrained(tmp_path / "export")
+    ids, _ = trained.encoder(texts)
+    for row, text_ids in zip(answers, ids, strict=True):
+        again = model.apply({"params": params}, input_ids=np.array([text_ids])).logits["default"]
+        np.testing.assert_allclose(again[0], row, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_metrics_count_each_example_once(devices: int, batch_size: int, config: Any, tmp_path: Path) -> None:
+    config.parallel.data, config.train.eval_batch_size = devices, batch_size
+    job = finetune.build(config, tmp_path / "run")
+    examples = job.sets.examples["test"]
+    expected = []
+    for i in range(len(examples)):  # one at a time, unpadded
+        ids = examples.ids[examples.offsets[i] : examples.offsets[i + 1]][None]
+        expected.append(
+            int(job.model.apply({"params": jax.device_get(job.state.params)}, input_ids=ids).logits["default"].argmax())
+        )
+    found = job.evaluate(job.state.params, "test")
+    assert found["test/accuracy"] == pytest.approx(np.mean(np.array(expected) == examples.fields["label"]), abs=1e-12)
+    assert job.answers(job.state.params, "test").shape == (len(examples), 2)
+
+
+def test_early_stopping_and_bfloat16(config: Any, tmp_path: Path) -> None:
+    config.model.dtype = "bfloat16"
+    config.train.epochs, config.train.patience = 50.0, 2
+    config.train.monitor = "validation/loss"
+    summary = run(config, tmp_path / "run")
+    assert summary["metrics"]["test/accuracy"] > 0.8
+    evaluations = [line for line in read_metrics(tmp_path / "run") if "validation/loss" in line]
+    losses = [line["validation/loss"] for line in evaluations]
+    assert len(losses) < 50 and len(losses) - 1 - int(np.argmin(losses)) == 2
+    best = evaluations[int(np.argmin(losses))]
+    assert summary["selection"].startswith(f"step {best['step']} of {evaluations[-1]['step']}:")
+    assert summary["metrics"]["validation/loss"] == pytest.approx(best["validation/loss"], rel=1e-5)
+    assert {p.name for p in (tmp_path / "run" / "checkpoints").iterdir()} >= {
+        str(best["step"]),
+        str(evaluations[-1]["step"]),
+    }
+
+
+def test_random_weights(config: Any, tmp_path: Path) -> None:
+    config.model.weights, config.train.epochs = "random", 1.0
+    job = finetune.build(config, tmp_path / "run")
+    kernel = np.asarray(job.state.params["backbone"]["encoder"]["layer"]["0"]["intermediate"]["dense"]["kernel"])
+    assert kernel.std() == pytest.approx(tiny.SMALL.initializer_range, rel=0.1)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["model"]["weights"] == "random"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.checkpoint": ""}, "config.model.checkpoint names no checkpoint"),
+        ({"data.train": ""}, "config.data.train names no data"),
+        ({"data.text": "body"}, "has no column 'body'; its columns are text, label, score"),
+        ({"data.validation_fraction": 0.0}, "there is no validation data"),
+        ({"head.kind": "ranking"}, "head kind is 'ranking'"),
+        ({"model.dtype": "float8"}, "config.model.dtype is 'float8'; it is one of float32, bfloat16"),
+        ({"model.weights": "none"}, "config.model.weights is 'none'"),
+        (
+            {"train.monitor": "validation/r2"},
+            "a classification has validation/loss, validation/accuracy, validation/macro_f1",
+        ),
+        (
+            {"params.rules": (("backbone/layers/.*", "frozen"),)},
+            "params.rules: the rule 'backbone/layers/.*' matches no",
+        ),
+        ({"parallel.data": 99}, "parallel.data is 99; there are 8 devices"),
+        (
+            {"data.label": "score", "head.kind": "regression", "data.train": "builtin:colors", "data.text": "name"},
+            "no column 'score'",
+        ),
+    ],
+)
+def test_bad_configs(change: dict[str, Any], message: str, config: Any, tmp_path: Path) -> None:
+    with pytest.raises(TlxError, match=message):
+        finetune.build(_changed(config, change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def _changed(config: Any, change: dict[str, Any]) -> Any:
+    with config.unlocked():
+        for path, value in change.items():
+            node, *rest = path.split(".")
+            setattr(config[node], rest[0], value)
+    return config

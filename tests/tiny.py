@@ -1,0 +1,59 @@
+"""A BERT small enough to train in a second, and a task that it can learn: which of two kinds of words prevails."""
+
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+import tlx
+from tlx.models.bert import BertConfig
+from tlx.models.model import build_model
+from tlx.pretrained.load import random_params
+from tlx.recipes import defaults
+
+GOOD = ("fine", "great", "lovely", "sweet", "warm")
+BAD = ("awful", "bitter", "cold", "dull", "grim")
+NEUTRAL = ("a", "and", "film", "plot", "the", "was")
+SMALL = BertConfig(
+    vocab_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+    max_position_embeddings=32, initializer_range=0.1,
+)  # fmt: skip
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """Config, random weights and a WordPiece vocabulary, as a Hugging Face folder."""
+    model = build_model(SMALL, {})
+    tlx.save_pretrained(folder, model, random_params(model, 0))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder
+
+
+def write_reviews(file: Path, rows: int, seed: int = 0) -> Path:
+    """A csv of texts with a label `good` or `bad` and a score, the share of good words among the telling ones."""
+    random = np.random.default_rng(seed)
+    lines = ["text,label,score"]
+    for _ in range(rows):
+        telling = [*random.choice(GOOD, random.integers(0, 4)), *random.choice(BAD, random.integers(0, 4))]
+        telling = telling if len(telling) % 2 else [*telling, str(random.choice(GOOD + BAD))]
+        good = sum(word in GOOD for word in telling)
+        words = [*telling, *random.choice(NEUTRAL, random.integers(1, 6))]
+        random.shuffle(words)
+        lines.append(f"{' '.join(words)},{'good' if good > len(telling) / 2 else 'bad'},{good / len(telling):.4f}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def config(checkpoint: Path, data: Path) -> ConfigDict:
+    """A run of a few seconds."""
+    made = defaults.finetune()
+    made.model.checkpoint = str(checkpoint)
+    made.data.train = f"csv:{data}"
+    made.data.test_fraction = 0.2
+    made.data.max_length = 16
+    made.optimizer.learning_rate = 3e-3
+    made.optimizer.clip = 0.5
+    made.train.epochs = 10.0
+    made.train.batch_size = 20
+    made.parallel.data = 1
+    return made

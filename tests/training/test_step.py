@@ -1,0 +1,157 @@
+"""The step: gradients, clipping, freezing, devices. References: finite differences, NumPy, one device against eight."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tlx.methods.finetune import FineTune
+from tlx.models.heads import Head
+from tlx.models.model import build_model
+from tlx.optim.groups import Group, assign_groups, make_optimizer
+from tlx.parallel.mesh import along_batch, make_mesh, replicated
+from tlx.params.paths import flatten
+from tlx.pretrained.load import random_params
+from tlx.training.state import State, init_state, owners
+from tlx.training.step import make_train_step
+
+from tests.tiny import SMALL
+
+GROUPS = {"default": Group(1.0, 0.1)}
+LOWER = (("backbone/embeddings/.*", "frozen"), ("backbone/encoder/layer/0/.*", "frozen"))
+
+
+def batch_of(rows: int, seed: int = 0, valid: int | None = None) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, 9, rows)
+    mask = (np.arange(8) < lengths[:, None]).astype(np.int32)
+    return {
+        "train": {
+            "input_ids": (random.integers(5, 20, (rows, 8)) * mask).astype(np.int32),
+            "attention_mask": mask,
+            "label": random.integers(0, 3, rows).astype(np.int32),
+            "valid": np.arange(rows) < (rows if valid is None else valid),
+        }
+    }
+
+
+def make(
+    rules: Any = (), clip: float | None = None, rate: float = 1e-2, dropout: float = 0.0, param_dtype: Any = jnp.float32
+) -> Any:
+    import dataclasses
+
+    config = dataclasses.replace(SMALL, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    model = build_model(config, {"default": Head("classification", 3)})
+    params = random_params(model, 0, param_dtype)
+    groups = assign_groups(params, rules, GROUPS)
+    method = FineTune(model, {"default": "label"})
+    owner = owners(params, groups, method.players)
+    tx = make_optimizer(params, rules, GROUPS, learning_rate=rate)
+    state = init_state(params, owner, {"model": tx}, {})
+    return state, make_train_step(method, {"model": tx}, owner, seed=0, clip=clip), method, groups
+
+
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_frozen_leaves_keep_every_bit(clip: float | None) -> None:
+    """Under AdamW with decay, clipping, and norms that are logged."""
+    state, step, _, groups = make(LOWER, clip, dropout=0.1)
+    before = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
+    step = jax.jit(step)
+    for seed in range(30):
+        state, metrics = step(state, batch_of(6, seed))
+    assert float(metrics["gradient_norm"]) > 0
+    for path, leaf in flatten(state.params).items():
+        if groups[path] == "frozen":
+            assert np.array_equal(before[path], leaf), path
+        elif "key/bias" not in path:
+            assert not np.array_equal(before[path], leaf), path
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim) == 2 * sum(
+        leaf.size for path, leaf in before.items() if groups[path] != "frozen"
+    )
+
+
+def test_what_is_frozen_is_not_computed() -> None:
+    """FLOPs of the compiled step: with the lower half frozen and clipping, less than forward plus half the backward."""
+
+    def flops(rules: Any) -> float:
+        state, step, _, _ = make(rules, clip=1.0)
+        return jax.jit(step).lower(state, batch_of(64)).compile().cost_analysis()["flops"]
+
+    full, lower = flops(()), flops(LOWER)
+    head = flops((("backbone/.*", "frozen"),))
+    assert head < 0.40 * full  # forward is a third of a full step
+    assert lower < 0.72 * full  # forward, and the backward pass of one block of two
+
+
+def test_gradient_by_finite_differences(x64: None) -> None:
+    """The step of plain gradient descent is the derivative of the mean loss over the valid rows."""
+    state, _, method, _ = make(param_dtype=jnp.float64)
+    owner = dict.fromkeys(flatten(state.params), "model")
+    state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
+    step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0)
+    batch = batch_of(6, valid=4)
+    after, metrics = jax.jit(step)(state, batch)
+    gradient = jax.tree.map(lambda a, b: np.asarray(a - b), state.params, after.params)
+    norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-9)
+
+    def loss(params: Any) -> float:
+        logits = method.model.apply(
+            {"params": params}, **{k: batch["train"][k][:4] for k in ("input_ids", "attention_mask")}
+        )
+        logits = np.asarray(logits.logits["default"])
+        label = batch["train"]["label"][:4]
+        return float(np.mean(np.log(np.exp(logits).sum(-1)) - logits[np.arange(4), label]))
+
+    assert loss(state.params) == pytest.approx(float(metrics["loss"]), rel=1e-12)
+    for path in (
+        "backbone/encoder/layer/0/attention/self/query/kernel",
+        "heads/default/output/bias",
+        "backbone/pooler/dense/kernel",
+    ):
+        leaf, g = np.asarray(flatten(state.params)[path]), flatten(gradient)[path]
+        index = np.unravel_index(np.abs(g).argmax(), g.shape)
+        sides = []
+        for sign in (1, -1):
+            moved = leaf.copy()
+            moved[index] += sign * 1e-5
+            sides.append(loss(jax.tree_util.tree_map_with_path(
+                lambda k, x, m=moved: jnp.asarray(m) if "/".join(str(s.key) for s in k) == path else x, state.params)))  # fmt: skip
+        assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(g[index], rel=1e-6), path
+
+
+def test_clipping_scales_the_trainable_gradient_to_the_norm(x64: None) -> None:
+    state, _, method, _ = make(param_dtype=jnp.float64)
+    owner = {p: None if p.startswith("backbone/embeddings") else "model" for p in flatten(state.params)}
+    moved = {}
+    for clip in (None, 0.01):
+        start = init_state(state.params, owner, {"model": optax.sgd(1.0)}, {})
+        after, _ = jax.jit(make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0, clip=clip))(
+            start, batch_of(6)
+        )
+        moved[clip] = np.concatenate(
+            [np.ravel(a - b) for a, b in zip(*map(jax.tree.leaves, (after.params, state.params)), strict=True)]
+        )
+    assert np.linalg.norm(moved[0.01]) == pytest.approx(0.01, rel=1e-9)
+    np.testing.assert_allclose(moved[0.01] / 0.01, moved[None] / np.linalg.norm(moved[None]), atol=1e-12)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_eight_devices_as_one(dropout: float, x64: None) -> None:
+    """Dropout included: masks do not depend on how a batch is spread."""
+    ends = []
+    for devices in (1, 8):
+        mesh = make_mesh(devices)
+        state, step, _, _ = make(LOWER, clip=0.5, dropout=dropout, param_dtype=jnp.float64)
+        step = jax.jit(step, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+        state = jax.device_put(state, replicated(mesh))
+        for seed in range(10):
+            state, metrics = step(state, batch_of(16, seed, valid=13))
+        ends.append((jax.device_get(state.params), float(metrics["loss"])))
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-9)
+    for (path, one), eight in zip(flatten(ends[0][0]).items(), jax.tree.leaves(ends[1][0]), strict=True):
+        if "key/bias" not in path:  # true gradient zero: Adam turns rounding into steps
+            np.testing.assert_allclose(one, eight, atol=1e-9, err_msg=path)
