@@ -32,7 +32,8 @@ def test_lab(rgb: tuple, lab: tuple) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("reddish brown", "brown red"), ("bluish", "blue"), ("Greyish-Teal", "teal/gray"), ("purpley pink", "pinkish purple"),
+        ("reddish brown", "brown red"), ("bluish", "blue"), ("Greyish-Teal", "teal/gray"),
+        ("purpley pink", "pinkish purple"),
         ("orangey yellow", "yellowish orange"), ("darkblue", "dark blue"), ("robin's egg blue", "robins egg blue"),
         ("browny green", "greenish brown"), ("reddy brown", "brown red"),
     ],

@@ -80,7 +80,7 @@ FAULTS = {
     ),
     "softmax over queries": Fault("defaults", code={"attention_weights": faulty.over_queries}),
     "heads interleaved": Fault(params=changed("/self/", interleaved)),
-    "tanh for erf": Fault(config={"hidden_act": "gelu_new"}),
+    "tanh for erf": Fault("layers_3", config={"hidden_act": "gelu_new"}, gradient=True),
     "erf for tanh": Fault("act_gelu_new", config={"hidden_act": "gelu"}),
     "sigmoid for tanh in gelu": Fault("act_gelu_fast", config={"hidden_act": "quick_gelu"}),
     "gelu not clipped": Fault("act_gelu_10", config={"hidden_act": "gelu"}),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import tlx
+from tests import tiny
 from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
@@ -21,8 +22,6 @@ from tlx.recipes.answers import answer
 from tlx.recipes.run_directory import load_run
 from tlx.training import loop
 from tlx.training.writers import read_metrics
-
-from tests import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +123,8 @@ def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, 
     (tmp_path / "config.json").write_text(config.to_json())
     code = (
         "import json, sys; from ml_collections import ConfigDict; from tlx.recipes import finetune\n"
-        f"c = ConfigDict(json.load(open({str(tmp_path / 'config.json')!r}))); finetune.build(c, {str(tmp_path / 'run')!r}).run()"
+        f"c = ConfigDict(json.load(open({str(tmp_path / 'config.json')!r})))\n"
+        f"finetune.build(c, {str(tmp_path / 'run')!r}).run()"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(

@@ -8,17 +8,16 @@ import numpy as np
 import optax
 import pytest
 
+from tests.tiny import SMALL
 from tlx.methods.finetune import FineTune
 from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
-from tlx.params.paths import flatten
+from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.load import random_params
 from tlx.training.state import State, init_state, owners
 from tlx.training.step import make_train_step
-
-from tests.tiny import SMALL
 
 GROUPS = {"default": Group(1.0, 0.1)}
 LOWER = (("backbone/embeddings/.*", "frozen"), ("backbone/encoder/layer/0/.*", "frozen"))
@@ -118,8 +117,7 @@ def test_gradient_by_finite_differences(x64: None) -> None:
         for sign in (1, -1):
             moved = leaf.copy()
             moved[index] += sign * 1e-5
-            sides.append(loss(jax.tree_util.tree_map_with_path(
-                lambda k, x, m=moved: jnp.asarray(m) if "/".join(str(s.key) for s in k) == path else x, state.params)))  # fmt: skip
+            sides.append(loss(unflatten({**flatten(state.params), path: jnp.asarray(moved)})))
         assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(g[index], rel=1e-6), path
 
 

@@ -1,6 +1,9 @@
 """A table as Markdown and on the terminal."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from tlx.errors import TlxError
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,3 +23,14 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def insert(file: Path, name: str, text: str) -> None:
+    """Replaces what stands between `<!-- name -->` and `<!-- end of name -->` in a page."""
+    page = file.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise TlxError(f"{file} has no place for the table {name!r}: it lacks {begin.strip()} and {end}.")
+    file.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")

