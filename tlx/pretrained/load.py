@@ -128,7 +128,7 @@ class Tensors:
 
         self.file, self.names = folder / "model.safetensors", names
         if not self.file.is_file():
-            raise TlxError(f"{folder} holds no model.safetensors.")
+            raise TlxError(f"{folder} holds no model.safetensors; save it again with transformers, in one file.")
         try:
             self.handle = safe_open(self.file, framework="numpy")
         except (SafetensorError, OSError) as error:
