@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import tlx
-from tlx.models.bert import BertConfig
+from tlx.models.bert_config import BertConfig
 from tlx.models.model import build_model
 from tlx.pretrained.load import random_params
 from tlx.recipes import defaults

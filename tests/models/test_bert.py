@@ -12,7 +12,7 @@ from transformers import BertConfig as HfBertConfig
 
 from tests.models.reference import patch_dropout, reference
 from tlx.errors import TlxError
-from tlx.models.bert import BertConfig
+from tlx.models.bert_config import BertConfig
 from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.params.kinds import kinds_of

@@ -9,7 +9,8 @@ from flax import linen as nn
 from flax import struct
 
 from tlx.errors import TlxError
-from tlx.models.bert import BackboneOutput, Bert, BertConfig
+from tlx.models.bert import BackboneOutput, Bert
+from tlx.models.bert_config import BertConfig
 from tlx.models.heads import Head, Heads
 from tlx.models.layers import Dtype
 

@@ -1,0 +1,56 @@
+"""A model that tlx fine-tuned, exported and opened by transformers, predicts the same on a whole set.
+
+With TLX_RUN=RUN_DIRECTORY it is that run's whole test set; the answers that the run saved are the ones compared.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests import tiny
+from tlx.pretrained.save import save_pretrained
+from tlx.recipes import finetune
+from tlx.recipes.run_directory import load_run
+from tlx.recipes.sets import load_tables
+
+pytestmark = pytest.mark.interop
+SCRIPT = Path(__file__).with_name("classify_with_torch.py")
+
+
+def compare(run: Path, torch_python: str, tmp_path: Path) -> int:
+    """Asserts that both answer alike; returns on how many examples."""
+    trained = load_run(run)
+    save_pretrained(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
+    table, _ = load_tables(ConfigDict(trained.config["data"]))["test"]
+    texts = {"texts": table.column(trained.config["data"]["text"]), "max_length": trained.config["data"]["max_length"]}
+    (tmp_path / "texts.json").write_text(json.dumps(texts))
+    subprocess.run(
+        [torch_python, str(SCRIPT), str(tmp_path / "export"), str(tmp_path / "texts.json"), str(tmp_path / "a.npy")],
+        check=True, timeout=600,
+    )  # fmt: skip
+    theirs, ours = np.load(tmp_path / "a.npy"), np.load(run / "predictions" / "test.npz")["answers"]
+    worst = np.abs(theirs - ours).max() / np.abs(theirs).max()
+    print(f"\n{run.name}: {len(ours)} examples, largest difference {worst:.1e} of the largest answer")
+    assert worst < 1e-4
+    if trained.config["head"]["kind"] == "classification":
+        assert (theirs.argmax(-1) == ours.argmax(-1)).all()
+    return len(ours)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_same_predictions(kind: str, torch_python: str, tmp_path: Path) -> None:
+    config = tiny.config(tiny.write_checkpoint(tmp_path / "c"), tiny.write_reviews(tmp_path / "r.csv", 200))
+    config.train.epochs, config.head.kind = 2.0, kind
+    config.data.label = "label" if kind == "classification" else "score"
+    finetune.build(config, tmp_path / "run").run(quiet=True)
+    assert compare(tmp_path / "run", torch_python, tmp_path) == 40
+
+
+@pytest.mark.skipif("TLX_RUN" not in os.environ, reason="TLX_RUN names no run directory")
+def test_same_predictions_of_a_given_run(torch_python: str, tmp_path: Path) -> None:
+    compare(Path(os.environ["TLX_RUN"]), torch_python, tmp_path)
