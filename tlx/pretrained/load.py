@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
@@ -186,8 +185,3 @@ class Tensors:
 def random_params(model: Model, seed: int, param_dtype: Dtype = jnp.float32) -> dict[str, Any]:
     """Parameters drawn as the reference draws them: N(0, initializer_range²), biases 0, layer norms 1 and 0."""
     return _with_new(model, dict.fromkeys(flatten(abstract_params(model))), seed, param_dtype)
-
-
-def count(params: Any) -> int:
-    """How many numbers a tree of parameters holds."""
-    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))

@@ -34,7 +34,8 @@ def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, 
     sets = job.sets
     sizes = ", ".join(f"{n} {part}" for part, n in sets.facts["examples"].items())
     groups = sum(sets.facts["groups"].values())
-    print(f"949 colour names in {groups} groups of the same words, no group on two sides: {sizes}.", flush=True)
+    names = sum(sets.facts["examples"].values())
+    print(f"{names} colour names in {groups} groups of the same words, no group on two sides: {sizes}.", flush=True)
     rows: dict[str, Fitted] = classical(sets, pretrained)
     jobs = {"random weights": finetune.build(random, workdir / "random-weights"), "fine-tuned": job}
     for name, job in jobs.items():
