@@ -33,7 +33,7 @@ clean:
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tlx needs Python 3.11, 3.12 or 3.13 on the PATH; none was found (or say PYTHON=/path/to/python)."; exit 1; }
 	@echo "setting up .venv with $(PYTHON) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
@@ -41,7 +41,7 @@ clean:
 
 $(INTEROP)/.ready: third_party/requirements-interop.txt
 	@echo "setting up $(INTEROP) with $(PYTHON) ..."
-	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	@$(INTEROP)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(INTEROP)
 	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-interop.txt
 	@$(INTEROP)/bin/python -c "import torch, transformers; print('torch', torch.__version__, '- transformers', transformers.__version__)"
 	@touch $@

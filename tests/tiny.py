@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-import tlx
 from tlx.models.bert_config import BertConfig
 from tlx.models.model import build_model
 from tlx.pretrained.load import random_params
+from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults
 
 GOOD = ("fine", "great", "lovely", "sweet", "warm")
@@ -23,7 +23,7 @@ SMALL = BertConfig(
 def write_checkpoint(folder: Path) -> Path:
     """Config, random weights and a WordPiece vocabulary, as a Hugging Face folder."""
     model = build_model(SMALL, {})
-    tlx.save_pretrained(folder, model, random_params(model, 0))
+    write_folder(folder, model, random_params(model, 0))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     return folder

@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from tlx.models.heads import Head as Head
     from tlx.params.partition import merge as merge
     from tlx.params.partition import partition as partition
-    from tlx.pretrained.load import from_pretrained as from_pretrained
-    from tlx.pretrained.save import save_pretrained as save_pretrained
+    from tlx.pretrained.loaded import Loaded as Loaded
+    from tlx.pretrained.loaded import load_pretrained as load_pretrained
+    from tlx.pretrained.loaded import save_pretrained as save_pretrained
 
 _HOME = {
     "Head": "tlx.models.heads",
     "TlxError": "tlx.errors",
-    "from_pretrained": "tlx.pretrained.load",
+    "Loaded": "tlx.pretrained.loaded",
+    "load_pretrained": "tlx.pretrained.loaded",
     "merge": "tlx.params.partition",
     "partition": "tlx.params.partition",
-    "save_pretrained": "tlx.pretrained.save",
+    "save_pretrained": "tlx.pretrained.loaded",
 }
 __all__ = sorted(_HOME)
 

@@ -76,6 +76,12 @@ def test_labels() -> None:
         labels.targets(table, "z,x")
     with pytest.raises(TlxError, match="is not all numbers"):
         labels.targets(table, "y")
+    assert labels.classes(["²", "1", "--2"]) == ("--2", "1", "²")
+    missing = Table("t", {"y": ["a", None, ""], "text": [None]})
+    with pytest.raises(TlxError, match="row 2: the label in 'y' is missing"):
+        labels.refuse_missing(missing, "y")
+    with pytest.raises(TlxError, match="row 1: the text in 'text' is empty"):
+        labels.texts(missing, "text")
     with pytest.raises(TlxError, match="row 2: the text in 'text' is empty"):
         labels.texts(table, "text")
     with pytest.raises(TlxError, match="has no column 'q'; its columns are y, x, z, text"):

@@ -16,7 +16,7 @@ from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained
-from tlx.pretrained.save import save_pretrained
+from tlx.pretrained.save import write_folder
 
 pytestmark = pytest.mark.interop
 
@@ -64,11 +64,11 @@ def written(name: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     if export.units:
         head = dataclasses.replace(dict(model.heads_by_name)["default"], **export.units)
         model = build_model(model.backbone.config, {"default": head})
-    save_pretrained(folder / "export", model, params, tokenizer_from=source)
+    write_folder(folder / "export", model, params, tokenizer_from=source)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         output = model.apply({"params": exact}, **inputs)
-        answers = np.asarray(output.logits["default"] if output.logits else output.features.last_hidden_state)
+        answers = np.asarray(output.logits["default"] if output.logits else output.last_hidden_state)
     job = {
         "folder": str(folder / "export"),
         "auto": export.auto,

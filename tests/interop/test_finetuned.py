@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests import tiny
-from tlx.pretrained.save import save_pretrained
+from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import load_run
 from tlx.recipes.sets import load_tables
@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).with_name("classify_with_torch.py")
 def compare(run: Path, torch_python: str, tmp_path: Path) -> int:
     """Asserts that both answer alike; returns on how many examples."""
     trained = load_run(run)
-    save_pretrained(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
+    write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     table, _ = load_tables(ConfigDict(trained.config["data"]))["test"]
     texts = {"texts": table.column(trained.config["data"]["text"]), "max_length": trained.config["data"]["max_length"]}
     (tmp_path / "texts.json").write_text(json.dumps(texts))

@@ -88,7 +88,7 @@ def answers(
             output_attentions=True,
             rngs={"dropout": jax.random.key(0)},
         )
-        features, found = output.features, {}
+        features, found = output, {}
         total = jnp.sum(features.last_hidden_state * loss_of["hidden"].astype(features.last_hidden_state.dtype))
         if features.pooler_output is not None:
             total += jnp.sum(features.pooler_output * loss_of["pooled"].astype(total.dtype))

@@ -171,7 +171,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32() -> None:
     model, params = given.load(jnp.float32)
     model = build_model(model.backbone.config, dict(model.heads_by_name), jnp.bfloat16)
     output = jax.eval_shape(lambda: model.apply({"params": params}, **given.inputs))
-    assert output.features.last_hidden_state.dtype == jnp.bfloat16
+    assert output.last_hidden_state.dtype == jnp.bfloat16
     assert output.logits["default"].dtype == jnp.float32
 
 

@@ -30,7 +30,7 @@ def test_answers(precision: tuple[Any, float]) -> None:
     inputs = {
         name.removeprefix("input/"): jnp.asarray(x, jnp.int32) for name, x in expected.items() if "input/" in name
     }
-    features = model.apply({"params": params}, **inputs, output_hidden_states=True, output_attentions=True).features
+    features = model.apply({"params": params}, **inputs, output_hidden_states=True, output_attentions=True)
     found = {
         "output/hidden_states/0": features.hidden_states[0],
         "output/hidden_states/6": features.last_hidden_state,

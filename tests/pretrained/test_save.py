@@ -19,7 +19,7 @@ from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
-from tlx.pretrained.save import save_pretrained
+from tlx.pretrained.save import write_folder
 
 BERT = THIRD_PARTY / "bert"
 SOME = (
@@ -54,7 +54,7 @@ def facts(folder: Path) -> dict[str, Any]:
 def test_file_comes_back_bit_by_bit(variant: str, tmp_path: Path) -> None:
     options = {"add_pooling_layer": False} if variant == "base_no_pooler" else {}
     model, params = loaded(variant, **options)
-    folder = save_pretrained(tmp_path / "out", model, params)
+    folder = write_folder(tmp_path / "out", model, params)
     written, original = load_file(folder / "model.safetensors"), stored(variant)
     assert written.keys() == original.keys()
     assert all(written[name].tobytes() == original[name].tobytes() for name in original)
@@ -67,7 +67,7 @@ def test_file_comes_back_bit_by_bit(variant: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_written_as_it_is(dtype: Any, tmp_path: Path) -> None:
     model, params = loaded("base", param_dtype=dtype)
-    written = load_file(save_pretrained(tmp_path / "out", model, params) / "model.safetensors")
+    written = load_file(write_folder(tmp_path / "out", model, params) / "model.safetensors")
     assert all(array.tobytes() == stored("base")[name].astype(dtype).tobytes() for name, array in written.items())
 
 
@@ -79,14 +79,14 @@ def test_shift_and_scale_are_folded_into_the_weights(tmp_path: Path, full_precis
     model = build_model(model.backbone.config, {"default": head})
     expected = given.arrays["output/logits"] * scale + shift
     np.testing.assert_allclose(model.apply({"params": params}, **given.inputs).logits["default"], expected, atol=1e-4)
-    plain, folded = from_pretrained(save_pretrained(tmp_path / "out", model, params))
+    plain, folded = from_pretrained(write_folder(tmp_path / "out", model, params))
     assert dict(plain.heads_by_name)["default"].scale == ()
     np.testing.assert_allclose(plain.apply({"params": folded}, **given.inputs).logits["default"], expected, atol=1e-4)
 
 
 def test_labels_are_written(tmp_path: Path) -> None:
     model, params = loaded(heads={"default": Head("classification", 2, labels=("no", "yes"))})
-    config = json.loads((save_pretrained(tmp_path / "out", model, params) / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((write_folder(tmp_path / "out", model, params) / "config.json").read_text(encoding="utf-8"))
     assert config["id2label"] == {"0": "no", "1": "yes"} and config["label2id"] == {"no": 0, "yes": 1}
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert config["problem_type"] == "single_label_classification"
@@ -106,7 +106,7 @@ def test_labels_are_written(tmp_path: Path) -> None:
 def test_refused_heads(heads: dict[str, Head], message: str, tmp_path: Path) -> None:
     model, params = loaded(heads=heads)
     with pytest.raises(TlxError, match=message):
-        save_pretrained(tmp_path / "out", model, params)
+        write_folder(tmp_path / "out", model, params)
     assert not list(tmp_path.iterdir())
 
 
@@ -120,9 +120,9 @@ def test_refused_places(tmp_path: Path) -> None:
     before = files_under(tmp_path)
     for place in ("run", "file"):
         with pytest.raises(TlxError, match=f"{place} holds something else than an earlier export; name a new folder"):
-            save_pretrained(tmp_path / place, model, params)
+            write_folder(tmp_path / place, model, params)
     with pytest.raises(TlxError, match=r"tokenizer_from='.*/nowhere' is no folder"):
-        save_pretrained(tmp_path / "out", model, params, tokenizer_from=tmp_path / "nowhere")
+        write_folder(tmp_path / "out", model, params, tokenizer_from=tmp_path / "nowhere")
     assert files_under(tmp_path) == before
 
 
@@ -130,7 +130,7 @@ def test_refused_places(tmp_path: Path) -> None:
 def test_interrupted_save_leaves_nothing_half(earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, params = loaded("base")
     if earlier:
-        save_pretrained(tmp_path / "out", model, params)
+        write_folder(tmp_path / "out", model, params)
     before = files_under(tmp_path)
 
     def full_disk(tensors: Any, file: Path, **options: Any) -> None:
@@ -140,7 +140,7 @@ def test_interrupted_save_leaves_nothing_half(earlier: bool, tmp_path: Path, mon
     monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
     other, others = loaded("plain")
     with pytest.raises(OSError, match="no space left"):
-        save_pretrained(tmp_path / "out", other, others)
+        write_folder(tmp_path / "out", other, others)
     assert files_under(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == (["out"] if earlier else [])
 
@@ -151,11 +151,11 @@ def test_earlier_export_is_replaced_whole(tmp_path: Path) -> None:
     contents = {"tokenizer.json": b"{}", "tokenizer_config.json": b"{}", "vocab.txt": b"[PAD]\n"}
     for name, content in {**contents, "training_args.bin": b"no"}.items():
         (tokenizer / name).write_bytes(content)
-    out = save_pretrained(tmp_path / "some" / "new" / "out", *loaded("plain"), tokenizer_from=tokenizer)
+    out = write_folder(tmp_path / "some" / "new" / "out", *loaded("plain"), tokenizer_from=tokenizer)
     assert files_under(out).keys() == {"config.json", "model.safetensors", *contents}
     assert all((out / name).read_bytes() == content for name, content in contents.items())
     assert all(path.stat().st_mode & stat.S_IROTH for path in [out, *out.iterdir()])
-    save_pretrained(out, *loaded("base"))
+    write_folder(out, *loaded("base"))
     assert files_under(out).keys() == {"config.json", "model.safetensors"}
     assert load_file(out / "model.safetensors").keys() == stored("base").keys()
     assert [path.name for path in out.parent.iterdir()] == ["out"]

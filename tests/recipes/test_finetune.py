@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-import tlx
 from tests import tiny
 from tlx.errors import TlxError
+from tlx.pretrained.load import from_pretrained
+from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
 from tlx.recipes.answers import answer
 from tlx.recipes.run_directory import load_run
@@ -34,8 +35,8 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
     texts = ["the film was great", "awful and dull plot", "a", "cold"]
     answers = answer(trained, texts)
     assert answers.shape == (4, 1) and answers[0, 0] > answers[1, 0] + 0.3
-    tlx.save_pretrained(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
-    model, params = tlx.from_pretrained(tmp_path / "export")
+    write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
+    model, params = from_pretrained(tmp_path / "export")
     ids, _ = trained.encoder(texts)
     for row, text_ids in zip(answers, ids, strict=True):
         again = model.apply({"params": params}, input_ids=np.array([text_ids])).logits["default"]
@@ -103,6 +104,9 @@ def test_random_weights(config: Any, tmp_path: Path) -> None:
             {"params.rules": (("backbone/layers/.*", "frozen"),)},
             "params.rules: the rule 'backbone/layers/.*' matches no",
         ),
+        ({"data.max_length": 33}, "config.data.max_length is 33; this checkpoint has 32 positions"),
+        ({"train.batch_size": 0}, "config.train.batch_size is 0; it must be above 0"),
+        ({"params.groups": {"default": {"rate": 1.0}}}, "config.params.groups.default has no field rate"),
         ({"parallel.data": 99}, "parallel.data is 99; there are 8 devices"),
         (
             {"data.label": "score", "head.kind": "regression", "data.train": "builtin:colors", "data.text": "name"},

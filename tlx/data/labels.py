@@ -1,5 +1,6 @@
 """Labels as a column holds them, as numbers that a loss takes; what does not fit is named with its row."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,16 @@ from tlx.errors import TlxError, listed
 def classes(column: Sequence[Any]) -> tuple[str, ...]:
     """The distinct labels, whole numbers in their order, others in the alphabet's."""
     names = {str(label) for label in column}
-    if all(name.lstrip("-").isdigit() for name in names):
+    if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))
+
+
+def refuse_missing(table: Table, column: str) -> None:
+    """A label that is not there is no class of its own."""
+    for row, label in enumerate(table.column(column)):
+        if label is None or str(label).strip() == "":
+            raise TlxError(f"{table.name}, row {row + 1}: the label in {column!r} is missing; drop the row or fill it.")
 
 
 def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray:
@@ -46,7 +54,7 @@ def targets(table: Table, column: str) -> np.ndarray:
 
 def texts(table: Table, column: str) -> list[str]:
     """A column of texts, none of them empty."""
-    found = [str(text) for text in table.column(column)]
+    found = ["" if text is None else str(text) for text in table.column(column)]
     for row, text in enumerate(found):
         if not text.strip():
             raise TlxError(f"{table.name}, row {row + 1}: the text in {column!r} is empty; drop the row or fill it.")

@@ -15,6 +15,11 @@ LADDER = (4, *sorted([8 << i for i in range(12)] + [12 << i for i in range(12)])
 GROUP = 50  # batches within which rows are sorted by length
 
 
+def up_to(longest: int) -> tuple[int, ...]:
+    """The ladder for texts of at most `longest` tokens."""
+    return (*(rung for rung in LADDER if rung < longest), longest)
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """rows: positions in the set, (batch_size,), -1 where the batch is padded. length: to which texts are padded."""

@@ -22,7 +22,7 @@ def mean_pooled(
         taken = {name: batch[name] for name in inputs}
         output: Any = model.apply({"params": params}, **taken)
         mask = batch["attention_mask"][..., None]
-        return {"mean": (output.features.last_hidden_state * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)}
+        return {"mean": (output.last_hidden_state * mask).sum(axis=1) / jnp.maximum(mask.sum(axis=1), 1)}
 
     plan = EvaluationPlan(examples.lengths, batch_size)
     return predict(forward, params, Batches(examples, plan, plan.steps_per_epoch))["mean"]

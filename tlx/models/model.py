@@ -22,10 +22,13 @@ FAMILIES: dict[str, tuple[type[BertConfig], type[Bert]]] = {"bert": (BertConfig,
 
 @struct.dataclass
 class ModelOutput:
-    """logits: by head name, each (batch, outputs). features: what the backbone returned."""
+    """logits: by head name, each (batch, outputs); empty without heads. The rest is as in `BackboneOutput`."""
 
     logits: dict[str, jax.Array]
-    features: BackboneOutput
+    last_hidden_state: jax.Array
+    pooler_output: jax.Array | None = None
+    hidden_states: tuple[jax.Array, ...] | None = None
+    attentions: tuple[jax.Array, ...] | None = None
 
 
 class Model(nn.Module):
@@ -44,9 +47,11 @@ class Model(nn.Module):
     def __call__(self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any) -> ModelOutput:
         """frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
-        features = self.backbone(deterministic=deterministic, frozen=within, **inputs)
+        features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
         logits = self.heads(features, deterministic) if self.heads_by_name else {}
-        return ModelOutput(logits=logits, features=features)
+        return ModelOutput(
+            logits, features.last_hidden_state, features.pooler_output, features.hidden_states, features.attentions
+        )
 
 
 def build_model(config: BertConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:

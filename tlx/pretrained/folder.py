@@ -14,28 +14,31 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
-def resolve(spec: str) -> Path:
+def resolve(spec: str, revision: str | None = None) -> Path:
     """The local folder of a checkpoint.
 
     Args:
       spec: a folder (environment variables are expanded), `package:NAME/INNER/FOLDER` for a folder inside an installed
         package, or a hub id such as `google-bert/bert-base-uncased`, which is downloaded to (or taken from) the
         Hugging Face cache; `HF_HUB_OFFLINE=1` takes it from the cache only.
+      revision: a branch, tag or commit of a hub id.
 
     Raises:
       TlxError: there is no such folder, package or repository.
     """
     spec = os.path.expandvars(spec)
+    folder = Path(spec).expanduser()
+    if revision is not None and (spec.startswith("package:") or folder.is_dir()):
+        raise TlxError(f"checkpoint {spec!r} is no hub id, so it has no revision {revision!r}.")
     if spec.startswith("package:"):
         return _in_package(spec.removeprefix("package:"))
-    folder = Path(spec).expanduser()
     if spec and folder.is_dir():
         return folder
     if "$" in spec:
         raise TlxError(f"checkpoint {spec!r} names an environment variable that is not set.")
     if not HUB_ID.fullmatch(spec):
         raise TlxError(f"checkpoint {spec!r} is no folder, and a hub id has the form NAME or OWNER/NAME.")
-    return _from_hub(spec)
+    return _from_hub(spec, revision)
 
 
 def _in_package(inner: str) -> Path:
@@ -51,11 +54,11 @@ def _in_package(inner: str) -> Path:
     return path
 
 
-def _from_hub(repository: str) -> Path:
+def _from_hub(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=WANTED))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
     except Exception as error:  # the hub's client raises a dozen kinds; each is told in its first line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TlxError(

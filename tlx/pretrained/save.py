@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from tlx.models.model import Model
 from tlx.params.paths import flatten
 from tlx.pretrained.names import NAMES
 
+MARK = "tlx_version"  # stands in the config.json of what was written here
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json",
     "merges.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
 
 
-def save_pretrained(
+def write_folder(
     directory: str | os.PathLike[str],
     model: Model,
     params: Any,
@@ -63,26 +65,34 @@ def save_pretrained(
         partial.rename(directory)
         shutil.rmtree(replaced, ignore_errors=True)
     finally:
+        if replaced.exists() and not directory.exists():
+            replaced.rename(directory)
         shutil.rmtree(partial, ignore_errors=True)
     return directory
 
 
 def _replaceable(directory: Path) -> bool:
-    """Whether a folder holds nothing but what an export writes (a run's directory has a config.json too)."""
+    """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
+    if not directory.is_dir():
+        return False
     ours = {"config.json", "model.safetensors", *TOKENIZER_FILES}
-    return directory.is_dir() and ours.issuperset(file.name for file in directory.iterdir())
+    names = {file.name for file in directory.iterdir()}
+    if not names:
+        return True
+    return "config.json" in names <= ours and f'"{MARK}"' in (directory / "config.json").read_text(encoding="utf-8")
 
 
 def hf_config(model: Model) -> dict[str, Any]:
     """What `config.json` says of this model."""
     config = model.backbone.config.to_hf()
     if not model.heads_by_name:
-        return {"architectures": ["BertModel"], **config}
+        return {"architectures": ["BertModel"], MARK: version("tlx"), **config}
     head = _only_head(model)
     problem = "regression" if head.kind == "regression" else "single_label_classification"
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
     return {
         "architectures": ["BertForSequenceClassification"],
+        MARK: version("tlx"),
         **config,
         "problem_type": problem,
         "id2label": {str(i): label for i, label in enumerate(labels)},

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tlx.errors import TlxError
 
 
@@ -26,7 +28,7 @@ class Tokenizer:
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise TlxError(f"{folder} holds no tokenizer that transformers can open: {reason}") from None
-        self.max_length = max_length
+        self.folder, self.max_length = folder, max_length
         self.pad_id: int = self._tokenizer.pad_token_id or 0
 
     def __call__(
@@ -42,3 +44,15 @@ class Tokenizer:
             return_attention_mask=False,
         )
         return coded["input_ids"], coded["token_type_ids"]
+
+    def inputs(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """What the model takes, padded to the longest text: `input_ids`, `token_type_ids`, `attention_mask`, int32
+        (texts, length)."""
+        ids, types = self(texts, pairs)
+        longest = max(len(row) for row in ids)
+
+        def padded(rows: Sequence[Sequence[int]], fill: int) -> np.ndarray:
+            return np.array([[*row, *[fill] * (longest - len(row))] for row in rows], np.int32)
+
+        mask = padded([[1] * len(row) for row in ids], 0)
+        return {"input_ids": padded(ids, self.pad_id), "token_type_ids": padded(types, 0), "attention_mask": mask}

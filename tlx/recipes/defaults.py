@@ -7,6 +7,7 @@ from ml_collections.config_dict import placeholder
 def finetune() -> ConfigDict:
     """The config of `experiments/finetune.py`."""
     config = ConfigDict()
+    config.resume = "auto"  # go on with the run in the workdir; "never" refuses a used one
     config.seed = 0  # of what is drawn anew, of dropout and of the order of data
 
     config.model = ConfigDict()

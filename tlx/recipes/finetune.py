@@ -13,7 +13,7 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.data.examples import Batches, Examples
-from tlx.data.plan import EvaluationPlan, TrainingPlan
+from tlx.data.plan import EvaluationPlan, TrainingPlan, up_to
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import HIGHER_IS_BETTER, METRICS
 from tlx.evaluation.predict import make_forward, predict
@@ -53,12 +53,13 @@ class Job:
     learning_rate: optax.Schedule
     batch_size: int
     eval_batch_size: int
+    ladder: tuple[int, ...]
     mesh: jax.sharding.Mesh
     seed: int
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed)
+        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.ladder)
         batches = Batches(self.sets.examples["train"], plan, self.schedule.total, self.mesh.size)
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
             state, so_far = fit(
@@ -88,7 +89,7 @@ class Job:
     def answers(self, params: Any, split: str) -> np.ndarray:
         """The head's answers to a split, (examples, outputs)."""
         examples = self.sets.examples[split]
-        plan = EvaluationPlan(examples.lengths, self.eval_batch_size)
+        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.ladder)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
         return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
 
@@ -144,13 +145,14 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
     """
     run = Path(workdir).absolute()
-    if not config.model.checkpoint:
-        raise TlxError("config.model.checkpoint names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
+    check(config)
     folder = resolve(config.model.checkpoint)
     sets = load_sets(config, Tokenizer(folder, config.data.max_length))
     heads = {"default": sets.head}
     model, params = load_model(config, folder, heads)
     mesh = make_mesh(config.parallel.data)
+    if config.data.max_length > (limit := model.backbone.config.max_position_embeddings):
+        raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
     groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
     kinds = model.backbone.kinds
     groups = assign_groups(params, config.params.rules, groups_of, kinds)
@@ -173,8 +175,32 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     run_directory.open_run(run, config.to_dict(), facts, folder)
     return Job(
         run, model, sets, groups, state, train_step, schedule, rate,
-        config.train.batch_size, config.train.eval_batch_size, mesh, config.seed,
+        config.train.batch_size, config.train.eval_batch_size, up_to(config.data.max_length), mesh, config.seed,
     )  # fmt: skip
+
+
+def check(config: ConfigDict) -> None:
+    """Raises `TlxError` for fields whose value nothing can be done with."""
+    if not config.model.checkpoint:
+        raise TlxError("config.model.checkpoint names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
+    positive = {
+        "train.epochs": config.train.epochs,
+        "train.batch_size": config.train.batch_size,
+        "train.eval_batch_size": config.train.eval_batch_size,
+        "train.evaluate_every": config.train.evaluate_every,
+        "train.log_every": config.train.log_every,
+        "data.max_length": config.data.max_length,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise TlxError(f"config.{name} is {value}; it must be above 0.")
+    if config.resume not in ("auto", "never"):
+        raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
+    fields = {field.name for field in dataclasses.fields(Group)}
+    for name, group in config.params.groups.items():
+        if unknown := set(group) - fields:
+            has = listed(sorted(fields))
+            raise TlxError(f"config.params.groups.{name} has no field {listed(sorted(unknown))}; it has {has}.")
 
 
 def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any]:

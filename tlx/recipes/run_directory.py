@@ -28,20 +28,24 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokeniz
 def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
     """Writes `config.json`, the checkpoint's config and tokenizer; or checks that the run began with this config."""
     file = run / "config.json"
-    plain = json.loads(json.dumps(config))
+    plain = json.loads(json.dumps({"config": config, **facts}))
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))["config"]
-        if changed := sorted(_leaves(plain).items() ^ _leaves(before).items()):
+        before = read_run(run)
+        same = {name: before.get(name) for name in plain}
+        changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()})
+        if changed := [name for name in changed if name != "config.resume"]:
             raise TlxError(
-                f"{run} was begun with another config (differing: {listed(sorted({name for name, _ in changed}))}); "
+                f"{run} was begun with another config or other data (differing: {listed(changed)}); "
                 "go on with the same, or name a new workdir."
             )
+        if config["resume"] == "never":
+            raise TlxError(f"{run} holds a run already, and config.resume is 'never'; name a new workdir.")
         return
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
     for name in ("config.json", *TOKENIZER_FILES):
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, run / "pretrained" / name)
-    write_json(file, {"config": plain, **facts, "versions": versions(), "revision": revision()})
+    write_json(file, {**plain, "versions": versions(), "revision": revision()})
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -94,15 +98,25 @@ class Trained:
     config: dict[str, Any]
 
 
-def load_run(run: Path) -> Trained:
-    """The best checkpoint of a run directory; the data it was trained on is not needed."""
+def read_run(run: Path) -> dict[str, Any]:
+    """The content of a run's `config.json`."""
     file = run / "config.json"
     if not file.is_file():
         raise TlxError(f"{run} is no run directory: it holds no config.json.")
     written = json.loads(file.read_text(encoding="utf-8"))
+    if not {"config", "heads"} <= written.keys():
+        raise TlxError(f"{run} is no run directory: its config.json is of another kind (a Hugging Face folder?).")
+    return written
+
+
+def load_run(run: Path) -> Trained:
+    """The best checkpoint of a run directory; the data it was trained on is not needed."""
+    written = read_run(run)
     config = written["config"]
     model = describe_model(run / "pretrained", config["model"], heads_from(written["heads"]))
-    with Checkpoints(run / "checkpoints") as checkpoints:
+    if not (run / "checkpoints").is_dir():
+        raise TlxError(f"{run} holds no checkpoint yet.")
+    with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         newest = checkpoints.newest()
         if newest is None:
             raise TlxError(f"{run} holds no checkpoint yet.")

@@ -1,6 +1,7 @@
 """The data of a run: tables to splits, labels to numbers, texts to examples."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,9 @@ def make_head(config: ConfigDict, train: Table, label: str) -> Head:
             raise TlxError(
                 f"{train.name}: the target {label!r} is constant over the training split; nothing can be learnt."
             )
-        shift, scale = (tuple(np.round(x, 6).tolist()) for x in (values.mean(axis=0), spread))
+        shift, scale = (tuple(x.tolist()) for x in (values.mean(axis=0), spread))
         return Head("regression", values.shape[1], config.pooling, shift=shift, scale=scale)
+    labels.refuse_missing(train, label)
     names = labels.classes(train.column(label))
     if len(names) < 2:
         raise TlxError(f"{train.name}: the column {label!r} holds one class only, {names[0]!r}.")
@@ -78,12 +80,24 @@ def load_sets(config: ConfigDict, encoder: Encoder) -> Sets:
         examples[part] = Examples.encode(
             encoder, texts[part], fields={"label": answers}, example_id=rows.astype(np.int64)
         )
-    return Sets(examples, texts, head, _facts(data, tables))
+    return Sets(examples, texts, head, _facts(data, tables, examples))
 
 
-def _facts(data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]) -> dict[str, Any]:
-    groups = {part: len(set(table.column(data.group))) for part, (table, _) in tables.items()} if data.group else {}
+def _facts(
+    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, Examples]
+) -> dict[str, Any]:
+    grouped = {part: table.columns[data.group] for part, (table, _) in tables.items() if data.group in table.columns}
+    groups = {part: len(set(column)) for part, column in grouped.items()}
     return {
         "examples": {part: len(table) for part, (table, _) in tables.items()},
         **({"groups": groups} if groups else {}),
+        "sha256": {part: _digest(found) for part, found in examples.items()},
     }
+
+
+def _digest(examples: Examples) -> str:
+    """Of a split's tokens, labels and rows: another digest, other data."""
+    digest = hashlib.sha256()
+    for array in (examples.ids, examples.offsets, examples.example_id, *examples.fields.values()):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

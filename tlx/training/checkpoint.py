@@ -30,12 +30,17 @@ class Checkpoints:
 
     Args:
       directory: made if absent.
+      read_only: for readers beside a run that may be writing: nothing is made, nothing cleaned up.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, read_only: bool = False):
         self.directory = directory.absolute()
         self._keep = _NewestAndBest()
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._keep, cleanup_tmp_directories=True)
+        options = (
+            ocp.CheckpointManagerOptions(read_only=True, create=False)
+            if read_only
+            else ocp.CheckpointManagerOptions(preservation_policy=self._keep, cleanup_tmp_directories=True)
+        )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, state: State, meta: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ class MetricsWriter:
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         partial.replace(self.file)
         self._lines = self.file.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """values: by name such as `train/loss`, `validation/r2`."""

