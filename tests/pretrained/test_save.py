@@ -46,7 +46,7 @@ def files_under(folder: Path) -> dict[str, bytes]:
 def facts(folder: Path) -> dict[str, Any]:
     """A folder's config as transformers reads it."""
     return BertConfig.from_pretrained(folder).to_dict() | dict.fromkeys(
-        ("_name_or_path", "dtype", "transformers_version")
+        ("_name_or_path", "dtype", "transformers_version", "tlx_version")
     )
 
 

@@ -169,7 +169,7 @@ def test_another_config_on_the_same_workdir(finished: tuple[Path, dict[str, Any]
 def test_resume_never(finished: tuple[Path, dict[str, Any]], config: Any) -> None:
     config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     config.resume = "never"
-    with pytest.raises(TlxError, match="holds a run already, and config.resume is 'never'"):
+    with pytest.raises(TlxError, match=r"holds a run already, and config\.resume is 'never'"):
         finetune.build(config, finished[0])
 
 
