@@ -6,6 +6,8 @@ With an argument, a set under $TLX_DATA whose given dev file is the test split, 
 
     python experiments/finetune.py --config=configs/text_file.py:sst2 --workdir=runs/sst2
     python experiments/finetune.py --config=configs/text_file.py:ag_news --workdir=runs/ag_news
+
+Scores: docs/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +22,8 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg:
         config.data.train = f"csv:$TLX_DATA/{arg}/train.csv"
         config.data.test = f"csv:$TLX_DATA/{arg}/dev.csv"
+    if arg == "ag_news":
+        config.data.text, config.data.pair = "title", "text"
     config.data.max_length = 128
     config.optimizer.learning_rate = 1e-4
     config.train.epochs = 2.0

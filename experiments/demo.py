@@ -5,10 +5,10 @@ python experiments/demo.py --workdir=runs/demo
 
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from tlx.cli.launch import launched
+from tlx.cli.launch import launched, run
 from tlx.recipes import demo
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -25,4 +25,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -5,10 +5,10 @@
 The same command on the same workdir goes on where it was stopped.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
-from tlx.cli.launch import launched
+from tlx.cli.launch import launched, run
 from tlx.recipes import finetune
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to run; fields can be overridden: --config.seed=1.")
@@ -27,4 +27,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run(main)

@@ -29,6 +29,11 @@ def test_lab(rgb: tuple, lab: tuple) -> None:
     np.testing.assert_allclose(colors.lab_to_srgb(found), rgb, atol=1e-9)
 
 
+def test_traits() -> None:
+    lab = np.array([[20, 0, 0], [90, 0, 70], [50, -30, -20], [50, 20, 5.1]])
+    assert colors.traits(lab) == ["dark|muted", "light|vivid|warm", "cool", "muted|warm"]
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -41,6 +41,9 @@ NO_POOLER = {"add_pooling_layer": False}
 EXPORTS = {
     **{name: Export(name) for name in ("plain", "regression_1", "regression_3", "pad_none", "eps_1e-3", "odd_sizes")},
     **{name: Export(name) for name in ("token_types_3", "layers_3", "classification_2", "act_relu2", "act_quick_gelu")},
+    "multilabel_4": Export("multilabel_4"),
+    "tagging_5": Export("tagging_5", "AutoModelForTokenClassification"),
+    "masked_lm": Export("masked_lm", "AutoModelForMaskedLM"),
     "base": Export("base", ENCODER),
     "base_no_pooler": Export("base_no_pooler", ENCODER, NO_POOLER, NO_POOLER),
     "minilm": Export(MINILM, ENCODER),

@@ -110,8 +110,15 @@ def answers(
 
 
 def _task_loss(kind: str, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Each as torch's class defines it; a token without a label is -100 there."""
     if kind == "regression":
         return jnp.mean((logits - labels.astype(logits.dtype)) ** 2)
+    if kind == "multilabel":
+        return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)))
+    if kind in ("tagging", "masked_lm"):
+        there = labels >= 0
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(there, labels, 0))
+        return jnp.sum(jnp.where(there, losses, 0)) / jnp.sum(there)
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
 
 

@@ -174,15 +174,41 @@ def test_kind_and_labels_of_the_own_head(
 
 
 def test_other_classifiers_are_not_taken_for_ours(tmp_path: Path) -> None:
-    tokens = checkpoint(tmp_path / "tokens", "plain", architectures=["BertForTokenClassification"])
+    choice = checkpoint(tmp_path / "choice", "plain", architectures=["BertForMultipleChoice"])
     with pytest.raises(TlxError, match=r"left over: classifier\.bias, classifier\.weight\."):
-        from_pretrained(tokens)
-    several = checkpoint(tmp_path / "several", "plain", problem_type="multi_label_classification")
-    with pytest.raises(
-        TlxError, match=r"problem_type 'multi_label_classification'; tlx has .* Say heads=… for a new one"
-    ):
-        from_pretrained(several)
-    assert from_pretrained(several, heads=2)[1]["heads"]["default"]["output"]["kernel"].shape == (32, 2)
+        from_pretrained(choice)
+    odd = checkpoint(tmp_path / "odd", "plain", problem_type="ranking")
+    with pytest.raises(TlxError, match=r"problem_type 'ranking'; tlx has .* Say heads=… for a new one"):
+        from_pretrained(odd)
+    assert from_pretrained(odd, heads=2)[1]["heads"]["default"]["output"]["kernel"].shape == (32, 2)
+
+
+def test_own_heads_of_every_kind() -> None:
+    for variant, head in {
+        "multilabel_4": Head("multilabel", 4, labels=tuple(f"LABEL_{i}" for i in range(4))),
+        "tagging_5": Head("tagging", 5, labels=tuple(f"LABEL_{i}" for i in range(5))),
+        "masked_lm": Head("masked_lm", 48),
+    }.items():
+        model, params = from_pretrained(BERT / variant)
+        assert dict(model.heads_by_name) == {"default": head}
+        assert ("pooler" in params["backbone"]) == (variant == "multilabel_4")
+
+
+def test_masked_lm_stores_no_copy_of_the_embedding(tmp_path: Path) -> None:
+    _, params = from_pretrained(BERT / "masked_lm")
+    assert set(flatten(params["heads"]["default"])) == {
+        "bias", *(f"transform/{leaf}" for leaf in ("dense/kernel", "dense/bias", "LayerNorm/scale", "LayerNorm/bias"))
+    }  # fmt: skip
+    untied = checkpoint(tmp_path, "masked_lm", tie_word_embeddings=False)
+    with pytest.raises(TlxError, match="has an output layer of its own"):
+        from_pretrained(untied)
+
+
+def test_a_pooler_without_a_reader_is_left_out(tmp_path: Path) -> None:
+    _, params = from_pretrained(
+        BERT / "plain", heads={"tags": Head("tagging", 3), "mean": Head("regression", 1, "mean")}
+    )
+    assert "pooler" not in params["backbone"]
 
 
 def test_tensor_under_two_names_is_refused(tmp_path: Path) -> None:

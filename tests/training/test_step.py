@@ -121,6 +121,36 @@ def test_gradient_by_finite_differences(x64: None) -> None:
         assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(g[index], rel=1e-6), path
 
 
+@pytest.mark.parametrize("valid", [12, 7, 1])
+def test_accumulated_is_one_large_batch(x64: None, valid: int) -> None:
+    """Micro-batches of unequal content (with one valid row, most hold none) against the whole batch at once."""
+    state, _, method, _ = make(param_dtype=jnp.float64)
+    owner = dict.fromkeys(flatten(state.params), "model")
+    state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
+    found = {}
+    for parts in (1, 2, 4, 12):
+        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0, clip=0.5, accumulate=parts)
+        found[parts] = jax.jit(step)(state, batch_of(12, valid=valid))
+    for parts in (2, 4, 12):
+        for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(found[parts]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_accumulating_costs_no_second_pass() -> None:
+    """Counting the examples of all micro-batches first runs no network: less memory, and next to no FLOPs more."""
+    state, _, method, _ = make()
+    owner = dict.fromkeys(flatten(state.params), "model")
+    state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
+    compiled = {}
+    for parts in (1, 8):
+        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0, accumulate=parts)
+        compiled[parts] = jax.jit(step).lower(state, batch_of(256)).compile()
+    flops = {parts: step.cost_analysis()["flops"] for parts, step in compiled.items()}
+    memory = {parts: step.memory_analysis().temp_size_in_bytes for parts, step in compiled.items()}
+    assert flops[8] < 1.1 * flops[1] / 8 + 1e6  # a loop's body is counted once
+    assert memory[8] < memory[1] / 3
+
+
 def test_clipping_scales_the_trainable_gradient_to_the_norm(x64: None) -> None:
     state, _, method, _ = make(param_dtype=jnp.float64)
     owner = {p: None if p.startswith("backbone/embeddings") else "model" for p in flatten(state.params)}

@@ -69,11 +69,13 @@ def make_variant(name: str, variant: Variant, folder: Path) -> None:
 
 def build(variant: Variant) -> torch.nn.Module:
     """The model of a variant; eager attention, because only that returns the attentions."""
-    labels = {} if variant.head is None else {"num_labels": variant.labels, "problem_type": variant.head}
+    of_tokens = {"tagging": transformers.BertForTokenClassification, "masked_lm": transformers.BertForMaskedLM}
+    labels = {} if variant.head in (None, "masked_lm") else {"num_labels": variant.labels}
+    labels |= {"problem_type": variant.head} if labels and variant.head not in of_tokens else {}
     config = transformers.BertConfig(**{**TINY, **variant.config, **labels}, attn_implementation="eager")
     if variant.head is None:
         return transformers.BertModel(config, add_pooling_layer=variant.pooler)
-    return transformers.BertForSequenceClassification(config)
+    return of_tokens.get(variant.head, transformers.BertForSequenceClassification)(config)
 
 
 @torch.no_grad()
@@ -110,6 +112,11 @@ def draw_batch(
     }
     if variant.head == "regression":
         loss["loss/labels"] = random.standard_normal((rows, variant.labels))
+    elif variant.head == "multi_label_classification":
+        loss["loss/labels"] = random.randint(2, size=(rows, variant.labels)).astype(np.float64)
+    elif variant.head in ("tagging", "masked_lm"):
+        drawn = random.randint(variant.labels if variant.head == "tagging" else config.vocab_size, size=ids.shape)
+        loss["loss/labels"] = np.where(text & (random.uniform(size=ids.shape) < 0.7), drawn, -100)
     elif variant.head is not None:
         loss["loss/labels"] = random.randint(variant.labels, size=rows)
     return inputs, loss

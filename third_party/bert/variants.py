@@ -27,7 +27,7 @@ class Variant:
     """One checkpoint and one batch.
 
     config: what differs from `TINY`.
-    head: None for the bare encoder (no `bert.` in its names), else the classifier's problem_type.
+    head: None for the bare encoder (no `bert.` in its names), else `tagging`, `masked_lm` or a problem_type.
     labels: how many outputs the classifier has.
     pooler: whether the bare encoder has one.
     given: which of the optional inputs are passed; the rest take the reference's defaults.
@@ -60,6 +60,9 @@ VARIANTS: dict[str, Variant] = {
     "classification_2": Variant(labels=2),
     "regression_1": Variant(head="regression", labels=1),
     "regression_3": Variant(head="regression", labels=3),
+    "multilabel_4": Variant(head="multi_label_classification", labels=4),
+    "tagging_5": Variant(TWO, head="tagging", labels=5),
+    "masked_lm": Variant(TWO, head="masked_lm"),
     "base": Variant(TWO, head=None),
     "base_no_pooler": Variant(head=None, pooler=False),
     "eps_1e-3": Variant({**TWO, "layer_norm_eps": 1e-3}),

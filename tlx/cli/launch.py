@@ -2,10 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tlx.errors import one_sentence
+from tlx.errors import TlxError, one_sentence
 
 
 def quiet_logs() -> None:
@@ -26,6 +27,39 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(home / "tlx" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Parses the flags and runs a script's `main`; a flag or field that does not fit ends with one sentence."""
+    from absl import app
+
+    app.run(main, flags_parser=parse)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """What absl does, but for the traceback of a misspelt field and the page of usage after a mistyped one."""
+    from absl import flags
+
+    with one_sentence():
+        try:
+            rest: list[str] = flags.FLAGS(argv)
+        except flags.UnrecognizedFlagError as error:
+            if error.flagname.startswith("config."):
+                raise TlxError(f"--{error.flagname} comes before any --config=FILE; name the config first.") from None
+            raise TlxError(f"{error} (--help lists the flags.)") from None
+        except flags.Error as error:
+            within = re.search(r"TlxError: (.*)", str(error))  # raised by the config file itself
+            text = within[1] if within else str(error)
+            raise TlxError(" ".join(text.split()).rstrip(". ") + ".") from None
+        except AttributeError as error:  # '…\nDid you mean "seed" instead of "sead"?', or the name alone
+            named = re.match(r"\W*(\w+)\W*?(?:\\n|\n|\W*$)(?:.*?(Did you mean \"\w+\"))?", str(error), re.DOTALL)
+            if named is None:
+                raise
+            hint = f"{named[2]}?" if named[2] else "tlx/recipes/defaults.py lists the fields."
+            raise TlxError(f"the config has no field {named[1]!r}. {hint}") from None
+        except OSError as error:
+            raise TlxError(f"the config file could not be read: {' '.join(str(error).split())}") from None
+    return rest
 
 
 @contextlib.contextmanager

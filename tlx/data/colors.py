@@ -1,7 +1,8 @@
 """`builtin:colors`: the 949 colour names of the xkcd survey (Munroe 2010, CC0) that ship inside matplotlib.
 
 Columns: `name`; `lab`, the colour in CIELAB (D65, 2°); `term`, the nearest of the eleven basic colour terms
-(Berlin & Kay 1969) by ΔE76, each term being the survey's own colour of that name; `hex`; `group`, equal for names
+(Berlin & Kay 1969) by ΔE76, each term being the survey's own colour of that name; `traits`, such as
+"dark|warm", by thresholds on lightness, chroma and hue; `hex`; `group`, equal for names
 that are made of the same words, so that "reddish brown" and "brown red" stay on one side of a split.
 """
 
@@ -24,7 +25,10 @@ def columns() -> dict[str, list[str] | np.ndarray]:
     names = sorted(name.removeprefix("xkcd:") for name in XKCD_COLORS)
     codes = [str(XKCD_COLORS["xkcd:" + name]) for name in names]
     lab = srgb_to_lab(np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in codes]) / 255)
-    return {"name": names, "lab": lab, "term": nearest_terms(lab), "hex": codes, "group": [group(n) for n in names]}
+    return {
+        "name": names, "lab": lab, "term": nearest_terms(lab), "traits": traits(lab), "hex": codes,
+        "group": [group(name) for name in names],
+    }  # fmt: skip
 
 
 def basic_terms() -> np.ndarray:
@@ -38,6 +42,21 @@ def nearest_terms(lab: np.ndarray) -> list[str]:
     """The basic term nearest to each colour by ΔE76. lab: (n, 3)."""
     distances = np.linalg.norm(lab[:, None] - basic_terms()[None], axis=-1)
     return [TERMS[i] for i in distances.argmin(axis=1)]
+
+
+def traits(lab: np.ndarray) -> list[str]:
+    """What is said of each colour besides its name, joined by `|`; nothing of many. lab: (n, 3)."""
+    lightness, a, b = lab.T
+    chroma = np.hypot(a, b)
+    said = {
+        "dark": lightness < 40,
+        "light": lightness > 75,
+        "muted": chroma < 25,
+        "vivid": chroma > 60,
+        "warm": (chroma >= 10) & (a + b > 20),
+        "cool": (chroma >= 10) & (a + b < -20),
+    }
+    return ["|".join(name for name, true in said.items() if true[row]) for row in range(len(lab))]
 
 
 def group(name: str) -> str:

@@ -19,6 +19,9 @@ class Encoder(Protocol):
     ) -> tuple[list[list[int]], list[list[int]]]:
         """ids and types, each of the text's own length."""
 
+    def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        """ids, types and, for each word, the position of its first token, -1 where the sentence was cut before it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -26,6 +29,7 @@ class Examples:
 
     ids, types: int32, all texts end to end. offsets: int64 (n + 1,), where each begins.
     fields: per-example arrays by name, such as `label`, (n, …). example_id: int64 (n,), the row in the source.
+    token_fields: per-token arrays by name, end to end like `ids`, such as `label` and `label_mask` of tagged words.
     """
 
     ids: np.ndarray
@@ -34,6 +38,7 @@ class Examples:
     fields: Mapping[str, np.ndarray]
     example_id: np.ndarray
     pad_id: int
+    token_fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def encode(
@@ -46,10 +51,42 @@ class Examples:
     ) -> "Examples":
         """Tokenises once."""
         ids, types = encoder(texts, pairs)
+        return cls._of(ids, types, encoder.pad_id, example_id, fields)
+
+    @classmethod
+    def encode_words(
+        cls,
+        encoder: Encoder,
+        sentences: Sequence[Sequence[str]],
+        tags: Sequence[np.ndarray] | None = None,
+        example_id: np.ndarray | None = None,
+    ) -> "Examples":
+        """Tokenises words; a word's tag is asked of its first token, and the rest of its tokens have none (Devlin et
+        al. 2019, 5.3). `label_mask` is 1 at first tokens; a word that was cut off has none."""
+        ids, types, firsts = encoder.words(sentences)
+        made = cls._of(ids, types, encoder.pad_id, example_id)
+        label, mask = np.zeros_like(made.ids), np.zeros_like(made.ids)
+        for row, positions in enumerate(firsts):
+            words = np.flatnonzero(np.array(positions) >= 0)
+            tokens = made.offsets[row] + np.array(positions, np.int64)[words]
+            mask[tokens] = 1
+            if tags is not None:
+                label[tokens] = np.asarray(tags[row])[words]
+        return dataclasses.replace(made, token_fields={"label": label, "label_mask": mask})
+
+    @classmethod
+    def _of(
+        cls,
+        ids: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int]],
+        pad_id: int,
+        example_id: np.ndarray | None,
+        fields: Mapping[str, np.ndarray] | None = None,
+    ) -> "Examples":
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
         flat = [np.fromiter((t for row in rows for t in row), np.int32, offsets[-1]) for rows in (ids, types)]
-        number = np.arange(len(texts), dtype=np.int64) if example_id is None else example_id
-        return cls(flat[0], flat[1], offsets, dict(fields or {}), number, encoder.pad_id)
+        number = np.arange(len(ids), dtype=np.int64) if example_id is None else example_id
+        return cls(flat[0], flat[1], offsets, dict(fields or {}), number, pad_id)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -63,21 +100,34 @@ class Examples:
         """The fields of these rows, texts padded to `length`; a row of -1 is padding and not `valid`."""
         valid = rows >= 0
         safe = np.where(valid, rows, 0)
-        ids = np.full((len(rows), length), self.pad_id, np.int32)
-        types, mask = np.zeros((len(rows), length), np.int32), np.zeros((len(rows), length), np.int32)
+        flat = {"input_ids": self.ids, "token_type_ids": self.types, **self.token_fields}
+        padded = {name: np.zeros((len(rows), length), np.int32) for name in (*flat, "attention_mask")}
+        padded["input_ids"][:] = self.pad_id
         for i in np.flatnonzero(valid):
             start, stop = self.offsets[rows[i]], self.offsets[rows[i] + 1]
-            ids[i, : stop - start], types[i, : stop - start], mask[i, : stop - start] = (
-                self.ids[start:stop], self.types[start:stop], 1,
-            )  # fmt: skip
+            padded["attention_mask"][i, : stop - start] = 1
+            for name, values in flat.items():
+                padded[name][i, : stop - start] = values[start:stop]
         return {
-            "input_ids": ids,
-            "token_type_ids": types,
-            "attention_mask": mask,
+            **padded,
             **{name: values[safe] for name, values in self.fields.items()},
             "example_id": np.where(valid, self.example_id[safe], -1),
             "valid": valid,
         }
+
+    @property
+    def labels(self) -> np.ndarray:
+        """What the answers are compared with: (n, …), or of tagged words (words,)."""
+        if "label" in self.token_fields:
+            return self.token_fields["label"][self.token_fields["label_mask"] == 1]
+        return self.fields["label"]
+
+    @property
+    def word_offsets(self) -> np.ndarray | None:
+        """int64 (n + 1,): where each sentence begins among the words that `labels` holds; None without tagged words."""
+        if "label_mask" not in self.token_fields:
+            return None
+        return np.concatenate([[0], np.cumsum(self.token_fields["label_mask"])])[self.offsets].astype(np.int64)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where rows come from: `csv:PATH`, `tsv:PATH`, `jsonl:PATH`, `builtin:NAME`, read into columns."""
+"""Where rows come from: `csv:PATH`, `tsv:PATH`, `jsonl:PATH`, `conll:PATH`, `builtin:NAME`, read into columns."""
 
 import csv
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data import colors
+from tlx.data import colors, conll
 from tlx.errors import TlxError, listed
 
 
@@ -116,4 +116,5 @@ READERS = {
     "csv": lambda file: _delimited(file, ","),
     "tsv": lambda file: _delimited(file, "\t"),
     "jsonl": _jsonl,
+    "conll": conll.read,
 }

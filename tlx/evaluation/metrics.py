@@ -1,10 +1,18 @@
-"""Metrics of answers against labels, by scikit-learn's definitions where it has them."""
+"""Metrics of answers against labels, by scikit-learn's and SciPy's definitions where they have them.
 
-from collections.abc import Callable
+Every metric of a kind always has a value: what a degenerate split leaves undefined (one class only, constant answers)
+takes the value that a guess has, as each docstring says. An empty split, or answers that are not numbers, are errors.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-HIGHER_IS_BETTER = {"accuracy": True, "macro_f1": True, "r2": True, "mean_error": False, "loss": False}
+from tlx.errors import TlxError
+from tlx.evaluation.calibration import calibration_error
+from tlx.evaluation.entities import counts, precision_recall_f1
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -12,17 +20,86 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((logits.argmax(-1) == labels).mean())
 
 
+def recalls(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The share of each class's examples that were found, of the classes that occur in the labels."""
+    right = logits.argmax(-1) == labels
+    return np.array([right[labels == c].mean() for c in np.unique(labels)])
+
+
+def balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean recall of the classes that occur in the labels."""
+    return float(recalls(logits, labels).mean())
+
+
+def worst_class_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The lowest recall of the classes that occur in the labels."""
+    return float(recalls(logits, labels).min())
+
+
 def macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 averaged over the classes that occur in labels or answers; a class never answered counts 0."""
+    return _f1(labels, logits.argmax(-1), "macro")
+
+
+def micro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of all decisions together; with one label an example it is the accuracy."""
+    return _f1(labels, logits.argmax(-1), "micro")
+
+
+def f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of the second of two classes, as GLUE reports it; 0 where that class neither occurs nor is answered."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, logits.argmax(-1), average="macro", zero_division=0.0))
+    return float(f1_score(labels == 1, logits.argmax(-1) == 1, zero_division=0.0))
+
+
+def mcc(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Matthews' correlation of labels and answers; 0 where either is constant."""
+    from sklearn.metrics import matthews_corrcoef
+
+    answers = logits.argmax(-1)
+    if len(np.unique(labels)) == 1 and len(np.unique(answers)) == 1:
+        return 0.0
+    return float(matthews_corrcoef(labels, answers))
+
+
+def roc_auc(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The area under the ROC curve: of the second of two classes, or the mean of each class against the rest. A class
+    that does not occur, or alone does, has none and is left out of the mean; without any, 0.5."""
+    margin = logits - _logsumexp(logits)
+    if logits.shape[-1] == 2:
+        return _mean_auc((labels == 1)[:, None], (logits[:, 1] - logits[:, 0])[:, None])
+    return _mean_auc(labels[:, None] == np.arange(logits.shape[-1]), margin)
+
+
+def subset_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The share of examples all of whose labels are right; a label is answered where its logit is above 0. Both
+    (n, labels)."""
+    return float(((logits > 0) == (labels == 1)).all(axis=-1).mean())
+
+
+def label_micro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of all labels of all examples together; 0 where none occurs and none is answered."""
+    return _f1(labels, logits > 0, "micro")
+
+
+def label_macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 averaged over labels; one that neither occurs nor is answered counts 0."""
+    return _f1(labels, logits > 0, "macro")
+
+
+def label_roc_auc(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean area under the ROC curve over labels that occur and are missing; without any, 0.5."""
+    return _mean_auc(labels == 1, logits)
 
 
 def r2(predictions: np.ndarray, targets: np.ndarray) -> float:
-    """1 - residual / total sum of squares, averaged uniformly over outputs. Both (n, outputs)."""
+    """1 - residual / total sum of squares, averaged uniformly over outputs; constant targets give 1 if met
+    exactly, else 0 (scikit-learn's force_finite), and so does a single example. Both (n, outputs)."""
     from sklearn.metrics import r2_score
 
+    if len(targets) < 2:
+        return float(np.array_equal(predictions, targets))
     return float(r2_score(targets, predictions, multioutput="uniform_average"))
 
 
@@ -32,7 +109,111 @@ def mean_error(predictions: np.ndarray, targets: np.ndarray) -> float:
     return float(np.linalg.norm(predictions - targets, axis=-1).mean())
 
 
-METRICS: dict[str, dict[str, Callable[[np.ndarray, np.ndarray], float]]] = {
-    "classification": {"accuracy": accuracy, "macro_f1": macro_f1},
-    "regression": {"r2": r2, "mean_error": mean_error},
+def pearson(predictions: np.ndarray, targets: np.ndarray) -> float:
+    """Pearson's correlation, averaged over outputs; 0 for an output whose predictions or targets are constant."""
+    from scipy.stats import pearsonr
+
+    return _mean_correlation(pearsonr, predictions, targets)
+
+
+def spearman(predictions: np.ndarray, targets: np.ndarray) -> float:
+    """Spearman's rank correlation, averaged over outputs; 0 for an output whose predictions or targets are constant."""
+    from scipy.stats import spearmanr
+
+    return _mean_correlation(spearmanr, predictions, targets)
+
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "classification": {
+        "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "worst_class_accuracy": worst_class_accuracy,
+        "macro_f1": macro_f1, "micro_f1": micro_f1, "f1": f1, "mcc": mcc, "roc_auc": roc_auc, "ece": calibration_error,
+    },
+    "multilabel": {
+        "accuracy": subset_accuracy, "micro_f1": label_micro_f1, "macro_f1": label_macro_f1, "roc_auc": label_roc_auc,
+    },
+    "regression": {"r2": r2, "mean_error": mean_error, "pearson": pearson, "spearman": spearman},
+    "tagging": {"accuracy": accuracy},
+    "masked_lm": {"accuracy": accuracy},
+}  # fmt: skip
+ENTITY = ("entity_precision", "entity_recall", "entity_f1")
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    **{name: True for metrics in METRICS.values() for name in (*metrics, *ENTITY)},
+    **dict.fromkeys(("loss", "mean_error", "ece"), False),
 }
+# What picks the checkpoint, unless the config says otherwise.
+MONITOR = {
+    "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "entity_f1",
+    "masked_lm": "accuracy",
+}  # fmt: skip
+
+
+def metric_names(kind: str) -> tuple[str, ...]:
+    """What `measure` returns for a kind of head; `f1` only of two classes."""
+    return (*METRICS[kind], *(ENTITY if kind == "tagging" else ()))
+
+
+def measure(
+    kind: str,
+    answers: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str] = (),
+    offsets: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Every metric of a kind of head.
+
+    Args:
+      kind: of the head.
+      answers: logits (n, classes), (n, labels) or, of every word, (words, classes); or predictions (n, outputs).
+      labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs).
+      names: of the classes; a tagging needs them.
+      offsets: of a tagging, (sentences + 1,): where each sentence begins among the words.
+
+    Raises:
+      TlxError: there is nothing to measure, or an answer is no finite number.
+    """
+    if not len(labels):
+        raise TlxError("there are no examples to measure; the split is empty.")
+    if bad := int((~np.isfinite(answers)).any(axis=-1).sum()):
+        raise TlxError(f"{bad} of {len(answers)} answers are NaN or infinite; the model has diverged.")
+    found = {
+        name: metric(answers, labels)
+        for name, metric in METRICS[kind].items()
+        if name != "f1" or answers.shape[-1] == 2
+    }
+    if kind == "tagging":
+        assert offsets is not None
+        by_type = counts(answers.argmax(-1), labels, names, offsets)
+        found |= dict(zip(ENTITY, precision_recall_f1(*_sums(by_type.values())), strict=True))
+    return found
+
+
+def _sums(rows: object) -> tuple[int, int, int]:
+    table = np.array([*rows], np.int64).reshape(-1, 3).sum(axis=0)  # type: ignore[misc]
+    return int(table[0]), int(table[1]), int(table[2])
+
+
+def _f1(labels: np.ndarray, answers: np.ndarray, average: str) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, answers, average=average, zero_division=0.0))
+
+
+def _mean_auc(yes: np.ndarray, scores: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    areas = [roc_auc_score(y, s) for y, s in zip(yes.T, scores.T, strict=True) if y.any() and not y.all()]
+    return float(np.mean(areas)) if areas else 0.5
+
+
+def _mean_correlation(correlation: Callable[..., tuple[float, float]], a: np.ndarray, b: np.ndarray) -> float:
+    values = [
+        0.0 if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0 else float(correlation(x, y)[0])
+        for x, y in zip(a.T.astype(np.float64), b.T.astype(np.float64), strict=True)
+    ]
+    return float(np.mean(np.nan_to_num(values)))
+
+
+def _logsumexp(logits: np.ndarray) -> np.ndarray:
+    from scipy.special import logsumexp
+
+    return np.asarray(logsumexp(logits, axis=-1, keepdims=True))

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from tlx.data.examples import Batches
 from tlx.models.model import Model
 
+INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids")
 Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
 
@@ -28,14 +29,23 @@ def make_forward(model: Model, inputs: tuple[str, ...]) -> Forward:
 def predict(
     forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None
 ) -> dict[str, np.ndarray]:
-    """Answers by head, (examples, outputs), in the order of the examples. Padding rows are dropped."""
+    """Answers by head in the order of the examples, padding dropped: (examples, outputs), or of a head that answers
+    every token (words, outputs): one for each first token of a word, sentence after sentence."""
+    examples = batches.examples
     answers: dict[str, np.ndarray] = {}
     for step in range(len(batches)):
-        rows = batches.rows(step)
-        batch = batches[step]
-        inputs = {name: value for name, value in batch.items() if name not in ("example_id", "valid")}
+        rows, batch = batches.rows(step), batches[step]
+        inputs = {name: batch[name] for name in INPUT_FIELDS}
         found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
         for head, values in found.items():
-            into = answers.setdefault(head, np.zeros((len(batches.examples), *values.shape[1:]), values.dtype))
-            into[rows[rows >= 0]] = values[rows >= 0]
+            per_token = values.ndim == 3
+            size = len(examples.ids) if per_token else len(examples)
+            into = answers.setdefault(head, np.zeros((size, values.shape[-1]), values.dtype))
+            if not per_token:
+                into[rows[rows >= 0]] = values[rows >= 0]
+            for i in np.flatnonzero(rows >= 0) if per_token else ():
+                start, stop = examples.offsets[rows[i]], examples.offsets[rows[i] + 1]
+                into[start:stop] = values[i, : stop - start]
+    if (mask := examples.token_fields.get("label_mask")) is not None:
+        answers = {head: values[mask == 1] for head, values in answers.items()}
     return answers

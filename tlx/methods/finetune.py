@@ -1,23 +1,37 @@
 """Fine-tuning: one stream, one player, one update; every head against its own labels."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tlx.losses.supervised import cross_entropy, squared_error
+from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
 from tlx.methods.api import Batch, Losses, Update
-from tlx.models.heads import Head
+from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+Loss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def head_loss(head: Head) -> Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    """What a head is trained by: cross entropy, or the squared error in units of the targets' spread."""
-    if head.kind == "classification":
-        return cross_entropy
+@dataclasses.dataclass(frozen=True)
+class LossSettings:
+    """label_smoothing: of classes and tags. class_weights: by class, (); of a multilabel head, the weight of a yes."""
+
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
+
+
+def head_loss(head: Head, settings: LossSettings = LossSettings()) -> Loss:
+    """What a head is trained by, `(answers, labels, weight) -> (total, count)`: cross entropy, of several labels the
+    binary one, or the squared error in units of the targets' spread."""
+    if head.kind == "multilabel":
+        return functools.partial(binary_cross_entropy, class_weights=settings.class_weights)
+    if head.kind != "regression":
+        return functools.partial(cross_entropy, **dataclasses.asdict(settings))
     scale = jnp.asarray(head.scale or (1.0,) * head.outputs)
     return lambda predictions, targets, weight: squared_error(predictions / scale, targets / scale, weight)
 
@@ -29,14 +43,22 @@ class FineTune:
       model: a backbone with heads.
       labels: the field of the batch that each head answers.
       frozen: path prefixes of blocks that run without dropout, because nothing in them learns.
+      settings: of the losses.
     """
 
     streams: tuple[str, ...] = ("train",)
     players: Mapping[str, Any] = {"model": ((".*", True),)}
 
-    def __init__(self, model: Model, labels: Mapping[str, str], frozen: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        model: Model,
+        labels: Mapping[str, str],
+        frozen: tuple[str, ...] = (),
+        settings: LossSettings = LossSettings(),
+    ):
         self.model, self.labels, self.frozen = model, dict(labels), frozen
         self.heads = dict(model.heads_by_name)
+        self.loss_of = {name: head_loss(head, settings) for name, head in self.heads.items()}
         self.updates: tuple[Update, ...] = (Update(self.losses, ("model",)),)
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
@@ -45,15 +67,16 @@ class FineTune:
         return {}, {}
 
     def losses(self, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
-        """The mean loss of every head over the examples that are `valid`."""
+        """The mean loss of every head over the examples that are `valid`, or over their tokens that have a label."""
         rows = batch["train"]
         inputs: dict[str, Any] = {name: rows[name] for name in INPUTS if name in rows}
         output: Any = self.model.apply(
             {"params": params}, **inputs, deterministic=False, frozen=self.frozen, rngs={"dropout": key}
         )
-        weight = rows["valid"].astype(jnp.float32)
-        losses = {
-            name: head_loss(self.heads[name])(output.logits[name], rows[field], weight)
-            for name, field in self.labels.items()
-        }
+        losses = {}
+        for name, field in self.labels.items():
+            weight = rows["valid"].astype(jnp.float32)
+            if self.heads[name].kind in PER_TOKEN:
+                weight = weight[:, None] * rows[f"{field}_mask"]
+            losses[name] = self.loss_of[name](output.logits[name], rows[field], weight)
         return losses, method_state

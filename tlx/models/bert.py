@@ -236,6 +236,11 @@ class Bert(nn.Module):
             attentions=tuple(attentions) if output_attentions else None,
         )
 
+    def word_embeddings(self) -> jax.Array:
+        """The table, (vocab_size, hidden), for a tied output layer; to be read after the backbone has run."""
+        table: jax.Array = self.variables["params"]["embeddings"]["word_embeddings"]["embedding"]
+        return table
+
     def _embed(
         self, input_ids: Any, token_type_ids: jax.Array | None, position_ids: jax.Array | None, deterministic: bool
     ) -> jax.Array:

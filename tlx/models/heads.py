@@ -6,22 +6,29 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from tlx.errors import TlxError, listed
-from tlx.models.bert import BackboneOutput
-from tlx.models.layers import Dropout, Dtype, dense
+from tlx.models.activations import ACTIVATIONS
+from tlx.models.layers import Dropout, Dtype, dense, layer_norm
 
-KINDS = ("classification", "regression")
-POOLINGS = ("pooler", "cls")
+PER_TEXT = ("classification", "multilabel", "regression")
+PER_TOKEN = ("tagging", "masked_lm")
+KINDS = (*PER_TEXT, *PER_TOKEN)
+POOLINGS = ("pooler", "cls", "mean")
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
     """What a head answers.
 
-    kind: `classification` (logits over `outputs` classes) or `regression` (`outputs` real values).
+    kind: `classification` (logits over `outputs` classes, of which one is right), `multilabel` (a logit for each of
+      `outputs` labels, any number of which is right), `regression` (`outputs` real values), `tagging` (logits over
+      `outputs` classes for every token), or `masked_lm` (logits over a vocabulary of `outputs` for every token; the
+      output layer is the backbone's word embedding, of which the head stores no copy).
     outputs: how many.
-    pooling: `pooler` (the checkpoint's own), or `cls` (the first token's last hidden state).
+    pooling: what an answer to the whole text is read from: `pooler` (the checkpoint's own), `cls` (the first token's
+      last hidden state), `mean` (of the last hidden states of all tokens that are no padding).
     labels: the classes' names, in order; empty if unknown.
     shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread
       and answers in the data's own. On export both are folded into W and b.
@@ -46,41 +53,108 @@ class Head:
                 raise TlxError(f"a head with {self.outputs} outputs has {count} {name}.")
 
 
-class HeadModule(nn.Module):
-    """Pooling, dropout, one dense layer."""
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """What heads take from the backbone's config. dropout: the rate before the output layer."""
+
+    dropout: float = 0.0
+    initializer_range: float = 0.02
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-12
+
+
+@struct.dataclass
+class Features:
+    """What heads read.
+
+    last_hidden_state: (batch, length, hidden). pooler_output: (batch, hidden), or None. attention_mask: (batch,
+    length), None where nothing is padded. word_embeddings: (vocabulary, hidden), where a head reads them.
+    """
+
+    last_hidden_state: jax.Array
+    pooler_output: jax.Array | None
+    attention_mask: jax.Array | None
+    word_embeddings: jax.Array | None
+
+
+def pool(pooling: str, features: Features) -> jax.Array:
+    """(batch, hidden): what a text is judged by."""
+    hidden, mask = features.last_hidden_state, features.attention_mask
+    if pooling == "cls":
+        return hidden[:, 0]
+    if pooling == "mean":
+        weight = jnp.ones(hidden.shape[:2], hidden.dtype) if mask is None else (mask != 0).astype(hidden.dtype)
+        return jnp.einsum("bl,blh->bh", weight, hidden) / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
+    if features.pooler_output is None:
+        raise TlxError("the head pools by the pooler, but this backbone has none; say pooling='cls'.")
+    return features.pooler_output
+
+
+class OutputHead(nn.Module):
+    """Dropout and one dense layer, on the pooled text or on every token."""
 
     head: Head
-    dropout: float
-    initializer_range: float
+    settings: HeadSettings
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, features: BackboneOutput, deterministic: bool) -> jax.Array:
-        x = features.pooler_output if self.head.pooling == "pooler" else features.last_hidden_state[:, 0]
-        if x is None:
-            raise TlxError("the head pools by the pooler, but this backbone has none; say pooling='cls'.")
-        x = Dropout(self.dropout)(x, deterministic)
-        x = dense(self.head.outputs, "output", self.dtype, self.initializer_range)(x)
+    def __call__(self, features: Features, deterministic: bool) -> jax.Array:
+        head = self.head
+        x = features.last_hidden_state if head.kind in PER_TOKEN else pool(head.pooling, features)
+        x = Dropout(self.settings.dropout)(x, deterministic)
+        x = dense(head.outputs, "output", self.dtype, self.settings.initializer_range)(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if self.head.scale:
-            x = x * jnp.asarray(self.head.scale, x.dtype)
-        if self.head.shift:
-            x = x + jnp.asarray(self.head.shift, x.dtype)
-        return x
+        if head.scale:
+            x = x * jnp.asarray(head.scale, x.dtype)
+        return x + jnp.asarray(head.shift, x.dtype) if head.shift else x
+
+
+class Transform(nn.Module):
+    """LayerNorm(act(W x + b)), before the vocabulary."""
+
+    settings: HeadSettings
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        s = self.settings
+        x = ACTIVATIONS[s.hidden_act](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
+        return layer_norm("LayerNorm", self.dtype, s.layer_norm_eps)(x)
+
+
+class MaskedLMHead(nn.Module):
+    """Which word stood here: the word embeddings, tied, and a bias for each of them (Devlin et al. 2019, 3.1)."""
+
+    head: Head
+    settings: HeadSettings
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, features: Features, deterministic: bool) -> jax.Array:
+        del deterministic
+        table = features.word_embeddings
+        assert table is not None
+        if table.shape[0] != self.head.outputs:
+            raise TlxError(
+                f"a masked_lm head has an output for every word: {table.shape[0]} here, found {self.head.outputs}."
+            )
+        x = Transform(self.settings, self.dtype, name="transform")(features.last_hidden_state)
+        bias = self.param("bias", nn.initializers.zeros, (self.head.outputs,), jnp.float32)
+        x = x @ table.T.astype(x.dtype) + bias.astype(x.dtype)
+        return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 class Heads(nn.Module):
     """All heads, each under its name."""
 
     heads: tuple[tuple[str, Head], ...]
-    dropout: float
-    initializer_range: float
+    settings: HeadSettings
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, features: BackboneOutput, deterministic: bool) -> dict[str, jax.Array]:
+    def __call__(self, features: Features, deterministic: bool) -> dict[str, jax.Array]:
         answers: dict[str, Any] = {}
         for name, head in self.heads:
-            module = HeadModule(head, self.dropout, self.initializer_range, self.dtype, name=name)
-            answers[name] = module(features, deterministic)
+            module = MaskedLMHead if head.kind == "masked_lm" else OutputHead
+            answers[name] = module(head, self.settings, self.dtype, name=name)(features, deterministic)
         return answers

@@ -11,7 +11,7 @@ from flax import struct
 from tlx.errors import TlxError
 from tlx.models.bert import BackboneOutput, Bert
 from tlx.models.bert_config import BertConfig
-from tlx.models.heads import Head, Heads
+from tlx.models.heads import PER_TEXT, Features, Head, Heads, HeadSettings
 from tlx.models.layers import Dtype
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,7 +22,8 @@ FAMILIES: dict[str, tuple[type[BertConfig], type[Bert]]] = {"bert": (BertConfig,
 
 @struct.dataclass
 class ModelOutput:
-    """logits: by head name, each (batch, outputs); empty without heads. The rest is as in `BackboneOutput`."""
+    """logits: by head name, each (batch, outputs), or (batch, length, outputs) of a head that answers every token;
+    empty without heads. The rest is as in `BackboneOutput`."""
 
     logits: dict[str, jax.Array]
     last_hidden_state: jax.Array
@@ -36,21 +37,29 @@ class Model(nn.Module):
 
     backbone: nn.Module
     heads_by_name: tuple[tuple[str, Head], ...] = ()
-    head_dropout: float = 0.0
-    initializer_range: float = 0.02
+    head_settings: HeadSettings = HeadSettings()
     dtype: Dtype = None
 
     def setup(self) -> None:
         if self.heads_by_name:
-            self.heads = Heads(self.heads_by_name, self.head_dropout, self.initializer_range, self.dtype)
+            self.heads = Heads(self.heads_by_name, self.head_settings, self.dtype)
 
     def __call__(self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any) -> ModelOutput:
         """frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
         features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
-        logits = self.heads(features, deterministic) if self.heads_by_name else {}
+        logits = self.heads(self._readable(features, inputs), deterministic) if self.heads_by_name else {}
         return ModelOutput(
             logits, features.last_hidden_state, features.pooler_output, features.hidden_states, features.attentions
+        )
+
+    def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> Features:
+        tied = any(head.kind == "masked_lm" for _, head in self.heads_by_name)
+        return Features(
+            features.last_hidden_state,
+            features.pooler_output,
+            inputs.get("attention_mask"),
+            self.backbone.word_embeddings() if tied else None,
         )
 
 
@@ -66,7 +75,13 @@ def build_model(config: BertConfig, heads: Mapping[str, Head], dtype: Dtype = No
         if not NAME.fullmatch(name):
             raise TlxError(f"a head's name is letters, digits and _, not starting with a digit; found {name!r}.")
     backbone = dict(FAMILIES.values())[type(config)](config, dtype)
-    return Model(backbone, tuple(heads.items()), config.head_dropout, config.initializer_range, dtype)
+    settings = HeadSettings(config.head_dropout, config.initializer_range, config.hidden_act, config.layer_norm_eps)
+    return Model(backbone, tuple(heads.items()), settings, dtype)
+
+
+def needs_pooler(heads: Mapping[str, Head]) -> bool:
+    """Whether the backbone's pooler has a reader; one that has none would only be decayed. Without heads it stays."""
+    return not heads or any(head.kind in PER_TEXT and head.pooling == "pooler" for head in heads.values())
 
 
 def dummy_inputs() -> dict[str, Any]:

@@ -12,13 +12,24 @@ import jax.numpy as jnp
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
 from tlx.models.layers import Dtype
-from tlx.models.model import FAMILIES, Model, build_model, dummy_inputs
+from tlx.models.model import FAMILIES, Model, build_model, dummy_inputs, needs_pooler
 from tlx.params.paths import flatten, unflatten
 from tlx.params.rules import matches
 from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.names import NAMES, Names
 
-OTHER_CLASSIFIERS = ("ForTokenClassification", "ForMultipleChoice")  # their tensors have the same names
+# The end of the name of a class whose head tlx reads -> a tensor that tells it where the config names no class
+OWN = {
+    "ForSequenceClassification": "classifier.weight",
+    "ForTokenClassification": "classifier.weight",
+    "ForMaskedLM": "cls.predictions.bias",
+    "ForPreTraining": "cls.predictions.bias",
+}
+PROBLEMS = {
+    "single_label_classification": "classification",
+    "multi_label_classification": "multilabel",
+    "regression": "regression",
+}  # problem_type of a Hugging Face config -> kind of head
 PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
 
 
@@ -37,7 +48,7 @@ def from_pretrained(
 
     Args:
       checkpoint: a folder, `package:NAME/FOLDER`, or a hub id (see `tlx.pretrained.folder.resolve`).
-      heads: None takes the checkpoint's own classifier, if it has one, under the name `default`; a number makes a new
+      heads: None takes the checkpoint's own head, if it has one, under the name `default`; a number makes a new
         classification head `default`; a mapping makes new heads by name.
       initialise: parts to draw anew where the file lacks them or has another shape: `pooler`, `heads`, `all` or a
         regex on the whole path. New heads need not be named.
@@ -58,13 +69,16 @@ def from_pretrained(
     hf = read_config(folder)
     if hf["model_type"] not in FAMILIES:
         raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
-    config = FAMILIES[hf["model_type"]][0].from_hf(hf, **config_changes)
     tensors = Tensors(folder, NAMES[hf["model_type"]])
     own = heads is None
-    model = build_model(config, own_heads(hf, tensors) if heads is None else as_heads(heads), dtype)
+    chosen = own_heads(hf, tensors) if heads is None else as_heads(heads)
+    config_changes = {"add_pooling_layer": needs_pooler(chosen), **config_changes}
+    model = build_model(FAMILIES[hf["model_type"]][0].from_hf(hf, **config_changes), chosen, dtype)
     selectors = [PARTS.get(part, part) for part in _regexes(initialise, "initialise")]
     selectors += [] if own else [PARTS["heads"]]
-    params = tensors.load(abstract_params(model), selectors, _regexes(ignore, "ignore"), own, param_dtype)
+    unread = [] if needs_pooler(chosen) else [tensors.names.unread]
+    left_over = [*_regexes(ignore, "ignore"), *unread]
+    params = tensors.load(abstract_params(model), selectors, left_over, own, param_dtype)
     return model, _with_new(model, params, seed, param_dtype)
 
 
@@ -84,21 +98,35 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 
 def own_heads(hf: Mapping[str, Any], tensors: "Tensors") -> dict[str, Head]:
-    """The checkpoint's own sequence classifier, if its config or its file has one."""
+    """The checkpoint's own head, if its config or its file has one that tlx knows."""
     classes = [str(name) for name in hf.get("architectures") or ()]
-    here = "classifier.weight" in tensors.files and not any(name.endswith(OTHER_CLASSIFIERS) for name in classes)
-    if not here and not any(name.endswith("ForSequenceClassification") for name in classes):
+    suffixes = [suffix for suffix in OWN if any(name.endswith(suffix) for name in classes)]
+    if not suffixes and not any(name.endswith("ForMultipleChoice") for name in classes):  # its tensors have our names
+        suffixes = [suffix for suffix, sign in OWN.items() if sign in tensors.files]
+    if not suffixes:
         return {}
+    if suffixes[0] in ("ForMaskedLM", "ForPreTraining"):
+        if not hf.get("tie_word_embeddings", True):
+            raise TlxError(f"{tensors.file} has an output layer of its own (tie_word_embeddings); tlx ties it.")
+        return {"default": Head("masked_lm", hf["vocab_size"])}
+    return {"default": _classifier(suffixes[0], hf, tensors)}
+
+
+def _classifier(suffix: str, hf: Mapping[str, Any], tensors: "Tensors") -> Head:
+    here = "classifier.weight" in tensors.files
     problem, names = hf.get("problem_type"), hf.get("id2label") or {}
-    if problem not in (None, "regression", "single_label_classification"):
-        raise TlxError(
-            f"{tensors.file} has a classifier for problem_type {problem!r}; tlx has regression and "
-            "single_label_classification. Say heads=… for a new one."
-        )
     outputs = len(names) or hf.get("num_labels") or (tensors.shape("classifier.weight")[0] if here else 2)
     labels = tuple(str(names[key]) for key in sorted(names, key=int))
-    kind = "regression" if problem == "regression" or (problem is None and outputs == 1) else "classification"
-    return {"default": Head(kind, outputs, labels=labels)}
+    if suffix == "ForTokenClassification":
+        return Head("tagging", outputs, labels=labels)
+    if problem is None:
+        problem = "regression" if outputs == 1 else "single_label_classification"
+    if problem not in PROBLEMS:
+        raise TlxError(
+            f"{tensors.file} has a classifier for problem_type {problem!r}; tlx has {listed(PROBLEMS)}. "
+            "Say heads=… for a new one."
+        )
+    return Head(PROBLEMS[problem], outputs, labels=labels)
 
 
 def abstract_params(model: Model) -> dict[str, Any]:

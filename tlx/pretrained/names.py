@@ -6,7 +6,7 @@ layer's weight as (out, in), linen's kernel is (in, out)).
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tlx.errors import TlxError
 
@@ -26,7 +26,9 @@ class Names:
 
     prefix: what every backbone tensor's name starts with in a file that has heads.
     rows: the table; the first row that matches decides.
-    skipped: tensors that hold no parameter (buffers).
+    skipped: tensors that hold no parameter (buffers, copies of tied ones).
+    unread: tensors of a part that a model without a pooler leaves out.
+    classes: Hugging Face's class for each kind of head; under "" the one without a head.
     head_tensors: tensors of the checkpoint's own heads, as a regex.
     older: names in old files -> names today.
     """
@@ -34,7 +36,9 @@ class Names:
     prefix: str
     rows: Sequence[Row]
     skipped: str
+    unread: str
     head_tensors: str
+    classes: Mapping[str, str]
     older: Sequence[tuple[str, str]] = ()
 
     def tensor_of(self, path: str) -> tuple[str, bool]:
@@ -54,6 +58,10 @@ class Names:
 BERT = Names(
     prefix="bert.",
     rows=(
+        Row(r"heads/default/(transform/.+)/scale", r"cls.predictions.\1.weight"),
+        Row(r"heads/default/(transform/.+)/kernel", r"cls.predictions.\1.weight", transpose=True),
+        Row(r"heads/default/(transform/.+)/bias", r"cls.predictions.\1.bias"),
+        Row(r"heads/default/bias", r"cls.predictions.bias"),
         Row(r"backbone/(.+)/embedding", r"\1.weight"),
         Row(r"backbone/(.+)/scale", r"\1.weight"),
         Row(r"backbone/(.+)/kernel", r"\1.weight", transpose=True),
@@ -61,8 +69,17 @@ BERT = Names(
         Row(r"heads/default/output/kernel", r"classifier.weight", transpose=True),
         Row(r"heads/default/output/bias", r"classifier.bias"),
     ),
-    skipped=r"(bert\.)?embeddings\.(position_ids|token_type_ids)",
+    skipped=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)",
+    unread=r"(pooler|cls\.seq_relationship)\..*",
     head_tensors=r"(classifier|cls|qa_outputs)\..*",
+    classes={
+        "": "BertModel",
+        "classification": "BertForSequenceClassification",
+        "multilabel": "BertForSequenceClassification",
+        "regression": "BertForSequenceClassification",
+        "tagging": "BertForTokenClassification",
+        "masked_lm": "BertForMaskedLM",
+    },
     older=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
 )
 

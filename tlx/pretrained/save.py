@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from tlx.errors import TlxError, listed
-from tlx.models.heads import Head
+from tlx.models.heads import PER_TEXT, Head
 from tlx.models.model import Model
 from tlx.params.paths import flatten
+from tlx.pretrained.load import PROBLEMS
 from tlx.pretrained.names import NAMES
 
 MARK = "tlx_version"  # stands in the config.json of what was written here
@@ -85,16 +86,16 @@ def _replaceable(directory: Path) -> bool:
 def hf_config(model: Model) -> dict[str, Any]:
     """What `config.json` says of this model."""
     config = model.backbone.config.to_hf()
-    if not model.heads_by_name:
-        return {"architectures": ["BertModel"], MARK: version("tlx"), **config}
-    head = _only_head(model)
-    problem = "regression" if head.kind == "regression" else "single_label_classification"
+    head = _only_head(model) if model.heads_by_name else None
+    classes = NAMES[config["model_type"]].classes
+    facts = {"architectures": [classes[head.kind if head else ""]], MARK: version("tlx"), **config}
+    if head is None or head.kind == "masked_lm":
+        return facts
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
+    problem = {kind: problem for problem, kind in PROBLEMS.items()}.get(head.kind)
     return {
-        "architectures": ["BertForSequenceClassification"],
-        MARK: version("tlx"),
-        **config,
-        "problem_type": problem,
+        **facts,
+        **({"problem_type": problem} if problem else {}),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
@@ -120,7 +121,7 @@ def _only_head(model: Model) -> Head:
     if names != ["default"]:
         raise TlxError(f"a Hugging Face folder holds one head, called 'default' here; this model has {listed(names)}.")
     head = model.heads_by_name[0][1]
-    if head.pooling != "pooler":
+    if head.kind in PER_TEXT and head.pooling != "pooler":
         raise TlxError(
             f"BertForSequenceClassification pools by the pooler; it cannot express pooling={head.pooling!r}."
         )

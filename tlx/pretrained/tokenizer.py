@@ -45,6 +45,26 @@ class Tokenizer:
         )
         return coded["input_ids"], coded["token_type_ids"]
 
+    def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        """Token ids and types of sentences given as words, and the position of each word's first token; -1 of a word
+        that was cut off, or of which the tokenizer leaves nothing."""
+        coded = self._tokenizer(
+            [list(words) for words in sentences],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.max_length,
+            return_token_type_ids=True,
+            return_attention_mask=False,
+        )
+        firsts = []
+        for row, words in enumerate(sentences):
+            positions = [-1] * len(words)
+            for position, word in reversed(list(enumerate(coded.word_ids(row)))):
+                if word is not None:
+                    positions[word] = position
+            firsts.append(positions)
+        return coded["input_ids"], coded["token_type_ids"], firsts
+
     def inputs(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """What the model takes, padded to the longest text: `input_ids`, `token_type_ids`, `attention_mask`, int32
         (texts, length)."""

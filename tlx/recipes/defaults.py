@@ -21,20 +21,28 @@ def finetune() -> ConfigDict:
     config.model.dtype = "float32"  # what to compute in: float32 or bfloat16; parameters stay float32
 
     config.data = ConfigDict()
-    config.data.train = ""  # csv:PATH, tsv:PATH, jsonl:PATH, builtin:colors
+    config.data.train = ""  # csv:PATH, tsv:PATH, jsonl:PATH, conll:PATH, builtin:colors
     config.data.validation = ""  # the same; "" cuts it from train
     config.data.test = ""  # the same; "" cuts test_fraction from train, or goes without
     config.data.validation_fraction = 0.1
     config.data.test_fraction = 0.0
     config.data.split_seed = 0
     config.data.group = placeholder(str)  # column whose equal values stay on one side of a cut; None: the text itself
-    config.data.text = "text"  # column
-    config.data.label = "label"  # column; for a regression also several, joined by commas
+    config.data.text = "text"  # column; of words, one list a row, for tagging
+    config.data.pair = placeholder(str)  # column of the second text of each row; None: there is none
+    config.data.label = "label"  # column; of a regression or several labels also several, joined by commas
+    config.data.label_separator = "|"  # between several labels in one column
     config.data.max_length = 128  # tokens
 
     config.head = ConfigDict()
-    config.head.kind = "classification"  # or "regression"
-    config.head.pooling = "pooler"  # or "cls"
+    config.head.kind = "classification"  # or "multilabel", "regression", "tagging"
+    config.head.pooling = "pooler"  # or "cls", "mean"
+    config.head.standardise = True  # a regression learns in units of its targets' spread, about their mean
+
+    config.loss = ConfigDict()
+    config.loss.label_smoothing = 0.0  # of classes and tags
+    config.loss.class_weights = ()  # by class, in the order of the labels; of a multilabel head, of its yes
+    config.loss.balanced = False  # class weights n / (classes · count) from the training split
 
     config.params = ConfigDict()
     config.params.rules = ()  # ordered (selector, group); "frozen" is a group; the rest is "default"
@@ -42,7 +50,9 @@ def finetune() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 5e-5
-    config.optimizer.schedule = "linear"  # or "cosine", "constant"
+    config.optimizer.schedule = "linear"  # or "cosine", "polynomial", "inverse_sqrt", "constant"
+    config.optimizer.power = 1.0  # of the polynomial
+    config.optimizer.final_fraction = 0.0  # of the rate, at the end
     config.optimizer.warmup_steps = placeholder(int)  # None: warmup_fraction of the run
     config.optimizer.warmup_fraction = 0.1
     config.optimizer.b1 = 0.9
@@ -53,10 +63,11 @@ def finetune() -> ConfigDict:
     config.train = ConfigDict()
     config.train.epochs = 3.0
     config.train.batch_size = 32
+    config.train.accumulate = 1  # micro-batches that a batch is cut into, one after the other
     config.train.eval_batch_size = 64
     config.train.evaluate_every = 1.0  # epochs; it also saves then
     config.train.log_every = 10  # steps
-    config.train.monitor = placeholder(str)  # None: validation/accuracy, or validation/r2 of a regression
+    config.train.monitor = placeholder(str)  # None: as the kind of head says (tlx/evaluation/metrics.py)
     config.train.patience = placeholder(int)  # evaluations without a better one that end the run; None: never
 
     config.parallel = ConfigDict()

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from tlx.data.examples import Batches, Examples
 from tlx.data.plan import EvaluationPlan, TrainingPlan, up_to
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, METRICS
+from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, measure, metric_names
 from tlx.evaluation.predict import make_forward, predict
-from tlx.methods.finetune import INPUTS, FineTune, head_loss
+from tlx.methods.finetune import INPUTS, FineTune, LossSettings, head_loss
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import Group, assign_groups, make_optimizer
@@ -53,6 +53,7 @@ class Job:
     learning_rate: optax.Schedule
     batch_size: int
     eval_batch_size: int
+    accumulate: int
     ladder: tuple[int, ...]
     mesh: jax.sharding.Mesh
     seed: int
@@ -60,7 +61,8 @@ class Job:
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
         plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.ladder)
-        batches = Batches(self.sets.examples["train"], plan, self.schedule.total, self.mesh.size)
+        multiple = self.mesh.size * self.accumulate
+        batches = Batches(self.sets.examples["train"], plan, self.schedule.total, multiple)
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
             state, so_far = fit(
                 self.state,
@@ -87,7 +89,7 @@ class Job:
         return make_forward(self.model, INPUTS)
 
     def answers(self, params: Any, split: str) -> np.ndarray:
-        """The head's answers to a split, (examples, outputs)."""
+        """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
         examples = self.sets.examples[split]
         plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.ladder)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
@@ -103,9 +105,10 @@ class Job:
         for split in (name for name in self.sets.examples if name != "train"):
             examples, answers = self.sets.examples[split], self.answers(params, split)
             values |= score(answers, examples, self.sets.head, split)
+            words = {} if examples.word_offsets is None else {"word_offsets": examples.word_offsets}
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
-                example_id=examples.example_id, answers=answers, labels=examples.fields["label"],
+                example_id=examples.example_id, answers=answers, labels=examples.labels, **words,
             )  # fmt: skip
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
@@ -127,9 +130,9 @@ class Job:
 
 def score(answers: np.ndarray, examples: Examples, head: Head, split: str) -> dict[str, float]:
     """Metrics of a head's kind and the mean loss, over exactly the examples there are."""
-    labels = examples.fields["label"]
+    labels = examples.labels
+    values = measure(head.kind, answers, labels, head.labels, examples.word_offsets)
     total, count = _jitted_loss(head)(answers, labels, np.ones(len(labels), np.float32))
-    values = {name: metric(answers, labels) for name, metric in METRICS[head.kind].items()}
     return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
 
 
@@ -157,7 +160,8 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     kinds = model.backbone.kinds
     groups = assign_groups(params, config.params.rules, groups_of, kinds)
     schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
-    method = FineTune(model, {"default": "label"}, frozen_blocks(model, groups))
+    losses = loss_settings(config.loss, sets.head, sets.examples["train"])
+    method = FineTune(model, {"default": "label"}, frozen_blocks(model, groups), losses)
     owner = owners(params, groups, method.players)
     optimizer = make_optimizer(
         params, config.params.rules, groups_of, learning_rate=rate, kinds=kinds,
@@ -167,7 +171,10 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     _, method_state = method.init(jax.random.key(config.seed))
     begin = functools.partial(init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state)
     state = jax.jit(begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
-    step = make_train_step(method, {"model": optimizer}, owner, seed=config.seed, clip=config.optimizer.clip or None)
+    step = make_train_step(
+        method, {"model": optimizer}, owner,
+        seed=config.seed, clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
+    )  # fmt: skip
     train_step = jax.jit(
         step, donate_argnums=0, in_shardings=(everywhere, along_batch(mesh)), out_shardings=(everywhere, everywhere)
     )
@@ -175,7 +182,8 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     run_directory.open_run(run, config.to_dict(), facts, folder)
     return Job(
         run, model, sets, groups, state, train_step, schedule, rate,
-        config.train.batch_size, config.train.eval_batch_size, up_to(config.data.max_length), mesh, config.seed,
+        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, up_to(config.data.max_length),
+        mesh, config.seed,
     )  # fmt: skip
 
 
@@ -186,6 +194,7 @@ def check(config: ConfigDict) -> None:
     positive = {
         "train.epochs": config.train.epochs,
         "train.batch_size": config.train.batch_size,
+        "train.accumulate": config.train.accumulate,
         "train.eval_batch_size": config.train.eval_batch_size,
         "train.evaluate_every": config.train.evaluate_every,
         "train.log_every": config.train.log_every,
@@ -224,10 +233,10 @@ def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedu
     total = max(1, round(train.epochs * steps_per_epoch))
     warmup = optimizer.warmup_steps
     warmup = round(optimizer.warmup_fraction * total) if warmup is None else warmup
-    monitor = train.monitor or {"classification": "validation/accuracy", "regression": "validation/r2"}[kind]
+    monitor = train.monitor or f"validation/{MONITOR[kind]}"
     name = monitor.removeprefix("validation/")
-    if name not in {"loss", *METRICS[kind]} or monitor == name:
-        known = [f"validation/{metric}" for metric in ("loss", *METRICS[kind])]
+    if name not in {"loss", *metric_names(kind)} or monitor == name:
+        known = [f"validation/{metric}" for metric in ("loss", *metric_names(kind))]
         raise TlxError(f"config.train.monitor is {monitor!r}; a {kind} has {listed(known)}.")
     when = Schedule(
         total=total,
@@ -239,7 +248,36 @@ def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedu
         mode="max" if HIGHER_IS_BETTER[name] else "min",
         patience=train.patience,
     )
-    return when, make_schedule(optimizer.schedule, optimizer.learning_rate, total, warmup)
+    rate = make_schedule(
+        optimizer.schedule, optimizer.learning_rate, total, warmup,
+        power=optimizer.power, final_fraction=optimizer.final_fraction,
+    )  # fmt: skip
+    return when, rate
+
+
+def loss_settings(config: ConfigDict, head: Head, train: Examples) -> LossSettings:
+    """Smoothing and class weights; the balanced ones are counted in the training split."""
+    given = tuple(float(weight) for weight in config.class_weights)
+    if not 0 <= config.label_smoothing < 1:
+        raise TlxError(f"config.loss.label_smoothing is {config.label_smoothing}; it is at least 0 and below 1.")
+    if head.kind not in ("classification", "tagging") and config.label_smoothing:
+        raise TlxError(f"config.loss.label_smoothing is of classes and tags; this head's kind is {head.kind!r}.")
+    if head.kind == "regression" and (given or config.balanced):
+        raise TlxError("config.loss: a regression has no classes to weigh.")
+    if given and (config.balanced or len(given) != head.outputs):
+        raise TlxError(
+            f"config.loss.class_weights has {len(given)} weights; it is one for each of the {head.outputs} classes "
+            f"({listed(head.labels)}), or none with config.loss.balanced."
+        )
+    if config.balanced:
+        labels = train.labels
+        if head.kind == "multilabel":
+            yes = np.maximum(labels.sum(axis=0), 1)
+            given = tuple(((len(labels) - yes) / yes).tolist())
+        else:
+            counts = np.bincount(labels, minlength=head.outputs)
+            given = tuple((len(labels) / (head.outputs * np.maximum(counts, 1))).tolist())
+    return LossSettings(config.label_smoothing, given)
 
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:

@@ -11,13 +11,16 @@ from tlx.data import labels
 from tlx.data.examples import Encoder, Examples
 from tlx.data.sources import Table, load
 from tlx.data.splits import cut
-from tlx.errors import TlxError
+from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
+
+LEARNT = ("classification", "multilabel", "regression", "tagging")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """examples, texts: by split (`train`, `validation`, and `test` if there is one). facts: sizes, for the summary."""
+    """examples, texts: by split (`train`, `validation`, and `test` if there is one). facts: sizes, how many texts of
+    the other splits are in train too, digests; for the summary."""
 
     examples: dict[str, Examples]
     texts: dict[str, list[str]]
@@ -47,40 +50,58 @@ def load_tables(config: ConfigDict) -> dict[str, tuple[Table, np.ndarray]]:
     return tables
 
 
-def make_head(config: ConfigDict, train: Table, label: str) -> Head:
-    """The head that these labels ask for, from the training split alone."""
-    if config.kind == "regression":
+def make_head(config: ConfigDict, train: Table) -> Head:
+    """The head that the labels ask for, from the training split alone. config: the whole."""
+    kind, pooling, label = config.head.kind, config.head.pooling, config.data.label
+    if kind == "regression":
         values = labels.targets(train, label).astype(np.float64)
+        if not config.head.standardise:
+            return Head(kind, values.shape[1], pooling)
         spread = values.std(axis=0)
         if not (spread > 0).all():
             raise TlxError(
                 f"{train.name}: the target {label!r} is constant over the training split; nothing can be learnt."
             )
         shift, scale = (tuple(x.tolist()) for x in (values.mean(axis=0), spread))
-        return Head("regression", values.shape[1], config.pooling, shift=shift, scale=scale)
-    labels.refuse_missing(train, label)
-    names = labels.classes(train.column(label))
-    if len(names) < 2:
+        return Head(kind, values.shape[1], pooling, shift=shift, scale=scale)
+    if kind == "multilabel":
+        names = labels.label_names(train, label, config.data.label_separator)
+    elif kind == "tagging":
+        names = labels.tag_names(train, label)
+    elif kind == "classification":
+        labels.refuse_missing(train, label)
+        names = labels.classes(train.column(label))
+    else:
+        raise TlxError(f"config.head.kind is {kind!r}; a file is learnt by one of {listed(LEARNT)}.")
+    if len(names) < 2 and kind != "multilabel":
         raise TlxError(f"{train.name}: the column {label!r} holds one class only, {names[0]!r}.")
-    return Head(config.kind, len(names), config.pooling, labels=names)
+    return Head(kind, len(names), pooling, labels=names)
 
 
 def load_sets(config: ConfigDict, encoder: Encoder) -> Sets:
     """Everything `config.data` and `config.head` name, tokenised."""
-    data = config.data
-    tables = load_tables(data)
-    head = make_head(config.head, tables["train"][0], data.label)
-    examples, texts = {}, {}
-    for part, (table, rows) in tables.items():
-        if head.kind == "regression":
-            answers = labels.targets(table, data.label)
-        else:
-            answers = labels.class_indices(table, data.label, head.labels)
-        texts[part] = labels.texts(table, data.text)
-        examples[part] = Examples.encode(
-            encoder, texts[part], fields={"label": answers}, example_id=rows.astype(np.int64)
-        )
-    return Sets(examples, texts, head, _facts(data, tables, examples))
+    tables = load_tables(config.data)
+    head = make_head(config, tables["train"][0])
+    examples = {
+        part: encode(config.data, head, table, rows.astype(np.int64), encoder) for part, (table, rows) in tables.items()
+    }
+    texts = {part: [str(text) for text in table.column(config.data.text)] for part, (table, _) in tables.items()}
+    return Sets(examples, texts, head, _facts(config.data, tables, examples))
+
+
+def encode(data: ConfigDict, head: Head, table: Table, rows: np.ndarray, encoder: Encoder) -> Examples:
+    """A table as the model takes it. rows: int64, where each example stands in its source."""
+    if head.kind == "tagging":
+        tags = labels.tag_indices(table, data.text, data.label, head.labels)
+        return Examples.encode_words(encoder, labels.token_lists(table, data.text), tags, rows)
+    if head.kind == "regression":
+        answers = labels.targets(table, data.label)
+    elif head.kind == "multilabel":
+        answers = labels.multilabel(table, data.label, head.labels, data.label_separator)
+    else:
+        answers = labels.class_indices(table, data.label, head.labels)
+    pairs = labels.texts(table, data.pair) if data.pair else None
+    return Examples.encode(encoder, labels.texts(table, data.text), pairs, {"label": answers}, rows)
 
 
 def _facts(
@@ -88,8 +109,15 @@ def _facts(
 ) -> dict[str, Any]:
     grouped = {part: table.columns[data.group] for part, (table, _) in tables.items() if data.group in table.columns}
     groups = {part: len(set(column)) for part, column in grouped.items()}
+    columns = [name for name in (data.text, data.pair) if name]
+    keys = {
+        part: [str(key) for key in zip(*(table.column(name) for name in columns), strict=True)]
+        for part, (table, _) in tables.items()
+    }
+    seen = set(keys["train"])
     return {
         "examples": {part: len(table) for part, (table, _) in tables.items()},
+        "also_in_train": {part: sum(key in seen for key in keys[part]) for part in keys if part != "train"},
         **({"groups": groups} if groups else {}),
         "sha256": {part: _digest(found) for part, found in examples.items()},
     }
@@ -98,6 +126,7 @@ def _facts(
 def _digest(examples: Examples) -> str:
     """Of a split's tokens, labels and rows: another digest, other data."""
     digest = hashlib.sha256()
-    for array in (examples.ids, examples.offsets, examples.example_id, *examples.fields.values()):
+    fields = (*examples.fields.values(), *examples.token_fields.values())
+    for array in (examples.ids, examples.offsets, examples.example_id, *fields):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

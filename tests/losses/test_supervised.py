@@ -1,0 +1,53 @@
+"""Losses against NumPy's word for their definitions."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
+
+RANDOM = np.random.default_rng(0)
+LOGITS = RANDOM.normal(size=(7, 4)) * 3
+LABELS = RANDOM.integers(0, 4, 7)
+WEIGHT = np.array([1, 1, 0, 1, 0.5, 1, 0])
+
+
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    return x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0, 0.5, 3.0)])
+def test_cross_entropy(x64: None, smoothing: float, weights: tuple[float, ...]) -> None:
+    total, count = cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS), jnp.asarray(WEIGHT), smoothing, weights)
+    logs = log_softmax(LOGITS)
+    each = -(1 - smoothing) * logs[np.arange(7), LABELS] - smoothing * logs.mean(-1)
+    weight = WEIGHT * (np.array(weights)[LABELS] if weights else 1)
+    np.testing.assert_allclose(total, (each * weight).sum(), rtol=1e-12)
+    np.testing.assert_allclose(count, weight.sum(), rtol=1e-12)
+
+
+def test_cross_entropy_of_tokens_is_that_of_all_tokens_in_a_row(x64: None) -> None:
+    logits, labels, weight = RANDOM.normal(size=(2, 5, 3)), RANDOM.integers(0, 3, (2, 5)), RANDOM.integers(0, 2, (2, 5))
+    flat = cross_entropy(*map(jnp.asarray, (logits.reshape(10, 3), labels.ravel(), weight.ravel())), 0.1)
+    np.testing.assert_allclose(cross_entropy(*map(jnp.asarray, (logits, labels, weight)), 0.1), flat, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0, 0.5, 3.0)])
+def test_binary_cross_entropy(x64: None, weights: tuple[float, ...]) -> None:
+    labels = RANDOM.integers(0, 2, (7, 4))
+    arrays: Any = map(jnp.asarray, (LOGITS, labels, WEIGHT))
+    total, count = binary_cross_entropy(*arrays, weights)
+    p = 1 / (1 + np.exp(-LOGITS))
+    each = -(np.array(weights or 1.0) * labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean(-1)
+    np.testing.assert_allclose(total, (each * WEIGHT).sum(), rtol=1e-9)
+    assert float(count) == WEIGHT.sum()
+
+
+def test_squared_error(x64: None) -> None:
+    targets = RANDOM.normal(size=(7, 4))
+    total, count = squared_error(jnp.asarray(LOGITS), jnp.asarray(targets), jnp.asarray(WEIGHT))
+    np.testing.assert_allclose(total, (((LOGITS - targets) ** 2).mean(-1) * WEIGHT).sum(), rtol=1e-12)
+    assert float(count) == WEIGHT.sum()
