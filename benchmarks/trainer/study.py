@@ -7,6 +7,7 @@ side's Python is TLX_INTEROP_PYTHON, or .venv-interop (`make .venv-interop/.read
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from compare import SIDES, Interval, differences, failures, score
-from rows import TASKS, Rows, Task, prepare, write
+from rows import SHORT_BATCH, TASKS, Rows, Task, prepare, write
 
 from tlx.errors import TlxError, one_sentence
 from tlx.pretrained.folder import resolve
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = Path(os.environ.get("TLX_DATA", HERE.parents[2] / "shared" / "data"))
     if not data.is_dir():
         raise TlxError(f"TLX_DATA names no folder ({data}); it holds sst2/train.csv and so on.")
-    tasks = {name: TASKS[name] for name in options.tasks}
+    size = {} if options.full else {"batch_size": SHORT_BATCH}
+    tasks = {name: dataclasses.replace(TASKS[name], **size) for name in options.tasks}
     rows = {
         name: prepare(task, data, None if options.full else options.rows or task.rows) for name, task in tasks.items()
     }
