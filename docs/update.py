@@ -2,6 +2,7 @@
 
 python docs/update.py demo runs/demo
 python docs/update.py results runs/sst2 runs/ag_news
+python docs/update.py trainer runs/trainer
 """
 
 import json
@@ -51,5 +52,10 @@ def results(*runs: Path) -> None:
     insert(ROOT / "docs" / "results.md", "results", markdown(header, rows))
 
 
+def trainer(run: Path) -> None:
+    """The comparison with the Hugging Face Trainer."""
+    insert(ROOT / "docs" / "trainer.md", "trainer", (run / "table.md").read_text())
+
+
 if __name__ == "__main__":
-    {"demo": demo, "results": results}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    {"demo": demo, "results": results, "trainer": trainer}[sys.argv[1]](*map(Path, sys.argv[2:]))

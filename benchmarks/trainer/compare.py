@@ -1,0 +1,117 @@
+"""The statistics of the study: scores of predictions, differences of means with intervals, the verdict.
+
+Both sides' runs are independent samples (a seed means other numbers on each side, so nothing is paired): Welch's
+interval, and for the mean over tasks the same with all their variances, degrees of freedom by Welch and Satterthwaite.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+try:
+    from tlx.evaluation.entities import entities
+except ImportError:  # until it lands
+
+    def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+        """(type, start, end) of BIO tags; an I- after another type begins an entity, as in conlleval."""
+        found, begun = set(), None
+        for i, tag in enumerate([*tags, "O"]):
+            kind = tag[2:]
+            if begun and not (tag.startswith("I-") and kind == begun[0]):
+                found.add((*begun, i))
+                begun = None
+            if tag != "O" and begun is None:
+                begun = (kind, i)
+        return found
+
+
+MARGIN = -0.5  # points that tlx may lie behind in the mean over tasks
+SIDES = ("tlx", "trainer")
+Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {task: {side: scores}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """mean, and the ends of its interval of 95 %; `freedom`: degrees of it."""
+
+    mean: float
+    low: float
+    high: float
+    freedom: float
+
+
+def interval(samples: Sequence[tuple[float, Sequence[float]]], level: float = 0.95) -> Interval:
+    """Of Σ cᵢ μᵢ over independent samples of means μᵢ (Welch 1947; Satterthwaite 1946).
+
+    Args:
+      samples: `(cᵢ, values)`, each of two values or more.
+      level: of the interval.
+    """
+    from scipy import stats
+
+    mean = sum(c * float(np.mean(values)) for c, values in samples)
+    parts = [(c**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1) for c, values in samples]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:  # every run of each side scored the same
+        return Interval(mean, mean, mean, float("inf"))
+    freedom = variance**2 / sum(part**2 / n for part, n in parts)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
+    return Interval(mean, mean - half, mean + half, freedom)
+
+
+def differences(scores: Scores) -> tuple[dict[str, Interval], Interval]:
+    """tlx less Trainer, of each task and in the mean over tasks, in the units of the scores."""
+    signs = dict(zip(SIDES, (1.0, -1.0), strict=True))
+    tasks = {task: interval([(signs[side], sides[side]) for side in SIDES]) for task, sides in scores.items()}
+    share = 1 / len(scores)
+    return tasks, interval([(signs[side] * share, sides[side]) for sides in scores.values() for side in SIDES])
+
+
+def failures(tasks: Mapping[str, Interval], mean: Interval) -> list[str]:
+    """Why tlx is behind the Trainer, in sentences; none if it is not. All in points."""
+    behind = [
+        f"{task}: the interval {d.low:+.1f} to {d.high:+.1f} lies wholly below zero."
+        for task, d in tasks.items()
+        if d.high < 0
+    ]
+    if mean.mean < MARGIN:
+        behind.append(f"The mean over tasks, {mean.mean:+.2f} points, is below {MARGIN}.")
+    return behind
+
+
+def score(metric: str, gold: Sequence[Any], answers: np.ndarray, labels: Sequence[str], words: np.ndarray) -> float:
+    """One metric of a file of answers, by the same code for both sides.
+
+    Args:
+      metric: `accuracy`, `spearman`, `entity_f1`.
+      gold: the test rows' labels as the data has them.
+      answers: (n, outputs); of tagging (words, tags), sentence after sentence.
+      labels: what the outputs stand for.
+      words: of each sentence, how many were answered: its first ones. The rest counts as answered "O".
+    """
+    if metric == "spearman":
+        return spearman(answers[:, 0], np.array(gold, np.float64))
+    named = np.array(labels)[answers.argmax(-1)].tolist()
+    if metric == "accuracy":
+        from sklearn.metrics import accuracy_score
+
+        return float(accuracy_score(list(gold), named))
+    ends = np.cumsum(words)
+    cut = [named[end - n : end] for end, n in zip(ends, words, strict=True)]
+    return entity_f1(gold, [[*tags, *["O"] * (len(all_) - len(tags))] for tags, all_ in zip(cut, gold, strict=True)])
+
+
+def spearman(answers: np.ndarray, gold: np.ndarray) -> float:
+    """Rank correlation; 0 of answers that are all equal."""
+    from scipy import stats
+
+    return float(stats.spearmanr(answers, gold).statistic) if np.ptp(answers) > 0 else 0.0
+
+
+def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
+    """F1 of whole entities, all sentences together; 0 where none is right."""
+    found = [(entities(theirs), entities(ours)) for theirs, ours in zip(gold, predicted, strict=True)]
+    right = sum(len(theirs & ours) for theirs, ours in found)
+    return 2 * right / max(1, sum(len(theirs) + len(ours) for theirs, ours in found))
