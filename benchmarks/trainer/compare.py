@@ -10,22 +10,7 @@ from typing import Any
 
 import numpy as np
 
-try:
-    from tlx.evaluation.entities import entities
-except ImportError:  # until it lands
-
-    def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-        """(type, start, end) of BIO tags; an I- after another type begins an entity, as in conlleval."""
-        found, begun = set(), None
-        for i, tag in enumerate([*tags, "O"]):
-            kind = tag[2:]
-            if begun and not (tag.startswith("I-") and kind == begun[0]):
-                found.add((*begun, i))
-                begun = None
-            if tag != "O" and begun is None:
-                begun = (kind, i)
-        return found
-
+from tlx.evaluation.entities import entities
 
 MARGIN = -0.5  # points that tlx may lie behind in the mean over tasks
 SIDES = ("tlx", "trainer")

@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs what is missing, prints, writes `table.md` and `summary.json`."""
     options = parse(argv)
     workdir = options.workdir.absolute()
-    data = Path(os.environ.get("TLX_DATA", HERE.parents[2] / "shared" / "data"))
-    if not data.is_dir():
-        raise TlxError(f"TLX_DATA names no folder ({data}); it holds sst2/train.csv and so on.")
+    data = Path(os.environ.get("TLX_DATA", ""))
+    if not (data / "sst2").is_dir():
+        raise TlxError("the environment variable TLX_DATA names no folder that holds sst2/train.csv and so on.")
     size = {} if options.full else {"batch_size": SHORT_BATCH}
     tasks = {name: dataclasses.replace(TASKS[name], **size) for name in options.tasks}
     rows = {

@@ -105,7 +105,7 @@ class Job:
         for split in (name for name in self.sets.examples if name != "train"):
             examples, answers = self.sets.examples[split], self.answers(params, split)
             values |= score(answers, examples, self.sets.head, split)
-            words = {} if examples.word_offsets is None else {"word_offsets": examples.word_offsets}
+            words: dict[str, Any] = {} if examples.word_offsets is None else {"word_offsets": examples.word_offsets}
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
                 example_id=examples.example_id, answers=answers, labels=examples.labels, **words,
