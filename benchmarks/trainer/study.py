@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, found in rows.items():
         print(f"{name}: {found.sizes}, {found.dropped} rows of train dropped that stand in test", flush=True)
     check_same(workdir, {"recipe": RECIPE, **{name: [r.digest, tasks[name].batch_size] for name, r in rows.items()}})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, so that no run is left behind working
     for seed, name, side in plan(options.seeds, list(tasks)):
         run(workdir, tasks[name], rows[name], seed, side)
     return report(workdir, tasks, rows, options.seeds)
