@@ -57,9 +57,16 @@ def parse(argv: list[str]) -> list[str]:
                 raise
             hint = f"{named[2]}?" if named[2] else "tlx/recipes/defaults.py lists the fields."
             raise TlxError(f"the config has no field {named[1]!r}. {hint}") from None
-        except OSError as error:
-            raise TlxError(f"the config file could not be read: {' '.join(str(error).split())}") from None
+        if missing := [argument for argument in argv if _missing_config(argument)]:
+            raise TlxError(f"there is no config file {missing[0].partition('=')[2]!r}.")
     return rest
+
+
+def _missing_config(argument: str) -> bool:
+    """Whether a flag such as `--config=FILE.py[:ARGUMENT]` names a file that is not there; ml_collections would wait
+    until the config is first read, and end with a page."""
+    name, _, file = argument.partition("=")
+    return name.endswith("config") and ".py" in file and not Path(file.partition(".py")[0] + ".py").is_file()
 
 
 @contextlib.contextmanager

@@ -52,13 +52,3 @@ def ridge(train: Any, validation: Any, test: Any, error: Callable[..., float]) -
     models = {alpha: Ridge(alpha=alpha).fit(*train) for alpha in ALPHAS}
     best = min(ALPHAS, key=lambda alpha: error(models[alpha].predict(validation[0]), validation[1]))
     return Fitted(models[best].predict(test), f"alpha={best:g}", len(ALPHAS))
-
-
-def tfidf_logistic(train: Any, test: Any) -> float:
-    """Accuracy on test of logistic regression on TF-IDF of words (1-2), by scikit-learn. Both (texts, labels)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
-    return float(model.fit(*train).score(*test))
