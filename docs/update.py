@@ -36,7 +36,7 @@ def results(*runs: Path) -> None:
         for method, metric, value in references(run.name) or [("", MONITOR[kind], "")]:
             ours = [f"{summary['metrics'][f'{part}/{metric}']:.4f}" for part in ("validation", "test")]
             rows.append((run.name, sizes, metric, method, value, *ours, f"{summary['seconds']:.0f}"))
-    header = ("set", "train / validation / test", "metric", "reference", "its test", "tlx, validation", "tlx, test", "s")
+    header = ("set", "train / validation / test", "metric", "reference", "its test", "validation", "test", "s")
     insert(ROOT / "docs" / "results.md", "results", markdown(header, rows))
 
 

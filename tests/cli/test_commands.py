@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests import tiny
-from tlx.cli.predict import describe, swatch
-from tlx.models.heads import Head
+from tlx.cli.main import COMMANDS
+from tlx.cli.predict import in_words, swatch
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -59,27 +58,18 @@ def test_bad_input_ends_with_one_sentence(arguments: list[str], message: str) ->
     assert "Traceback" not in ended.stderr
 
 
-def test_help_needs_nothing_heavy() -> None:
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_needs_nothing_heavy(command: str | None) -> None:
+    """So that it answers in a fraction of a second."""
     code = (
-        "import sys; from tlx.cli.main import parser; parser().format_help(); "
-        "print([m for m in ('jax', 'flax', 'orbax', 'transformers', 'absl') if m in sys.modules])"
+        f"import sys; from tlx.cli.main import parser; parser({command!r}).format_help(); "
+        "print([m for m in ('jax', 'flax', 'orbax', 'transformers', 'absl', 'numpy', 'rich') if m in sys.modules])"
     )
     assert call("-c", code).stdout.strip() == "[]"
 
 
-def test_describe() -> None:
-    logits = np.array([0.0, np.log(3.0)], np.float32)
-    assert describe(Head("classification", 2, labels=("no", "yes")), logits) == "yes  75.0%"
-    assert describe(Head("regression", 2), np.array([1.23456, -2.0])) == "1.235  -2"
-    assert swatch(np.array([53.2408, 80.0925, 67.2032])) == "#ff0000  Lab "
-
-
-def test_every_config_builds_its_fields() -> None:
-    import importlib.util
-
-    for file in sorted((ROOT / "configs").glob("*.py")):
-        spec = importlib.util.spec_from_file_location(file.stem, file)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        assert module.get_config().model.checkpoint, file
+def test_in_words() -> None:
+    assert in_words({"predicted": "yes", "score": 0.75}) == "yes  75.0%"
+    assert in_words({"predicted": [1.23456, -2.0]}) == "1.235  -2"
+    assert in_words({"predicted": []}) == "(none)"
+    assert swatch([53.2408, 80.0925, 67.2032]) == "#ff0000  Lab "

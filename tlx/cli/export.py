@@ -1,16 +1,27 @@
-"""`tlx export RUN --to DIR`: a trained run as a folder that transformers opens."""
+"""`tlx export RUN --to DIR`: a trained run as a folder that transformers opens, with a model card."""
 
+import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs
 
 
-def main(run: str, to: str) -> None:
-    """Writes the best checkpoint's weights, config and tokenizer."""
-    quiet_logs()
-    from tlx.pretrained.save import write_folder
-    from tlx.recipes.run_directory import load_run
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RUN, --to."""
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
 
-    trained = load_run(Path(run))
-    folder = write_folder(to, trained.model, trained.params, tokenizer_from=trained.pretrained)
-    print(f"{folder}: step {trained.step} of {run}; AutoModelForSequenceClassification.from_pretrained({to!r}).")
+
+def main(arguments: argparse.Namespace) -> None:
+    """Writes the best checkpoint's weights, config, tokenizer and card."""
+    quiet_logs()
+    from tlx.pretrained.save import hf_config, write_folder
+    from tlx.recipes.run_directory import load_run, read_run, read_summary
+    from tlx.reporting.card import model_card
+
+    run = Path(arguments.run)
+    trained = load_run(run)
+    card = model_card(read_run(run), read_summary(run), trained.step)
+    folder = write_folder(arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card)
+    auto = hf_config(trained.model)["architectures"][0].replace("Bert", "AutoModel")
+    print(f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({arguments.to!r}).")

@@ -3,28 +3,34 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tlx.errors import TlxError, one_sentence
 
 
 def quiet_logs() -> None:
-    """Warnings and errors only; Orbax tells each of its steps otherwise."""
+    """Errors only; Orbax tells each of its steps otherwise, and warns of being read."""
     from absl import logging
 
-    logging.set_verbosity(logging.WARNING)
-    logging.set_stderrthreshold(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
+    logging.set_stderrthreshold(logging.ERROR)
+
+
+def compilation_cache() -> Path:
+    """Where compiled steps are kept: as JAX's own variable says, or under the user's cache."""
+    if given := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "compiled"
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled steps on disk, so that the next run of the same shapes starts at once. JAX's own variable decides
-    where, if it is set."""
+    """Keeps compiled steps on disk, so that the next run of the same shapes starts at once."""
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "tlx" / "compiled"))
+    jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -36,13 +42,13 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(main, flags_parser=parse)
 
 
-def parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str], values: Any = None) -> list[str]:
     """What absl does, but for the traceback of a misspelt field and the page of usage after a mistyped one."""
     from absl import flags
 
     with one_sentence():
         try:
-            rest: list[str] = flags.FLAGS(argv)
+            rest: list[str] = (flags.FLAGS if values is None else values)(argv)
         except flags.UnrecognizedFlagError as error:
             if error.flagname.startswith("config."):
                 raise TlxError(f"--{error.flagname} comes before any --config=FILE; name the config first.") from None
@@ -60,6 +66,21 @@ def parse(argv: list[str]) -> list[str]:
         if missing := [argument for argument in argv if _missing_config(argument)]:
             raise TlxError(f"there is no config file {missing[0].partition('=')[2]!r}.")
     return rest
+
+
+def load_config(config: str, overrides: Sequence[str] = ()) -> Any:
+    """A config file (`FILE.py[:ARGUMENT]`) with some fields overridden (`optimizer.learning_rate=1e-4`)."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "", flag_values=values)
+    given, sys.argv = sys.argv, ["tlx", f"--config={config}", *(f"--config.{field}" for field in overrides)]
+    try:  # ml_collections looks for overrides in sys.argv
+        parse(sys.argv, values)
+    finally:
+        sys.argv = given
+    return values.config
 
 
 def _missing_config(argument: str) -> bool:

@@ -1,37 +1,39 @@
 """`tlx COMMAND …`. Nothing heavy is imported before a command is known."""
 
 import argparse
+import importlib
+import sys
+from collections.abc import Sequence
 
 from tlx.errors import one_sentence
 
+COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main(arguments)
+    "inspect": "what a config would train: parameters, groups, bytes, the cost of a step",
+    "evaluate": "the metrics of a trained run, on its own sets or on another file",
+    "predict": "what a trained run says of some texts, or of a file of them",
+    "export": "a trained run as a folder that transformers opens",
+    "doctor": "devices, versions, caches, and what is missing",
+}
 
-def parser() -> argparse.ArgumentParser:
-    """The commands and their arguments."""
+
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The commands, and the arguments of one of them."""
     top = argparse.ArgumentParser(prog="tlx", description="Transfer learning in JAX.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    predict = commands.add_parser("predict", help="what a trained run says of some texts")
-    predict.add_argument("run", help="a run directory")
-    predict.add_argument("text", nargs="+", help="one text each")
-
-    export = commands.add_parser("export", help="a trained run as a folder that transformers opens")
-    export.add_argument("run", help="a run directory")
-    export.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    for name, help_ in COMMANDS.items():
+        added = commands.add_parser(name, help=help_, description=help_)
+        if name == command:
+            importlib.import_module(f"tlx.cli.{name}").add_arguments(added)
     return top
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the command `tlx`."""
-    arguments = parser().parse_args()
+    given = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in given if word in COMMANDS), None)
+    arguments = parser(command).parse_args(given)
     with one_sentence():
-        if arguments.command == "predict":
-            from tlx.cli import predict
-
-            predict.main(arguments.run, arguments.text)
-        else:
-            from tlx.cli import export
-
-            export.main(arguments.run, arguments.to)
+        importlib.import_module(f"tlx.cli.{arguments.command}").main(arguments)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,96 @@
-"""`tlx predict RUN TEXT…`: what a trained run says of some texts."""
+"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: what a trained run says of texts."""
 
-import math
+import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.models.heads import Head
+from tlx.errors import TlxError
+
+CHUNK = 512  # rows answered at a time
 
 
-def main(run: str, texts: Sequence[str]) -> None:
-    """Prints one line a text."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RUN, texts, --input, --output, --format."""
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument("text", nargs="*", help="one text each")
+    parser.add_argument(
+        "--input", metavar="FILE", help="JSON lines or CSV with the run's columns; - for standard input"
+    )
+    parser.add_argument("--output", metavar="FILE", default="-", help="where the rows go, with their answers")
+    parser.add_argument("--format", choices=("jsonl", "csv"), help="of both, where no file's suffix tells")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Answers the texts given, or every row of a file in its order."""
+    if bool(arguments.text) == bool(arguments.input):
+        raise TlxError("tlx predict answers either texts or --input FILE; give one of them.")
     quiet_logs()
     use_compilation_cache()
-    from tlx.recipes.answers import answer
     from tlx.recipes.run_directory import load_run
 
-    trained = load_run(Path(run))
+    trained = load_run(Path(arguments.run))
+    if arguments.text:
+        of_texts(trained, arguments.text)
+    else:
+        of_file(trained, arguments.input, arguments.output, arguments.format)
+
+
+def of_texts(trained: Any, texts: Sequence[str]) -> None:
+    """One line a text."""
+    from tlx.recipes.answers import rows_of
+
+    data = trained.config["data"]
+    if data.get("pair"):
+        raise TlxError(f"this run answers pairs ({data['text']!r}, {data['pair']!r}); give them with --input FILE.")
     head = dict(trained.model.heads_by_name)["default"]
-    in_lab = trained.config["data"]["label"] == "lab"
+    inputs = [text.split() for text in texts] if head.kind == "tagging" else texts
     width = max(len(text) for text in texts)
-    for text, values in zip(texts, answer(trained, texts), strict=True):
-        print(f"{text:{width}}  {swatch(values) if in_lab else ''}{describe(head, values)}")
+    for text, row in zip(texts, rows_of(trained, inputs), strict=True):
+        print(f"{text:{width}}  {swatch(row['predicted']) if data['label'] == 'lab' else ''}{in_words(row)}")
 
 
-def describe(head: Head, values: np.ndarray) -> str:
-    """An answer in words: the class and its probability, or the numbers."""
-    if head.kind == "regression":
-        return "  ".join(f"{value:.4g}" for value in values)
-    likely = int(values.argmax())
-    probability = 1 / sum(math.exp(value - values[likely]) for value in values)
-    return f"{head.labels[likely] if head.labels else likely}  {probability:.1%}"
+def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
+    """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; where a column has that name already,
+    it stays and the answer is `tlx_predicted` (`tlx_score`)."""
+    from tlx.data.stream import format_of, read_rows, writing
+    from tlx.recipes.answers import rows_of
+
+    data = trained.config["data"]
+    columns = [data["text"], *([data["pair"]] if data.get("pair") else [])]
+    reading = format_of(source, format_)
+    rows = read_rows(source, reading)
+    with writing(to, reading if to == "-" else format_of(to, format_)) as write:
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            inputs = [[_text(place, row, column) for place, row in chunk] for column in columns]
+            for (_, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
+                write({**row, **{name if name not in row else f"tlx_{name}": value for name, value in found.items()}})
 
 
-def swatch(lab: np.ndarray) -> str:
+def _text(place: str, row: dict[str, Any], column: str) -> Any:
+    if column not in row:
+        raise TlxError(f"{place}: there is no column {column!r}; there is {', '.join(row)}.")
+    if not row[column] or not str(row[column]).strip():
+        raise TlxError(f"{place}: the text in {column!r} is empty.")
+    return row[column]
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """An answer for reading: the class and its probability, the names, or the numbers."""
+    predicted = row["predicted"]
+    if "score" in row:
+        return f"{predicted}  {row['score']:.1%}"
+    values = predicted if isinstance(predicted, list) else [predicted]
+    return "  ".join(value if isinstance(value, str) else f"{value:.4g}" for value in values) or "(none)"
+
+
+def swatch(lab: Sequence[float]) -> str:
     """A colour's hex code, and before it the colour itself where the terminal shows true colours."""
+    import numpy as np
+
     from tlx.data.colors import lab_to_srgb
 
     red, green, blue = (round(float(255 * value)) for value in lab_to_srgb(np.asarray(lab, np.float64)))

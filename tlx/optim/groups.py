@@ -36,6 +36,11 @@ def assign_groups(
     return assigned
 
 
+def decayed(paths: Mapping[str, Any], kinds: KindTable | None = None) -> dict[str, bool]:
+    """Whether a path is decayed, where its group decays at all."""
+    return assign(paths, (), shipped=DECAY, kinds=kinds)
+
+
 def make_optimizer(
     params: Tree,
     rules: Rules,
@@ -61,7 +66,7 @@ def make_optimizer(
       kinds: the family's table of kinds.
     """
     assigned = assign_groups(params, rules, groups, kinds)
-    decays = assign(assigned, (), shipped=DECAY, kinds=kinds)
+    decays = decayed(assigned, kinds)
 
     def rate(multiplier: float) -> Any:
         if callable(learning_rate):

@@ -30,6 +30,7 @@ def write_folder(
     params: Any,
     *,
     tokenizer_from: str | os.PathLike[str] | None = None,
+    card: str | None = None,
 ) -> Path:
     """Writes a folder that current transformers opens with `AutoModel…from_pretrained`, no key missing or unexpected.
 
@@ -38,6 +39,7 @@ def write_folder(
       model: as `from_pretrained` gives it.
       params: its parameters.
       tokenizer_from: a folder whose tokenizer files are copied.
+      card: the content of a `README.md`.
 
     Raises:
       TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
@@ -56,6 +58,8 @@ def write_folder(
 
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        if card is not None:
+            (partial / "README.md").write_text(card, encoding="utf-8")
         for name in TOKENIZER_FILES if tokenizer_from is not None else ():
             if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
                 shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
@@ -76,7 +80,7 @@ def _replaceable(directory: Path) -> bool:
     """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
     if not directory.is_dir():
         return False
-    ours = {"config.json", "model.safetensors", *TOKENIZER_FILES}
+    ours = {"config.json", "model.safetensors", "README.md", *TOKENIZER_FILES}
     names = {file.name for file in directory.iterdir()}
     if not names:
         return True

@@ -2,31 +2,66 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tlx.data.examples import Batches, Examples
 from tlx.data.plan import EvaluationPlan, up_to
+from tlx.errors import TlxError
 from tlx.evaluation.predict import Forward, make_forward, predict
 from tlx.methods.finetune import INPUTS
+from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.recipes.run_directory import Trained
 
 
 def answer(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
     """The head's answers in the order of the texts, (texts, outputs). pairs: the second text of each, of pair tasks."""
-    return _answers(trained, Examples.encode(trained.encoder, texts, pairs))
+    return answer_examples(trained, Examples.encode(trained.encoder, texts, pairs))
+
+
+def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The answers as plain values, a row each: `predicted`, and of a classification its probability `score`.
+
+    predicted: the class's name; the names of all labels answered; the tags of all words; a number, or several.
+    """
+    head = dict(trained.model.heads_by_name)["default"]
+    if head.kind == "tagging":
+        for words in texts:
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
+        return [{"predicted": tags} for tags in answer_words(trained, texts)]
+    return [ROWS[head.kind](head, values) for values in answer(trained, [str(text) for text in texts], pairs)]
+
+
+def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:
+    likely = int(logits.argmax())
+    probability = 1 / float(np.exp(logits.astype(np.float64) - logits[likely]).sum())
+    return {"predicted": head.labels[likely] if head.labels else likely, "score": probability}
+
+
+def _labels(head: Head, logits: np.ndarray) -> dict[str, Any]:
+    return {"predicted": [head.labels[i] for i in np.flatnonzero(logits > 0)]}
+
+
+def _numbers(head: Head, values: np.ndarray) -> dict[str, Any]:
+    return {"predicted": values.tolist() if head.outputs > 1 else float(values[0])}
+
+
+ROWS = {"classification": _one_class, "multilabel": _labels, "regression": _numbers}
 
 
 def answer_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
     """A tag for every word. A word that was cut off, or of which the tokenizer leaves nothing, is tagged `O`."""
     examples, firsts = Examples.encode_words(trained.encoder, sentences), trained.encoder.words(sentences)[2]
     names = dict(trained.model.heads_by_name)["default"].labels
-    found = iter(_answers(trained, examples).argmax(-1))
+    found = iter(answer_examples(trained, examples).argmax(-1))
     return [["O" if position < 0 else names[next(found)] for position in row] for row in firsts]
 
 
-def _answers(trained: Trained, examples: Examples) -> np.ndarray:
+def answer_examples(trained: Trained, examples: Examples) -> np.ndarray:
+    """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
     plan = EvaluationPlan(
         examples.lengths,
         min(trained.config["train"]["eval_batch_size"], len(examples)),

@@ -154,6 +154,38 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     heads = {"default": sets.head}
     model, params = load_model(config, folder, heads)
     mesh = make_mesh(config.parallel.data)
+    learning = plan_learning(config, model, params, sets)
+    everywhere = replicated(mesh)
+    state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
+    train_step = jax.jit(
+        learning.step,
+        donate_argnums=0,
+        in_shardings=(everywhere, along_batch(mesh)),
+        out_shardings=(everywhere, everywhere),
+    )
+    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
+    run_directory.open_run(run, config.to_dict(), facts, folder)
+    return Job(
+        run, model, sets, learning.groups, state, train_step, learning.schedule, learning.rate,
+        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, up_to(config.data.max_length),
+        mesh, config.seed,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Learning:
+    """How a model learns. groups: the group of each path. begin: parameters to the first state. step: pure."""
+
+    groups: dict[str, str]
+    groups_of: dict[str, Group]
+    schedule: Schedule
+    rate: optax.Schedule
+    begin: Callable[[Any], State]
+    step: Callable[..., Any]
+
+
+def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets) -> Learning:
+    """Groups, optimizer, method and step. params: arrays or their shapes; nothing is computed."""
     if config.data.max_length > (limit := model.backbone.config.max_position_embeddings):
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
     groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
@@ -167,24 +199,13 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
         params, config.params.rules, groups_of, learning_rate=rate, kinds=kinds,
         b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
     )  # fmt: skip
-    everywhere = replicated(mesh)
     _, method_state = method.init(jax.random.key(config.seed))
     begin = functools.partial(init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state)
-    state = jax.jit(begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
     step = make_train_step(
         method, {"model": optimizer}, owner,
         seed=config.seed, clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
     )  # fmt: skip
-    train_step = jax.jit(
-        step, donate_argnums=0, in_shardings=(everywhere, along_batch(mesh)), out_shardings=(everywhere, everywhere)
-    )
-    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
-    run_directory.open_run(run, config.to_dict(), facts, folder)
-    return Job(
-        run, model, sets, groups, state, train_step, schedule, rate,
-        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, up_to(config.data.max_length),
-        mesh, config.seed,
-    )  # fmt: skip
+    return Learning(groups, groups_of, schedule, rate, begin, step)
 
 
 def check(config: ConfigDict) -> None:

@@ -109,6 +109,12 @@ def read_run(run: Path) -> dict[str, Any]:
     return written
 
 
+def read_summary(run: Path) -> dict[str, Any] | None:
+    """The content of a finished run's `summary.json`; None of one that has not ended."""
+    file = run / "summary.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
 def load_run(run: Path) -> Trained:
     """The best checkpoint of a run directory; the data it was trained on is not needed."""
     written = read_run(run)

@@ -15,14 +15,18 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints it."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left")
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console.width = 160
+    console.print(table)
 
 
 def insert(file: Path, name: str, text: str) -> None:

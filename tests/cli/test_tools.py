@@ -1,0 +1,177 @@
+"""The tools on a finished run: what they print, write and refuse."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+from tests import tiny
+from tlx.cli.main import main
+from tlx.cli.predict import CHUNK
+from tlx.data import stream
+from tlx.recipes import finetune
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, and a file that it has not seen."""
+    folder = tmp_path_factory.mktemp("tools")
+    config = tiny.config(tiny.write_checkpoint(folder / "checkpoint"), tiny.write_reviews(folder / "reviews.csv", 200))
+    config.train.epochs, config.train.evaluate_every = 3.0, 3.0
+    finetune.build(config, folder / "run").run(quiet=True)
+    tiny.write_reviews(folder / "other.csv", CHUNK + 10, seed=1)
+    return folder
+
+
+def rows_in(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_predict_file(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """More than a chunk; CSV to standard output and JSON lines to a file say the same, in the file's order, all columns
+    kept; each row as if it were alone."""
+    main(["predict", f"{place}/run", "--input", f"{place}/other.csv"])
+    found = rows_in(capsys.readouterr().out)
+    given = rows_in((place / "other.csv").read_text())
+    assert [{name: row[name] for name in given[0]} for row in found] == given
+    main(["predict", f"{place}/run", "--input", f"{place}/other.csv", "--output", f"{tmp_path}/out.jsonl"])
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [{name: str(value) for name, value in line.items()} for line in lines] == found
+    last = given[-1]["text"]
+    main(["predict", f"{place}/run", last])
+    assert capsys.readouterr().out == f"{last}  {lines[-1]['predicted']}  {lines[-1]['tlx_score']:.1%}\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A chunk is answered before the next is read."""
+    answered: list[int] = []
+
+    def lines() -> object:
+        for number in range(2 * CHUNK):
+            if number == CHUNK + 1:
+                answered.append(capsys.readouterr().out.count("\n"))
+            yield json.dumps({"id": number, "text": "the film was great"}) + "\n"
+
+    monkeypatch.setattr(stream.sys, "stdin", lines())
+    main(["predict", f"{place}/run", "--input", "-", "--format", "jsonl"])
+    assert answered == [CHUNK]
+    rest = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["id"] for line in rest] == list(range(CHUNK, 2 * CHUNK))
+
+
+def test_evaluate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another file's metrics, by scikit-learn on what predict says of it; the run's own test set, as in its summary."""
+    main(["predict", f"{place}/run", "--input", f"{place}/other.csv"])
+    rows = rows_in(capsys.readouterr().out)
+    labels, answers = ([row[name] for row in rows] for name in ("label", "predicted"))
+    main(["evaluate", f"{place}/run", "--data", f"csv:{place}/other.csv"])
+    told = capsys.readouterr().out
+    for name, value in {
+        "accuracy": accuracy_score(labels, answers),
+        "macro_f1": f1_score(labels, answers, average="macro"),
+        "worst_class_accuracy": min(recall_score(labels, answers, average=None)),
+    }.items():
+        assert any(name in line.split() and f"{value:.4f}" in line for line in told.splitlines()), (name, value)
+    assert f"{CHUNK + 10} examples" in told
+    main(["evaluate", f"{place}/run"])
+    summary = json.loads((place / "run" / "summary.json").read_text())
+    assert f"{summary['metrics']['test/accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_export_card(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice: an export with its card is replaced."""
+    for _ in range(2):
+        main(["export", f"{place}/run", "--to", f"{tmp_path}/model"])
+    assert "AutoModelForSequenceClassification.from_pretrained" in capsys.readouterr().out
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert card.data.library_name == "transformers" and card.data.pipeline_tag == "text-classification"
+    summary = json.loads((place / "run" / "summary.json").read_text())
+    for name, value in summary["metrics"].items():
+        assert f"{value:.4f}" in card.text, name
+    for size in summary["examples"].values():
+        assert f"| {size} |" in card.text
+    assert f"csv:{place}/reviews.csv" in card.text and "cut to 16 tokens" in card.text
+
+
+def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = "params.rules=(('backbone/embeddings/.*', 'frozen'),)"
+    overrides = [f"data.train=csv:{place}/reviews.csv", f"model.checkpoint={place}/checkpoint", "data.max_length=16"]
+    main(["inspect", "configs/text_file.py", rules, *overrides])
+    told = capsys.readouterr().out
+    lines = {words[1]: words for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
+    assert lines["backbone/encoder/layer/1/output/dense/kernel"][3::2] == [
+        "48x32",
+        "float32",
+        "default",
+        "1",
+        "0.01",
+        "6,144",
+    ]
+    assert lines["backbone/embeddings/word_embeddings/embedding"][7:12:2] == ["frozen", "0", "0"]
+    assert lines["heads/default/output/bias"][9:12:2] == ["1", "0"]
+    frozen = 32 * (32 + 2 + 32) + 64
+    assert f"{frozen:,}" in told and "32 examples of" in told
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tlx.cli.doctor.gigaflops", lambda: 1.0)
+    main(["doctor"])
+    told = capsys.readouterr().out
+    assert "cpu 0" in told and "jaxlib" in told and "'tlx[tpu]'" in told and "compiled steps" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.jsonl", '{"text": "a"}\n{"text": \n', "in.jsonl, line 2 is not JSON"),
+        ("in.jsonl", '{"text": "a"}\n[1]\n', "in.jsonl, line 2 is no JSON object"),
+        ("in.jsonl", '{"words": "a"}\n', "line 1: there is no column 'text'; there is words"),
+        ("in.csv", "text\ngood\n  \n", "line 3: the text in 'text' is empty"),
+        ("in.csv", "text,id\ngood\n", "line 2: 1 fields where the header has 2"),
+        ("in.txt", "good\n", "the format 'txt' is none of jsonl, csv; give the file that suffix, or --format"),
+    ],
+)
+def test_bad_files_leave_nothing(
+    name: str, content: str, message: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", f"{place}/run", "--input", f"{tmp_path}/{name}", "--output", f"{tmp_path}/out.csv"])
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "RUN"], "answers either texts or --input FILE"),
+        (["predict", "RUN", "a", "--input", "b.csv"], "answers either texts or --input FILE"),
+        (["predict", "RUN", "--input", "/no/file.csv"], "there is no file /no/file.csv"),
+        (["predict", "RUN", "--input", "-"], "name it with --format"),
+        (["evaluate", "RUN", "--data", "csv:/no/file.csv"], "there is no file /no/file.csv"),
+        (["evaluate", "/no/run"], "/no/run is no run directory"),
+        (["inspect", "configs/nothing.py"], "there is no config file 'configs/nothing.py'"),
+        (["inspect", "configs/text_file.py", "sead=1"], "the config has no field 'sead'"),
+        (["export", "RUN", "--to", "tests"], "tests holds something else than an earlier export"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([f"{place}/run" if argument == "RUN" else argument for argument in arguments])
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_evaluate_refuses_a_label_the_run_does_not_know(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.csv").write_text("text,label\ngood film,good\nodd film,odd\n")
+    with pytest.raises(SystemExit):
+        main(["evaluate", f"{place}/run", "--data", f"csv:{tmp_path}/odd.csv"])
+    assert "row 2: the label 'odd' is none of the training set's bad, good" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""`tlx inspect CONFIG [FIELD=VALUE …]`: what a config would train, and what a step of it costs."""
+
+import argparse
+
+from tlx.cli.launch import load_config, quiet_logs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG, overrides."""
+    parser.add_argument("config", help="a config file, with its argument after a colon: configs/text_file.py:sst2")
+    parser.add_argument("override", nargs="*", metavar="FIELD=VALUE", help="such as train.batch_size=16")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Prints the table of parameters and the totals."""
+    quiet_logs()
+    config = load_config(arguments.config, arguments.override)
+    from tlx.params.partition import FROZEN
+    from tlx.recipes.inspect import inspect
+    from tlx.reporting.tables import show
+
+    found = inspect(config)
+    rows = [
+        (
+            leaf.path, "x".join(map(str, leaf.shape)), leaf.dtype, leaf.group,
+            f"{leaf.multiplier:g}", f"{leaf.decay:g}", f"{leaf.bytes:,}",
+        )
+        for leaf in found.leaves
+    ]  # fmt: skip
+    show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes"), rows)
+    count = dict.fromkeys((False, True), 0)
+    for leaf in found.leaves:
+        count[leaf.group == FROZEN] += leaf.bytes // 4
+    sizes = ", ".join(f"{n} {part}" for part, n in found.examples.items())
+    totals = [
+        ("examples", sizes),
+        ("steps", str(found.steps)),
+        ("trainable parameters", f"{count[False]:,}"),
+        ("frozen parameters", f"{count[True]:,}"),
+        *((f"bytes of {name}", f"{size:,}") for name, size in found.bytes.items()),
+        ("the costliest step", f"{found.batch[0]} examples of {found.batch[1]} tokens"),
+        ("its FLOPs", f"{found.flops:,.0f}"),
+        ("its bytes of memory traffic", f"{found.accessed:,.0f}"),
+    ]
+    show("in all", ("", ""), totals)

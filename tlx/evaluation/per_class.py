@@ -1,0 +1,45 @@
+"""Precision, recall and F1 of each class, each label, or each type of entity."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlx.evaluation.entities import counts, precision_recall_f1
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassReport:
+    """support: how many there truly are. What would be 0 / 0 is 0."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def per_class(
+    kind: str, answers: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray | None = None
+) -> list[ClassReport]:
+    """A row for each class of a classification, label of a multilabel, type of entity of a tagging; else none.
+
+    Args: as `tlx.evaluation.metrics.measure` has them.
+    """
+    if kind == "tagging" and offsets is not None:
+        table = counts(answers.argmax(-1), labels, names, offsets)
+        return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
+    if kind == "classification":
+        classes = np.arange(answers.shape[-1])
+        said, true = answers.argmax(-1)[:, None] == classes, labels[:, None] == classes
+    elif kind == "multilabel":
+        said, true = answers > 0, labels == 1
+    else:
+        return []
+    rows = []
+    for i in range(said.shape[1]):
+        right = int((said[:, i] & true[:, i]).sum())
+        answered, there = int(said[:, i].sum()), int(true[:, i].sum())
+        name = names[i] if len(names) else str(i)
+        rows.append(ClassReport(name, *precision_recall_f1(right, answered, there), there))
+    return rows

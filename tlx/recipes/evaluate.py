@@ -1,0 +1,44 @@
+"""The metrics of a trained run, on the sets of its config or on another file with the same columns."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from tlx.data.sources import load
+from tlx.evaluation.per_class import ClassReport, per_class
+from tlx.recipes import sets
+from tlx.recipes.answers import answer_examples
+from tlx.recipes.finetune import score
+from tlx.recipes.run_directory import load_run
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """One set's figures. classes: of each class, label or type of entity; empty of a regression."""
+
+    examples: int
+    step: int
+    metrics: dict[str, float]
+    classes: list[ClassReport]
+
+
+def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
+    """The best checkpoint on every set but train, or on `data` (a spec such as `csv:FILE`) alone; it writes nothing."""
+    trained = load_run(run)
+    head = dict(trained.model.heads_by_name)["default"]
+    config = ConfigDict(trained.config)
+    if data is None:
+        tables = {part: held for part, held in sets.load_tables(config.data).items() if part != "train"}
+    else:
+        table = load(data)
+        tables = {data: (table, np.arange(len(table)))}
+    found = {}
+    for part, (table, rows) in tables.items():
+        examples = sets.encode(config.data, head, table, rows.astype(np.int64), trained.encoder)
+        answers = answer_examples(trained, examples)
+        values = {name.partition("/")[2]: value for name, value in score(answers, examples, head, "set").items()}
+        classes = per_class(head.kind, answers, examples.labels, head.labels, examples.word_offsets)
+        found[part] = Evaluated(len(examples), trained.step, values, classes)
+    return found

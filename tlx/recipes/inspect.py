@@ -1,0 +1,90 @@
+"""What a config would train, before anything is trained: every parameter's group, and what a step costs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from tlx.optim.groups import decayed
+from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
+from tlx.pretrained.folder import resolve
+from tlx.pretrained.load import abstract_params
+from tlx.pretrained.tokenizer import Tokenizer
+from tlx.recipes import run_directory
+from tlx.recipes.finetune import Learning, check, plan_learning
+from tlx.recipes.sets import Sets, load_sets
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One parameter. multiplier: of the learning rate; decay: the group's, 0 where this kind of leaf is not decayed."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    group: str
+    multiplier: float
+    decay: float
+    bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspected:
+    """leaves: all parameters. steps: of the run. batch: (examples, tokens) of the costliest step. bytes: by what holds
+    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes)."""
+
+    leaves: list[Leaf]
+    examples: dict[str, int]
+    steps: int
+    batch: tuple[int, int]
+    bytes: dict[str, int]
+    flops: float
+    accessed: float
+
+
+def inspect(config: ConfigDict) -> Inspected:
+    """Reads the data, the checkpoint's config and tokenizer; no weights. The step is compiled, not run."""
+    check(config)
+    folder = resolve(config.model.checkpoint)
+    sets = load_sets(config, Tokenizer(folder, config.data.max_length))
+    model = run_directory.describe_model(folder, config.model, {"default": sets.head})
+    params = abstract_params(model)
+    learning = plan_learning(config, model, params, sets)
+    state = jax.eval_shape(learning.begin, params)
+    batch = _batch(config, sets)
+    cost: Any = jax.jit(learning.step, donate_argnums=0).lower(state, {"train": batch}).compile().cost_analysis()
+    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.groups[path] != FROZEN}
+    sizes = {
+        "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
+    }  # fmt: skip
+    examples = {part: len(found) for part, found in sets.examples.items()}
+    return Inspected(
+        _leaves(params, learning, model.backbone.kinds), examples, learning.schedule.total,
+        batch["input_ids"].shape, sizes, cost["flops"], cost["bytes accessed"],
+    )  # fmt: skip
+
+
+def _leaves(params: Any, learning: Learning, kinds: Any) -> list[Leaf]:
+    decays = decayed(learning.groups, kinds)
+    rows = []
+    for path, leaf in flatten(params).items():
+        group = learning.groups_of.get(learning.groups[path])
+        multiplier, decay = (group.multiplier, group.weight_decay * decays[path]) if group else (0.0, 0.0)
+        name = learning.groups[path]
+        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, multiplier, decay, _bytes(leaf)))
+    return rows
+
+
+def _batch(config: ConfigDict, sets: Sets) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shapes of a full batch of the longest texts that this data has."""
+    train = sets.examples["train"]
+    rows = train.take(np.zeros(config.train.batch_size, np.int64), int(train.lengths.max()))
+    return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in rows.items()}
+
+
+def _bytes(tree: Any) -> int:
+    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,86 @@
+"""A model card: what an exported folder says of itself (Mitchell et al. 2019), with Hugging Face's front matter."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tlx.reporting.tables import markdown
+
+PIPELINES = {
+    "classification": "text-classification",
+    "multilabel": "text-classification",
+    "regression": "text-classification",
+    "tagging": "token-classification",
+}
+SETTINGS = (
+    *("seed", "head.kind", "head.pooling", "loss.label_smoothing", "loss.balanced", "params.rules"),
+    *(f"optimizer.{name}" for name in ("learning_rate", "schedule", "warmup_steps", "warmup_fraction", "clip")),
+    *("train.epochs", "train.batch_size", "data.max_length"),
+)
+
+
+def model_card(run: Mapping[str, Any], summary: Mapping[str, Any] | None, step: int) -> str:
+    """Markdown.
+
+    Args:
+      run: the content of a run's `config.json`.
+      summary: that of its `summary.json`; None if the run has not ended.
+      step: of the checkpoint.
+    """
+    config, head = run["config"], run["heads"]["default"]
+    checkpoint = config["model"]["checkpoint"]
+    front = {"library_name": "transformers", "pipeline_tag": PIPELINES[head["kind"]], "tags": ["tlx"]}
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint):
+        front["base_model"] = checkpoint
+    lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---", ""]
+    what = f"{head['kind']}, {head['outputs']} outputs" + (f" ({', '.join(head['labels'])})" if head["labels"] else "")
+    lines += [f"# {checkpoint.rpartition(':')[2]}, fine-tuned: {what}", ""]
+    lines += [f"Step {step} of a run of tlx {run['versions']['tlx']} from `{checkpoint}`.", ""]
+    return "\n".join(
+        [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(config)]
+    )
+
+
+def _data(data: Mapping[str, Any], summary: Mapping[str, Any] | None) -> list[str]:
+    sizes = (summary or {}).get("examples", {})
+    shared = (summary or {}).get("also_in_train", {})
+    rows = [
+        (part, data[part] or "cut from train", str(sizes.get(part, "")), str(shared.get(part, "")))
+        for part in ("train", "validation", "test")
+        if data[part] or part in sizes
+    ]
+    return ["## Data", "", markdown(("split", "source", "examples", "of them also in train"), rows)]
+
+
+def _metrics(summary: Mapping[str, Any] | None) -> list[str]:
+    if summary is None:
+        return ["## Metrics", "", "The run had not ended when this was exported: nothing was measured on test.", ""]
+    found = summary["metrics"]
+    names = sorted({name.partition("/")[2] for name in found})
+    parts = [part for part in ("validation", "test") if any(name.startswith(part + "/") for name in found)]
+    rows = [(name, *(f"{found[f'{part}/{name}']:.4f}" for part in parts)) for name in names]
+    return ["## Metrics", "", markdown(("metric", *parts), rows), f"Selected: {summary['selection']}.", ""]
+
+
+def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name in SETTINGS:
+        value: Any = config
+        for key in name.split("."):
+            value = value[key]
+        rows.append((f"`{name}`", json.dumps(value)))
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return ["## Training", "", markdown(("field", "value"), rows), f"Revision {run['revision']}; {versions}.", ""]
+
+
+def _limits(config: Mapping[str, Any]) -> list[str]:
+    return [
+        "## Limits",
+        "",
+        "One run of one seed: another seed gives other figures. "
+        f"Texts are cut to {config['data']['max_length']} tokens. "
+        "The figures hold for data like the test split; nothing else was tried: no other domain or language, no "
+        "differences between groups of people.",
+        "",
+    ]
