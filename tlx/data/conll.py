@@ -15,8 +15,8 @@ from tlx.errors import TlxError
 def read_conll(file: Path) -> dict[str, list[list[str]]]:
     """The columns `tokens` and `tags`, a list of strings for each sentence.
 
-    A line that holds a TAB is cut at its TABs, any other at its spaces. Lines that begin with `-DOCSTART-` are left out.
-    No line is a comment: `#` is a token like others.
+    A line that holds a TAB is cut at its TABs, any other at its spaces. Lines that begin with `-DOCSTART-` are left
+    out. No line is a comment: `#` is a token like others.
 
     Raises:
       TlxError: a token without a tag, a tag without a token, lines of unlike width, a file that is not UTF-8.

@@ -27,6 +27,7 @@ def refuse_missing(table: Table, column: str) -> None:
 
 def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray:
     """int32 (n,): the position of each row's label in `names`."""
+    refuse_missing(table, column)
     positions = {name: i for i, name in enumerate(names)}
     labels = [str(label) for label in table.column(column)]
     for row, label in enumerate(labels):
@@ -39,10 +40,7 @@ def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray
 
 def targets(table: Table, column: str) -> np.ndarray:
     """float32 (n, outputs): real-valued targets. column: one name, or several joined by commas."""
-    if column in table.columns or "," not in column:
-        columns = [table.column(column)]
-    else:
-        columns = [table.column(name.strip()) for name in column.split(",")]
+    columns = [table.column(name) for name in _split_columns(table, column) or (column,)]
     try:
         values = np.column_stack([np.asarray(values, np.float64) for values in columns])
     except (TypeError, ValueError) as error:
@@ -50,6 +48,68 @@ def targets(table: Table, column: str) -> np.ndarray:
     if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
         raise TlxError(f"{table.name}, row {bad[0] + 1}: the target in {column!r} is not a finite number.")
     return values.astype(np.float32)
+
+
+def _split_columns(table: Table, column: str) -> tuple[str, ...]:
+    """The columns that `column` joins by commas; none if it names one column."""
+    if column in table.columns or "," not in column:
+        return ()
+    return tuple(name.strip() for name in column.split(","))
+
+
+def label_names(table: Table, column: str, separator: str = "|") -> tuple[str, ...]:
+    """The labels of a multi-label table: the columns that `column` joins by commas, or the distinct names in one."""
+    return _split_columns(table, column) or classes([name for row in _sets(table, column, separator) for name in row])
+
+
+def multilabel(table: Table, column: str, names: Sequence[str], separator: str = "|") -> np.ndarray:
+    """int32 (n, labels): 1 where a row has the label, else 0.
+
+    Args:
+      column: several columns of 0 and 1 joined by commas; or one that holds lists of names, or names joined by the
+        separator (an empty string: no label).
+      names: the labels in order, as `label_names` found them in the training set.
+    """
+    if columns := _split_columns(table, column):
+        return np.column_stack([_zeros_and_ones(table, name) for name in columns])
+    positions = {name: i for i, name in enumerate(names)}
+    answers = np.zeros((len(table), len(names)), np.int32)
+    for row, found in enumerate(_sets(table, column, separator)):
+        for name in found:
+            if name not in positions:
+                raise TlxError(
+                    f"{table.name}, row {row + 1}: the label {name!r} is none of the training set's {listed(names)}."
+                )
+            answers[row, positions[name]] = 1
+    return answers
+
+
+def _sets(table: Table, column: str, separator: str) -> list[list[str]]:
+    """The names of each row."""
+    found = []
+    for row, value in enumerate(table.column(column)):
+        if isinstance(value, str):
+            value = value.split(separator) if value.strip() else []
+        if not isinstance(value, list):
+            raise TlxError(
+                f"{table.name}, row {row + 1}: the labels in {column!r} are {value!r}; expected a list of names, or"
+                f" names joined by {separator!r}."
+            )
+        names = ["" if name is None else str(name).strip() for name in value]
+        if "" in names:
+            raise TlxError(f"{table.name}, row {row + 1}: one of the labels in {column!r}, {value!r}, has no name.")
+        found.append(names)
+    return found
+
+
+def _zeros_and_ones(table: Table, column: str) -> np.ndarray:
+    """int32 (n,)"""
+    values = [str(value).strip() for value in table.column(column)]
+    known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
+    for row, value in enumerate(values):
+        if value not in known:
+            raise TlxError(f"{table.name}, row {row + 1}: {column!r} is {value!r}; expected 0 or 1.")
+    return np.array([known[value] for value in values], np.int32)
 
 
 def texts(table: Table, column: str) -> list[str]:

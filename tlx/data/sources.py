@@ -1,4 +1,4 @@
-"""Where rows come from: `csv:`, `tsv:`, `jsonl:` or `conll:PATH`, `builtin:NAME`, `tfds:NAME@SPLIT`, read to columns."""
+"""Where rows come from: `csv:`, `tsv:`, `jsonl:` or `conll:PATH`, `builtin:NAME`, `tfds:NAME`, read into columns."""
 
 import csv
 import dataclasses
@@ -120,7 +120,9 @@ def _jsonl(file: Path) -> dict[str, list[Any]]:
         except json.JSONDecodeError as error:
             raise TlxError(f"{file}, line {number} is not JSON: {error.msg}.") from None
         if not isinstance(row, dict) or not row:
-            raise TlxError(f'{file}, line {number} is {line.strip()[:40]!r}; expected an object such as {{"text": "…"}}.')
+            raise TlxError(
+                f'{file}, line {number} is {line.strip()[:40]!r}; expected an object such as {{"text": "…"}}.'
+            )
         if columns and row.keys() != columns.keys():
             raise TlxError(
                 f"{file}, line {number} is no object with the keys of the first line, {listed(columns)};"

@@ -1,4 +1,4 @@
-"""Sets prepared by tensorflow-datasets, `tfds:NAME[/CONFIG][:VERSION][@SPLIT]`, read from their files without TensorFlow.
+"""Sets prepared by tensorflow-datasets, read from their files without TensorFlow.
 
 Only what lies on disk is read: no builder's code runs and nothing is downloaded. Preparing a set is one command, which
 the error gives when the set is not there.
@@ -15,35 +15,49 @@ Convert = Callable[[Any], Any]
 
 
 def read_tfds(where: str) -> dict[str, list[Any]]:
-    """A split's columns, the split `train` unless `where` ends in `@SPLIT` (a slice such as `train[:10%]` too).
+    """The columns of `NAME[/CONFIG][:VERSION][@SPLIT]`, SPLIT `train` if not said; slices (`train[:10%]`) too.
 
     Texts come as str, labels as their names (whole numbers where the names are numbers, None where hidden), numbers as
-    numbers, sequences of these as lists. Images and other nested features are left out. The folder is TFDS_DATA_DIR,
-    else ~/tensorflow_datasets.
+    numbers, sequences of these as lists. Images and nested features are left out. The folder is TFDS_DATA_DIR, else
+    ~/tensorflow_datasets.
 
     Raises:
-      TlxError: a set that is not prepared, not readable without TensorFlow or damaged; an unknown split; no column left.
+      TlxError: a set that is not prepared, not readable without TensorFlow, damaged or without such columns; an unknown
+        split; a package that is missing.
     """
     name, at, split = where.partition("@")
-    spec, split = f"data 'tfds:{where}'", split if at else "train"
     try:
-        from tensorflow_datasets.core import decode, features, read_only_builder, registered
+        return _read(f"data 'tfds:{where}'", name, split if at else "train")
     except ImportError as error:
+        package = (error.name or "tensorflow_datasets").partition(".")[0]
         raise TlxError(
-            f"{spec} needs tensorflow-datasets ({error}); pip install tensorflow-datasets importlib_resources."
+            f"data 'tfds:{where}' needs a package that is missing ({error}): pip install {package}"
         ) from None
+
+
+def _read(spec: str, name: str, split: str) -> dict[str, list[Any]]:
+    from tensorflow_datasets.core import decode, features, read_only_builder, registered
+
     folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     try:
         builder = read_only_builder.builder_from_files(name, data_dir=str(folder))
     except registered.DatasetNotFoundError:
         raise TlxError(_not_prepared(spec, name, folder)) from None
     except (ValueError, OSError) as error:
-        raise TlxError(f"{spec}: {name!r} cannot be opened in {folder} ({_first_line(error)}).") from None
-    converts = {column: _convert(feature, features) for column, feature in builder.info.features.items()}
-    kept = {column: convert for column, convert in converts.items() if convert}
+        raise TlxError(
+            f"{spec}: {name!r} cannot be opened in {folder} ({_first_line(error)}); expected the name of a whole set,"
+            " NAME[/CONFIG][:VERSION]."
+        ) from None
+    found = dict(sorted(builder.info.features.items()))
+    kept = {column: convert for column, feature in found.items() if (convert := _convert(feature, features))}
     if not kept:
-        raise TlxError(f"{spec} has no column of texts, labels or numbers; its features are {listed(converts)}.")
-    skipped = {column: decode.SkipDecoding() for column in converts if column not in kept}
+        raise TlxError(f"{spec} has no column of texts, labels or numbers; its features are {listed(found)}.")
+    nested = (features.FeaturesDict, features.Sequence)  # of these tfds wants a decoder for each part
+    skipped = {
+        column: decode.SkipDecoding()
+        for column, feature in found.items()
+        if column not in kept and not isinstance(feature, nested)
+    }
     return _columns(spec, _open(spec, builder, split, skipped), kept)
 
 
