@@ -125,7 +125,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _not_prepared(spec: str, name: str, folder: Path) -> str:
-    there = sorted(path.name for path in (folder / name.partition("/")[0]).glob("*") if path.is_dir())
+    there = sorted(path.name for path in (folder / name.partition("/")[0]).glob("[!.]*") if path.is_dir())
     found = f" (under {name.partition('/')[0]} there is {listed(there)})" if there else ""
     return (
         f"{spec}: {name} is not prepared in {folder}{found}; run {_command(name)} – on a machine that has TensorFlow"
