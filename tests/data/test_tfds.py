@@ -169,7 +169,7 @@ def test_damaged(
 
 def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow_datasets.core", None)
-    with pytest.raises(TlxError, match=r"needs a package that is missing .*: pip install tensorflow_datasets"):
+    with pytest.raises(TlxError, match=r"needs a package that is missing .*; run pip install tensorflow_datasets"):
         load("tfds:tlx_test_set")
 
 

@@ -31,7 +31,7 @@ def read_tfds(where: str) -> dict[str, list[Any]]:
     except ImportError as error:
         package = (error.name or "tensorflow_datasets").partition(".")[0]
         raise TlxError(
-            f"data 'tfds:{where}' needs a package that is missing ({error}): pip install {package}"
+            f"data 'tfds:{where}' needs a package that is missing ({error}); run pip install {package}."
         ) from None
 
 
