@@ -54,8 +54,8 @@ def of_texts(trained: Any, texts: Sequence[str]) -> None:
 
 
 def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
-    """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; where a column has that name already,
-    it stays and the answer is `tlx_predicted` (`tlx_score`)."""
+    """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; a column of that name stays,
+    and the answer is then `tlx_predicted` (`tlx_score`)."""
     from tlx.data.stream import format_of, read_rows, writing
     from tlx.recipes.answers import rows_of
 

@@ -1,34 +1,55 @@
-"""CoNLL files: a word and its tag a line, a blank line between sentences."""
+"""CoNLL files: a token and its tag a line, a blank line between sentences.
 
+The form of the shared tasks on chunks and named entities (Tjong Kim Sang & De Meulder 2003): the first column is the
+token, the last its tag, what stands between them is not read.
+"""
+
+import io
+import re
 from pathlib import Path
 
+from tlx.data.textfile import read_text
 from tlx.errors import TlxError
 
 
-def read(file: Path) -> dict[str, list[list[str]]]:
-    """Columns `tokens` and `tags`, one list a sentence.
+def read_conll(file: Path) -> dict[str, list[list[str]]]:
+    """The columns `tokens` and `tags`, a list of strings for each sentence.
 
-    Columns are separated by tabs, or by spaces in a file without tabs; the first is the word, the last the tag.
-    `-DOCSTART-` lines are skipped. A word may be anything, `#` too, so there are no comments.
+    A line that holds a TAB is cut at its TABs, any other at its spaces. Lines that begin with `-DOCSTART-` are left
+    out. No line is a comment: `#` is a token like others.
+
+    Raises:
+      TlxError: a token without a tag, a tag without a token, lines of unlike width, a file that is not UTF-8.
     """
-    tokens: list[list[str]] = [[]]
-    tags: list[list[str]] = [[]]
-    with file.open(encoding="utf-8-sig", newline=None) as lines:
-        for number, line in enumerate(lines, 1):
-            line = line.rstrip("\r\n")
-            if not line.strip():
-                if tokens[-1]:
-                    tokens.append([])
-                    tags.append([])
-                continue
-            if line.startswith("-DOCSTART-"):
-                continue
-            fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
-            if len(fields) < 2 or not fields[0] or not fields[-1]:
-                raise TlxError(f"{file}, line {number}: {line.strip()!r} is no word and its tag.")
-            tokens[-1].append(fields[0])
-            tags[-1].append(fields[-1])
-    if not tokens[-1]:
-        tokens.pop()
-        tags.pop()
-    return {"tokens": tokens, "tags": tags} if tokens else {}
+    tokens: list[list[str]] = []
+    tags: list[list[str]] = []
+    inside, width = False, 0
+    for number, line in enumerate(io.StringIO(read_text(file), newline=None), 1):
+        line = line.rstrip(" \t\n")
+        if not line or line.startswith("-DOCSTART-"):
+            inside = False
+            continue
+        columns = _columns(file, number, line)
+        width = width or len(columns)
+        if len(columns) != width:
+            raise TlxError(f"{file}, line {number}: {len(columns)} columns where the lines before have {width}.")
+        if not inside:
+            tokens.append([])
+            tags.append([])
+            inside = True
+        tokens[-1].append(columns[0])
+        tags[-1].append(columns[-1])
+    return {"tokens": tokens, "tags": tags}
+
+
+def _columns(file: Path, number: int, line: str) -> list[str]:
+    """A line's columns: at least a token and its tag."""
+    columns = line.split("\t") if "\t" in line else re.split(" +", line)
+    if len(columns) < 2:
+        raise TlxError(
+            f"{file}, line {number}: a token without a tag, {line!r}; expected a token and its tag"
+            " with a TAB or spaces between them."
+        )
+    if not columns[0].strip():
+        raise TlxError(f"{file}, line {number}: a tag without a token, {line!r}; expected the token first.")
+    return columns

@@ -9,6 +9,8 @@ import numpy as np
 from tlx.data.sources import Table
 from tlx.errors import TlxError, listed
 
+OUTSIDE = "O"  # the tag of a word that belongs to nothing (Ramshaw & Marcus 1995)
+
 
 def classes(column: Sequence[Any]) -> tuple[str, ...]:
     """The distinct labels, whole numbers in their order, others in the alphabet's."""
@@ -27,6 +29,7 @@ def refuse_missing(table: Table, column: str) -> None:
 
 def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray:
     """int32 (n,): the position of each row's label in `names`."""
+    refuse_missing(table, column)
     positions = {name: i for i, name in enumerate(names)}
     labels = [str(label) for label in table.column(column)]
     for row, label in enumerate(labels):
@@ -37,99 +40,9 @@ def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray
     return np.array([positions[label] for label in labels], np.int32)
 
 
-def label_names(table: Table, column: str, separator: str) -> tuple[str, ...]:
-    """The labels of which a row may have any number: several columns of 0 and 1, or all that occur in one column."""
-    if _several(table, column):
-        return tuple(name.strip() for name in column.split(","))
-    names = tuple(sorted({name for row in _label_sets(table, column, separator) for name in row}))
-    if not names:
-        raise TlxError(f"{table.name}: no row has a label in {column!r}.")
-    return names
-
-
-def multilabel(table: Table, column: str, names: Sequence[str], separator: str) -> np.ndarray:
-    """int32 (n, labels): 1 where a row has the label.
-
-    Args:
-      table: the rows.
-      column: several columns of 0 and 1 joined by commas; or one whose rows hold lists, or names joined by `separator`.
-      names: of the labels, as `label_names` gives them for the training split.
-      separator: between names in one string; an empty string is no label.
-    """
-    if _several(table, column):
-        columns = [table.column(name) for name in names]
-        for name, values in zip(names, columns, strict=True):
-            for row, value in enumerate(values):
-                if str(value) not in ("0", "1"):
-                    raise TlxError(f"{table.name}, row {row + 1}: the label {name!r} is {value!r}; it is 0 or 1.")
-        return np.array([[int(value) for value in row] for row in zip(*columns, strict=True)], np.int32)
-    found = np.zeros((len(table), len(names)), np.int32)
-    positions = {name: i for i, name in enumerate(names)}
-    for row, labels in enumerate(_label_sets(table, column, separator)):
-        for label in labels:
-            if label not in positions:
-                raise TlxError(
-                    f"{table.name}, row {row + 1}: the label {label!r} is none of the training set's {listed(names)}."
-                )
-            found[row, positions[label]] = 1
-    return found
-
-
-def _several(table: Table, column: str) -> bool:
-    return column not in table.columns and "," in column
-
-
-def _label_sets(table: Table, column: str, separator: str) -> list[list[str]]:
-    rows = []
-    for value in table.column(column):
-        parts = value if isinstance(value, (list, tuple)) else str("" if value is None else value).split(separator)
-        rows.append([str(part).strip() for part in parts if str(part).strip()])
-    return rows
-
-
-def token_lists(table: Table, column: str) -> list[list[str]]:
-    """A column of sentences as words, none of them empty."""
-    found = []
-    for row, words in enumerate(table.column(column)):
-        if not isinstance(words, (list, tuple)):
-            raise TlxError(
-                f"{table.name}, row {row + 1}: {column!r} holds no list of words; tagging reads conll:, jsonl:."
-            )
-        if not words:
-            raise TlxError(f"{table.name}, row {row + 1}: the sentence in {column!r} has no words; drop the row.")
-        found.append([str(word) for word in words])
-    return found
-
-
-def tag_names(table: Table, column: str) -> tuple[str, ...]:
-    """The distinct tags, `O` first and the others in the alphabet's order."""
-    names = {tag for tags in token_lists(table, column) for tag in tags}
-    return tuple(sorted(names, key=lambda name: (name != "O", name)))
-
-
-def tag_indices(table: Table, tokens: str, tags: str, names: Sequence[str]) -> list[np.ndarray]:
-    """int32 (words,) a sentence: the position of each word's tag in `names`."""
-    positions = {name: i for i, name in enumerate(names)}
-    found = []
-    pairs = zip(token_lists(table, tokens), token_lists(table, tags), strict=True)
-    for row, (words, given) in enumerate(pairs):
-        if len(words) != len(given):
-            raise TlxError(f"{table.name}, row {row + 1}: {len(words)} words and {len(given)} tags.")
-        for tag in given:
-            if tag not in positions:
-                raise TlxError(
-                    f"{table.name}, row {row + 1}: the tag {tag!r} is none of the training set's {listed(names)}."
-                )
-        found.append(np.array([positions[tag] for tag in given], np.int32))
-    return found
-
-
 def targets(table: Table, column: str) -> np.ndarray:
     """float32 (n, outputs): real-valued targets. column: one name, or several joined by commas."""
-    if column in table.columns or "," not in column:
-        columns = [table.column(column)]
-    else:
-        columns = [table.column(name.strip()) for name in column.split(",")]
+    columns = [table.column(name) for name in _split_columns(table, column) or (column,)]
     try:
         values = np.column_stack([np.asarray(values, np.float64) for values in columns])
     except (TypeError, ValueError) as error:
@@ -139,6 +52,68 @@ def targets(table: Table, column: str) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def _split_columns(table: Table, column: str) -> tuple[str, ...]:
+    """The columns that `column` joins by commas; none if it names one column."""
+    if column in table.columns or "," not in column:
+        return ()
+    return tuple(name.strip() for name in column.split(","))
+
+
+def label_names(table: Table, column: str, separator: str = "|") -> tuple[str, ...]:
+    """The labels of a multi-label table: the columns that `column` joins by commas, or the distinct names in one."""
+    return _split_columns(table, column) or classes([name for row in _sets(table, column, separator) for name in row])
+
+
+def multilabel(table: Table, column: str, names: Sequence[str], separator: str = "|") -> np.ndarray:
+    """int32 (n, labels): 1 where a row has the label, else 0.
+
+    Args:
+      column: several columns of 0 and 1 joined by commas; or one that holds lists of names, or names joined by the
+        separator (an empty string: no label).
+      names: the labels in order, as `label_names` found them in the training set.
+    """
+    if columns := _split_columns(table, column):
+        return np.column_stack([_zeros_and_ones(table, name) for name in columns])
+    positions = {name: i for i, name in enumerate(names)}
+    answers = np.zeros((len(table), len(names)), np.int32)
+    for row, found in enumerate(_sets(table, column, separator)):
+        for name in found:
+            if name not in positions:
+                raise TlxError(
+                    f"{table.name}, row {row + 1}: the label {name!r} is none of the training set's {listed(names)}."
+                )
+            answers[row, positions[name]] = 1
+    return answers
+
+
+def _sets(table: Table, column: str, separator: str) -> list[list[str]]:
+    """The names of each row."""
+    found = []
+    for row, value in enumerate(table.column(column)):
+        if isinstance(value, str):
+            value = value.split(separator) if value.strip() else []
+        if not isinstance(value, list):
+            raise TlxError(
+                f"{table.name}, row {row + 1}: the labels in {column!r} are {value!r}; expected a list of names, or"
+                f" names joined by {separator!r}."
+            )
+        names = ["" if name is None else str(name).strip() for name in value]
+        if "" in names:
+            raise TlxError(f"{table.name}, row {row + 1}: one of the labels in {column!r}, {value!r}, has no name.")
+        found.append(names)
+    return found
+
+
+def _zeros_and_ones(table: Table, column: str) -> np.ndarray:
+    """int32 (n,)"""
+    values = [str(value).strip() for value in table.column(column)]
+    known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
+    for row, value in enumerate(values):
+        if value not in known:
+            raise TlxError(f"{table.name}, row {row + 1}: {column!r} is {value!r}; expected 0 or 1.")
+    return np.array([known[value] for value in values], np.int32)
+
+
 def texts(table: Table, column: str) -> list[str]:
     """A column of texts, none of them empty."""
     found = ["" if text is None else str(text) for text in table.column(column)]
@@ -146,3 +121,64 @@ def texts(table: Table, column: str) -> list[str]:
         if not text.strip():
             raise TlxError(f"{table.name}, row {row + 1}: the text in {column!r} is empty; drop the row or fill it.")
     return found
+
+
+def token_lists(table: Table, column: str) -> list[list[str]]:
+    """The words of each row, at least one and none of them blank."""
+    found = _lists(table, column, "words")
+    for row, words in enumerate(found):
+        if not words:
+            raise TlxError(f"{table.name}, row {row + 1}: the sentence in {column!r} has no words; drop the row.")
+        for position, word in enumerate(words, 1):
+            if not word.strip():
+                raise TlxError(
+                    f"{table.name}, row {row + 1}: word {position} in {column!r} is empty; drop it with its tag."
+                )
+    return found
+
+
+def tag_names(table: Table, column: str) -> tuple[str, ...]:
+    """The distinct tags in the alphabet's order, `O` before them where it occurs."""
+    names = {name for tags in _lists(table, column, "tags") for name in tags}
+    return tuple(sorted(names, key=lambda name: (name != OUTSIDE, name)))
+
+
+def tag_indices(table: Table, tokens: str, tags: str, names: Sequence[str]) -> list[np.ndarray]:
+    """int32 (words,) for each row: the position of each word's tag in `names`.
+
+    Args:
+      tokens, tags: the columns of words and of tags, as many tags as words in each row.
+      names: the tags in order, as `tag_names` found them in the training set.
+    """
+    positions = {name: i for i, name in enumerate(names)}
+    found = []
+    for row, (words, given) in enumerate(
+        zip(_lists(table, tokens, "words"), _lists(table, tags, "tags"), strict=True), 1
+    ):
+        if len(words) != len(given):
+            raise TlxError(
+                f"{table.name}, row {row}: {len(given)} tags in {tags!r} for {len(words)} words in {tokens!r};"
+                " expected one for each."
+            )
+        for name in given:
+            if name not in positions:
+                raise TlxError(
+                    f"{table.name}, row {row}: the tag {name!r} is none of the training set's {listed(names)}."
+                )
+        found.append(np.array([positions[name] for name in given], np.int32))
+    return found
+
+
+def _lists(table: Table, column: str, what: str) -> list[list[str]]:
+    """A column that holds a list in every row, its elements as strings."""
+    for row, value in enumerate(table.column(column), 1):
+        if not isinstance(value, list):
+            raise TlxError(
+                f"{table.name}, row {row}: {column!r} is {str(value)[:40]!r}; expected a list of {what}, as conll:"
+                " files and lists in jsonl: files give."
+            )
+        if any(element is None or isinstance(element, (list, dict)) for element in value):
+            raise TlxError(
+                f"{table.name}, row {row}: the list in {column!r} holds more than {what}: {str(value)[:80]}."
+            )
+    return [[str(element) for element in value] for value in table.column(column)]

@@ -1,0 +1,111 @@
+"""Labels, several a row, and tags, one a word; what is said of those that do not fit."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tlx.data import labels
+from tlx.data.sources import Table, load
+from tlx.errors import TlxError
+
+
+def table(**columns: Any) -> Table:
+    return Table("t", columns)
+
+
+def test_multilabel_in_every_form(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y,names\n1,0,x\n0,0,\n1,1,y | x\n")
+    (tmp_path / "a.jsonl").write_text(
+        '{"x": 1, "y": false, "names": ["x"]}\n{"x": 0, "y": 0, "names": []}\n'
+        '{"x": true, "y": 1.0, "names": ["y", "x"]}\n'
+    )
+    for kind in ("csv", "jsonl"):
+        found = load(f"{kind}:{tmp_path}/a.{kind}")
+        for column in ("x, y", "names"):
+            names = labels.label_names(found, column)
+            answers = labels.multilabel(found, column, names)
+            assert names == ("x", "y") and answers.dtype == np.int32
+            assert answers.tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert labels.label_names(found, "y,x") == ("y", "x")
+    assert labels.multilabel(found, "y,x", ("y", "x")).tolist() == [[0, 1], [0, 0], [1, 1]]
+    assert labels.multilabel(table(y=["a;b", "b|c"]), "y", ("b|c", "a", "b"), separator=";").tolist() == [
+        [0, 1, 1],
+        [1, 0, 0],
+    ]
+    assert labels.label_names(table(y=["10|9", "9"]), "y") == ("9", "10")
+    assert labels.label_names(Table("t", {"a,b": ["q"]}), "a,b") == ("q",)
+
+
+@pytest.mark.parametrize(
+    ("columns", "column", "message"),
+    [
+        ({"y": ["a", "b|q"]}, "y", "t, row 2: the label 'q' is none of the training set's a, b"),
+        ({"y": ["a", None]}, "y", r"t, row 2: the labels in 'y' are None; expected a list of names, or names .* '\\|'"),
+        ({"y": ["a||b"]}, "y", r"t, row 1: one of the labels in 'y', \['a', '', 'b'\], has no name"),
+        ({"y": [["a"], [None]]}, "y", r"t, row 2: one of the labels in 'y', \[None\], has no name"),
+        ({"y": [1]}, "y", "t, row 1: the labels in 'y' are 1; expected a list"),
+        ({"a": ["0", "1", "2"], "b": ["0", "0", "0"]}, "a,b", "t, row 3: 'a' is '2'; expected 0 or 1"),
+        ({"a": [0], "b": [None]}, "a,b", "t, row 1: 'b' is 'None'; expected 0 or 1"),
+        ({"a": [0], "b": [0]}, "a,c", "t has no column 'c'; its columns are a, b"),
+        ({"a": [0]}, "q", "t has no column 'q'"),
+    ],
+)
+def test_refused_multilabel(columns: dict[str, Any], column: str, message: str) -> None:
+    with pytest.raises(TlxError, match=message):
+        labels.multilabel(table(**columns), column, ("a", "b"))
+
+
+def test_tags(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"w": ["a", "b"], "t": ["I", "O"]}\n{"w": ["c"], "t": ["B"]}\n')
+    (tmp_path / "a.conll").write_text("a I\nb O\n\nc B\n")
+    for found, words, tags in (
+        (load(f"jsonl:{tmp_path}/a.jsonl"), "w", "t"),
+        (load(f"conll:{tmp_path}/a.conll"), "tokens", "tags"),
+    ):
+        names = labels.tag_names(found, tags)
+        assert names == ("O", "B", "I")
+        assert labels.token_lists(found, words) == [["a", "b"], ["c"]]
+        indices = labels.tag_indices(found, words, tags, names)
+        assert [row.tolist() for row in indices] == [[2, 0], [1]] and indices[0].dtype == np.int32
+    assert labels.tag_names(table(t=[["B", "A"]]), "t") == ("A", "B")
+    assert labels.tag_names(table(t=[[2, 0], [1]]), "t") == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "message"),
+    [
+        (
+            [["a"], ["b", "c"]],
+            [["O"], ["O"]],
+            "t, row 2: 1 tags in 'tags' for 2 words in 'words'; expected one for each",
+        ),
+        ([["a"]], [["X"]], "t, row 1: the tag 'X' is none of the training set's O, B"),
+        ([["a"]], ["O"], "t, row 1: 'tags' is 'O'; expected a list of tags"),
+        ([["a"], None], [["O"], ["O"]], "t, row 2: 'words' is 'None'; expected a list of words"),
+        ([["a"]], [[None]], r"t, row 1: the list in 'tags' holds more than tags: \[None\]"),
+        ([[["a"]]], [["O"]], "t, row 1: the list in 'words' holds more than words"),
+    ],
+)
+def test_refused_tags(words: list, tags: list, message: str) -> None:
+    with pytest.raises(TlxError, match=message):
+        labels.tag_indices(table(words=words, tags=tags), "words", "tags", ("O", "B"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([["a"], []], "t, row 2: the sentence in 'words' has no words; drop the row"),
+        ([["a"], ["b", " "]], "t, row 2: word 2 in 'words' is empty; drop it with its tag"),
+        (["a b"], "t, row 1: 'words' is 'a b'; expected a list of words"),
+    ],
+)
+def test_refused_words(words: list, message: str) -> None:
+    with pytest.raises(TlxError, match=message):
+        labels.token_lists(table(words=words), "words")
+
+
+def test_a_missing_label_is_no_unknown_one() -> None:
+    with pytest.raises(TlxError, match="t, row 2: the label in 'y' is missing"):
+        labels.class_indices(table(y=["a", None]), "y", ("a", "b"))
