@@ -1,6 +1,8 @@
 """Puts measured tables and pictures into README and docs, so that no figure there is typed by hand.
 
 python docs/update.py demo runs/demo
+python docs/update.py tools runs/demo
+python docs/update.py trainer runs/trainer
 python docs/update.py results runs/sst2 runs/ag_news runs/mrpc runs/stsb runs/wnut17
 python docs/update.py trainer runs/trainer
 """
@@ -9,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,10 +50,30 @@ def references(name: str) -> list[tuple[str, str, str]]:
     return [(method, metric.lower(), value) for method, metric, value in found if method != "majority"]
 
 
+def tools(run: Path) -> None:
+    """What the commands print of the demo's fine-tuned run (`runs/demo`), of rows as a user would give them."""
+    page, tuned = ROOT / "docs" / "tools.md", run / "fine-tuned"
+    config = "configs/colors.py"
+    rows = "name,shop\ndusty teal,A\nmacaroni and cheese,B\n"
+    for name, arguments in {
+        "inspect": ["inspect", config],
+        "predict": ["predict", tuned, "a foggy morning in the forest", "ripe tomato"],
+        "predict a file": ["predict", tuned, "--input", "-", "--format", "csv"],
+        "evaluate": ["evaluate", tuned],
+        "doctor": ["doctor"],
+    }.items():
+        command = [sys.executable, "-m", "tlx.cli.main", *map(str, arguments)]
+        process = subprocess.run(command, input=rows, capture_output=True, text=True, check=True, cwd=ROOT)
+        said = process.stdout.replace(str(Path.home()), "~").replace(str(run), "runs/demo")
+        lines = said.splitlines()
+        lines = [*lines[:14], "…", *lines[-18:]] if len(lines) > 60 else lines
+        insert(page, name, "```\n" + "\n".join(line.rstrip() for line in lines) + "\n```\n")
+
+
 def trainer(run: Path) -> None:
     """The comparison with the Hugging Face Trainer."""
     insert(ROOT / "docs" / "trainer.md", "trainer", (run / "table.md").read_text())
 
 
 if __name__ == "__main__":
-    {"demo": demo, "results": results, "trainer": trainer}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    {"demo": demo, "results": results, "tools": tools, "trainer": trainer}[sys.argv[1]](*map(Path, sys.argv[2:]))
