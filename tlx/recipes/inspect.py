@@ -15,7 +15,8 @@ from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
 from tlx.pretrained.tokenizer import Tokenizer
 from tlx.recipes import run_directory
-from tlx.recipes.finetune import Learning, check, plan_learning
+from tlx.recipes.finetune import check
+from tlx.recipes.learning import Learning, plan_learning
 from tlx.recipes.sets import Sets, load_sets
 
 
