@@ -29,7 +29,7 @@ def model_card(run: Mapping[str, Any], summary: Mapping[str, Any] | None, step: 
       step: of the checkpoint.
     """
     config, head = run["config"], run["heads"]["default"]
-    checkpoint = config["model"]["checkpoint"]
+    checkpoint = _published(config["model"]["checkpoint"])
     front = {"library_name": "transformers", "pipeline_tag": PIPELINES[head["kind"]], "tags": ["tlx"]}
     if re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint):
         front["base_model"] = checkpoint
@@ -42,11 +42,16 @@ def model_card(run: Mapping[str, Any], summary: Mapping[str, Any] | None, step: 
     )
 
 
+def _published(spec: str) -> str:
+    """A spec without the folders of the machine that it names: a card is for others."""
+    return re.sub(r"(^|:)/(?:[^/]+/)+", r"\1…/", spec)
+
+
 def _data(data: Mapping[str, Any], summary: Mapping[str, Any] | None) -> list[str]:
     sizes = (summary or {}).get("examples", {})
     shared = (summary or {}).get("also_in_train", {})
     rows = [
-        (part, data[part] or "cut from train", str(sizes.get(part, "")), str(shared.get(part, "")))
+        (part, _published(data[part]) or "cut from train", str(sizes.get(part, "")), str(shared.get(part, "")))
         for part in ("train", "validation", "test")
         if data[part] or part in sizes
     ]
