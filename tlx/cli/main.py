@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = next((word for word in given if word in COMMANDS), None)
     arguments = parser(command).parse_args(given)
     with one_sentence():
-        importlib.import_module(f"tlx.cli.{arguments.command}").main(arguments)
+        try:
+            importlib.import_module(f"tlx.cli.{arguments.command}").main(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader has enough: `tlx predict … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
 
 if __name__ == "__main__":
