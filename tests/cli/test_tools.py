@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from tests import tiny
+from tlx.cli.doctor import gigaflops, unmet
 from tlx.cli.main import main
 from tlx.cli.predict import CHUNK, flat
 from tlx.data import stream
@@ -139,7 +142,7 @@ def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["backbone/embeddings/word_embeddings/embedding"][7:12:2] == ["frozen", "0", "0"]
     assert lines["heads/default/output/bias"][9:12:2] == ["1", "0"]
     frozen = 32 * (32 + 2 + 32) + 64
-    assert f"{frozen:,}" in told and "32 examples of" in told
+    assert f"{frozen:,}" in told and "32 examples of 16 tokens" in told  # the longest has 13, and runs padded
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +150,25 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     main(["doctor"])
     told = capsys.readouterr().out
     assert "cpu 0" in told and "jaxlib" in told and "'tlx[tpu]'" in told and "compiled steps" in told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no backend 'tpu'.\nmore"), AssertionError()])
+def test_doctor_without_a_device(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def devices() -> None:
+        raise error
+
+    monkeypatch.setattr("jax.devices", devices)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 2 and "tlx: JAX has no device with JAX_PLATFORMS=" in capsys.readouterr().err
+
+
+def test_unmet_requirements() -> None:
+    given = ["numpy>=1", "numpy<1", "tlx-no-such>=1", "tlx-no-such ; extra == 'x'", "no-such ; sys_platform == 'none'"]
+    assert unmet(given) == [f"numpy is {version('numpy')}, needed <1", "tlx-no-such is missing"]
+    assert gigaflops(0.01, 64) > 0
 
 
 @pytest.mark.parametrize(
@@ -211,3 +233,14 @@ def test_evaluate_refuses_a_label_the_run_does_not_know(
     with pytest.raises(SystemExit):
         main(["evaluate", f"{place}/run", "--data", f"csv:{tmp_path}/odd.csv"])
     assert "row 2: the label 'odd' is none of the training set's bad, good" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_changed_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (place / "reviews.csv").read_text()
+    try:
+        (place / "reviews.csv").write_text("".join(whole.splitlines(keepends=True)[:150]))
+        with pytest.raises(SystemExit):
+            main(["evaluate", f"{place}/run"])
+    finally:
+        (place / "reviews.csv").write_text(whole)
+    assert re.search(r"run was begun with another (test|validation) set than its config", capsys.readouterr().err)
