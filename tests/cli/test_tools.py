@@ -82,7 +82,7 @@ def test_predict_for_a_reader_that_has_enough(place: Path) -> None:
         process.stdin.close()
         assert process.stdout.readline() == b"text,predicted,score\n"
         process.stdout.close()
-        assert process.wait(300) == 1 and b"Traceback" not in process.stderr.read()
+        assert process.wait(300) == 0 and b"Traceback" not in process.stderr.read()
 
 
 def test_several_numbers_are_columns_of_a_csv() -> None:

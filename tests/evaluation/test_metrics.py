@@ -28,8 +28,3 @@ def test_regression() -> None:
     ]
     assert metrics.mean_error(answers, targets) == pytest.approx(np.mean(distances))
     assert metrics.mean_error(answers[:, :1], targets[:, :1]) == pytest.approx(np.abs(answers - targets)[:, 0].mean())
-
-
-def test_every_metric_has_a_direction() -> None:
-    names = {name for kind in metrics.METRICS.values() for name in kind}
-    assert names | {"loss"} == set(metrics.HIGHER_IS_BETTER)

@@ -37,9 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             importlib.import_module(f"tlx.cli.{arguments.command}").main(arguments)
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader has enough: `tlx predict … | head`
+        except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
 
 
 if __name__ == "__main__":

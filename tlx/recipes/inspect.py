@@ -51,6 +51,8 @@ class Inspected:
 def inspect(config: ConfigDict) -> Inspected:
     """Reads the data, the checkpoint's config and tokenizer; no weights. The step is compiled, not run."""
     check(config)
+    config = config.copy_and_resolve_references()
+    config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)
     sets = load_sets(config, Tokenizer(folder, config.data.max_length))
     model = run_directory.describe_model(folder, config.model, {"default": sets.head})

@@ -1,0 +1,125 @@
+"""Every metric against scikit-learn and SciPy called directly, and what it is where they leave it undefined."""
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from tlx.errors import TlxError
+from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, METRICS, MONITOR, measure, metric_names
+from tlx.evaluation.per_class import per_class
+
+
+@pytest.fixture(autouse=True)
+def no_warnings() -> Iterator[None]:
+    """Neither library is asked for what it would warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_classification(seed: int, classes: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.arange(60) % classes)
+    logits = 2 * np.eye(classes)[labels] * random.random((60, 1)) + random.normal(size=(60, classes))
+    answers = logits.argmax(-1)
+    found = measure("classification", logits, labels)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = {
+        "accuracy": sk.accuracy_score(labels, answers),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, answers),
+        "worst_class_accuracy": sk.recall_score(labels, answers, average=None).min(),
+        "macro_f1": sk.f1_score(labels, answers, average="macro"),
+        "micro_f1": sk.f1_score(labels, answers, average="micro"),
+        "mcc": sk.matthews_corrcoef(labels, answers),
+        "roc_auc": sk.roc_auc_score(labels, p[:, 1])
+        if classes == 2
+        else sk.roc_auc_score(labels, p, multi_class="ovr"),
+    }
+    expected |= {"f1": sk.f1_score(labels, answers)} if classes == 2 else {}
+    assert {name: value for name, value in found.items() if name != "ece"} == pytest.approx(expected, abs=1e-9)
+    rows = per_class("classification", logits, labels, [f"c{i}" for i in range(classes)])
+    columns = zip(*sk.precision_recall_fscore_support(labels, answers), strict=True)
+    for row, values in zip(rows, columns, strict=True):
+        assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(values)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_multilabel(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, (40, 4))
+    logits = labels - 0.5 + random.normal(size=(40, 4))
+    answers = (logits > 0).astype(int)
+    expected = {
+        "accuracy": sk.accuracy_score(labels, answers),
+        "micro_f1": sk.f1_score(labels, answers, average="micro"),
+        "macro_f1": sk.f1_score(labels, answers, average="macro"),
+        "roc_auc": sk.roc_auc_score(labels, logits),
+    }
+    assert measure("multilabel", logits, labels) == pytest.approx(expected, abs=1e-12)
+    columns = zip(*sk.precision_recall_fscore_support(labels, answers), strict=True)
+    for row, values in zip(per_class("multilabel", logits, labels, "abcd"), columns, strict=True):
+        assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(values)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_regression(seed: int, outputs: int) -> None:
+    random = np.random.default_rng(seed)
+    targets = random.normal(size=(30, outputs)).round(1)  # with ties
+    predictions = targets + random.normal(size=(30, outputs))
+    pairs = list(zip(predictions.T, targets.T, strict=True))
+    expected = {
+        "r2": sk.r2_score(targets, predictions),
+        "mean_error": np.mean([np.linalg.norm(p - t) for p, t in zip(predictions, targets, strict=True)]),
+        "pearson": np.mean([stats.pearsonr(*pair)[0] for pair in pairs]),
+        "spearman": np.mean([stats.spearmanr(*pair)[0] for pair in pairs]),
+    }
+    assert measure("regression", predictions, targets) == pytest.approx(expected, abs=1e-9)
+
+
+ONE = np.zeros(6, int)  # a split in which only the first class occurs
+RIGHT, WRONG = np.eye(3)[ONE], np.eye(3)[ONE + 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "labels", "expected"),
+    [
+        ("classification", RIGHT, ONE, {"accuracy": 1, "macro_f1": 1, "mcc": 0, "roc_auc": 0.5}),
+        ("classification", WRONG, ONE, {"accuracy": 0, "macro_f1": 0, "mcc": 0, "balanced_accuracy": 0}),
+        ("classification", RIGHT[:, :2], ONE, {"f1": 0, "roc_auc": 0.5}),
+        ("classification", RIGHT[:1], ONE[:1], {"accuracy": 1, "mcc": 0}),
+        ("classification", RIGHT, np.arange(6) % 3, {"accuracy": 1 / 3, "mcc": 0, "worst_class_accuracy": 0}),
+        ("multilabel", -RIGHT - 1, np.zeros((6, 3), int), {"accuracy": 1, "micro_f1": 0, "roc_auc": 0.5}),
+        ("regression", np.ones((4, 1)), np.arange(4.0)[:, None], {"pearson": 0, "spearman": 0}),
+        ("regression", np.arange(4.0)[:, None], np.ones((4, 1)), {"r2": 0, "pearson": 0, "spearman": 0}),
+        ("regression", np.ones((4, 1)), np.ones((4, 1)), {"r2": 1, "mean_error": 0, "pearson": 0}),
+        ("regression", np.ones((1, 2)), np.zeros((1, 2)), {"r2": 0, "mean_error": 2**0.5, "spearman": 0}),
+    ],
+)  # fmt: skip
+def test_degenerate(kind: str, answers: np.ndarray, labels: np.ndarray, expected: dict[str, float]) -> None:
+    found = measure(kind, answers, labels)
+    assert np.isfinite(list(found.values())).all()
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+def test_nothing_to_measure(kind: str) -> None:
+    with pytest.raises(TlxError, match="there are no examples to measure"):
+        measure(kind, np.zeros((0, 2)), np.zeros((0, 2)))
+
+
+def test_answers_that_are_no_numbers() -> None:
+    with pytest.raises(TlxError, match="2 of 6 answers are NaN or infinite"):
+        measure("classification", np.where(np.arange(6)[:, None] < 2, np.nan, RIGHT), ONE)
+
+
+def test_what_is_monitored_is_always_there() -> None:
+    for kind, monitor in MONITOR.items():
+        assert monitor in metric_names(kind) and all(name in HIGHER_IS_BETTER for name in metric_names(kind))
+    assert set(HIGHER_IS_BETTER) == {"loss", *ENTITY, *(name for names in METRICS.values() for name in names)}
