@@ -3,15 +3,22 @@
 import csv
 import io
 import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from tests import tiny
+from tlx.cli.doctor import gigaflops, unmet
 from tlx.cli.main import main
-from tlx.cli.predict import CHUNK
+from tlx.cli.predict import CHUNK, flat
 from tlx.data import stream
 from tlx.recipes import finetune
 
@@ -53,17 +60,35 @@ def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     """A chunk is answered before the next is read."""
     answered: list[int] = []
 
-    def lines() -> object:
+    def lines() -> Iterator[bytes]:
         for number in range(2 * CHUNK):
             if number == CHUNK + 1:
                 answered.append(capsys.readouterr().out.count("\n"))
-            yield json.dumps({"id": number, "text": "the film was great"}) + "\n"
+            yield json.dumps({"id": number, "text": "the film was great"}).encode() + b"\n"
 
-    monkeypatch.setattr(stream.sys, "stdin", lines())
+    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=lines()))
     main(["predict", f"{place}/run", "--input", "-", "--format", "jsonl"])
     assert answered == [CHUNK]
     rest = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["id"] for line in rest] == list(range(CHUNK, 2 * CHUNK))
+
+
+def test_predict_for_a_reader_that_has_enough(place: Path) -> None:
+    """Standard input begins with a byte order mark, as spreadsheets write it; the reader leaves after a line."""
+    command = [sys.executable, "-m", "tlx.cli.main", "predict", f"{place}/run", "--input", "-", "--format", "csv"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"\xef\xbb\xbftext\n" + b"the film was great\n" * 4 * CHUNK)
+        process.stdin.close()
+        assert process.stdout.readline() == b"text,predicted,score\n"
+        process.stdout.close()
+        assert process.wait(300) == 0 and b"Traceback" not in process.stderr.read()
+
+
+def test_several_numbers_are_columns_of_a_csv() -> None:
+    assert flat({"predicted": [1.0, 2.0]}) == {"predicted_0": 1.0, "predicted_1": 2.0}
+    for answer in ({"predicted": ["a", "b"]}, {"predicted": []}, {"predicted": "a", "score": 0.5}, {"predicted": 1.0}):
+        assert flat(answer) == answer
 
 
 def test_evaluate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +142,7 @@ def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["backbone/embeddings/word_embeddings/embedding"][7:12:2] == ["frozen", "0", "0"]
     assert lines["heads/default/output/bias"][9:12:2] == ["1", "0"]
     frozen = 32 * (32 + 2 + 32) + 64
-    assert f"{frozen:,}" in told and "32 examples of" in told
+    assert f"{frozen:,}" in told and "32 examples of 16 tokens" in told  # the longest has 13, and runs padded
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +150,25 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     main(["doctor"])
     told = capsys.readouterr().out
     assert "cpu 0" in told and "jaxlib" in told and "'tlx[tpu]'" in told and "compiled steps" in told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no backend 'tpu'.\nmore"), AssertionError()])
+def test_doctor_without_a_device(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def devices() -> None:
+        raise error
+
+    monkeypatch.setattr("jax.devices", devices)
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor"])
+    assert ended.value.code == 2 and "tlx: JAX has no device with JAX_PLATFORMS=" in capsys.readouterr().err
+
+
+def test_unmet_requirements() -> None:
+    given = ["numpy>=1", "numpy<1", "tlx-no-such>=1", "tlx-no-such ; extra == 'x'", "no-such ; sys_platform == 'none'"]
+    assert unmet(given) == [f"numpy is {version('numpy')}, needed <1", "tlx-no-such is missing"]
+    assert gigaflops(0.01, 64) > 0
 
 
 @pytest.mark.parametrize(
@@ -135,13 +179,26 @@ def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         ("in.jsonl", '{"words": "a"}\n', "line 1: there is no column 'text'; there is words"),
         ("in.csv", "text\ngood\n  \n", "line 3: the text in 'text' is empty"),
         ("in.csv", "text,id\ngood\n", "line 2: 1 fields where the header has 2"),
+        ("in.csv", "text,id,id\ngood,1,2\n", "two columns have the same name in its header text, id, id"),
+        ("in.csv", b"text\ngood\ngr\xe9at\n", "in.csv, line 3 is not UTF-8"),
+        (
+            "in.jsonl",
+            '{"text": "a"}\n{"text": "b", "id": 1}\n',
+            "line 2: a CSV has the same columns in every row; id",
+        ),
+        (
+            "in.jsonl",
+            '{"text": "a", "id": 1}\n{"text": "b"}\n',
+            "line 2: a CSV has the same columns in every row; id",
+        ),
+        ("in.jsonl", '{"text": "a \\ud800"}\n', "line 1 holds half of a surrogate pair"),
         ("in.txt", "good\n", "the format 'txt' is none of jsonl, csv; give the file that suffix, or --format"),
     ],
 )
 def test_bad_files_leave_nothing(
-    name: str, content: str, message: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, content: str | bytes, message: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SystemExit) as ended:
         main(["predict", f"{place}/run", "--input", f"{tmp_path}/{name}", "--output", f"{tmp_path}/out.csv"])
     assert ended.value.code == 2 and message in capsys.readouterr().err
@@ -153,6 +210,7 @@ def test_bad_files_leave_nothing(
     [
         (["predict", "RUN"], "answers either texts or --input FILE"),
         (["predict", "RUN", "a", "--input", "b.csv"], "answers either texts or --input FILE"),
+        (["predict", "RUN", "a", "--output", "b.csv"], "--output and --format go with --input FILE"),
         (["predict", "RUN", "--input", "/no/file.csv"], "there is no file /no/file.csv"),
         (["predict", "RUN", "--input", "-"], "name it with --format"),
         (["evaluate", "RUN", "--data", "csv:/no/file.csv"], "there is no file /no/file.csv"),
@@ -175,3 +233,14 @@ def test_evaluate_refuses_a_label_the_run_does_not_know(
     with pytest.raises(SystemExit):
         main(["evaluate", f"{place}/run", "--data", f"csv:{tmp_path}/odd.csv"])
     assert "row 2: the label 'odd' is none of the training set's bad, good" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_changed_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (place / "reviews.csv").read_text()
+    try:
+        (place / "reviews.csv").write_text("".join(whole.splitlines(keepends=True)[:150]))
+        with pytest.raises(SystemExit):
+            main(["evaluate", f"{place}/run"])
+    finally:
+        (place / "reviews.csv").write_text(whole)
+    assert re.search(r"run was begun with another (test|validation) set than its config", capsys.readouterr().err)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.models.reference import THIRD_PARTY
 from tlx.errors import TlxError
-from tlx.pretrained.folder import resolve
+from tlx.pretrained.folder import hub_id, resolve
 
 BASE = THIRD_PARTY / "bert" / "base"
 
@@ -80,3 +80,15 @@ def test_hub_id_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
         "tlx: checkpoint 'owner/absent' is no folder here and could not be had from the hub: "
     )
     assert found.stderr.count("\n") == 1 and "Traceback" not in found.stderr
+
+
+def test_a_hub_id_is_told_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what lies in the cache surely came from the hub; a folder may look like a hub id, and be gone."""
+    cached = {"owner/name", "runs/mine"}
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda name, file: "/cache/" + file if name in cached else None
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    assert hub_id("owner/name") == "owner/name"
+    assert [hub_id(spec) for spec in ("runs/mine", "runs/gone", "package:a/b", "/a/b")] == [None] * 4

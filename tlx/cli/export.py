@@ -15,13 +15,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Writes the best checkpoint's weights, config, tokenizer and card."""
     quiet_logs()
+    from tlx.pretrained.folder import hub_id
     from tlx.pretrained.save import hf_config, write_folder
     from tlx.recipes.run_directory import load_run, read_run, read_summary
     from tlx.reporting.card import model_card
 
     run = Path(arguments.run)
     trained = load_run(run)
-    card = model_card(read_run(run), read_summary(run), trained.step)
+    base_model = hub_id(trained.config["model"]["checkpoint"])
+    card = model_card(read_run(run), read_summary(run), trained.step, base_model)
     folder = write_folder(arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card)
     auto = hf_config(trained.model)["architectures"][0].replace("Bert", "AutoModel")
     print(f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({arguments.to!r}).")

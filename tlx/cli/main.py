@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_sentence():
         try:
             importlib.import_module(f"tlx.cli.{arguments.command}").main(arguments)
+            sys.stdout.flush()
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -28,6 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Answers the texts given, or every row of a file in its order."""
     if bool(arguments.text) == bool(arguments.input):
         raise TlxError("tlx predict answers either texts or --input FILE; give one of them.")
+    if arguments.text and (arguments.output != "-" or arguments.format):
+        raise TlxError("texts are answered in words, one line each; --output and --format go with --input FILE (or -).")
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.run_directory import load_run
@@ -63,11 +65,22 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
     columns = [data["text"], *([data["pair"]] if data.get("pair") else [])]
     reading = format_of(source, format_)
     rows = read_rows(source, reading)
-    with writing(to, reading if to == "-" else format_of(to, format_)) as write:
+    written = format_ or reading if to == "-" else format_of(to, format_)
+    with writing(to, written) as write:
         while chunk := list(itertools.islice(rows, CHUNK)):
             inputs = [[_text(place, row, column) for place, row in chunk] for column in columns]
-            for (_, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
-                write({**row, **{name if name not in row else f"tlx_{name}": value for name, value in found.items()}})
+            for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
+                answer = flat(found) if written == "csv" else found
+                named = {name if name not in row else f"tlx_{name}": value for name, value in answer.items()}
+                write({**row, **named}, place)
+
+
+def flat(answer: dict[str, Any]) -> dict[str, Any]:
+    """For a CSV: of several numbers a column each, `predicted_0` and so on."""
+    values = answer["predicted"]
+    if not isinstance(values, list) or not values or isinstance(values[0], str):
+        return answer
+    return {f"predicted_{i}": value for i, value in enumerate(values)}
 
 
 def _text(place: str, row: dict[str, Any], column: str) -> Any:

@@ -66,6 +66,15 @@ def _from_hub(repository: str, revision: str | None) -> Path:
         ) from None
 
 
+def hub_id(spec: str) -> str | None:
+    """The hub id that a checkpoint surely came from: no folder, and in the Hugging Face cache; None if unsure."""
+    if not HUB_ID.fullmatch(spec) or Path(spec).is_dir():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    return spec if isinstance(try_to_load_from_cache(spec, "config.json"), str) else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of `config.json`."""
     file = folder / "config.json"

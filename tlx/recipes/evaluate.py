@@ -7,11 +7,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.sources import load
+from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.recipes import sets
 from tlx.recipes.answers import answer_examples
 from tlx.recipes.finetune import score
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.run_directory import load_run, read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +26,13 @@ class Evaluated:
 
 
 def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
-    """The best checkpoint on every set but train, or on `data` (a spec such as `csv:FILE`) alone; it writes nothing."""
+    """The best checkpoint on every set but train, or on `data` (a spec such as `csv:FILE`) alone; it writes nothing.
+
+    Raises:
+      TlxError: the run's own files have changed: a text that it learnt from might stand in its test set now.
+    """
     trained = load_run(run)
+    begun_with = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
     head = dict(trained.model.heads_by_name)["default"]
     config = ConfigDict(trained.config)
     if data is None:
@@ -37,6 +43,11 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     found = {}
     for part, (table, rows) in tables.items():
         examples = sets.encode(config.data, head, table, rows.astype(np.int64), trained.encoder)
+        if sets.digest(examples) != begun_with.get(part, sets.digest(examples)):
+            raise TlxError(
+                f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "
+                "one with --data."
+            )
         answers = answer_examples(trained, examples)
         values = {name.partition("/")[2]: value for name, value in score(answers, examples, head, "set").items()}
         classes = per_class(head.kind, answers, examples.labels, head.labels, examples.word_offsets)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from tlx.data.plan import padded, up_to
 from tlx.optim.groups import decayed
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
@@ -83,9 +84,10 @@ def _leaves(params: Any, learning: Learning, kinds: Any) -> list[Leaf]:
 
 
 def _batch(config: ConfigDict, sets: Sets) -> Mapping[str, jax.ShapeDtypeStruct]:
-    """Shapes of a full batch of the longest texts that this data has."""
+    """Shapes of a full batch of the longest texts that this data has, padded as they are in training."""
     train = sets.examples["train"]
-    rows = train.take(np.zeros(config.train.batch_size, np.int64), int(train.lengths.max()))
+    length = padded(int(train.lengths.max()), up_to(config.data.max_length))
+    rows = train.take(np.zeros(config.train.batch_size, np.int64), length)
     return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in rows.items()}
 
 

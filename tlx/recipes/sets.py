@@ -119,14 +119,14 @@ def _facts(
         "examples": {part: len(table) for part, (table, _) in tables.items()},
         "also_in_train": {part: sum(key in seen for key in keys[part]) for part in keys if part != "train"},
         **({"groups": groups} if groups else {}),
-        "sha256": {part: _digest(found) for part, found in examples.items()},
+        "sha256": {part: digest(found) for part, found in examples.items()},
     }
 
 
-def _digest(examples: Examples) -> str:
+def digest(examples: Examples) -> str:
     """Of a split's tokens, labels and rows: another digest, other data."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     fields = (*examples.fields.values(), *examples.token_fields.values())
     for array in (examples.ids, examples.offsets, examples.example_id, *fields):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]

@@ -1,7 +1,6 @@
 """A model card: what an exported folder says of itself (Mitchell et al. 2019), with Hugging Face's front matter."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,22 +19,26 @@ SETTINGS = (
 )
 
 
-def model_card(run: Mapping[str, Any], summary: Mapping[str, Any] | None, step: int) -> str:
+def model_card(
+    run: Mapping[str, Any], summary: Mapping[str, Any] | None, step: int, base_model: str | None = None
+) -> str:
     """Markdown.
 
     Args:
       run: the content of a run's `config.json`.
       summary: that of its `summary.json`; None if the run has not ended.
       step: of the checkpoint.
+      base_model: the hub id of the checkpoint that the run began with, if that is known.
     """
     config, head = run["config"], run["heads"]["default"]
     checkpoint = _published(config["model"]["checkpoint"])
     front = {"library_name": "transformers", "pipeline_tag": PIPELINES[head["kind"]], "tags": ["tlx"]}
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint):
-        front["base_model"] = checkpoint
+    pretrained = config["model"]["weights"] == "pretrained"
+    if base_model and pretrained:
+        front["base_model"] = base_model
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---", ""]
     what = f"{head['kind']}, {head['outputs']} outputs" + (f" ({', '.join(head['labels'])})" if head["labels"] else "")
-    lines += [f"# {checkpoint.rpartition(':')[2]}, fine-tuned: {what}", ""]
+    lines += [f"# {checkpoint.rpartition(':')[2]}, {'fine-tuned' if pretrained else 'from random weights'}: {what}", ""]
     lines += [f"Step {step} of a run of tlx {run['versions']['tlx']} from `{checkpoint}`.", ""]
     return "\n".join(
         [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(config)]

@@ -7,9 +7,10 @@ from tlx.errors import TlxError
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table, its first column to the left, the others to the right."""
+    """A GitHub table, its first column to the left, the others to the right. A `|` in a cell is no border."""
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "".join("| " + " | ".join(row) + " |\n" for row in (header, rule, *rows))
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,0 +1,55 @@
+"""What a model card says, for runs of several kinds; the front matter as the hub reads it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from tests import tiny
+from tlx.reporting.card import model_card
+from tlx.reporting.tables import markdown
+
+SUMMARY = {
+    "examples": {"train": 80, "validation": 10, "test": 10},
+    "also_in_train": {"validation": 1, "test": 0},
+    "metrics": {"validation/accuracy": 0.9, "test/accuracy": 0.8},
+    "selection": "step 3 of 4: the best validation/accuracy of the run's evaluations",
+}
+
+
+def run(kind: str = "classification", weights: str = "pretrained", rules: Any = ()) -> dict[str, Any]:
+    config = tiny.config(Path("folder"), Path("reviews.csv"))
+    config.model.weights, config.params.rules = weights, rules
+    head = {"kind": kind, "outputs": 2, "labels": ["no: never", "yes #1"]}
+    return {"config": config.to_dict(), "heads": {"default": head}, "versions": {"tlx": "0.1.0"}, "revision": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "tag"), [("classification", "text-classification"), ("tagging", "token-classification")]
+)
+def test_front_matter(kind: str, tag: str) -> None:
+    data = ModelCard(model_card(run(kind), SUMMARY, 3)).data
+    assert (data.library_name, data.pipeline_tag, data.base_model) == ("transformers", tag, None)
+    assert ModelCard(model_card(run(kind), SUMMARY, 3, "google-bert/bert-base-cased")).data.base_model == (
+        "google-bert/bert-base-cased"
+    )
+
+
+def test_a_network_drawn_anew_has_no_base_model() -> None:
+    card = ModelCard(model_card(run(weights="random"), SUMMARY, 3, "google-bert/bert-base-cased"))
+    assert card.data.base_model is None and "from random weights" in card.text
+
+
+def test_figures_and_limits() -> None:
+    text = ModelCard(model_card(run(), SUMMARY, 3)).text
+    assert "| accuracy | 0.9000 | 0.8000 |" in text and SUMMARY["selection"] in text
+    assert "| validation | cut from train | 10 | 1 |" in text
+    assert "cut to 16 tokens" in text and "One run of one seed" in text
+    assert "nothing was measured on test" in model_card(run(), None, 3)
+
+
+def test_a_bar_in_a_cell_is_no_border() -> None:
+    assert markdown(("a", "b"), [("x|y", "z")]).splitlines()[-1] == r"| x\|y | z |"
+    text = model_card(run(rules=(("backbone/(embeddings|pooler)/.*", "frozen"),)), SUMMARY, 3)
+    assert r"(embeddings\|pooler)" in text
