@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from sklearn.metrics import accuracy_score, f1_score, recall_score
@@ -108,6 +109,17 @@ def test_evaluate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["evaluate", f"{place}/run"])
     summary = json.loads((place / "run" / "summary.json").read_text())
     assert f"{summary['metrics']['test/accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_the_run_directory_holds_pictures_and_figures_of_each_class(place: Path) -> None:
+    for name in ("curves", "confusion_test", "reliability_test"):
+        assert (place / "run" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(place / "run" / "predictions" / "test.npz") as saved:
+        labels, answers = saved["labels"], saved["answers"].argmax(-1)
+    summary = json.loads((place / "run" / "summary.json").read_text())
+    assert [row["name"] for row in summary["classes"]["test"]] == ["bad", "good"]
+    recalls = recall_score(labels, answers, average=None)
+    assert [row["recall"] for row in summary["classes"]["test"]] == pytest.approx(list(recalls))
 
 
 def test_export_card(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,3 +43,10 @@ def per_class(
         name = names[i] if len(names) else str(i)
         rows.append(ClassReport(name, *precision_recall_f1(right, answered, there), there))
     return rows
+
+
+def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts (classes, classes): the row is the label, the column the answer. logits: (n, classes); labels: (n,)."""
+    from sklearn.metrics import confusion_matrix
+
+    return np.asarray(confusion_matrix(labels, logits.argmax(-1), labels=np.arange(logits.shape[-1])))

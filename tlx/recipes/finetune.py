@@ -14,7 +14,9 @@ from ml_collections import ConfigDict
 from tlx.data.examples import Batches, Examples
 from tlx.data.plan import EvaluationPlan, TrainingPlan, up_to
 from tlx.errors import TlxError, listed
+from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
+from tlx.evaluation.per_class import confusion, per_class
 from tlx.evaluation.predict import make_forward, predict
 from tlx.methods.finetune import INPUTS, head_loss
 from tlx.models.heads import Head
@@ -29,7 +31,9 @@ from tlx.pretrained.tokenizer import Tokenizer
 from tlx.recipes import run_directory
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.sets import Sets, load_sets
+from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
+from tlx.reporting.reliability import plot_reliability
 from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.feed import feed
 from tlx.training.loop import Progressed, Schedule, fit
@@ -100,9 +104,14 @@ class Job:
     def _summarise(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
         (self.run_directory / "predictions").mkdir(exist_ok=True)
         values: dict[str, float] = {}
+        classes: dict[str, Any] = {}
         for split in (name for name in self.sets.examples if name != "train"):
             examples, answers = self.sets.examples[split], self.answers(params, split)
             values |= score(answers, examples, self.sets.head, split)
+            reports = per_class(
+                self.sets.head.kind, answers, examples.labels, self.sets.head.labels, examples.word_offsets
+            )
+            classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
             words: dict[str, Any] = {} if examples.word_offsets is None else {"word_offsets": examples.word_offsets}
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
@@ -113,6 +122,7 @@ class Job:
         summary = {
             **self.sets.facts,
             "metrics": values,
+            "classes": classes,
             "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
             "parameters": {"trainable": trainable, "frozen": sum(sizes.values()) - trainable},
             "seconds": round(so_far.seconds, 1),
@@ -123,7 +133,18 @@ class Job:
         plot_curves(
             {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
         )
+        if self.sets.head.kind == "classification":
+            self._draw("test" if "test" in self.sets.examples else "validation")
         return summary
+
+    def _draw(self, split: str) -> None:
+        """Which class was taken for which, and how sure the answers are."""
+        with np.load(self.run_directory / "predictions" / f"{split}.npz") as saved:
+            answers, labels = saved["answers"], saved["labels"]
+        names = self.sets.head.labels
+        table = confusion(answers, labels)
+        plot_confusion(table, names, self.run_directory / "plots" / f"confusion_{split}.png")
+        plot_reliability(reliability(answers, labels), self.run_directory / "plots" / f"reliability_{split}.png")
 
 
 def score(answers: np.ndarray, examples: Examples, head: Head, split: str) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A model card: what an exported folder says of itself (Mitchell et al. 2019), with Hugging Face's front matter."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
