@@ -25,7 +25,7 @@ def test_train_predict_export(tmp_path: Path) -> None:
     trained = call(
         "experiments/finetune.py", "--config=configs/text_file.py", f"--workdir={tmp_path / 'run'}",
         f"--config.data.train=csv:{data}", f"--config.model.checkpoint={checkpoint}", "--config.train.epochs=1.0",
-        "--config.data.max_length=16",
+        "--config.data.max_length=16", "--config.parallel.data=1",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert re.search(r"validation/accuracy +0\.\d{4}", trained.stdout)

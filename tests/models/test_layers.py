@@ -113,7 +113,7 @@ def test_padding_row_starts_at_zero_like_torchs(padding_id: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "ranking", "outputs": 2}, "head kind is 'ranking'; tlx has classification, regression"),
+        ({"kind": "ranking", "outputs": 2}, "head kind is 'ranking'; tlx has classification, multilabel, regression"),
         ({"kind": "regression", "outputs": 0}, "at least one output, found 0"),
         ({"kind": "regression", "outputs": 1, "pooling": "max"}, "head pooling is 'max'; tlx has pooler, cls"),
         ({"kind": "classification", "outputs": 2, "labels": ("a",)}, "a head with 2 outputs has 1 labels"),

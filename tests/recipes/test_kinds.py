@@ -59,8 +59,9 @@ def test_multilabel_balanced(place: Path, config: Any, tmp_path: Path) -> None:
     config.loss.balanced = True
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/micro_f1"] > 0.9
-    answers = answer(load_run(tmp_path / "run"), ["the film was great", "cold and dull", "great and cold film"])
-    assert (answers > 0).tolist() == [[False, True], [True, False], [True, True]]  # bad, good
+    answers = answer(load_run(tmp_path / "run"), ["great and warm film", "cold and dull film", "the film was"])
+    assert (answers > 0).tolist()[:2] == [[False, True], [True, False]]  # bad, good
+    assert (answers[0] > answers[2]).tolist() == [False, True]
 
 
 def test_pairs_accumulated(place: Path, config: Any, tmp_path: Path) -> None:
@@ -69,9 +70,9 @@ def test_pairs_accumulated(place: Path, config: Any, tmp_path: Path) -> None:
     rows = [f"the film was,{text},{label}" for text, label in zip(table["text"], table["label"], strict=True)]
     (tmp_path / "rows.csv").write_text("\n".join(["first,second,label", *rows]) + "\n")
     config.data.train, config.data.text, config.data.pair = f"csv:{tmp_path}/rows.csv", "first", "second"
-    config.data.group, config.data.max_length = "second", 24
+    config.data.group, config.data.max_length = "second", 16
     config.head.pooling, config.loss.label_smoothing = "mean", 0.05
-    config.train.accumulate, config.parallel.data = 3, 2  # 20 rows in micro-batches of 8, cut over two devices
+    config.train.accumulate, config.train.epochs = 3, 6.0  # 20 rows in micro-batches of 7, of which one holds 6
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/accuracy"] > 0.8
     trained = load_run(tmp_path / "run")
@@ -102,7 +103,7 @@ def test_texts_of_test_that_are_in_train_are_counted(place: Path, config: Any, t
         ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"has 3 weights; it is one for each of the 2 classes \(bad, good\)"),
         ({"loss.class_weights": (1.0, 2.0), "loss.balanced": True}, r"or none with config\.loss\.balanced"),
         ({"train.accumulate": 0}, r"config\.train\.accumulate is 0; it must be above 0"),
-        ({"head.kind": "tagging", "data.label": "label"}, "holds no list of words"),
+        ({"head.kind": "tagging", "data.label": "label"}, "expected a list of tags"),
         ({"head.kind": "masked_lm"}, "config.head.kind is 'masked_lm'; a file is learnt by one of"),
         ({"head.kind": "regression"}, "the column 'label' is not all numbers"),
         ({"head.pooling": "max"}, "head pooling is 'max'; tlx has pooler, cls, mean"),
