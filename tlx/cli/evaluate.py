@@ -20,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.reporting.tables import show
 
     for part, found in evaluate(Path(arguments.run), arguments.data).items():
-        title = f"{part}: {found.examples} examples, step {found.step} of {arguments.run}"
+        title = f"{part}: {found.examples} examples, step {found.step} of {Path(arguments.run).name}"
         show(title, ("metric", part), [(name, f"{value:.4f}") for name, value in found.metrics.items()])
         if found.classes:
             rows = [

@@ -19,7 +19,7 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left")
+    table = Table()
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index else "left", overflow="fold")
     for row in rows:
@@ -27,6 +27,7 @@ def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console.width = 160
+    console.print(escape(title), soft_wrap=True)  # a title of the table's own would be folded to its width
     console.print(table)
 
 
