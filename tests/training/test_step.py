@@ -50,7 +50,7 @@ def make(
     owner = owners(params, groups, method.players)
     tx = make_optimizer(params, rules, GROUPS, learning_rate=rate)
     state = init_state(params, owner, {"model": tx}, {})
-    return state, make_train_step(method, {"model": tx}, owner, seed=0, clip=clip), method, groups
+    return state, make_train_step(method, {"model": tx}, owner, clip=clip), method, groups
 
 
 @pytest.mark.parametrize("clip", [None, 0.01])
@@ -60,7 +60,7 @@ def test_frozen_leaves_keep_every_bit(clip: float | None) -> None:
     before = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
     step = jax.jit(step)
     for seed in range(30):
-        state, metrics = step(state, batch_of(6, seed))
+        state, metrics = step(state, batch_of(6, seed), jax.random.key(0))
     assert float(metrics["gradient_norm"]) > 0
     for path, leaf in flatten(state.params).items():
         if groups[path] == "frozen":
@@ -77,7 +77,7 @@ def test_what_is_frozen_is_not_computed() -> None:
 
     def flops(rules: Any) -> float:
         state, step, _, _ = make(rules, clip=1.0)
-        return jax.jit(step).lower(state, batch_of(64)).compile().cost_analysis()["flops"]
+        return jax.jit(step).lower(state, batch_of(64), jax.random.key(0)).compile().cost_analysis()["flops"]
 
     full, lower = flops(()), flops(LOWER)
     head = flops((("backbone/.*", "frozen"),))
@@ -90,9 +90,9 @@ def test_gradient_by_finite_differences(x64: None) -> None:
     state, _, method, _ = make(param_dtype=jnp.float64)
     owner = dict.fromkeys(flatten(state.params), "model")
     state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
-    step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0)
+    step = make_train_step(method, {"model": optax.sgd(1.0)}, owner)
     batch = batch_of(6, valid=4)
-    after, metrics = jax.jit(step)(state, batch)
+    after, metrics = jax.jit(step)(state, batch, jax.random.key(0))
     gradient = jax.tree.map(lambda a, b: np.asarray(a - b), state.params, after.params)
     norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-9)
@@ -129,8 +129,8 @@ def test_accumulated_is_one_large_batch(x64: None, valid: int) -> None:
     state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
     found = {}
     for parts in (1, 2, 4, 12):
-        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0, clip=0.5, accumulate=parts)
-        found[parts] = jax.jit(step)(state, batch_of(12, valid=valid))
+        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, clip=0.5, accumulate=parts)
+        found[parts] = jax.jit(step)(state, batch_of(12, valid=valid), jax.random.key(0))
     for parts in (2, 4, 12):
         for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(found[parts]), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
@@ -143,8 +143,8 @@ def test_accumulating_costs_no_second_pass() -> None:
     state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
     compiled = {}
     for parts in (1, 8):
-        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0, accumulate=parts)
-        compiled[parts] = jax.jit(step).lower(state, batch_of(256)).compile()
+        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, accumulate=parts)
+        compiled[parts] = jax.jit(step).lower(state, batch_of(256), jax.random.key(0)).compile()
     flops = {parts: step.cost_analysis()["flops"] for parts, step in compiled.items()}
     memory = {parts: step.memory_analysis().temp_size_in_bytes for parts, step in compiled.items()}
     assert flops[8] < 1.1 * flops[1] / 8 + 1e6  # a loop's body is counted once
@@ -157,8 +157,8 @@ def test_clipping_scales_the_trainable_gradient_to_the_norm(x64: None) -> None:
     moved = {}
     for clip in (None, 0.01):
         start = init_state(state.params, owner, {"model": optax.sgd(1.0)}, {})
-        after, _ = jax.jit(make_train_step(method, {"model": optax.sgd(1.0)}, owner, seed=0, clip=clip))(
-            start, batch_of(6)
+        after, _ = jax.jit(make_train_step(method, {"model": optax.sgd(1.0)}, owner, clip=clip))(
+            start, batch_of(6), jax.random.key(0)
         )
         moved[clip] = np.concatenate(
             [np.ravel(a - b) for a, b in zip(*map(jax.tree.leaves, (after.params, state.params)), strict=True)]
@@ -174,10 +174,12 @@ def test_eight_devices_as_one(dropout: float, x64: None) -> None:
     for devices in (1, 8):
         mesh = make_mesh(devices)
         state, step, _, _ = make(LOWER, clip=0.5, dropout=dropout, param_dtype=jnp.float64)
-        step = jax.jit(step, in_shardings=(replicated(mesh), along_batch(mesh)), out_shardings=replicated(mesh))
+        step = jax.jit(
+            step, in_shardings=(replicated(mesh), along_batch(mesh), replicated(mesh)), out_shardings=replicated(mesh)
+        )
         state = jax.device_put(state, replicated(mesh))
         for seed in range(10):
-            state, metrics = step(state, batch_of(16, seed, valid=13))
+            state, metrics = step(state, batch_of(16, seed, valid=13), jax.random.key(0))
         ends.append((jax.device_get(state.params), float(metrics["loss"])))
     assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-9)
     for (path, one), eight in zip(flatten(ends[0][0]).items(), jax.tree.leaves(ends[1][0]), strict=True):

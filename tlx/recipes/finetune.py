@@ -176,16 +176,17 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     learning = plan_learning(config, model, params, sets)
     everywhere = replicated(mesh)
     state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
-    train_step = jax.jit(
+    step = jax.jit(
         learning.step,
         donate_argnums=0,
-        in_shardings=(everywhere, along_batch(mesh)),
+        in_shardings=(everywhere, along_batch(mesh), everywhere),
         out_shardings=(everywhere, everywhere),
     )
+    key = jax.device_put(jax.random.key(config.seed), everywhere)
     facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
     run_directory.open_run(run, config.to_dict(), facts, folder)
     return Job(
-        run, model, sets, learning.groups, state, train_step, learning.schedule, learning.rate,
+        run, model, sets, learning.groups, state, lambda *given: step(*given, key), learning.schedule, learning.rate,
         config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, up_to(config.data.max_length),
         mesh, config.seed,
     )  # fmt: skip

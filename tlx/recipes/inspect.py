@@ -60,7 +60,12 @@ def inspect(config: ConfigDict) -> Inspected:
     learning = plan_learning(config, model, params, sets)
     state = jax.eval_shape(learning.begin, params)
     batch = _batch(config, sets)
-    cost: Any = jax.jit(learning.step, donate_argnums=0).lower(state, {"train": batch}).compile().cost_analysis()
+    cost: Any = (
+        jax.jit(learning.step, donate_argnums=0)
+        .lower(state, {"train": batch}, jax.random.key(0))
+        .compile()
+        .cost_analysis()
+    )
     trainable = {path: leaf for path, leaf in flatten(params).items() if learning.groups[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),

@@ -57,7 +57,7 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets) -> 
     begin = functools.partial(init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state)
     step = make_train_step(
         method, {"model": optimizer}, owner,
-        seed=config.seed, clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
+        clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
     )  # fmt: skip
     return Learning(groups, groups_of, schedule, rate, begin, step)
 

@@ -20,11 +20,13 @@ def make_train_step(
     optimizers: Mapping[str, optax.GradientTransformation],
     owner: Owners,
     *,
-    seed: int,
     clip: float | None = None,
     accumulate: int = 1,
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """A pure `(state, batch) -> (state, metrics)`, to be jitted.
+) -> Callable[[State, Batch, jax.Array], tuple[State, Metrics]]:
+    """A pure `(state, batch, key) -> (state, metrics)`, to be jitted.
+
+    The key is the run's; with the step it decides every random number. It is an argument so that runs of other seeds
+    find the compiled step in the cache.
 
     Only what an update's players own is differentiated: a frozen leaf has no gradient, no optimizer state and no
     update, whatever is clipped or logged.
@@ -33,14 +35,13 @@ def make_train_step(
       method: gives the updates.
       optimizers: one per player.
       owner: whose each path is.
-      seed: of the run; with the step it decides every random number.
       clip: the largest global norm of an update's gradient; None: as it is.
       accumulate: how many micro-batches a batch is cut into; they run one after the other, in less memory.
     """
 
-    def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def train_step(state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         metrics: Metrics = {}
-        at_step = jax.random.fold_in(jax.random.key(seed), state.step)
+        at_step = jax.random.fold_in(key, state.step)
         for index, update in enumerate(method.updates):
             state, logged = one_update(update, state, batch, jax.random.fold_in(at_step, index))
             metrics.update(logged)
