@@ -21,7 +21,7 @@ lint: .venv/.ready
 
 # The reference outputs under third_party/, made again by running the software they come from.
 fixtures: $(INTEROP)/.ready
-	$(INTEROP)/bin/python third_party/bert/make.py
+	$(INTEROP)/bin/python third_party/make/make.py
 
 lock: .venv/.ready
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from tlx.models.bert_config import BertConfig
+from tlx.models.bert import BertConfig
 from tlx.models.model import build_model
 from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder

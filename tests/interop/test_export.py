@@ -60,7 +60,7 @@ def written(name: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Writes one export and gives the job for the other Python, and what tlx itself answers in float64."""
     export = {**EXPORTS, **CONTROL}[name]
     source = resolve(export.checkpoint) if export.checkpoint == MINILM else THIRD_PARTY / "bert" / export.checkpoint
-    inputs = reference("plain").inputs  # token ids below 37, which every vocabulary here has
+    inputs = reference("bert/plain").inputs  # token ids below 37, which every vocabulary here has
     inputs = {**inputs, "input_ids": inputs["input_ids"] % 37}
     np.savez(folder / "inputs.npz", **{key: np.asarray(value) for key, value in inputs.items()})
     model, params = from_pretrained(source, **export.load)

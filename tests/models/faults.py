@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from tests.models import faulty_code as faulty
-from tlx.models import bert, layers
+from tlx.models import bert, distilbert, layers, roberta, text, transformer
 
 Leaves = dict[str, jax.Array]
+MODULES = (bert, distilbert, layers, roberta, text, transformer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +21,14 @@ class Fault:
     """One fault.
 
     variant: the reference checkpoint that shows it.
-    code: names in tlx.models.bert and what stands there instead.
+    code: names in the modules below and what stands there instead.
     config: fields that are read wrongly.
     params: what becomes of the parameters, by path.
     keep_mask: what becomes of dropout's mask and probability.
     gradient: it shows in gradients alone; the others are looked for in what the model answers.
     """
 
-    variant: str = "plain"
+    variant: str = "bert/plain"
     code: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     params: Callable[[Leaves], Leaves] = dict
@@ -37,7 +38,9 @@ class Fault:
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Patches the code; dropout's masks must be in place."""
         for name, replacement in self.code.items():
-            monkeypatch.setattr(bert, name, replacement)
+            for module in MODULES:
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, replacement)
         if self.keep_mask is not None:
             right, wrong = layers.keep_mask, self.keep_mask
             monkeypatch.setattr(layers, "keep_mask", lambda *arguments: wrong(*right(*arguments)))
@@ -73,35 +76,35 @@ FAULTS = {
     "query and key swapped": Fault(params=swapped("/query/", "/key/")),
     "no 1/sqrt(d)": Fault(code={"attention_weights": faulty.scaled_attention(lambda q: q.shape[-1] ** 0.5)}),
     "1/sqrt(hidden)": Fault(code={"attention_weights": faulty.scaled_attention(lambda q: q.shape[-2] ** -0.5)}),
-    "padding is seen": Fault(code={"_visible": lambda mask, segments: None}),
+    "padding is seen": Fault(code={"visible": lambda mask, segments: None}),
     "padding is seen a little": Fault(code={"attention_weights": faulty.soft_mask}),
     "mask in the place of scores": Fault(
-        "nothing_to_see", code={"attention_weights": faulty.replacing_mask}, gradient=True
+        "bert/nothing_to_see", code={"attention_weights": faulty.replacing_mask}, gradient=True
     ),
-    "softmax over queries": Fault("defaults", code={"attention_weights": faulty.over_queries}),
+    "softmax over queries": Fault("bert/defaults", code={"attention_weights": faulty.over_queries}),
     "heads interleaved": Fault(params=changed("/self/", interleaved)),
-    "tanh for erf": Fault("layers_3", config={"hidden_act": "gelu_new"}, gradient=True),
-    "erf for tanh": Fault("act_gelu_new", config={"hidden_act": "gelu"}),
-    "sigmoid for tanh in gelu": Fault("act_gelu_fast", config={"hidden_act": "quick_gelu"}),
-    "gelu not clipped": Fault("act_gelu_10", config={"hidden_act": "gelu"}),
-    "relu not clipped": Fault("act_relu6", config={"hidden_act": "relu"}),
-    "eps of today's default": Fault("eps_1e-3", config={"layer_norm_eps": 1e-12}),
-    "eps of torch's default": Fault("eps_1e-3", config={"layer_norm_eps": 1e-5}),
-    "eps 1e-12 for 1e-5": Fault("eps_1e-5", config={"layer_norm_eps": 1e-12}),
+    "tanh for erf": Fault("bert/layers_3", config={"hidden_act": "gelu_new"}, gradient=True),
+    "erf for tanh": Fault("bert/act_gelu_new", config={"hidden_act": "gelu"}),
+    "sigmoid for tanh in gelu": Fault("bert/act_gelu_fast", config={"hidden_act": "quick_gelu"}),
+    "gelu not clipped": Fault("bert/act_gelu_10", config={"hidden_act": "gelu"}),
+    "relu not clipped": Fault("bert/act_relu6", config={"hidden_act": "relu"}),
+    "eps of today's default": Fault("bert/eps_1e-3", config={"layer_norm_eps": 1e-12}),
+    "eps of torch's default": Fault("bert/eps_1e-3", config={"layer_norm_eps": 1e-5}),
+    "eps 1e-12 for 1e-5": Fault("bert/eps_1e-5", config={"layer_norm_eps": 1e-12}),
     "norm's scale counted from one": Fault(params=changed("/scale", lambda scale: 1 + scale)),
     "norm before adding": Fault(code={"AddNorm": faulty.NormThenAdd}),
     "residual from the block's input": Fault(code={"Block": faulty.Residual}),
     "token types left out": Fault(
-        code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (jnp.zeros_like(types), at))}
+        code={"TextEmbeddings": faulty.embeddings_of(lambda types, at: (jnp.zeros_like(types), at))}
     ),
-    "third token type": Fault("token_types_3", params=changed("token_type", lambda table: table.at[2].set(table[1]))),
-    "positions from one": Fault(code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (types, at + 1))}),
+    "third token type": Fault("bert/token_types_3", params=changed("token_type", lambda table: table.at[2].set(table[1]))),
+    "positions from one": Fault(code={"TextEmbeddings": faulty.embeddings_of(lambda types, at: (types, at + 1))}),
     "positions not as given": Fault(
-        "positions",
-        code={"BertEmbeddings": faulty.embeddings_of(lambda types, at: (types, jnp.arange(at.shape[-1])[None]))},
+        "bert/positions",
+        code={"TextEmbeddings": faulty.embeddings_of(lambda types, at: (types, jnp.arange(at.shape[-1])[None]))},
     ),
     "padding row learns": Fault(config={"pad_token_id": None}, gradient=True),
-    "another padding row": Fault("pad_5", config={"pad_token_id": 0}, gradient=True),
+    "another padding row": Fault("bert/pad_5", config={"pad_token_id": 0}, gradient=True),
     "pooler of the last token": Fault(code={"Pooler": faulty.pooler_of(lambda x: x[:, -1:])}),
     "pooler of the mean": Fault(code={"Pooler": faulty.pooler_of(lambda x: x.mean(1, keepdims=True))}),
     "pooler without tanh": Fault(code={"Pooler": faulty.NoTanh}),
@@ -113,12 +116,12 @@ FAULTS = {
     "blocks share their weights": Fault(params=copied("/layer/0/", "/layer/1/")),
     "square kernel not transposed": Fault(params=changed("attention/output/dense/kernel", jnp.transpose)),
     "classifier without bias": Fault(params=changed("heads/default/output/bias", jnp.zeros_like)),
-    "dropout before the first norm": Fault("dropout", code={"BertEmbeddings": faulty.DropsBeforeNorm}),
-    "dropout after adding": Fault("dropout", code={"AddNorm": faulty.DropsAfterAdding}),
-    "dropout rates swapped": Fault("dropout", config=RATES_SWAPPED),
-    "no dropout on attention": Fault("dropout", config={"attention_probs_dropout_prob": 0.0}),
-    "no dropout before the classifier": Fault("dropout", config={"classifier_dropout": 0.0}),
-    "hidden rate before the classifier": Fault("dropout", config={"classifier_dropout": None}),
-    "dropout not scaled": Fault("dropout", keep_mask=lambda keep, probability: (keep, 1.0)),
-    "dropout inverted": Fault("dropout", keep_mask=lambda keep, probability: (~keep, probability)),
+    "dropout before the first norm": Fault("bert/dropout", code={"TextEmbeddings": faulty.DropsBeforeNorm}),
+    "dropout after adding": Fault("bert/dropout", code={"AddNorm": faulty.DropsAfterAdding}),
+    "dropout rates swapped": Fault("bert/dropout", config=RATES_SWAPPED),
+    "no dropout on attention": Fault("bert/dropout", config={"attention_probs_dropout_prob": 0.0}),
+    "no dropout before the classifier": Fault("bert/dropout", config={"classifier_dropout": 0.0}),
+    "hidden rate before the classifier": Fault("bert/dropout", config={"classifier_dropout": None}),
+    "dropout not scaled": Fault("bert/dropout", keep_mask=lambda keep, probability: (keep, 1.0)),
+    "dropout inverted": Fault("bert/dropout", keep_mask=lambda keep, probability: (~keep, probability)),
 }

@@ -1,4 +1,4 @@
-"""Attention, embeddings, blocks and poolers that are wrong in one thing, to stand in for those of tlx.models.bert."""
+"""Attention, embeddings, blocks and poolers that are wrong in one thing, to stand in for those of tlx.models.transformer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tlx.models import bert, layers
+from tlx.models import layers, transformer
 from tlx.models.layers import Dropout, dense, layer_norm
+
+RIGHT = layers.attention_weights  # itself, while a wrong one stands in its place
 
 
 def scaled_attention(factor: Callable[[jax.Array], float]) -> Callable[..., jax.Array]:
     """Attention whose scores are multiplied by a factor too many."""
-    return lambda query, key, mask: layers.attention_weights(query * factor(query), key, mask)
+    return lambda query, key, mask: RIGHT(query * factor(query), key, mask)
 
 
 def soft_mask(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -30,20 +32,20 @@ def replacing_mask(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> 
 
 def over_queries(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Weights that add up to one over the queries."""
-    return layers.attention_weights(key, query, mask).swapaxes(-1, -2)
+    return RIGHT(key, query, mask).swapaxes(-1, -2)
 
 
-def embeddings_of(change: Callable[[Any, Any], tuple[Any, Any]]) -> type[bert.BertEmbeddings]:
+def embeddings_of(change: Callable[[Any, Any], tuple[Any, Any]]) -> type[transformer.TextEmbeddings]:
     """Embeddings of other token types and positions than were asked for."""
 
-    class Embeddings(bert.BertEmbeddings):
+    class Embeddings(transformer.TextEmbeddings):
         def __call__(self, input_ids: Any, token_type_ids: Any, position_ids: Any, deterministic: bool) -> jax.Array:
             return super().__call__(input_ids, *change(token_type_ids, position_ids), deterministic)
 
     return Embeddings
 
 
-class DropsBeforeNorm(bert.BertEmbeddings):
+class DropsBeforeNorm(transformer.TextEmbeddings):
     def __call__(self, input_ids: Any, token_type_ids: Any, position_ids: Any, deterministic: bool) -> jax.Array:
         with nn.intercept_methods(_norm_of_dropped(self.config.hidden_dropout_prob, deterministic)):
             return super().__call__(input_ids, token_type_ids, position_ids, True)
@@ -58,7 +60,7 @@ def _norm_of_dropped(rate: float, deterministic: bool) -> Any:
     return intercept
 
 
-class DropsAfterAdding(bert.AddNorm):
+class DropsAfterAdding(transformer.AddNorm):
     @nn.compact
     def __call__(self, x: jax.Array, residual: jax.Array, deterministic: bool) -> jax.Array:
         c = self.config
@@ -67,7 +69,7 @@ class DropsAfterAdding(bert.AddNorm):
         return layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(x)
 
 
-class NormThenAdd(bert.AddNorm):
+class NormThenAdd(transformer.AddNorm):
     @nn.compact
     def __call__(self, x: jax.Array, residual: jax.Array, deterministic: bool) -> jax.Array:
         c = self.config
@@ -75,26 +77,26 @@ class NormThenAdd(bert.AddNorm):
         return residual + layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(x)
 
 
-class Residual(bert.Block):
+class Residual(transformer.Block):
     """The feed-forward network's residual is the block's input."""
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
-        mixed, weights = bert.Attention(self.config, self.dtype, name="attention")(x, mask, deterministic)
-        wide = bert.Intermediate(self.config, self.dtype, name="intermediate")(mixed)
-        return bert.AddNorm(self.config, self.dtype, name="output")(wide, x, deterministic), weights
+        mixed, weights = transformer.Attention(self.config, self.dtype, name="attention")(x, mask, deterministic)
+        wide = transformer.Intermediate(self.config, self.dtype, name="intermediate")(mixed)
+        return transformer.AddNorm(self.config, self.dtype, name="output")(wide, x, deterministic), weights
 
 
-def pooler_of(change: Callable[[jax.Array], jax.Array]) -> type[bert.Pooler]:
+def pooler_of(change: Callable[[jax.Array], jax.Array]) -> type[transformer.Pooler]:
     """A pooler of another token than the first."""
 
-    class Pooler(bert.Pooler):
+    class Pooler(transformer.Pooler):
         def __call__(self, x: jax.Array) -> jax.Array:
             return super().__call__(change(x))
 
     return Pooler
 
 
-class NoTanh(bert.Pooler):
+class NoTanh(transformer.Pooler):
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.arctanh(super().__call__(x))

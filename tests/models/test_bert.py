@@ -12,7 +12,7 @@ from transformers import BertConfig as HfBertConfig
 
 from tests.models.reference import patch_dropout, reference
 from tlx.errors import TlxError
-from tlx.models.bert_config import BertConfig
+from tlx.models.bert import BertConfig
 from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.params.kinds import kinds_of
@@ -26,7 +26,7 @@ CLOSE = {"rtol": 0, "atol": 2e-5}
 @pytest.fixture
 def bert() -> Any:
     """`run(**inputs)` of the two-block reference's backbone, in float32, and its inputs."""
-    given = reference("plain")
+    given = reference("bert/plain")
     model, params = given.load(jnp.float32)
 
     def run(**inputs: Any) -> Any:
@@ -81,7 +81,7 @@ def test_frozen_blocks_run_without_dropout(bert: Any, frozen: tuple[str, ...], m
 
 
 def test_model_passes_frozen_blocks_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = reference("plain")
+    given = reference("bert/plain")
     model, params = given.load(jnp.float32)
     sites = patch_dropout(monkeypatch)
     frozen = ("backbone/embeddings", "backbone/encoder/layer/0", "backbone/encoder/layer/1")
@@ -95,7 +95,7 @@ def test_model_passes_frozen_blocks_on(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             {"input_ids": jnp.zeros((1, 17), jnp.int32)},
-            "a sequence of 17 tokens is longer than max_position_embeddings 16",
+            "a sequence of 17 tokens is longer than the 16 this model takes",
         ),
         ({}, "give input_ids (start=0) or hidden_state and start, found start=0"),
         ({"input_ids": jnp.zeros((1, 2), jnp.int32), "start": 1}, "found start=1"),
@@ -167,7 +167,7 @@ def test_kinds_of_every_parameter() -> None:
 
 
 def test_bfloat16_computes_in_bfloat16_and_answers_in_float32() -> None:
-    given = reference("plain")
+    given = reference("bert/plain")
     model, params = given.load(jnp.float32)
     model = build_model(model.backbone.config, dict(model.heads_by_name), jnp.bfloat16)
     output = jax.eval_shape(lambda: model.apply({"params": params}, **given.inputs))

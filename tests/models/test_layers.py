@@ -127,7 +127,7 @@ def test_refused_heads(arguments: dict[str, Any], message: str) -> None:
 
 def test_several_heads_each_answer() -> None:
     """Shift and scale by hand, pooling by the first token against the reference's last hidden state."""
-    given = reference("base")
+    given = reference("bert/base")
     backbone, params = given.load(jnp.float32)
     heads = {
         "labels": Head("classification", 3),
@@ -149,7 +149,7 @@ def test_several_heads_each_answer() -> None:
 
 
 def test_head_that_needs_a_pooler_says_so() -> None:
-    given = reference("base_no_pooler")
+    given = reference("bert/base_no_pooler")
     backbone, params = given.load(jnp.float32)
     model = build_model(backbone.backbone.config, {"default": Head("classification", 2)})
     with pytest.raises(TlxError, match="pools by the pooler, but this backbone has none; say pooling='cls'"):

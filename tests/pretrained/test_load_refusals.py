@@ -16,16 +16,16 @@ def test_refused_folders(tmp_path: Path) -> None:
         return str(raised.value)
 
     folder = checkpoint(tmp_path / "one", "base", model_type="deberta")
-    assert message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has bert."
+    assert message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has bert, distilbert, electra, roberta."
     folder = checkpoint(tmp_path / "two", "base", position_embedding_type="relative_key_query")
     assert "position_embedding_type='relative_key_query'; tlx has the plain encoder" in message(folder)
     whole = (folder / "model.safetensors").read_bytes()
     folder = checkpoint(tmp_path / "three", "base")
     for length in (0, 7, 1000, len(whole) - 1):
         (folder / "model.safetensors").write_bytes(whole[:length])
-        assert message(folder).startswith(f"{folder}/model.safetensors is not a whole safetensors file: ")
+        assert message(folder).startswith(f"{folder}/model.safetensors is no sound safetensors file: ")
     (folder / "model.safetensors").unlink()
-    assert message(folder).startswith(f"{folder} holds no model.safetensors; save it again with transformers")
+    assert message(folder).startswith(f"{folder} holds no weights; tlx reads model.safetensors, ")
     (folder / "config.json").write_text("[]")
     assert message(folder) == f"{folder}/config.json names no model_type, so its family is unknown."
     (folder / "config.json").write_text('{"model_type"')

@@ -15,7 +15,7 @@ PLAIN = THIRD_PARTY / "bert" / "plain"
 
 def test_named_outputs_of_numpy_inputs() -> None:
     loaded = tlx.load_pretrained(PLAIN)
-    inputs = {name: np.asarray(array) for name, array in reference("plain").inputs.items()}
+    inputs = {name: np.asarray(array) for name, array in reference("bert/plain").inputs.items()}
     output = loaded.model.apply({"params": loaded.params}, **inputs, output_hidden_states=True, output_attentions=True)
     batch, length = inputs["input_ids"].shape
     hidden, layers = loaded.config.hidden_size, loaded.config.num_hidden_layers
@@ -62,5 +62,5 @@ def test_a_foreign_checkpoint_is_not_overwritten() -> None:
     loaded = tlx.load_pretrained(PLAIN)
     with pytest.raises(tlx.TlxError, match="holds something else than an earlier export"):
         tlx.save_pretrained(THIRD_PARTY / "bert" / "base", loaded)
-    with pytest.raises(tlx.TlxError, match="format is 'msgpack'; tlx writes safetensors"):
-        tlx.save_pretrained("never", loaded, format="msgpack")
+    with pytest.raises(tlx.TlxError, match="format is 'pickle'; tlx writes safetensors, msgpack"):
+        tlx.save_pretrained("never", loaded, format="pickle")

@@ -72,7 +72,7 @@ def test_half_precision_is_written_as_it_is(dtype: Any, tmp_path: Path) -> None:
 
 
 def test_shift_and_scale_are_folded_into_the_weights(tmp_path: Path, full_precision: None) -> None:
-    given = reference("regression_3")
+    given = reference("bert/regression_3")
     model, params = given.load(jnp.float32)
     shift, scale = (10.0, -1.0, 0.5), (2.0, 0.25, 7.0)
     head = dataclasses.replace(dict(model.heads_by_name)["default"], shift=shift, scale=scale)

@@ -16,6 +16,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Writes the best checkpoint's weights, config, tokenizer and card."""
     quiet_logs()
     from tlx.pretrained.folder import hub_id
+    from tlx.pretrained.names import NAMES
     from tlx.pretrained.save import hf_config, write_folder
     from tlx.recipes.run_directory import load_run, read_run, read_summary
     from tlx.reporting.card import model_card
@@ -25,5 +26,6 @@ def main(arguments: argparse.Namespace) -> None:
     base_model = hub_id(trained.config["model"]["checkpoint"])
     card = model_card(read_run(run), read_summary(run), trained.step, base_model)
     folder = write_folder(arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card)
-    auto = hf_config(trained.model)["architectures"][0].replace("Bert", "AutoModel")
+    config = hf_config(trained.model)
+    auto = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
     print(f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({arguments.to!r}).")

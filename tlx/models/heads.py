@@ -13,8 +13,9 @@ from tlx.models.activations import ACTIVATIONS
 from tlx.models.layers import Dropout, Dtype, dense, layer_norm
 
 PER_TEXT = ("classification", "multilabel", "regression")
-PER_TOKEN = ("tagging", "masked_lm")
-KINDS = (*PER_TEXT, *PER_TOKEN)
+PER_TOKEN = ("tagging", "masked_lm", "question_answering")
+KINDS = (*PER_TEXT, *PER_TOKEN, "multiple_choice")
+OUTPUTS = {"question_answering": 2, "multiple_choice": 1}  # kinds whose outputs are given
 POOLINGS = ("pooler", "cls", "mean")
 
 
@@ -24,11 +25,14 @@ class Head:
 
     kind: `classification` (logits over `outputs` classes, of which one is right), `multilabel` (a logit for each of
       `outputs` labels, any number of which is right), `regression` (`outputs` real values), `tagging` (logits over
-      `outputs` classes for every token), or `masked_lm` (logits over a vocabulary of `outputs` for every token; the
-      output layer is the backbone's word embedding, of which the head stores no copy).
+      `outputs` classes for every token), `masked_lm` (logits over a vocabulary of `outputs` for every token; the
+      output layer is the backbone's word embedding, of which the head stores no copy), `question_answering` (for every
+      token a logit of being the answer's first and one of being its last: 2 outputs), or `multiple_choice` (one logit
+      for each of several texts, given as inputs (batch, choices, length): 1 output).
     outputs: how many.
-    pooling: what an answer to the whole text is read from: `pooler` (the checkpoint's own), `cls` (the first token's
-      last hidden state), `mean` (of the last hidden states of all tokens that are no padding).
+    pooling: what an answer to the whole text is read from: `pooler` (as this family's published classifiers do: BERT's
+      is the backbone's pooler, the others' a dense layer of the head's own on the first token), `cls` (the first
+      token's last hidden state), `mean` (of the last hidden states of all tokens that are no padding).
     labels: the classes' names, in order; empty if unknown.
     shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread
       and answers in the data's own. On export both are folded into W and b.
@@ -48,19 +52,51 @@ class Head:
             raise TlxError(f"head pooling is {self.pooling!r}; tlx has {listed(POOLINGS)}.")
         if self.outputs < 1:
             raise TlxError(f"a head needs at least one output, found {self.outputs}.")
+        if self.outputs != OUTPUTS.get(self.kind, self.outputs):
+            raise TlxError(f"a {self.kind} head has {OUTPUTS[self.kind]} outputs, found {self.outputs}.")
         for name, count in (("labels", len(self.labels)), ("shift", len(self.shift)), ("scale", len(self.scale))):
             if count not in (0, self.outputs):
                 raise TlxError(f"a head with {self.outputs} outputs has {count} {name}.")
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadSettings:
-    """What heads take from the backbone's config. dropout: the rate before the output layer."""
+class Reading:
+    """How a family's heads read what they answer from.
+
+    dropout: the rate before the output layer. dense: the activation of a dense layer that the head has of its own
+    before that, None without one. drops_first: whether it drops before that layer too.
+    """
 
     dropout: float = 0.0
-    initializer_range: float = 0.02
-    hidden_act: str = "gelu"
+    dense: str | None = None
+    drops_first: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """What heads take from the backbone's config.
+
+    text, token, span, choice: how heads of whole texts, `tagging`, `question_answering` and `multiple_choice` read;
+    None of a kind that this config asks for in a form that tlx lacks. transform_size, transform_act: of the layer before
+    a masked language model's vocabulary.
+    """
+
+    text: Reading = Reading()
+    token: Reading = Reading()
+    span: Reading = Reading()
+    choice: Reading | None = Reading()
+    transform_size: int = 768
+    transform_act: str = "gelu"
     layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+
+    def reading(self, kind: str) -> Reading:
+        """How a head of this kind reads."""
+        found = {"tagging": self.token, "question_answering": self.span, "multiple_choice": self.choice}
+        reading = found.get(kind, self.text)
+        if reading is None:
+            raise TlxError(f"this checkpoint's config asks for a {kind} head in a form that tlx lacks (summary_type).")
+        return reading
 
 
 @struct.dataclass
@@ -91,7 +127,7 @@ def pool(pooling: str, features: Features) -> jax.Array:
 
 
 class OutputHead(nn.Module):
-    """Dropout and one dense layer, on the pooled text or on every token."""
+    """Dropout and one dense layer, on the pooled text or on every token; before them another, where the family has it."""
 
     head: Head
     settings: HeadSettings
@@ -99,10 +135,18 @@ class OutputHead(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, deterministic: bool) -> jax.Array:
-        head = self.head
-        x = features.last_hidden_state if head.kind in PER_TOKEN else pool(head.pooling, features)
-        x = Dropout(self.settings.dropout)(x, deterministic)
-        x = dense(head.outputs, "output", self.dtype, self.settings.initializer_range)(x)
+        head, s = self.head, self.settings
+        reading = s.reading(head.kind)
+        if head.kind in PER_TOKEN:
+            x = features.last_hidden_state
+        elif head.pooling == "pooler" and reading.dense is not None:
+            x = pool("cls", features)
+            x = Dropout(reading.dropout if reading.drops_first else 0.0)(x, deterministic)
+            x = ACTIVATIONS[reading.dense](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
+        else:
+            x = pool(head.pooling, features)
+        x = Dropout(reading.dropout)(x, deterministic)
+        x = dense(head.outputs, "output", self.dtype, s.initializer_range)(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if head.scale:
             x = x * jnp.asarray(head.scale, x.dtype)
@@ -118,7 +162,7 @@ class Transform(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         s = self.settings
-        x = ACTIVATIONS[s.hidden_act](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
+        x = ACTIVATIONS[s.transform_act](dense(s.transform_size, "dense", self.dtype, s.initializer_range)(x))
         return layer_norm("LayerNorm", self.dtype, s.layer_norm_eps)(x)
 
 

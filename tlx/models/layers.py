@@ -6,6 +6,7 @@ float32. Parameters are created in float32 and keep whatever dtype they are give
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -71,7 +72,7 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / jnp.asarray(probability, x.dtype), jnp.zeros((), x.dtype))
 
 
-def dense(features: int, name: str, dtype: Dtype, initializer_range: float) -> nn.Dense:
+def dense(features: int, name: str | None, dtype: Dtype, initializer_range: float) -> nn.Dense:
     """x W + b, W drawn from N(0, initializer_range²), b zero."""
     return nn.Dense(features, name=name, dtype=dtype, kernel_init=nn.initializers.normal(initializer_range))
 
@@ -126,3 +127,22 @@ def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) 
     if mask is not None:
         scores += jnp.where(mask, 0, jnp.finfo(scores.dtype).min).astype(scores.dtype)
     return jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+
+
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    heads: int,
+    mask: jax.Array | None,
+    drop: Callable[[jax.Array], jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    """Multi-head attention (Vaswani et al. 2017, 3.2.2) of projections (batch, length, hidden).
+
+    drop: dropout of the weights. Returns the mixed values (batch, length, hidden) and the weights after dropout, as the reference does.
+    """
+    query, key, value = (x.reshape(*x.shape[:-1], heads, -1) for x in (query, key, value))
+    weights = attention_weights(query, key, mask)
+    weights = drop(weights)
+    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    return mixed.reshape(*mixed.shape[:-2], -1), weights

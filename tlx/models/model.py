@@ -8,22 +8,32 @@ import jax
 from flax import linen as nn
 from flax import struct
 
-from tlx.errors import TlxError
-from tlx.models.bert import BackboneOutput, Bert
-from tlx.models.bert_config import BertConfig
-from tlx.models.heads import PER_TEXT, Features, Head, Heads, HeadSettings
+from tlx.errors import TlxError, listed
+from tlx.models.bert import Bert, BertConfig
+from tlx.models.distilbert import DistilBert, DistilBertConfig
+from tlx.models.electra import Electra, ElectraConfig
+from tlx.models.heads import PER_TOKEN, Features, Head, Heads, HeadSettings
 from tlx.models.layers import Dtype
+from tlx.models.roberta import Roberta, RobertaConfig
+from tlx.models.text import BackboneOutput, TextBackbone
+from tlx.models.text_config import TextConfig
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # model_type of a Hugging Face config -> how its config is read, what its backbone is
-FAMILIES: dict[str, tuple[type[BertConfig], type[Bert]]] = {"bert": (BertConfig, Bert)}
+FAMILIES: dict[str, tuple[type[TextConfig], type[TextBackbone]]] = {
+    "bert": (BertConfig, Bert),
+    "distilbert": (DistilBertConfig, DistilBert),
+    "electra": (ElectraConfig, Electra),
+    "roberta": (RobertaConfig, Roberta),
+}
 
 
 @struct.dataclass
 class ModelOutput:
-    """logits: by head name, each (batch, outputs), or (batch, length, outputs) of a head that answers every token;
-    empty without heads. The rest is as in `BackboneOutput`."""
+    """logits: by head name, each (batch, outputs), (batch, length, outputs) of a head that answers every token, or
+    (batch, choices) of a multiple choice; empty without heads. The rest is as in `BackboneOutput`, its batch being
+    batch · choices of a multiple choice."""
 
     logits: dict[str, jax.Array]
     last_hidden_state: jax.Array
@@ -45,10 +55,19 @@ class Model(nn.Module):
             self.heads = Heads(self.heads_by_name, self.head_settings, self.dtype)
 
     def __call__(self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any) -> ModelOutput:
-        """frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
+        """inputs: as the backbone takes them, or (batch, choices, length) each for a multiple choice.
+        frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
+        choices = inputs["input_ids"].shape[:2] if getattr(inputs.get("input_ids"), "ndim", 2) == 3 else None
+        if choices:
+            inputs = {name: x.reshape(-1, x.shape[-1]) if getattr(x, "ndim", 0) == 3 else x for name, x in inputs.items()}
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
         features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
         logits = self.heads(self._readable(features, inputs), deterministic) if self.heads_by_name else {}
+        if choices:
+            logits = {
+                name: x.reshape(choices) if dict(self.heads_by_name)[name].kind == "multiple_choice" else x
+                for name, x in logits.items()
+            }
         return ModelOutput(
             logits, features.last_hidden_state, features.pooler_output, features.hidden_states, features.attentions
         )
@@ -63,7 +82,7 @@ class Model(nn.Module):
         )
 
 
-def build_model(config: BertConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:
+def build_model(config: TextConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:
     """The model of a family's config with these heads.
 
     Args:
@@ -75,13 +94,33 @@ def build_model(config: BertConfig, heads: Mapping[str, Head], dtype: Dtype = No
         if not NAME.fullmatch(name):
             raise TlxError(f"a head's name is letters, digits and _, not starting with a digit; found {name!r}.")
     backbone = dict(FAMILIES.values())[type(config)](config, dtype)
-    settings = HeadSettings(config.head_dropout, config.initializer_range, config.hidden_act, config.layer_norm_eps)
-    return Model(backbone, tuple(heads.items()), settings, dtype)
+    return Model(backbone, tuple(heads.items()), config.head_settings, dtype)
 
 
-def needs_pooler(heads: Mapping[str, Head]) -> bool:
-    """Whether the backbone's pooler has a reader; one that has none would only be decayed. Without heads it stays."""
-    return not heads or any(head.kind in PER_TEXT and head.pooling == "pooler" for head in heads.values())
+def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **changes: Any) -> TextConfig:
+    """The config of a Hugging Face folder, its backbone with a pooler only where a head reads it.
+
+    Args:
+      folder: named in errors. hf: the content of its `config.json`.
+      heads: by name; without any the pooler stays.
+      changes: of the config's fields.
+    """
+    if hf["model_type"] not in FAMILIES:
+        raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
+    config_class = FAMILIES[hf["model_type"]][0]
+    config = config_class.from_hf(hf, **changes)
+    if "add_pooling_layer" in changes or not heads:
+        return config
+    return config_class.from_hf(hf, **changes, add_pooling_layer=any(reads_pooler(head, config) for head in heads.values()))
+
+
+def reads_pooler(head: Head, config: TextConfig) -> bool:
+    """Whether a head reads the backbone's pooler; one that no head reads would only be decayed."""
+    return (
+        head.kind not in PER_TOKEN
+        and head.pooling == "pooler"
+        and config.head_settings.reading(head.kind).dense is None
+    )
 
 
 def dummy_inputs() -> dict[str, Any]:

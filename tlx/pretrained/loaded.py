@@ -10,16 +10,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
-from tlx.models.bert_config import BertConfig
 from tlx.models.heads import Head
 from tlx.models.model import Model
+from tlx.models.text_config import TextConfig
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained
-from tlx.pretrained.save import write_folder
+from tlx.pretrained.save import SHARD_BYTES, write_folder
 from tlx.pretrained.tokenizer import Tokenizer
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-FORMATS = ("safetensors",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Loaded:
 
     model: Model
     params: dict[str, Any]
-    config: BertConfig
+    config: TextConfig
     folder: Path
 
     @functools.cached_property
     def preprocessor(self) -> Tokenizer:
         """The checkpoint's tokenizer: `preprocessor.inputs(texts)` is what the model takes."""
-        return Tokenizer(self.folder, self.config.max_position_embeddings)
+        return Tokenizer(self.folder, self.config.max_length)
 
 
 def load_pretrained(
@@ -76,21 +75,25 @@ def load_pretrained(
 
 
 def save_pretrained(
-    directory: str | os.PathLike[str], loaded: Loaded, params: Any = None, format: str = "safetensors"
+    directory: str | os.PathLike[str],
+    loaded: Loaded,
+    params: Any = None,
+    format: str = "safetensors",
+    max_shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Writes a folder that current transformers opens, no key missing or unexpected: weights, `config.json`, tokenizer.
+    """Writes a folder that transformers opens, no key missing or unexpected: weights, `config.json`, tokenizer.
 
     Args:
       directory: made, or replaced if it is an earlier export; all or nothing is written.
       loaded: as `load_pretrained` gives it.
       params: to write in place of `loaded.params`.
-      format: `safetensors`.
+      format: `safetensors`, or `msgpack` for transformers up to 4.57 (Flax).
+      max_shard_bytes: weights beyond it are spread over several files, with an index.
 
     Raises:
       TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
     """
-    if format not in FORMATS:
-        raise TlxError(f"format is {format!r}; tlx writes {listed(FORMATS)}.")
     return write_folder(
-        directory, loaded.model, loaded.params if params is None else params, tokenizer_from=loaded.folder
-    )
+        directory, loaded.model, loaded.params if params is None else params,
+        tokenizer_from=loaded.folder, format=format, max_shard_bytes=max_shard_bytes,
+    )  # fmt: skip

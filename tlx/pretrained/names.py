@@ -1,7 +1,8 @@
-"""Which tensor of a PyTorch file a parameter is: one table per family, read in both directions.
+"""Which tensor of a checkpoint a parameter is: a family's heads as a table, read in both directions.
 
-A row says: a parameter whose path matches this regex is the tensor of this name; `T` transposes (torch keeps a linear
-layer's weight as (out, in), linen's kernel is (in, out)).
+Inside the backbone a path is the name: `backbone/encoder/layer/0/output/dense/kernel` is `encoder.layer.0.output.dense`
+and its weight. Heads have a row for each of their layers. PyTorch files join a name by `.` and keep a linear layer's
+weight as (out, in), where linen's kernel is (in, out); Flax files join it by `/` and keep linen's leaves.
 """
 
 import dataclasses
@@ -10,43 +11,55 @@ from collections.abc import Mapping, Sequence
 
 from tlx.errors import TlxError
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A path's regex, the tensor's name as a template (each `/` taken from the path becomes `.`), transposed or not."""
-
-    path: str
-    tensor: str
-    transpose: bool = False
+# The end of Hugging Face's class for each kind of head; under "" the class without one.
+CLASSES = {
+    "": "Model",
+    "classification": "ForSequenceClassification",
+    "multilabel": "ForSequenceClassification",
+    "regression": "ForSequenceClassification",
+    "tagging": "ForTokenClassification",
+    "masked_lm": "ForMaskedLM",
+    "question_answering": "ForQuestionAnswering",
+    "multiple_choice": "ForMultipleChoice",
+}
+TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """A family's names.
+    """A family's names, joined by `.` as in PyTorch.
 
-    prefix: what every backbone tensor's name starts with in a file that has heads.
-    rows: the table; the first row that matches decides.
-    skipped: tensors that hold no parameter (buffers, copies of tied ones).
-    unread: tensors of a part that a model without a pooler leaves out.
-    classes: Hugging Face's class for each kind of head; under "" the one without a head.
-    head_tensors: tensors of the checkpoint's own heads, as a regex.
-    older: names in old files -> names today.
+    stem: what Hugging Face's classes begin with. prefix: what a backbone tensor's name starts with in a file with heads.
+    heads: end of the class -> layer of the head in tlx -> module in the file ("" is the head itself).
+    others: the modules of heads that tlx does not read, as a regex. pretrained_as: a class of pretraining whose masked
+    language model is read. skipped: tensors that hold no parameter (buffers, copies of tied ones), as a regex.
     """
 
+    stem: str
     prefix: str
-    rows: Sequence[Row]
+    heads: Mapping[str, Mapping[str, str]]
     skipped: str
-    unread: str
-    head_tensors: str
-    classes: Mapping[str, str]
-    older: Sequence[tuple[str, str]] = ()
+    others: str = r"$^"
+    pretrained_as: str | None = None
+    older: Sequence[tuple[str, str]] = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 
-    def tensor_of(self, path: str) -> tuple[str, bool]:
-        """(name without the prefix for a backbone's tensor, transposed) for a parameter's path."""
-        for row in self.rows:
-            if match := re.fullmatch(row.path, path):
-                return match.expand(row.tensor).replace("/", "."), row.transpose
-        raise TlxError(f"the parameter {path} has no name in a PyTorch checkpoint of this family.")
+    def module_of(self, path: str, kind: str) -> tuple[str, str]:
+        """(module, leaf) for a parameter's path; kind: of the head `default`."""
+        parent, _, leaf = path.rpartition("/")
+        if parent.startswith("backbone/"):
+            return parent.removeprefix("backbone/").replace("/", "."), leaf
+        layer = f"{parent}/".removeprefix("heads/default/").removesuffix("/")
+        layers = self.heads.get(CLASSES.get(kind, ""), {})
+        if layer not in layers:
+            raise TlxError(f"the parameter {path} has no name in a Hugging Face checkpoint of this family.")
+        return layers[layer], leaf
+
+    def tensor_of(self, path: str, kind: str, flax: bool = False) -> tuple[str, bool]:
+        """(name, a backbone's without the prefix; whether it is transposed) for a parameter's path."""
+        module, leaf = self.module_of(path, kind)
+        if flax:
+            return f"{module}.{leaf}", False
+        return f"{module}.{TORCH_LEAVES[leaf]}", leaf == "kernel"
 
     def today(self, tensor: str) -> str:
         """A tensor's name in a file, brought to today's."""
@@ -54,33 +67,78 @@ class Names:
             tensor = re.sub(old, new, tensor)
         return tensor
 
+    def in_a_head(self, tensor: str) -> bool:
+        """Whether a name is that of some head's tensor."""
+        modules = {module for layers in self.heads.values() for module in layers.values()}
+        return re.fullmatch(self.others, tensor) is not None or any(tensor.startswith(f"{m}.") for m in modules)
+
+
+_ONE_LAYER = {
+    "ForTokenClassification": {"output": "classifier"},
+    "ForQuestionAnswering": {"output": "qa_outputs"},
+    "ForMultipleChoice": {"output": "classifier"},
+}
 
 BERT = Names(
+    stem="Bert",
     prefix="bert.",
-    rows=(
-        Row(r"heads/default/(transform/.+)/scale", r"cls.predictions.\1.weight"),
-        Row(r"heads/default/(transform/.+)/kernel", r"cls.predictions.\1.weight", transpose=True),
-        Row(r"heads/default/(transform/.+)/bias", r"cls.predictions.\1.bias"),
-        Row(r"heads/default/bias", r"cls.predictions.bias"),
-        Row(r"backbone/(.+)/embedding", r"\1.weight"),
-        Row(r"backbone/(.+)/scale", r"\1.weight"),
-        Row(r"backbone/(.+)/kernel", r"\1.weight", transpose=True),
-        Row(r"backbone/(.+)/bias", r"\1.bias"),
-        Row(r"heads/default/output/kernel", r"classifier.weight", transpose=True),
-        Row(r"heads/default/output/bias", r"classifier.bias"),
-    ),
-    skipped=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)",
-    unread=r"(pooler|cls\.seq_relationship)\..*",
-    head_tensors=r"(classifier|cls|qa_outputs)\..*",
-    classes={
-        "": "BertModel",
-        "classification": "BertForSequenceClassification",
-        "multilabel": "BertForSequenceClassification",
-        "regression": "BertForSequenceClassification",
-        "tagging": "BertForTokenClassification",
-        "masked_lm": "BertForMaskedLM",
+    heads={
+        **_ONE_LAYER,
+        "ForSequenceClassification": {"output": "classifier"},
+        "ForMaskedLM": {
+            "transform/dense": "cls.predictions.transform.dense",
+            "transform/LayerNorm": "cls.predictions.transform.LayerNorm",
+            "": "cls.predictions",
+        },
     },
-    older=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
+    skipped=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)",
+    others=r"cls\.seq_relationship\..*",
+    pretrained_as="ForPreTraining",
 )
 
-NAMES = {"bert": BERT}
+ROBERTA = Names(
+    stem="Roberta",
+    prefix="roberta.",
+    heads={
+        **_ONE_LAYER,
+        "ForSequenceClassification": {"dense": "classifier.dense", "output": "classifier.out_proj"},
+        "ForMaskedLM": {"transform/dense": "lm_head.dense", "transform/LayerNorm": "lm_head.layer_norm", "": "lm_head"},
+    },
+    skipped=r"(roberta\.)?embeddings\.(position_ids|token_type_ids)|lm_head\.decoder\.(weight|bias)",
+)
+
+ELECTRA = Names(
+    stem="Electra",
+    prefix="electra.",
+    heads={
+        **_ONE_LAYER,
+        "ForSequenceClassification": {"dense": "classifier.dense", "output": "classifier.out_proj"},
+        "ForMaskedLM": {
+            "transform/dense": "generator_predictions.dense",
+            "transform/LayerNorm": "generator_predictions.LayerNorm",
+            "": "generator_lm_head",
+        },
+        "ForMultipleChoice": {"dense": "sequence_summary.summary", "output": "classifier"},
+    },
+    skipped=r"(electra\.)?embeddings\.(position_ids|token_type_ids)|generator_lm_head\.weight",
+    others=r"discriminator_predictions\..*",
+)
+
+_DISTILBERT_TEXT = {"dense": "pre_classifier", "output": "classifier"}
+DISTILBERT = Names(
+    stem="DistilBert",
+    prefix="distilbert.",
+    heads={
+        **_ONE_LAYER,
+        "ForSequenceClassification": _DISTILBERT_TEXT,
+        "ForMultipleChoice": _DISTILBERT_TEXT,
+        "ForMaskedLM": {
+            "transform/dense": "vocab_transform",
+            "transform/LayerNorm": "vocab_layer_norm",
+            "": "vocab_projector",
+        },
+    },
+    skipped=r"(distilbert\.)?embeddings\.position_ids|vocab_projector\.weight",
+)
+
+NAMES = {"bert": BERT, "distilbert": DISTILBERT, "electra": ELECTRA, "roberta": ROBERTA}

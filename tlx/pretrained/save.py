@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -11,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from tlx.errors import TlxError, listed
-from tlx.models.heads import PER_TEXT, Head
+from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
-from tlx.params.paths import flatten
-from tlx.pretrained.load import PROBLEMS
-from tlx.pretrained.names import NAMES
+from tlx.params.paths import flatten, unflatten
+from tlx.pretrained.formats.write import write_msgpack, write_safetensors
+from tlx.pretrained.names import CLASSES, NAMES
+from tlx.pretrained.own_head import PROBLEMS
 
 MARK = "tlx_version"  # stands in the config.json of what was written here
+FORMATS = ("safetensors", "msgpack")
+SHARD_BYTES = 5 * 10**9
+WEIGHTS = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json",
     "merges.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
@@ -31,8 +36,10 @@ def write_folder(
     *,
     tokenizer_from: str | os.PathLike[str] | None = None,
     card: str | None = None,
+    format: str = "safetensors",
+    max_shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Writes a folder that current transformers opens with `AutoModel…from_pretrained`, no key missing or unexpected.
+    """Writes a folder that transformers opens with `AutoModel…from_pretrained`, no key missing or unexpected.
 
     Args:
       directory: made, or replaced if it is an earlier export; all or nothing is written.
@@ -40,12 +47,16 @@ def write_folder(
       params: its parameters.
       tokenizer_from: a folder whose tokenizer files are copied.
       card: the content of a `README.md`.
+      format: `safetensors` (PyTorch's names), or `msgpack` (`flax_model.msgpack`, which transformers reads up to 4.57).
+      max_shard_bytes: weights beyond it are spread over several files, with an index.
 
     Raises:
       TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
     """
     directory = Path(directory)
-    config, tensors = hf_config(model), hf_tensors(model, params)
+    if format not in FORMATS:
+        raise TlxError(f"format is {format!r}; tlx writes {listed(FORMATS)}.")
+    config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
     if tokenizer_from is not None and not Path(tokenizer_from).is_dir():
@@ -54,17 +65,17 @@ def write_folder(
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     replaced = partial.with_name(partial.name + "-replaced")
     try:
-        from safetensors.numpy import save_file
-
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        if format == "msgpack":
+            write_msgpack(partial, unflatten(tensors), max_shard_bytes)
+        else:
+            write_safetensors(partial, tensors, max_shard_bytes)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
         for name in TOKENIZER_FILES if tokenizer_from is not None else ():
             if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
                 shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
-        (partial / "model.safetensors").chmod(0o644)  # safetensors and mkdtemp let nobody else read what they make
-        partial.chmod(0o755)
+        partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
         if directory.exists():
             directory.rename(replaced)
         partial.rename(directory)
@@ -80,9 +91,9 @@ def _replaceable(directory: Path) -> bool:
     """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
     if not directory.is_dir():
         return False
-    ours = {"config.json", "model.safetensors", "README.md", *TOKENIZER_FILES}
-    names = {file.name for file in directory.iterdir()}
-    if not names:
+    ours = {"config.json", "README.md", *TOKENIZER_FILES}
+    names = {file.name for file in directory.iterdir() if not WEIGHTS.fullmatch(file.name)}
+    if not any(directory.iterdir()):
         return True
     return "config.json" in names <= ours and f'"{MARK}"' in (directory / "config.json").read_text(encoding="utf-8")
 
@@ -91,9 +102,9 @@ def hf_config(model: Model) -> dict[str, Any]:
     """What `config.json` says of this model."""
     config = model.backbone.config.to_hf()
     head = _only_head(model) if model.heads_by_name else None
-    classes = NAMES[config["model_type"]].classes
-    facts = {"architectures": [classes[head.kind if head else ""]], MARK: version("tlx"), **config}
-    if head is None or head.kind == "masked_lm":
+    name = NAMES[config["model_type"]].stem + CLASSES[head.kind if head else ""]
+    facts = {"architectures": [name], MARK: version("tlx"), **config}
+    if head is None or head.kind in ("masked_lm", *OUTPUTS):
         return facts
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
     problem = {kind: problem for problem, kind in PROBLEMS.items()}.get(head.kind)
@@ -105,18 +116,19 @@ def hf_config(model: Model) -> dict[str, Any]:
     }
 
 
-def hf_tensors(model: Model, params: Any) -> dict[str, np.ndarray]:
-    """The parameters under the names and in the shapes that PyTorch has for them."""
-    names = NAMES[model.backbone.config.to_hf()["model_type"]]
+def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.ndarray]:
+    """The parameters under the names and in the shapes that PyTorch has for them; or Flax, its names joined by `/`."""
+    names = NAMES[model.backbone.config.model_type]
     prefix = names.prefix if model.heads_by_name else ""
+    head = _only_head(model) if model.heads_by_name else None
     leaves = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
-    if model.heads_by_name:
-        _fold(_only_head(model), leaves)
+    if head is not None:
+        _fold(head, leaves)
     tensors = {}
     for path, leaf in leaves.items():
-        name, transpose = names.tensor_of(path)
+        name, transpose = names.tensor_of(path, head.kind if head else "", flax)
         name = prefix + name if path.startswith("backbone/") else name
-        tensors[name] = np.ascontiguousarray(leaf.T if transpose else leaf)
+        tensors[name.replace(".", "/") if flax else name] = np.ascontiguousarray(leaf.T if transpose else leaf)
     return tensors
 
 
@@ -125,10 +137,9 @@ def _only_head(model: Model) -> Head:
     if names != ["default"]:
         raise TlxError(f"a Hugging Face folder holds one head, called 'default' here; this model has {listed(names)}.")
     head = model.heads_by_name[0][1]
-    if head.kind in PER_TEXT and head.pooling != "pooler":
-        raise TlxError(
-            f"BertForSequenceClassification pools by the pooler; it cannot express pooling={head.pooling!r}."
-        )
+    if head.kind not in PER_TOKEN and head.pooling != "pooler":
+        stem = NAMES[model.backbone.config.model_type].stem
+        raise TlxError(f"{stem}{CLASSES[head.kind]} pools by the pooler; it cannot express pooling={head.pooling!r}.")
     return head
 
 

@@ -40,7 +40,7 @@ class Learning:
 
 def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets) -> Learning:
     """Groups, optimizer, method and step. params: arrays or their shapes; nothing is computed."""
-    if config.data.max_length > (limit := model.backbone.config.max_position_embeddings):
+    if config.data.max_length > (limit := model.backbone.config.max_length):
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
     groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
     kinds = model.backbone.kinds
@@ -118,10 +118,7 @@ def loss_settings(config: ConfigDict, head: Head, train: Examples) -> LossSettin
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
     """The blocks in which nothing learns."""
-    prefixes = (
-        "backbone/embeddings",
-        *(f"backbone/encoder/layer/{i}" for i in range(model.backbone.config.num_blocks)),
-    )
+    prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
     return tuple(
         prefix
         for prefix in prefixes

@@ -14,7 +14,7 @@ import jax
 
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
-from tlx.models.model import FAMILIES, Model, build_model, needs_pooler
+from tlx.models.model import Model, build_model, config_of
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
@@ -136,10 +136,7 @@ def load_run(run: Path) -> Trained:
 def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:
     """The module that `config.model` asks for; nothing is loaded."""
     hf = read_config(folder)
-    if hf["model_type"] not in FAMILIES:
-        raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
-    changes = {"add_pooling_layer": needs_pooler(heads), **model_changes(config)}
-    return build_model(FAMILIES[hf["model_type"]][0].from_hf(hf, **changes), heads, compute_dtype(config))
+    return build_model(config_of(folder, hf, heads, **model_changes(config)), heads, compute_dtype(config))
 
 
 def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Makes the reference checkpoints and outputs again: `make fixtures`.
 
-Each folder beside this file holds a tiny BERT (`config.json`, `model.safetensors`), written by transformers, and in
+Each folder `../FAMILY/VARIANT` holds a tiny model (`config.json`, `model.safetensors`), written by transformers, and in
 `reference.npz` one batch, what transformers answers to it in float64 and the gradient of a loss that reaches every
 parameter. `../minilm/reference.npz` holds the answers of a published checkpoint to a few sentences.
 
@@ -23,23 +23,33 @@ import transformers
 from minilm import make_minilm, packaged_minilm
 from npz import write_npz
 from pattern import keep_pattern
-from variants import TINY, VARIANTS, Variant
+from variants import TINY_OF, VARIANTS, Variant
 
 HERE = Path(__file__).parent
+STEMS = {"bert": "Bert", "roberta": "Roberta", "electra": "Electra", "distilbert": "DistilBert"}
+CLASSES = {
+    "tagging": "ForTokenClassification",
+    "masked_lm": "ForMaskedLM",
+    "question_answering": "ForQuestionAnswering",
+    "multiple_choice": "ForMultipleChoice",
+    "discriminator": "ForPreTraining",
+}
+WITHOUT_LABELS = (None, "masked_lm", "question_answering", "multiple_choice", "discriminator")  # in their config
 SPREAD = 0.3  # of every parameter at hidden size 32: attention is then far from uniform
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HERE.parent, help="where bert/ and minilm/ are written")
-    parser.add_argument("--only", nargs="*", help="these variants only")
+    parser.add_argument("--out", type=Path, default=HERE.parent, help="where bert/, minilm/ and so on are written")
+    parser.add_argument("--only", nargs="*", help="these variants only, FAMILY/VARIANT or a whole FAMILY")
     parser.add_argument("--minilm", type=Path, help="the folder of all-MiniLM-L6-v2; by default that of the package")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for name, variant in VARIANTS.items():
-        if arguments.only is None or name in arguments.only:
-            make_variant(name, variant, arguments.out / "bert" / name)
+    for family, variants in VARIANTS.items():
+        for name, variant in variants.items():
+            if arguments.only is None or {family, f"{family}/{name}"} & set(arguments.only):
+                make_variant(family, name, variant, arguments.out / family / name)
     if arguments.only is None:
         make_minilm(arguments.minilm or packaged_minilm(), arguments.out / "minilm")
         versions = {package.__name__: package.__version__ for package in (torch, transformers, np)}
@@ -47,10 +57,11 @@ def main() -> None:
         (arguments.out / "versions.json").write_text(json.dumps(versions, indent=2) + "\n", encoding="utf-8")
 
 
-def make_variant(name: str, variant: Variant, folder: Path) -> None:
+def make_variant(family: str, name: str, variant: Variant, folder: Path) -> None:
     """Writes one folder."""
-    random = np.random.RandomState(zlib.crc32(name.encode()) + variant.seed)
-    model = build(variant)
+    named = name if family == "bert" else f"{family}/{name}"
+    random = np.random.RandomState(zlib.crc32(named.encode()) + variant.seed)
+    model = build(family, variant)
     draw_weights(model, random, variant.wide)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
@@ -67,15 +78,16 @@ def make_variant(name: str, variant: Variant, folder: Path) -> None:
     write_npz(folder / "reference.npz", {"train": np.array(variant.dropout)} | given | arrays | answers)
 
 
-def build(variant: Variant) -> torch.nn.Module:
+def build(family: str, variant: Variant) -> torch.nn.Module:
     """The model of a variant; eager attention, because only that returns the attentions."""
-    of_tokens = {"tagging": transformers.BertForTokenClassification, "masked_lm": transformers.BertForMaskedLM}
-    labels = {} if variant.head in (None, "masked_lm") else {"num_labels": variant.labels}
-    labels |= {"problem_type": variant.head} if labels and variant.head not in of_tokens else {}
-    config = transformers.BertConfig(**{**TINY, **variant.config, **labels}, attn_implementation="eager")
+    labels = {} if variant.head in WITHOUT_LABELS else {"num_labels": variant.labels}
+    labels |= {"problem_type": variant.head} if labels and variant.head not in CLASSES else {}
+    given = {**TINY_OF[family], **variant.config, **labels}
+    config = getattr(transformers, f"{STEMS[family]}Config")(**given, attn_implementation="eager")
     if variant.head is None:
-        return transformers.BertModel(config, add_pooling_layer=variant.pooler)
-    return of_tokens.get(variant.head, transformers.BertForSequenceClassification)(config)
+        pooler = {"add_pooling_layer": variant.pooler} if family in ("bert", "roberta") else {}
+        return getattr(transformers, f"{STEMS[family]}Model")(config, **pooler)
+    return getattr(transformers, STEMS[family] + CLASSES.get(variant.head, "ForSequenceClassification"))(config)
 
 
 @torch.no_grad()
@@ -83,13 +95,14 @@ def draw_weights(model: torch.nn.Module, random: np.random.RandomState, wide: fl
     """Every parameter from N(0, SPREAD²), the scales of layer norms about 1, padding rows too."""
     spread = SPREAD * (32 / model.config.hidden_size) ** 0.5
     for name, parameter in model.named_parameters():
-        drawn = spread * random.standard_normal(tuple(parameter.shape)) + name.endswith("LayerNorm.weight")
+        norm = re.search(r"(LayerNorm|layer_norm)\.weight$", name) is not None
+        drawn = spread * random.standard_normal(tuple(parameter.shape)) + norm
         drawn *= wide if name.endswith("intermediate.dense.weight") else 1
         parameter.copy_(torch.from_numpy(drawn.astype(np.float32)))
 
 
 def draw_batch(
-    variant: Variant, config: transformers.BertConfig, random: np.random.RandomState
+    variant: Variant, config: transformers.PreTrainedConfig, random: np.random.RandomState
 ) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
     """The inputs, and what the loss is made of: labels and a random projection of the hidden states."""
     rows, width = len(variant.lengths), max(variant.lengths)
@@ -101,10 +114,11 @@ def draw_batch(
     every = {
         "input_ids": ids,
         "attention_mask": text.astype(np.int64),
-        "token_type_ids": random.randint(config.type_vocab_size, size=ids.shape),
+        "token_type_ids": random.randint(getattr(config, "type_vocab_size", 2), size=ids.shape),
         "position_ids": positions,
     }
-    inputs = {name: torch.from_numpy(every[name]) for name in ("input_ids", *variant.given)}
+    shape = (rows // variant.choices, variant.choices, width) if variant.choices else ids.shape
+    inputs = {name: torch.from_numpy(every[name].reshape(shape)) for name in ("input_ids", *variant.given)}
     size = config.hidden_size
     loss = {
         "loss/hidden": random.standard_normal((rows, width, size)) / size,
@@ -117,7 +131,11 @@ def draw_batch(
     elif variant.head in ("tagging", "masked_lm"):
         drawn = random.randint(variant.labels if variant.head == "tagging" else config.vocab_size, size=ids.shape)
         loss["loss/labels"] = np.where(text & (random.uniform(size=ids.shape) < 0.7), drawn, -100)
-    elif variant.head is not None:
+    elif variant.head == "question_answering":
+        loss["loss/labels"] = random.randint(min(variant.lengths), size=(rows, 2))  # first, last
+    elif variant.head == "multiple_choice":
+        loss["loss/labels"] = random.randint(variant.choices, size=rows // variant.choices)
+    elif variant.head not in (None, "discriminator"):
         loss["loss/labels"] = random.randint(variant.labels, size=rows)
     return inputs, loss
 
@@ -128,10 +146,12 @@ def answer(
     """Hidden states, attentions, pooled output, logits, the task's loss, and by parameter the gradient of that loss
     and of the projections in `loss`."""
     pooled: list[torch.Tensor] = []
-    encoder = getattr(model, "bert", model)
-    if encoder.pooler is not None:
+    encoder = model.base_model
+    if getattr(encoder, "pooler", None) is not None:
         encoder.pooler.register_forward_hook(lambda module, given, output: pooled.append(output))
     labels = {"labels": torch.from_numpy(loss["loss/labels"])} if "loss/labels" in loss else {}
+    if "QuestionAnswering" in type(model).__name__:
+        labels = dict(zip(("start_positions", "end_positions"), labels["labels"].unbind(-1), strict=True))
     output = model(**inputs, **labels, output_hidden_states=True, output_attentions=True)
     total = (output.hidden_states[-1] * torch.from_numpy(loss["loss/hidden"])).sum()
     if pooled:
@@ -142,8 +162,12 @@ def answer(
     answers = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
     answers |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
     answers |= {"output/pooler_output": pooled[0]} if pooled else {}
-    answers |= {"output/logits": output.logits, "output/loss": output.loss} if labels else {}
-    answers |= {f"gradient/{name}": parameter.grad for name, parameter in model.named_parameters()}
+    if "start_positions" in labels:
+        answers |= {"output/logits": torch.stack([output.start_logits, output.end_logits], -1)}
+    elif labels:
+        answers |= {"output/logits": output.logits}
+    answers |= {"output/loss": output.loss} if labels else {}
+    answers |= {f"gradient/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     return {name: tensor.detach().numpy() for name, tensor in answers.items()}
 
 

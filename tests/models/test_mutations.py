@@ -1,11 +1,11 @@
-"""Would the parity test notice? Faults planted in tlx's BERT, each of which must exceed its tolerance a hundredfold."""
+"""Would the parity test notice? Faults planted in tlx, each of which must exceed its tolerance a hundredfold."""
 
 import jax.numpy as jnp
 import pytest
 
 from tests.models.faults import FAULTS, Fault
 from tests.models.reference import answers, errors, patch_dropout, reference, worst
-from tests.models.test_bert_parity import FLOAT32, FLOAT64
+from tests.models.test_parity import FLOAT32, FLOAT64
 from tlx.params.paths import flatten, unflatten
 
 # These move the numbers so little that float32's tolerance is not exceeded a hundredfold; float64's is.
@@ -29,6 +29,6 @@ def test_fault_is_seen(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) ->
     assert error > 100 * (FLOAT64 if name in SLIGHT else FLOAT32)
 
 
-@pytest.mark.parametrize("variant", ["plain", "dropout"])
+@pytest.mark.parametrize("variant", ["bert/plain", "bert/dropout"])
 def test_without_fault_nothing_is_seen(variant: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert error_with(Fault(variant, gradient=True), monkeypatch) < FLOAT64

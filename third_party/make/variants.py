@@ -1,0 +1,167 @@
+"""The reference checkpoints: what each one's config says, which class it is, and what it is fed."""
+
+import dataclasses
+from typing import Any
+
+# Every name of hidden_act that tlx has; transformers' own table knows them all.
+ACTIVATIONS = (
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh",
+    "gelu_pytorch_tanh", "hardswish", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6",
+    "sigmoid", "silu", "swish", "tanh",
+)  # fmt: skip
+
+TINY: dict[str, Any] = {
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 16,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+
+TINY_OF = {
+    "bert": TINY,
+    "roberta": TINY,
+    "electra": {**TINY, "embedding_size": 24},
+    "distilbert": {
+        "vocab_size": 48,
+        "dim": 32,
+        "n_layers": 1,
+        "n_heads": 4,
+        "hidden_dim": 48,
+        "max_position_embeddings": 16,
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One checkpoint and one batch.
+
+    config: what differs from `TINY_OF` its family.
+    head: None for the bare encoder (no `bert.` in its names), else a key of make.py's CLASSES or a problem_type.
+    labels: how many outputs the classifier has.
+    pooler: whether the bare encoder has one.
+    given: which of the optional inputs are passed; the rest take the reference's defaults.
+    lengths: how many tokens of each row are text; the rest of a row is padding.
+    choices: of a multiple choice, how many rows belong together.
+    dropout: train mode, with the masks of `pattern.py`.
+    wide: multiplies the weights before the activation, so that clips and saturation are reached.
+    seed: another draw. With some, float32 loses more to rounding (torch's own too) than a test at 1e-5 has room for.
+    gradients: a regex on the names of the parameters whose gradient is kept.
+    """
+
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    head: str | None = "single_label_classification"
+    labels: int = 3
+    pooler: bool = True
+    given: tuple[str, ...] = ("attention_mask", "token_type_ids")
+    lengths: tuple[int, ...] = (10, 7, 4)
+    choices: int = 0
+    dropout: bool = False
+    wide: float = 1.0
+    seed: int = 0
+    gradients: str = ".*"
+
+
+RATES = {"hidden_dropout_prob": 0.25, "attention_probs_dropout_prob": 0.4}
+TWO = {"num_hidden_layers": 2}
+# To save room, the activations keep only the gradients of what comes before them, beside, and at the very start.
+BESIDE = r".*(embeddings\.LayerNorm|self\.query|intermediate\.dense|output\.LayerNorm).*"
+
+BERT: dict[str, Variant] = {
+    "plain": Variant(TWO),
+    "classification_2": Variant(labels=2),
+    "regression_1": Variant(head="regression", labels=1),
+    "regression_3": Variant(head="regression", labels=3),
+    "multilabel_4": Variant(head="multi_label_classification", labels=4),
+    "tagging_5": Variant(TWO, head="tagging", labels=5),
+    "masked_lm": Variant(TWO, head="masked_lm"),
+    "question_answering": Variant(head="question_answering"),
+    "multiple_choice": Variant(head="multiple_choice", choices=2, lengths=(10, 7, 4, 9)),
+    "base": Variant(TWO, head=None),
+    "base_no_pooler": Variant(head=None, pooler=False),
+    "eps_1e-3": Variant({**TWO, "layer_norm_eps": 1e-3}),
+    "eps_1e-5": Variant({"layer_norm_eps": 1e-5}),
+    "token_types_1": Variant({"type_vocab_size": 1}),
+    "token_types_3": Variant({"type_vocab_size": 3}),
+    "pad_5": Variant({"pad_token_id": 5}),
+    "pad_last": Variant({"pad_token_id": -1}),
+    "pad_none": Variant({"pad_token_id": None}),
+    "defaults": Variant(given=()),
+    "no_padding": Variant(lengths=(10, 10, 10), given=("token_type_ids",), seed=4),
+    "nothing_to_see": Variant(lengths=(10, 6, 0)),
+    "full_length": Variant({"max_position_embeddings": 10}),
+    "no_token_types": Variant(given=("attention_mask",)),
+    "positions": Variant(TWO, given=("attention_mask", "token_type_ids", "position_ids"), seed=1),
+    "layers_3": Variant({"num_hidden_layers": 3}),
+    "odd_sizes": Variant({"hidden_size": 30, "num_attention_heads": 5, "intermediate_size": 44, "vocab_size": 37}),
+    "dropout": Variant({**TWO, **RATES, "classifier_dropout": 0.15}, dropout=True, seed=7),
+    "dropout_no_own_rate": Variant({**RATES, "classifier_dropout": None}, dropout=True),
+    "dropout_hidden_only": Variant({**RATES, "attention_probs_dropout_prob": 0.0}, head=None, dropout=True),
+    **{f"act_{name}": Variant({"hidden_act": name}, wide=3.0, gradients=BESIDE) for name in ACTIVATIONS},
+}
+
+MASKED = Variant({"hidden_act": "relu"}, head="masked_lm")  # before the vocabulary some families have GELU all the same
+ANSWERS = Variant(head="question_answering")
+CHOICE = Variant(head="multiple_choice", choices=2, lengths=(10, 7, 4, 9))
+OWN_RATE = {**RATES, "classifier_dropout": 0.15}
+
+ROBERTA: dict[str, Variant] = {
+    "plain": Variant(TWO, given=("attention_mask",)),
+    "regression_1": Variant(head="regression", labels=1),
+    "tagging_5": Variant(head="tagging", labels=5),
+    "masked_lm": MASKED,
+    "question_answering": ANSWERS,
+    "multiple_choice": CHOICE,
+    "base": Variant(head=None),
+    "defaults": Variant(given=()),
+    "positions": Variant(given=("attention_mask", "token_type_ids", "position_ids")),
+    "token_types_1": Variant({"type_vocab_size": 1, "layer_norm_eps": 1e-5}),
+    "pad_5": Variant({"pad_token_id": 5}),
+    "longest": Variant({"max_position_embeddings": 12}, given=("attention_mask",)),
+    "dropout": Variant({**TWO, **OWN_RATE}, dropout=True),
+    "dropout_tokens": Variant(OWN_RATE, head="tagging", dropout=True),
+    "dropout_choice": dataclasses.replace(CHOICE, config=OWN_RATE, dropout=True),
+}
+
+ELECTRA: dict[str, Variant] = {
+    "plain": Variant(TWO),
+    "one_width": Variant({"embedding_size": 32}),
+    "multilabel_4": Variant(head="multi_label_classification", labels=4),
+    "tagging_5": Variant(head="tagging", labels=5),
+    "masked_lm": MASKED,
+    "question_answering": ANSWERS,
+    "multiple_choice": CHOICE,
+    "summary_tanh": dataclasses.replace(CHOICE, config={"summary_activation": "tanh"}),
+    "discriminator": Variant(head="discriminator"),
+    "base": Variant(head=None),
+    "defaults": Variant(given=()),
+    "eps_1e-3": Variant({"layer_norm_eps": 1e-3}),
+    "dropout": Variant({**TWO, **OWN_RATE}, dropout=True),
+    "dropout_choice": dataclasses.replace(CHOICE, config={**OWN_RATE, "summary_last_dropout": 0.3}, dropout=True),
+}
+
+MASK = ("attention_mask",)  # all that DistilBERT takes beside the ids
+DISTIL_RATES = {"dropout": 0.25, "attention_dropout": 0.4, "seq_classif_dropout": 0.15, "qa_dropout": 0.3}
+
+DISTILBERT: dict[str, Variant] = {
+    "plain": Variant({"n_layers": 2}, given=MASK),
+    "regression_1": Variant(head="regression", labels=1, given=MASK),
+    "tagging_5": Variant(head="tagging", labels=5, given=MASK),
+    "masked_lm": Variant({"activation": "relu"}, head="masked_lm", given=MASK),
+    "question_answering": dataclasses.replace(ANSWERS, given=MASK),
+    "multiple_choice": dataclasses.replace(CHOICE, given=MASK),
+    "base": Variant(head=None, given=MASK),
+    "defaults": Variant(given=()),
+    "positions": Variant(given=("attention_mask", "position_ids")),
+    "pad_5": Variant({"pad_token_id": 5}, given=MASK),
+    "dropout": Variant({"n_layers": 2, **DISTIL_RATES}, given=MASK, dropout=True),
+    "dropout_tokens": Variant(DISTIL_RATES, head="tagging", given=MASK, dropout=True),
+    "dropout_answers": dataclasses.replace(ANSWERS, config=DISTIL_RATES, given=MASK, dropout=True),
+    "dropout_choice": dataclasses.replace(CHOICE, config=DISTIL_RATES, given=MASK, dropout=True),
+}
+
+VARIANTS = {"bert": BERT, "roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT}

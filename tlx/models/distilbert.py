@@ -1,0 +1,151 @@
+"""DistilBERT (Sanh et al. 2019): BERT without token types and pooler, under names of its own.
+
+Its block drops attention weights and the feed-forward network's output, but not attention's output.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from flax import linen as nn
+
+from tlx.models.activations import ACTIVATIONS
+from tlx.models.heads import HeadSettings, Reading
+from tlx.models.layers import Dropout, Dtype, Embedding, attend, dense, layer_norm
+from tlx.models.text import TextBackbone
+from tlx.models.text_config import TextConfig
+from tlx.models.transformer import Encoder
+
+EPSILON = 1e-12  # of every layer norm; no field of the config says it
+
+
+@dataclasses.dataclass(frozen=True)
+class DistilBertConfig(TextConfig):
+    """As in `TextConfig`."""
+
+    model_type = "distilbert"
+    family = "DistilBERT"
+    renamed = {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "hidden_act": "activation",
+        "hidden_dropout_prob": "dropout",
+        "attention_probs_dropout_prob": "attention_dropout",
+        "classifier_dropout": "seq_classif_dropout",
+    }
+
+    vocab_size: int = 30522
+    dim: int = 768
+    n_layers: int = 6
+    n_heads: int = 12
+    hidden_dim: int = 3072
+    activation: str = "gelu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    seq_classif_dropout: float = 0.2
+    qa_dropout: float = 0.1
+    max_position_embeddings: int = 512
+    initializer_range: float = 0.02
+    pad_token_id: int | None = 0
+
+    @property
+    def block_paths(self) -> tuple[str, ...]:
+        """As in `TextConfig`."""
+        return ("embeddings", *(f"transformer/layer/{i}" for i in range(self.n_layers)))
+
+    @property
+    def head_settings(self) -> HeadSettings:
+        """Texts and choices through a dense layer of the head's own, from the first token."""
+        return HeadSettings(
+            text=Reading(self.seq_classif_dropout, dense="relu"),
+            token=Reading(self.dropout),
+            span=Reading(self.qa_dropout),
+            choice=Reading(self.seq_classif_dropout, dense="relu"),
+            transform_size=self.dim,
+            transform_act=self.activation,
+            layer_norm_eps=EPSILON,
+            initializer_range=self.initializer_range,
+        )
+
+
+class Embeddings(nn.Module):
+    """LayerNorm(word + position)."""
+
+    config: DistilBertConfig
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, input_ids: jax.Array, position_ids: jax.Array, deterministic: bool) -> jax.Array:
+        c = self.config
+
+        def table(rows: int, name: str, padding_id: int | None = None) -> Embedding:
+            return Embedding(rows, c.dim, self.dtype, c.initializer_range, padding_id, name=name)
+
+        x = table(c.vocab_size, "word_embeddings", c.pad_token_id)(input_ids)
+        x = x + table(c.max_position_embeddings, "position_embeddings")(position_ids)
+        x = layer_norm("LayerNorm", self.dtype, EPSILON)(x)
+        return Dropout(c.dropout)(x, deterministic)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with its output projection."""
+
+    config: DistilBertConfig
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        c = self.config
+        query, key, value = (dense(c.dim, name, self.dtype, c.initializer_range)(x) for name in ("q_lin", "k_lin", "v_lin"))
+        drop = functools.partial(Dropout(c.attention_dropout), deterministic=deterministic)
+        mixed, weights = attend(query, key, value, c.n_heads, mask, drop)
+        return dense(c.dim, "out_lin", self.dtype, c.initializer_range)(mixed), weights
+
+
+class FeedForward(nn.Module):
+    """Dropout(W₂ act(W₁ x + b₁) + b₂)."""
+
+    config: DistilBertConfig
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        c = self.config
+        wide = ACTIVATIONS[c.activation](dense(c.hidden_dim, "lin1", self.dtype, c.initializer_range)(x))
+        return Dropout(c.dropout)(dense(c.dim, "lin2", self.dtype, c.initializer_range)(wide), deterministic)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward network, each closed by add and norm."""
+
+    config: DistilBertConfig
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, mask, deterministic)
+        x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(mixed + x)
+        wide = FeedForward(self.config, self.dtype, name="ffn")(x, deterministic)
+        return layer_norm("output_layer_norm", self.dtype, EPSILON)(wide + x), weights
+
+
+class DistilBert(TextBackbone):
+    """The backbone; `config` is a `DistilBertConfig`."""
+
+    def setup(self) -> None:
+        self.embeddings = Embeddings(self.config, self.dtype)
+        self.transformer = Encoder(self.config, self.dtype, Block)
+
+    def embed(
+        self, input_ids: jax.Array, token_type_ids: jax.Array, position_ids: jax.Array, deterministic: bool
+    ) -> jax.Array:
+        del token_type_ids
+        x: jax.Array = self.embeddings(input_ids, position_ids, deterministic)
+        return x
+
+    def block(
+        self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        found: tuple[jax.Array, jax.Array] = self.transformer(index, x, mask, deterministic)
+        return found

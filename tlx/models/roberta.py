@@ -1,0 +1,71 @@
+"""RoBERTa (Liu et al. 2019): BERT's encoder; positions are counted from the padding token's number, over tokens that
+are no padding; a classifier has a dense layer of its own and reads the first token."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tlx.errors import TlxError
+from tlx.models.bert import Bert, BertConfig
+from tlx.models.heads import HeadSettings, Reading
+from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
+
+
+@dataclasses.dataclass(frozen=True)
+class RobertaConfig(BertConfig):
+    """As in `TextConfig`."""
+
+    model_type = "roberta"
+    family = "RoBERTa"
+
+    vocab_size: int = 50265
+    pad_token_id: int | None = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pad_token_id is None or self.pad_token_id < 0:
+            raise TlxError(f"pad_token_id is {self.pad_token_id}; RoBERTa counts positions from it, so it is 0 or more.")
+        if self.max_length < 1:
+            raise TlxError(
+                f"max_position_embeddings {self.max_position_embeddings} leaves no position after pad_token_id "
+                f"{self.pad_token_id}."
+            )
+
+    @property
+    def max_length(self) -> int:
+        """The longest text, in tokens: positions up to the padding token's are not given to tokens."""
+        assert self.pad_token_id is not None
+        return self.max_position_embeddings - self.pad_token_id - 1
+
+    @property
+    def head_settings(self) -> HeadSettings:
+        """Texts through the classifier's own dense layer, choices from the pooler; GELU before the vocabulary."""
+        rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+        return HeadSettings(
+            text=Reading(rate, dense="tanh", drops_first=True),
+            token=Reading(rate),
+            choice=Reading(self.hidden_dropout_prob),
+            transform_size=self.hidden_size,
+            transform_act="gelu",
+            layer_norm_eps=self.layer_norm_eps,
+            initializer_range=self.initializer_range,
+        )
+
+
+class Roberta(Bert):
+    """The backbone; `config` is a `RobertaConfig`."""
+
+    def setup(self) -> None:
+        self.embeddings = TextEmbeddings(
+            self.config, self.dtype, position_padding_id=self.config.pad_token_id
+        )
+        self.encoder = Encoder(self.config, self.dtype)
+        if self.config.add_pooling_layer:
+            self.pooler = Pooler(self.config, self.dtype)
+
+    def positions(self, input_ids: jax.Array) -> jax.Array:
+        """pad + 1, pad + 2, … over tokens that are no padding; pad for padding."""
+        pad = self.config.pad_token_id
+        text = (input_ids != pad).astype(input_ids.dtype)
+        return jnp.cumsum(text, axis=1) * text + pad

@@ -1,0 +1,150 @@
+"""The post-norm transformer encoder that BERT, RoBERTa and ELECTRA share (Vaswani et al. 2017; Devlin et al. 2019).
+
+Module names are those of Hugging Face's Flax checkpoints, so that a parameter's path is its name there without the
+family's prefix. `config` is a config of such a family.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from tlx.models.activations import ACTIVATIONS
+from tlx.models.layers import Dropout, Dtype, Embedding, attend, dense, layer_norm
+
+
+class TextEmbeddings(nn.Module):
+    """LayerNorm(word + position + token type).
+
+    size: of the tables, if it is not the hidden size. position_padding_id: the row of the positions that takes no
+    gradient.
+    """
+
+    config: Any
+    dtype: Dtype = None
+    size: int | None = None
+    position_padding_id: int | None = None
+
+    @nn.compact
+    def __call__(
+        self, input_ids: jax.Array, token_type_ids: jax.Array, position_ids: jax.Array, deterministic: bool
+    ) -> jax.Array:
+        c, size = self.config, self.size or self.config.hidden_size
+
+        def table(rows: int, name: str, padding_id: int | None = None) -> Embedding:
+            return Embedding(rows, size, self.dtype, c.initializer_range, padding_id, name=name)
+
+        x = table(c.vocab_size, "word_embeddings", c.pad_token_id)(input_ids)
+        x = x + table(c.type_vocab_size, "token_type_embeddings")(token_type_ids)
+        x = x + table(c.max_position_embeddings, "position_embeddings", self.position_padding_id)(position_ids)
+        x = layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(x)
+        return Dropout(c.hidden_dropout_prob)(x, deterministic)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017)."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        c = self.config
+        query, key, value = (
+            dense(c.hidden_size, name, self.dtype, c.initializer_range)(x) for name in ("query", "key", "value")
+        )
+        drop = functools.partial(Dropout(c.attention_probs_dropout_prob), deterministic=deterministic)
+        return attend(query, key, value, c.num_attention_heads, mask, drop)
+
+
+class AddNorm(nn.Module):
+    """LayerNorm(residual + Dropout(W x + b)): what closes both halves of a block."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, residual: jax.Array, deterministic: bool) -> jax.Array:
+        c = self.config
+        x = dense(c.hidden_size, "dense", self.dtype, c.initializer_range)(x)
+        x = Dropout(c.hidden_dropout_prob)(x, deterministic)
+        return layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(residual + x)
+
+
+class Attention(nn.Module):
+    """Self-attention and its closing projection; two modules because their names are two."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        mixed, weights = SelfAttention(self.config, self.dtype, name="self")(x, mask, deterministic)
+        return AddNorm(self.config, self.dtype, name="output")(mixed, x, deterministic), weights
+
+
+class Intermediate(nn.Module):
+    """The widening half of the feed-forward network."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c = self.config
+        return ACTIVATIONS[c.hidden_act](dense(c.intermediate_size, "dense", self.dtype, c.initializer_range)(x))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward network, each closed by add and norm."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        x, weights = Attention(self.config, self.dtype, name="attention")(x, mask, deterministic)
+        wide = Intermediate(self.config, self.dtype, name="intermediate")(x)
+        return AddNorm(self.config, self.dtype, name="output")(wide, x, deterministic), weights
+
+
+class Layers(nn.Module):
+    """The blocks by number. A module of its own so that they are named `encoder/layer/0`, `encoder/layer/1`, …"""
+
+    config: Any
+    dtype: Dtype = None
+    block: type[nn.Module] | None = None
+
+    def setup(self) -> None:
+        block = self.block or Block
+        self.blocks = [block(self.config, self.dtype, name=str(i)) for i in range(self.config.num_blocks)]
+
+    def __call__(self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> Any:
+        return self.blocks[index](x, mask, deterministic)
+
+
+class Encoder(nn.Module):
+    """Holds the blocks under the name they have in checkpoints. block: their class; None: `Block`."""
+
+    config: Any
+    dtype: Dtype = None
+    block: type[nn.Module] | None = None
+
+    def setup(self) -> None:
+        self.layer = Layers(self.config, self.dtype, self.block)
+
+    def __call__(self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> Any:
+        return self.layer(index, x, mask, deterministic)
+
+
+class Pooler(nn.Module):
+    """tanh(W x₀ + b) of the first token."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jnp.tanh(dense(self.config.hidden_size, "dense", self.dtype, self.config.initializer_range)(x[:, 0]))

@@ -1,0 +1,100 @@
+"""The tensors of a checkpoint, whatever its format, by today's names without the family's prefix; read one by one."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from tlx.errors import TlxError, listed
+from tlx.models.layers import Dtype
+from tlx.params.paths import flatten
+from tlx.params.rules import matches
+from tlx.pretrained.formats.folder import open_tensors
+from tlx.pretrained.names import NAMES
+
+
+class Tensors:
+    """folder: the checkpoint's. model_type: of its family."""
+
+    def __init__(self, folder: Path, model_type: str):
+        opened = open_tensors(folder)
+        self.folder, self.file, self.names = folder, opened.file, NAMES[model_type]
+        self.flax = opened.kind == "msgpack"
+        named = {name: self.names.today(name.replace("/", ".") if self.flax else name) for name in opened.tensors}
+        first: dict[str, str] = {}
+        twice = [name for name, today in named.items() if first.setdefault(today.removeprefix(self.names.prefix), name) != name]
+        if twice:
+            raise TlxError(f"{self.file} holds twice, under an older or another name: {listed(sorted(twice))}.")
+        self.stored = {bare: opened.tensors[name] for bare, name in first.items()}
+
+    def refuse_absurd(self, blocks: int) -> None:
+        """A config may claim anything; a block has tensors of its own, so there are no more blocks than tensors."""
+        if blocks > len(self.stored):
+            raise TlxError(
+                f"{self.folder}/config.json claims {blocks} blocks, but {self.file.name} holds {len(self.stored)} tensors."
+            )
+
+    def outputs_of(self, layer: str) -> int | None:
+        """How many outputs a head's dense layer has in this file; None if it is not there."""
+        found = self.stored.get(f"{layer}.bias")
+        return found.shape[0] if found is not None and len(found.shape) == 1 else None
+
+    def load(
+        self,
+        target: Any,
+        initialise: Sequence[str],
+        ignore: Sequence[str],
+        kind: str | None,
+        own_heads: bool,
+        dtype: Dtype,
+    ) -> dict[str, Any]:
+        """Arrays by path for every leaf of `target`, None where it is to be drawn anew.
+
+        kind: of the checkpoint's own head `default`. own_heads: whether heads are read from the file at all.
+        """
+        from_file, missing, reshaped, used = {}, [], [], set()
+        for path, leaf in flatten(target).items():
+            fresh = any(matches(selector, path) for selector in initialise)
+            new_head = path.startswith("heads/") and not own_heads
+            name, transpose = ("", False) if new_head else self.names.tensor_of(path, kind or "", self.flax)
+            found = self.stored[name].shape if name in self.stored else None
+            expected = leaf.shape[::-1] if transpose else leaf.shape
+            used.add(name)
+            if found == expected:
+                from_file[path] = (name, transpose)
+            elif found is None and not fresh:
+                missing.append(name)
+            elif not fresh:
+                reshaped.append(f"{name} {found} (expected {expected})")
+        self._complain(missing, self._left_over(used, ignore, own_heads), reshaped)
+        return {path: self._read(*from_file[path], dtype) if path in from_file else None for path in flatten(target)}
+
+    def _read(self, name: str, transpose: bool, dtype: Dtype) -> Any:
+        """A copy: an array that shares a file's pages would change with the file."""
+        array = self.stored[name].read()
+        return jnp.array(array.T if transpose else array, dtype, copy=True)
+
+    def _left_over(self, used: set[str], ignore: Sequence[str], own_heads: bool) -> list[str]:
+        left = [
+            name
+            for name in sorted(self.stored)
+            if name not in used
+            and not re.fullmatch(self.names.skipped, name)
+            and not re.fullmatch(self.names.others, name)
+            and (own_heads or not self.names.in_a_head(name))
+        ]
+        return [name for name in left if not any(re.fullmatch(pattern, name) for pattern in ignore)]
+
+    def _complain(self, missing: list[str], left: list[str], reshaped: list[str]) -> None:
+        found = [
+            f"{what} {listed(names, 40)}"
+            for what, names in (("missing:", missing), ("left over:", left), ("of another shape:", reshaped))
+            if names
+        ]
+        if found:
+            raise TlxError(
+                f"{self.file} does not fit this model; {'; '.join(found)}. Name what may be drawn anew with "
+                "initialise=… ('pooler', 'heads', 'all' or a regex on paths) and what may be left over with ignore=…."
+            )
