@@ -17,7 +17,7 @@ from tlx.pretrained.formats.rebuild import DTYPES, FUNCTIONS, KIND, Name, call, 
 from tlx.pretrained.formats.stored import refuse
 
 MOST_BYTES = 8 * 2**20  # of one pickle; a model of 10,000 tensors has 2 MB
-MOST_OPCODES = 1_000_000
+MOST_OPCODES = 500_000  # of which a tensor takes about 45
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 ARGUMENTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE"}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}

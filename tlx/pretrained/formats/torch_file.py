@@ -69,25 +69,26 @@ def _from_stream(data: memoryview, file: Path) -> tuple[dict[str, Tensor], dict[
     if type(machine) is not dict or machine.get("little_endian") is not True:
         refuse(file, KIND, "its numbers are not little-endian")
     tensors = _tensors(follow(stream, file), file)
-    keys = follow(stream, file)
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
+    return tensors, _offsets(data, tensors, follow(stream, file), stream.tell(), file)
+
+
+def _offsets(data: memoryview, tensors: dict[str, Tensor], keys: Any, at: int, file: Path) -> dict[str, int]:
+    """Where each storage's numbers are; each is its count in eight bytes, and they."""
+    storages: dict[str, Storage] = {}
+    for tensor in tensors.values():  # the count is in numbers of the type that is met first
+        storages.setdefault(tensor.storage.key, tensor.storage)
     if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(storages):
         refuse(file, KIND, "the storages that it lists are not those of its tensors")
-    offsets, at = {}, stream.tell()
+    offsets, sizes = {}, {}
     for key in keys:
-        count = int.from_bytes(data[at : at + 8], "little")
-        at += 8
-        width = storages[key].dtype.itemsize
-        _check_size(storages[key], min(count * width, len(data) - at), file)
-        offsets[key] = at
-        at += count * width
-    if at != len(data):
-        refuse(file, KIND, f"{len(data) - at} bytes follow its last storage")
+        sizes[key] = int.from_bytes(data[at : at + 8], "little") * storages[key].dtype.itemsize
+        offsets[key] = at + 8
+        at += 8 + sizes[key]
     for tensor in tensors.values():
-        _check_size(
-            tensor.storage, storages[tensor.storage.key].count * storages[tensor.storage.key].dtype.itemsize, file
-        )
-    return tensors, offsets
+        _check_size(tensor.storage, sizes[tensor.storage.key], file)
+    if at != len(data):
+        refuse(file, KIND, f"its last storage should end at byte {at}, but the file has {len(data)}")
+    return offsets
 
 
 def _check_size(storage: Storage, found: int, file: Path) -> None:
