@@ -105,20 +105,66 @@ def bombs() -> Iterator[tuple[str, bytes, str]]:
     yield "index: many/pytorch_model.bin.index.json", json.dumps(weight_map).encode(), "files that are not there"
 
 
+def run(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a process of its own, which may then limit itself."""
+    path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+    command, environment = [sys.executable, "-c", program, str(folder)], {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
 def test_bombs(tmp_path: Path) -> None:
     expected = {}
     for file, content, told in bombs():
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_bytes(content)
         expected[file.partition("/")[0]] = told
-    path = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
-    ended = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    ended = run(READ, tmp_path)
     assert ended.returncode == 0 and ended.stdout.endswith("done\n"), ended.stderr[-2000:]
     lines = ended.stdout.splitlines()[:-1]
     assert len(lines) == len(expected)
     for what, told in expected.items():
         (line,) = (line for line in lines if line.startswith(f"{what}\t"))
         assert told in line, line
+
+
+LARGE = 2**28  # bytes of a file, in eight tensors
+LEAN = f"""
+import resource, sys
+from pathlib import Path
+import numpy as np
+from tlx.pretrained.formats.folder import open_tensors
+
+used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (used + {5 * LARGE // 16},) * 2)
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    tensors = open_tensors(folder).tensors
+    assert len(tensors) == 8
+    for stored in tensors.values():
+        assert np.array(stored.read()).shape == ({LARGE // 32},)
+    print(folder.name)
+"""
+
+
+def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    """There is room for two and a half of its eight tensors (an unaligned one is copied, and copied here once more); the
+    files are holes but for their headers."""
+    count, size = LARGE // 32, LARGE // 8
+    shape, sized = b"\x91\xce" + count.to_bytes(4, "big"), size.to_bytes(4, "big")
+    inner = b"\x93" + shape + b"\xa7float32\xc6" + sized
+    header = {f"a{i}": entry(i * size, (i + 1) * size, [count]) for i in range(8)}
+    tensors = {f"a{i}": tensor((count,), (1,), of=storage(str(i), count=count)) for i in range(8)}
+    keys = [*map(str, range(8))]
+    stored = [torch_legacy(mapping(**tensors), b"", count, keys)] + [struct.pack("<q", count)] * 7
+    arrays = [b"\xa2a%d\xc9" % i + (len(inner) + size).to_bytes(4, "big") + b"\1" + inner for i in range(8)]
+    for kind, parts in {
+        "model.safetensors": [safetensors(header)] + [b""] * 7,
+        "flax_model.msgpack": [b"\x88" + arrays[0], *arrays[1:]],
+        "pytorch_model.bin": stored,
+    }.items():
+        (tmp_path / kind).mkdir()
+        with (tmp_path / kind / kind).open("wb") as file:
+            for part in parts:
+                file.write(part)
+                file.truncate(file.seek(size, os.SEEK_CUR))
+    ended = run(LEAN, tmp_path)
+    assert ended.stdout.split() == ["flax_model.msgpack", "model.safetensors", "pytorch_model.bin"], ended.stderr
