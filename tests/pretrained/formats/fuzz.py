@@ -6,6 +6,7 @@ no file opened but those of the folder. What breaks this is written to --keep, a
 """
 
 import argparse
+import codecs
 import io
 import os
 import resource
@@ -176,6 +177,7 @@ def main() -> None:
     options = parser.parse_args()
     options.keep.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
+    codecs.lookup("raw-unicode-escape")  # loaded late by pickletools, for an opcode of protocol 0
     for name, content, _ in BASES:  # unspoilt, so that what is imported late is there, and bases are known to be good
         folder = Path(tempfile.mkdtemp())
         if "/" not in name:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.pretrained.formats.made import (
     array,
     entry,
@@ -23,6 +25,7 @@ from tests.pretrained.formats.made import (
     torch_zip,
 )
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory, and /proc, are Linux's")
 ROOM = 400 * 2**20  # bytes of address space beside what Python has when it is ready to read
 READ = f"""
 import resource, sys, time
@@ -146,8 +149,8 @@ for folder in sorted(Path(sys.argv[1]).iterdir()):
 
 
 def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
-    """There is room for two and a half of its eight tensors (an unaligned one is copied, and copied here once more); the
-    files are holes but for their headers."""
+    """There is room for two and a half of its eight tensors: an unaligned one is copied, and here once more. The files
+    are holes but for their headers."""
     count, size = LARGE // 32, LARGE // 8
     shape, sized = b"\x91\xce" + count.to_bytes(4, "big"), size.to_bytes(4, "big")
     inner = b"\x93" + shape + b"\xa7float32\xc6" + sized

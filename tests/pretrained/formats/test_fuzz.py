@@ -8,6 +8,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_the_fuzzer_finds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).parent / "fuzz.py"), "--minutes", "0.35", "--seed", "0"]
     ended = subprocess.run([*command, "--keep", str(tmp_path)], capture_output=True, text=True, timeout=300)
