@@ -1,0 +1,70 @@
+"""Which files a checkpoint's folder may lead to: its own, and those that the Hugging Face cache keeps for it."""
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from tlx.errors import TlxError
+
+REPOSITORY = re.compile(r"(models|datasets|spaces)--.+")
+SHARED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}")
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` of a checkpoint folder; it need not exist.
+
+    Raises:
+      TlxError: `name` is no plain name, or a link that leads out of the folder (those of the Hugging Face cache are
+        followed into the blobs of the same repository).
+    """
+    if name in ("", ".", "..") or set(name) & set("/\\") or not name.isprintable():
+        raise TlxError(f"{folder} names {name!r:.100} as one of its files; a plain name without a path was expected.")
+    real = Path(os.path.realpath(folder))
+    target = Path(os.path.realpath(real / name))
+    if not target.is_relative_to(real) and not _in_the_hubs_cache(real, name, target):
+        raise TlxError(
+            f"{folder / name} is a link that leads out of its folder, to {target}; put the file itself there."
+        )
+    return folder / name
+
+
+def check_links(folder: Path, patterns: Iterable[str]) -> None:
+    """Refuses a folder in which an entry that matches one of the patterns leads out, for libraries that open it all.
+
+    Raises:
+      TlxError: as `inside`; or the folder cannot be listed.
+    """
+    patterns = list(patterns)
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise TlxError(f"{folder} cannot be listed: {error.strerror}; name a folder.") from None
+    for name in names:
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            inside(folder, name)
+
+
+def _in_the_hubs_cache(real: Path, name: str, target: Path) -> bool:
+    """Whether a link goes from `REPOSITORY/snapshots/REVISION/…` to `REPOSITORY/blobs/`, and stays there.
+
+    From there huggingface_hub ≥ 2 links on to `CACHE/blobs/ab/abcd…`, which all repositories of a cache share. That
+    hop is followed only from the repository's own blobs, to that very place, in a cache that is marked as having it.
+    """
+    revision = next((place for place in (real, *real.parents) if place.parent.name == "snapshots"), None)
+    if revision is None:
+        return False
+    repository = revision.parent.parent
+    if target.is_relative_to(repository / "blobs"):
+        return True
+    cache = repository.parent
+    shared = cache / "blobs"
+    first = Path(os.path.normpath(real / (real / name).readlink())) if (real / name).is_symlink() else target
+    return (
+        REPOSITORY.fullmatch(repository.name) is not None
+        and first.parent == repository / "blobs"
+        and target.is_relative_to(shared)
+        and SHARED.fullmatch(target.relative_to(shared).as_posix()) is not None
+        and (shared / ".huggingface-shared-blobs").is_file()
+    )

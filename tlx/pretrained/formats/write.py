@@ -1,0 +1,194 @@
+"""Weights into files that transformers opens: safetensors, and flax's msgpack; tensor after tensor, none held twice."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tlx.errors import TlxError
+from tlx.pretrained.formats import msgpack_file, safetensors_file
+
+SAFETENSORS = {dtype: name for name, dtype in safetensors_file.DTYPES.items()}
+LARGEST_PIECE = 2**30  # bytes of one array in msgpack; flax writes and expects larger ones in pieces
+
+
+def write_safetensors(folder: Path, tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> list[str]:
+    """Writes `model.safetensors`, or parts of it and their index.
+
+    Args:
+      folder: exists.
+      tensors: by name; float, int, bool or bfloat16.
+      max_shard_bytes: of the tensors of one file; a larger tensor has a file of its own.
+
+    Returns:
+      The names of the files, the index last.
+
+    Raises:
+      TlxError: there is no tensor, or one of a dtype that the format lacks.
+    """
+    _check(tensors, SAFETENSORS)
+
+    def write(handle: BinaryIO, names: list[str]) -> None:
+        _safetensors(handle, {name: tensors[name] for name in names})
+
+    return _in_parts(folder, "model.safetensors", tensors, max_shard_bytes, write, _sizes)
+
+
+def write_msgpack(folder: Path, tree: Mapping[str, Any], max_shard_bytes: int | None = None) -> list[str]:
+    """Writes `flax_model.msgpack`, or parts of it and their index.
+
+    Args:
+      folder: exists.
+      tree: arrays in nested dicts.
+      max_shard_bytes: as for `write_safetensors`; None: one file.
+
+    Returns:
+      The names of the files, the index last.
+
+    Raises:
+      TlxError: there is no array, one of a dtype that tlx does not read, or a name that is no text without "/".
+    """
+    arrays = dict(_leaves(tree, ""))
+    _check(arrays, set(msgpack_file.DTYPES.values()))
+
+    def write(handle: BinaryIO, names: list[str]) -> None:
+        part: dict[str, Any] = {}
+        for name in names:
+            *path, last = name.split("/")
+            inner = part
+            for key in path:
+                inner = inner.setdefault(key, {})
+            inner[last] = arrays[name]
+        _map(handle, part)
+
+    most = sum(array.nbytes for array in arrays.values()) if max_shard_bytes is None else max_shard_bytes
+    return _in_parts(folder, "flax_model.msgpack", arrays, most, write, lambda arrays: {"total_size": _total(arrays)})
+
+
+def _check(arrays: Mapping[str, np.ndarray], dtypes: Any) -> None:
+    if not arrays:
+        raise TlxError("there are no tensors to write; give some.")
+    for name, array in arrays.items():
+        if array.dtype not in dtypes:
+            raise TlxError(f"tensor {name!r} has the dtype {array.dtype}, which the file's format lacks; convert it.")
+
+
+def _in_parts(
+    folder: Path,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    most: int,
+    write: Callable[[BinaryIO, list[str]], None],
+    metadata: Callable[[Mapping[str, np.ndarray]], dict[str, int]],
+) -> list[str]:
+    """One file, or several called `STEM-00001-of-0000N.END` and the index of them, in the words of transformers."""
+    parts = split({tensor: array.nbytes for tensor, array in arrays.items()}, most)
+    stem, end = name.split(".")
+    files = [f"{stem}-{i + 1:05d}-of-{len(parts):05d}.{end}" for i in range(len(parts))] if parts[1:] else [name]
+    for file, names in zip(files, parts):
+        with (folder / file).open("wb") as handle:
+            write(handle, names)
+        (folder / file).chmod(0o644)
+    if len(files) == 1:
+        return files
+    index = folder / f"{name}.index.json"
+    weight_map = {tensor: file for file, names in zip(files, parts) for tensor in names}
+    text = json.dumps({"metadata": metadata(arrays), "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
+    index.write_text(text, encoding="utf-8")
+    index.chmod(0o644)
+    return [*files, index.name]
+
+
+def split(sizes: Mapping[str, int], most: int) -> list[list[str]]:
+    """Names in parts of at most so many bytes, in their order, as huggingface_hub splits them."""
+    parts: list[list[str]] = []
+    part: list[str] = []
+    room = most
+    for name, size in sizes.items():
+        if size > most:
+            parts.append([name])
+            continue
+        if size > room:
+            parts.append(part)
+            part, room = [], most
+        part.append(name)
+        room -= size
+    return [*parts, part] if part else parts
+
+
+def _total(arrays: Mapping[str, np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _sizes(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    return {"total_parameters": sum(array.size for array in arrays.values()), "total_size": _total(arrays)}
+
+
+def _safetensors(handle: BinaryIO, tensors: dict[str, np.ndarray]) -> None:
+    # The largest numbers first, so that every tensor begins at a multiple of its number's size.
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for this mark
+    at = 0
+    for name in names:
+        array = tensors[name]
+        offsets = [at, at + array.nbytes]
+        header[name] = {"dtype": SAFETENSORS[array.dtype], "shape": [*array.shape], "data_offsets": offsets}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    handle.write(struct.pack("<Q", len(text)) + text)
+    for name in names:
+        handle.write(_bytes(tensors[name]))
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _leaves(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, np.ndarray]]:
+    for key, value in tree.items():
+        if not isinstance(key, str) or not key or "/" in key:
+            raise TlxError(f"{key!r} in {path!r} cannot be written: names are texts without '/'.")
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{key}/")
+        else:
+            yield f"{path}{key}", np.asarray(value)
+
+
+def _map(handle: BinaryIO, tree: Mapping[str, Any]) -> None:
+    """One map of maps, arrays and the numbers that describe arrays in pieces."""
+    import msgpack  # comes with flax
+
+    handle.write(msgpack.Packer().pack_map_header(len(tree)))
+    for key, value in tree.items():
+        handle.write(msgpack.packb(key))
+        if isinstance(value, np.ndarray) and value.nbytes > LARGEST_PIECE:
+            value = _pieces(value)
+        if isinstance(value, np.ndarray):
+            inner = b"\x93" + msgpack.packb(value.shape) + msgpack.packb(value.dtype.name)
+            inner += _length({1: b"\xc4", 2: b"\xc5", 4: b"\xc6"}, value.nbytes)
+            length = len(inner) + value.nbytes
+            handle.write(b"\xd8" if length == 16 else _length({1: b"\xc7", 2: b"\xc8", 4: b"\xc9"}, length))
+            handle.write(b"\x01" + inner)
+            handle.write(_bytes(value))
+        elif isinstance(value, Mapping):
+            _map(handle, value)
+        else:
+            handle.write(msgpack.packb(value))
+
+
+def _length(codes: dict[int, bytes], length: int) -> bytes:
+    """msgpack's code for the smallest width that holds a length, and the length."""
+    width = 1 if length < 2**8 else 2 if length < 2**16 else 4
+    return codes[width] + length.to_bytes(width, "big")
+
+
+def _pieces(array: np.ndarray) -> dict[str, Any]:
+    """A large array as flax writes it: a mark, its shape, and pieces of its flat numbers."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    step = max(1, LARGEST_PIECE // array.dtype.itemsize)
+    chunks = {str(i): flat[at : at + step] for i, at in enumerate(range(0, flat.size, step))}
+    return {msgpack_file.CHUNKED: True, "shape": {str(i): n for i, n in enumerate(array.shape)}, "chunks": chunks}
