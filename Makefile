@@ -3,9 +3,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 INTEROP := .venv-interop
+FLAX := .venv-flax
 RUNS ?= runs
 
-.PHONY: demo test interop lint lock fixtures clean
+.PHONY: demo test interop interop-flax lint lock fixtures clean
 
 demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
@@ -16,19 +17,25 @@ test: .venv/.ready
 interop: .venv/.ready $(INTEROP)/.ready
 	@TLX_INTEROP_PYTHON=$(INTEROP)/bin/python $(BIN)/python -m pytest -m interop $(ARGS)
 
+interop-flax: .venv/.ready $(FLAX)/.ready
+	@TLX_FLAX_PYTHON=$(FLAX)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_flax.py $(ARGS)
+
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 # The reference outputs under third_party/, made again by running the software they come from.
-fixtures: $(INTEROP)/.ready
+fixtures: $(INTEROP)/.ready $(FLAX)/.ready
 	$(INTEROP)/bin/python third_party/make/make.py
+	$(INTEROP)/bin/python third_party/formats/make.py torch
+	$(FLAX)/bin/python third_party/formats/make.py flax
+	$(FLAX)/bin/python third_party/make/flax_names.py
 
 lock: .venv/.ready
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --extra demo --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv $(INTEROP)
+	rm -rf .venv $(INTEROP) $(FLAX)
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tlx needs Python 3.11, 3.12 or 3.13 on the PATH; none was found (or say PYTHON=/path/to/python)."; exit 1; }
@@ -44,4 +51,11 @@ $(INTEROP)/.ready: third_party/requirements-interop.txt
 	@$(INTEROP)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(INTEROP)
 	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-interop.txt
 	@$(INTEROP)/bin/python -c "import torch, transformers; print('torch', torch.__version__, '- transformers', transformers.__version__)"
+	@touch $@
+
+# The last transformers that had Flax, beside today's.
+$(FLAX)/.ready: third_party/requirements-flax.txt
+	@echo "setting up $(FLAX) with $(PYTHON) ..."
+	@$(FLAX)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(FLAX)
+	@$(FLAX)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-flax.txt
 	@touch $@

@@ -4,7 +4,8 @@ python docs/update.py demo runs/demo
 python docs/update.py tools runs/demo
 python docs/update.py trainer runs/trainer
 python docs/update.py results runs/sst2 runs/ag_news runs/mrpc runs/stsb runs/wnut17
-python docs/update.py trainer runs/trainer
+python docs/update.py formats runs/formats
+python docs/update.py loading runs/loading
 """
 
 import json
@@ -75,5 +76,18 @@ def trainer(run: Path) -> None:
     insert(ROOT / "docs" / "trainer.md", "trainer", (run / "table.md").read_text())
 
 
+def formats(run: Path) -> None:
+    """Every family, variant and format."""
+    insert(ROOT / "docs" / "formats.md", "formats", (run / "table.md").read_text())
+
+
+def loading(run: Path) -> None:
+    """Time and memory of loading."""
+    insert(ROOT / "docs" / "formats.md", "loading", (run / "table.md").read_text())
+
+
 if __name__ == "__main__":
-    {"demo": demo, "results": results, "tools": tools, "trainer": trainer}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    parts = {
+        "demo": demo, "results": results, "tools": tools, "trainer": trainer, "formats": formats, "loading": loading,
+    }  # fmt: skip
+    parts[sys.argv[1]](*map(Path, sys.argv[2:]))

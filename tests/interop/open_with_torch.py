@@ -30,7 +30,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         inputs = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
     with torch.no_grad():
         output = model.double().eval()(**inputs)
-    np.save(job["answers"], (output.logits if "logits" in output else output.last_hidden_state).numpy())
+    if "start_logits" in output:
+        answers = torch.stack([output.start_logits, output.end_logits], -1)
+    else:
+        answers = output.logits if "logits" in output else output.last_hidden_state
+    np.save(job["answers"], answers.numpy())
     if job["tokenize"]:
         found["ids"] = transformers.AutoTokenizer.from_pretrained(job["folder"])(job["tokenize"])["input_ids"]
     return found

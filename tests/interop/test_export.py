@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.reference import THIRD_PARTY, reference
+from tests.models.reference import THIRD_PARTY, VARIANTS, reference
 from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.pretrained.folder import resolve
@@ -35,39 +35,58 @@ class Export:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     same: bool = True
     units: dict[str, Any] = dataclasses.field(default_factory=dict)
+    pieces: bool = False
 
 
 NO_POOLER = {"add_pooling_layer": False}
+OF_BERT = (
+    "plain", "regression_1", "regression_3", "pad_none", "eps_1e-3", "odd_sizes", "token_types_3", "layers_3",
+    "classification_2", "act_relu2", "act_quick_gelu",
+)  # fmt: skip
+AUTO = {
+    "plain": CLASSIFIER,
+    "multilabel_4": CLASSIFIER,
+    "tagging_5": "AutoModelForTokenClassification",
+    "masked_lm": "AutoModelForMaskedLM",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "multiple_choice": "AutoModelForMultipleChoice",
+    "base": ENCODER,
+    "token_types_1": CLASSIFIER,
+    "one_width": CLASSIFIER,
+}
 EXPORTS = {
-    **{name: Export(name) for name in ("plain", "regression_1", "regression_3", "pad_none", "eps_1e-3", "odd_sizes")},
-    **{name: Export(name) for name in ("token_types_3", "layers_3", "classification_2", "act_relu2", "act_quick_gelu")},
-    "multilabel_4": Export("multilabel_4"),
-    "tagging_5": Export("tagging_5", "AutoModelForTokenClassification"),
-    "masked_lm": Export("masked_lm", "AutoModelForMaskedLM"),
-    "base": Export("base", ENCODER),
-    "base_no_pooler": Export("base_no_pooler", ENCODER, NO_POOLER, NO_POOLER),
+    **{name: Export(f"bert/{name}") for name in OF_BERT},
+    **{
+        f"{family}/{name}": Export(f"{family}/{name}", auto)
+        for family in ("bert", "roberta", "electra", "distilbert")
+        for name, auto in AUTO.items()
+        if f"{family}/{name}" in VARIANTS
+    },
+    "base_no_pooler": Export("bert/base_no_pooler", ENCODER, NO_POOLER, NO_POOLER),
     "minilm": Export(MINILM, ENCODER),
     "minilm, new head": Export(
         MINILM, load={"heads": {"default": Head("classification", 3, labels=("no", "maybe", "yes"))}}, same=False
     ),
-    "own units": Export("regression_3", same=False, units={"shift": (10.0, -1.0, 0.5), "scale": (2.0, 0.25, 7.0)}),
-    "bfloat16": Export("plain", load={"param_dtype": jnp.bfloat16}, same=False),
+    "own units": Export("bert/regression_3", same=False, units={"shift": (10.0, -1.0, 0.5), "scale": (2.0, 0.25, 7.0)}),
+    "bfloat16": Export("bert/plain", load={"param_dtype": jnp.bfloat16}, same=False),
+    "in pieces": Export("roberta/plain", options={}, pieces=True),
 }
-CONTROL = {"base_no_pooler, opened with one": Export("base_no_pooler", ENCODER, NO_POOLER, same=False)}
+CONTROL = {"base_no_pooler, opened with one": Export("bert/base_no_pooler", ENCODER, NO_POOLER, same=False)}
 
 
 def written(name: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     """Writes one export and gives the job for the other Python, and what tlx itself answers in float64."""
     export = {**EXPORTS, **CONTROL}[name]
-    source = resolve(export.checkpoint) if export.checkpoint == MINILM else THIRD_PARTY / "bert" / export.checkpoint
-    inputs = reference("bert/plain").inputs  # token ids below 37, which every vocabulary here has
-    inputs = {**inputs, "input_ids": inputs["input_ids"] % 37}
+    source = resolve(export.checkpoint) if export.checkpoint == MINILM else THIRD_PARTY / export.checkpoint
+    inputs = reference("bert/plain" if export.checkpoint == MINILM else export.checkpoint).inputs
     np.savez(folder / "inputs.npz", **{key: np.asarray(value) for key, value in inputs.items()})
     model, params = from_pretrained(source, **export.load)
     if export.units:
         head = dataclasses.replace(dict(model.heads_by_name)["default"], **export.units)
         model = build_model(model.backbone.config, {"default": head})
-    write_folder(folder / "export", model, params, tokenizer_from=source)
+    write_folder(
+        folder / "export", model, params, tokenizer_from=source, max_shard_bytes=10_000 if export.pieces else 10**9
+    )
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         output = model.apply({"params": exact}, **inputs)
@@ -110,7 +129,10 @@ def opened(torch_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_no_key_is_missing_or_unexpected(name: str, opened: dict[str, dict[str, Any]]) -> None:
     told = {kind: names for kind, names in opened[name].items() if kind.endswith(("_keys", "_msgs"))}
     assert not told
-    assert opened[name]["class"] == ("BertModel" if (auto := EXPORTS[name].auto) == ENCODER else f"Bert{auto[9:]}")
+    family = EXPORTS[name].checkpoint.partition("/")[0]
+    stem = {"roberta": "Roberta", "electra": "Electra", "distilbert": "DistilBert"}.get(family, "Bert")
+    auto = EXPORTS[name].auto
+    assert opened[name]["class"] == f"{stem}{'Model' if auto == ENCODER else auto[9:]}"
 
 
 def test_a_missing_key_would_be_told(opened: dict[str, dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ class Fault:
 
     variant: the reference checkpoint that shows it.
     code: names in the modules below and what stands there instead.
+    methods: attributes of classes and what stands there instead.
     config: fields that are read wrongly.
     params: what becomes of the parameters, by path.
     keep_mask: what becomes of dropout's mask and probability.
@@ -30,6 +31,7 @@ class Fault:
 
     variant: str = "bert/plain"
     code: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    methods: Mapping[tuple[type, str], Any] = dataclasses.field(default_factory=dict)
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     params: Callable[[Leaves], Leaves] = dict
     keep_mask: Callable[[Any, float], tuple[Any, float]] | None = None
@@ -41,6 +43,8 @@ class Fault:
             for module in MODULES:
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, replacement)
+        for (owner, name), replacement in self.methods.items():
+            monkeypatch.setattr(owner, name, replacement)
         if self.keep_mask is not None:
             right, wrong = layers.keep_mask, self.keep_mask
             monkeypatch.setattr(layers, "keep_mask", lambda *arguments: wrong(*right(*arguments)))
@@ -97,7 +101,9 @@ FAULTS = {
     "token types left out": Fault(
         code={"TextEmbeddings": faulty.embeddings_of(lambda types, at: (jnp.zeros_like(types), at))}
     ),
-    "third token type": Fault("bert/token_types_3", params=changed("token_type", lambda table: table.at[2].set(table[1]))),
+    "third token type": Fault(
+        "bert/token_types_3", params=changed("token_type", lambda table: table.at[2].set(table[1]))
+    ),
     "positions from one": Fault(code={"TextEmbeddings": faulty.embeddings_of(lambda types, at: (types, at + 1))}),
     "positions not as given": Fault(
         "bert/positions",

@@ -1,4 +1,4 @@
-"""Attention, embeddings, blocks and poolers that are wrong in one thing, to stand in for those of tlx.models.transformer."""
+"""Attention, embeddings, blocks and poolers that are wrong in one thing; they stand in for those of tlx.models."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every family against transformers: every hidden state, attention, logit and gradient leaf of every reference checkpoint."""
+"""Every family against transformers: all that every reference checkpoint answers, and every gradient leaf."""
 
 from typing import Any
 
@@ -66,7 +66,9 @@ def test_reference_can_tell(name: str) -> None:
     gradients = given.group("gradient")
     zero = {name for name, gradient in gradients.items() if np.abs(gradient).max() < ZERO}
     nothing = ("attention.self.key.bias", "attention.k_lin.bias", "qa_outputs.bias")  # softmax does not see them
-    assert all(n.endswith(nothing) or (n == "classifier.bias" and given.arrays["input/input_ids"].ndim == 3) for n in zero)
+    assert all(
+        n.endswith(nothing) or (n == "classifier.bias" and given.arrays["input/input_ids"].ndim == 3) for n in zero
+    )
     if "/act_" not in name:  # those keep some gradients only, to save room
         others = {name for name in weights if name.startswith("discriminator_predictions.")}
         assert gradients.keys() == weights.keys() - others

@@ -7,9 +7,14 @@ from tlx.cli.launch import quiet_logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, --to."""
+    """RUN, --to, --format, --max-shard-gb."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--format", choices=("safetensors", "msgpack"), default="safetensors",
+        help="of the weights; msgpack is Flax's, which transformers reads up to 4.57",
+    )  # fmt: skip
+    parser.add_argument("--max-shard-gb", type=float, default=5.0, help="larger weights are spread over several files")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -25,7 +30,11 @@ def main(arguments: argparse.Namespace) -> None:
     trained = load_run(run)
     base_model = hub_id(trained.config["model"]["checkpoint"])
     card = model_card(read_run(run), read_summary(run), trained.step, base_model)
-    folder = write_folder(arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card)
+    folder = write_folder(
+        arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,
+        format=arguments.format, max_shard_bytes=int(arguments.max_shard_gb * 1e9),
+    )  # fmt: skip
     config = hf_config(trained.model)
     auto = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
+    auto = auto if arguments.format == "safetensors" else f"Flax{auto}"
     print(f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({arguments.to!r}).")

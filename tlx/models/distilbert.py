@@ -5,6 +5,8 @@ Its block drops attention weights and the feed-forward network's output, but not
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 from flax import linen as nn
@@ -25,7 +27,7 @@ class DistilBertConfig(TextConfig):
 
     model_type = "distilbert"
     family = "DistilBERT"
-    renamed = {
+    renamed: ClassVar[Mapping[str, str]] = {
         "hidden_size": "dim",
         "num_hidden_layers": "n_layers",
         "num_attention_heads": "n_heads",
@@ -97,7 +99,9 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         c = self.config
-        query, key, value = (dense(c.dim, name, self.dtype, c.initializer_range)(x) for name in ("q_lin", "k_lin", "v_lin"))
+        query, key, value = (
+            dense(c.dim, name, self.dtype, c.initializer_range)(x) for name in ("q_lin", "k_lin", "v_lin")
+        )
         drop = functools.partial(Dropout(c.attention_dropout), deterministic=deterministic)
         mixed, weights = attend(query, key, value, c.n_heads, mask, drop)
         return dense(c.dim, "out_lin", self.dtype, c.initializer_range)(mixed), weights

@@ -77,8 +77,8 @@ class HeadSettings:
     """What heads take from the backbone's config.
 
     text, token, span, choice: how heads of whole texts, `tagging`, `question_answering` and `multiple_choice` read;
-    None of a kind that this config asks for in a form that tlx lacks. transform_size, transform_act: of the layer before
-    a masked language model's vocabulary.
+    None of a kind that this config asks for in a form that tlx lacks. transform_size, transform_act: of the layer
+    before a masked language model's vocabulary.
     """
 
     text: Reading = Reading()
@@ -127,7 +127,7 @@ def pool(pooling: str, features: Features) -> jax.Array:
 
 
 class OutputHead(nn.Module):
-    """Dropout and one dense layer, on the pooled text or on every token; before them another, where the family has it."""
+    """Dropout and one dense layer, on the pooled text or on every token; where the family has it, another first."""
 
     head: Head
     settings: HeadSettings

@@ -139,7 +139,8 @@ def attend(
 ) -> tuple[jax.Array, jax.Array]:
     """Multi-head attention (Vaswani et al. 2017, 3.2.2) of projections (batch, length, hidden).
 
-    drop: dropout of the weights. Returns the mixed values (batch, length, hidden) and the weights after dropout, as the reference does.
+    drop: dropout of the weights. Returns the mixed values (batch, length, hidden) and the weights after dropout, as
+    the reference does.
     """
     query, key, value = (x.reshape(*x.shape[:-1], heads, -1) for x in (query, key, value))
     weights = attention_weights(query, key, mask)

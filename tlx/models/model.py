@@ -59,7 +59,9 @@ class Model(nn.Module):
         frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
         choices = inputs["input_ids"].shape[:2] if getattr(inputs.get("input_ids"), "ndim", 2) == 3 else None
         if choices:
-            inputs = {name: x.reshape(-1, x.shape[-1]) if getattr(x, "ndim", 0) == 3 else x for name, x in inputs.items()}
+            inputs = {
+                name: x.reshape(-1, x.shape[-1]) if getattr(x, "ndim", 0) == 3 else x for name, x in inputs.items()
+            }
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
         features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
         logits = self.heads(self._readable(features, inputs), deterministic) if self.heads_by_name else {}
@@ -111,7 +113,9 @@ def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **c
     config = config_class.from_hf(hf, **changes)
     if "add_pooling_layer" in changes or not heads:
         return config
-    return config_class.from_hf(hf, **changes, add_pooling_layer=any(reads_pooler(head, config) for head in heads.values()))
+    return config_class.from_hf(
+        hf, **changes, add_pooling_layer=any(reads_pooler(head, config) for head in heads.values())
+    )
 
 
 def reads_pooler(head: Head, config: TextConfig) -> bool:

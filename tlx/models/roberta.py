@@ -25,7 +25,9 @@ class RobertaConfig(BertConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pad_token_id is None or self.pad_token_id < 0:
-            raise TlxError(f"pad_token_id is {self.pad_token_id}; RoBERTa counts positions from it, so it is 0 or more.")
+            raise TlxError(
+                f"pad_token_id is {self.pad_token_id}; RoBERTa counts positions from it, so it is 0 or more."
+            )
         if self.max_length < 1:
             raise TlxError(
                 f"max_position_embeddings {self.max_position_embeddings} leaves no position after pad_token_id "
@@ -57,9 +59,7 @@ class Roberta(Bert):
     """The backbone; `config` is a `RobertaConfig`."""
 
     def setup(self) -> None:
-        self.embeddings = TextEmbeddings(
-            self.config, self.dtype, position_padding_id=self.config.pad_token_id
-        )
+        self.embeddings = TextEmbeddings(self.config, self.dtype, position_padding_id=self.config.pad_token_id)
         self.encoder = Encoder(self.config, self.dtype)
         if self.config.add_pooling_layer:
             self.pooler = Pooler(self.config, self.dtype)

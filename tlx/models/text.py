@@ -128,7 +128,9 @@ class TextBackbone(nn.Module):
         length, limit = input_ids.shape[1], self.config.max_length
         if position_ids is None:
             if length > limit:
-                raise TlxError(f"a sequence of {length} tokens is longer than the {limit} this model takes; truncate it.")
+                raise TlxError(
+                    f"a sequence of {length} tokens is longer than the {limit} this model takes; truncate it."
+                )
             position_ids = self.positions(input_ids)
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)

@@ -85,7 +85,8 @@ class TextConfig:
         ]
         if refused:
             raise TlxError(
-                f"this {cls.family} config asks for {listed(refused)}; tlx has the plain encoder with absolute positions."
+                f"this {cls.family} config asks for {listed(refused)}; "
+                "tlx has the plain encoder with absolute positions."
             )
         changes = {cls.renamed.get(name, name): value for name, value in changes.items()}
         if "add_pooling_layer" not in fields:

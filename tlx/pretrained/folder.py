@@ -1,17 +1,19 @@
 """Where a checkpoint is: a folder, a folder inside an installed package, or a hub id."""
 
 import importlib.util
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from tlx.errors import TlxError
+from tlx.pretrained.formats.safe import check_links
+from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-# What a checkpoint is read from: nothing that is executed, no other framework's weights.
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+# What a checkpoint is read from; nothing that is executed. Other weights are fetched where there are no safetensors.
+WANTED = ("*.json", "*.txt", "*.model")
+WEIGHTS = ("*.safetensors", "*.msgpack", "*.bin")
 
 
 def resolve(spec: str, revision: str | None = None) -> Path:
@@ -58,7 +60,11 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=WANTED))
+        for weights in WEIGHTS:
+            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[*WANTED, weights]))
+            if any(folder.glob(weights)):
+                break
+        return folder
     except Exception as error:  # the hub's client raises a dozen kinds; each is told in its first line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TlxError(
@@ -77,13 +83,12 @@ def hub_id(spec: str) -> str | None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The content of `config.json`."""
+    check_links(folder, (*WANTED, *WEIGHTS))
     file = folder / "config.json"
     if not file.is_file():
         raise TlxError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint.")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TlxError(f"{file} is not JSON: {error}.") from None
-    if not isinstance(config, dict) or "model_type" not in config:
+    with file.open("rb") as opened:
+        config = parse(opened.read(MOST_BYTES + 1), file, "config of a checkpoint")
+    if not isinstance(config.get("model_type"), str):
         raise TlxError(f"{file} names no model_type, so its family is unknown.")
     return config

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +13,6 @@ from tlx.models.heads import Head
 from tlx.models.layers import Dtype
 from tlx.models.model import Model, build_model, config_of, dummy_inputs
 from tlx.params.paths import flatten, unflatten
-from tlx.params.rules import matches
 from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.own_head import own_heads
 from tlx.pretrained.tensors import Tensors

@@ -29,7 +29,7 @@ TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "b
 class Names:
     """A family's names, joined by `.` as in PyTorch.
 
-    stem: what Hugging Face's classes begin with. prefix: what a backbone tensor's name starts with in a file with heads.
+    stem: what Hugging Face's classes begin with. prefix: what a backbone tensor's name begins with beside a head's.
     heads: end of the class -> layer of the head in tlx -> module in the file ("" is the head itself).
     others: the modules of heads that tlx does not read, as a regex. pretrained_as: a class of pretraining whose masked
     language model is read. skipped: tensors that hold no parameter (buffers, copies of tied ones), as a regex.

@@ -39,27 +39,25 @@ def _suffix(classes: list[str], tensors: Tensors) -> str | None:
         for suffix in SUFFIXES:
             if name.endswith(suffix):
                 return suffix
-    for suffix in SUFFIXES:
-        layers = tensors.names.heads[suffix].values()
-        if all(any(name.startswith(f"{layer}.") for name in tensors.stored) for layer in layers):
-            return suffix
-    return None
+    layers = {suffix: tensors.names.heads[suffix].values() for suffix in SUFFIXES}
+    there = [suffix for suffix in SUFFIXES if all(f"{layer}.bias" in tensors.stored for layer in layers[suffix])]
+    return max(there, key=lambda suffix: len(layers[suffix]), default=None)  # the first of those with most layers
 
 
 def _classifier(suffix: str, hf: Mapping[str, Any], tensors: Tensors) -> Head:
     layer = tensors.names.heads[suffix]["output"]
     problem, names = hf.get("problem_type"), hf.get("id2label") or {}
-    here = tensors.outputs_of(layer)
-    outputs = len(names) or hf.get("num_labels") or here or 2
     try:
         labels = tuple(str(names[key]) for key in sorted(names, key=int))
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, AttributeError):
         raise TlxError(f"{tensors.folder}/config.json: id2label is no table from numbers to names.") from None
+    given = hf.get("num_labels")
+    outputs = len(labels) or (given if isinstance(given, int) else None) or tensors.outputs_of(layer) or 2
     if suffix == "ForTokenClassification":
         return Head("tagging", outputs, labels=labels)
     if problem is None:
         problem = "regression" if outputs == 1 else "single_label_classification"
-    if problem not in PROBLEMS:
+    if not isinstance(problem, str) or problem not in PROBLEMS:
         raise TlxError(
             f"{tensors.file} has a classifier for problem_type {problem!r}; tlx has {listed(PROBLEMS)}. "
             "Say heads=… for a new one."

@@ -56,6 +56,8 @@ def write_folder(
     directory = Path(directory)
     if format not in FORMATS:
         raise TlxError(f"format is {format!r}; tlx writes {listed(FORMATS)}.")
+    if max_shard_bytes < 1:
+        raise TlxError(f"max_shard_bytes is {max_shard_bytes}; a file holds at least one byte.")
     config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")

@@ -24,7 +24,11 @@ class Tensors:
         self.flax = opened.kind == "msgpack"
         named = {name: self.names.today(name.replace("/", ".") if self.flax else name) for name in opened.tensors}
         first: dict[str, str] = {}
-        twice = [name for name, today in named.items() if first.setdefault(today.removeprefix(self.names.prefix), name) != name]
+        twice = [
+            name
+            for name, today in named.items()
+            if first.setdefault(today.removeprefix(self.names.prefix), name) != name
+        ]
         if twice:
             raise TlxError(f"{self.file} holds twice, under an older or another name: {listed(sorted(twice))}.")
         self.stored = {bare: opened.tensors[name] for bare, name in first.items()}
@@ -33,7 +37,8 @@ class Tensors:
         """A config may claim anything; a block has tensors of its own, so there are no more blocks than tensors."""
         if blocks > len(self.stored):
             raise TlxError(
-                f"{self.folder}/config.json claims {blocks} blocks, but {self.file.name} holds {len(self.stored)} tensors."
+                f"{self.folder}/config.json claims {blocks} blocks, but {self.file.name} holds {len(self.stored)} "
+                "tensors."
             )
 
     def outputs_of(self, layer: str) -> int | None:

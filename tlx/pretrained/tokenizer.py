@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tlx.errors import TlxError
+from tlx.pretrained.folder import WANTED
+from tlx.pretrained.formats.safe import check_links
 
 
 class Tokenizer:
@@ -23,6 +25,7 @@ class Tokenizer:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found" is how it should be
         from transformers import AutoTokenizer
 
+        check_links(folder, WANTED)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:

@@ -1,0 +1,117 @@
+"""Every family, variant and format: files written by the software they come from, read by tlx, answers in float64.
+
+    python benchmarks/formats/table.py --workdir=runs/formats
+
+The reference checkpoints under third_party/ are written again in every form: by torch and transformers 5
+(TLX_INTEROP_PYTHON, or .venv-interop) and by the Flax classes of transformers 4.57.6 (TLX_FLAX_PYTHON, or .venv-flax).
+`make .venv-interop/.ready .venv-flax/.ready` makes both. An error is the largest difference of a hidden state,
+attention, pooled output
+or logit from transformers', as a part of its largest entry.
+"""
+
+import argparse
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.errors import TlxError, one_sentence
+from tlx.pretrained.load import from_pretrained
+from tlx.reporting.tables import markdown
+
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+FAMILIES = ("bert", "roberta", "electra", "distilbert")
+# Format -> what it is written by
+FORMATS = {
+    "safetensors": "torch", "in parts": "torch", "float16": "torch", "bfloat16": "torch",
+    "bin": "torch", "bin, in parts": "torch", "bin, before 1.6": "torch",
+    "msgpack": "flax", "msgpack, in parts": "flax",
+}  # fmt: skip
+Arrays = Mapping[str, np.ndarray]
+
+
+def main() -> None:
+    """Writes the files, reads them, prints and keeps the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/formats"))
+    workdir = parser.parse_args().workdir.absolute()
+    for side in ("torch", "flax"):
+        if not (workdir / f"{side}.done").exists():
+            python = other_python(side)
+            subprocess.run([python, str(HERE / f"with_{side}.py"), str(ROOT / "third_party"), str(workdir)], check=True)
+            (workdir / f"{side}.done").touch()
+    jax.config.update("jax_enable_x64", True)
+    worst: dict[tuple[str, str], dict[str, float]] = {}
+    for folder in variants():
+        family, name = folder.parent.name, folder.name
+        row = worst.setdefault((family, "20 activations" if name.startswith("act_") else name), {})
+        for form in FORMATS:
+            made = workdir / family / name / form
+            if made.is_dir():
+                row[form] = max(row.get(form, 0.0), error(made, folder))
+        print(family, name, {form: f"{value:.0e}" for form, value in row.items()}, flush=True)
+    rows = [
+        (*key, *(f"{row[form]:.0e}" if form in row else "no such class" for form in FORMATS))
+        for key, row in worst.items()
+    ]
+    (workdir / "table.md").write_text(markdown(("family", "variant", *FORMATS), rows), encoding="utf-8")
+
+
+def variants() -> list[Path]:
+    """The reference checkpoints whose answers do not depend on dropout."""
+    found = []
+    for family in FAMILIES:
+        for folder in sorted((ROOT / "third_party" / family).iterdir()):
+            if (folder / "reference.npz").is_file():
+                with np.load(folder / "reference.npz") as arrays:
+                    if not arrays["train"]:
+                        found.append(folder)
+    return found
+
+
+def error(made: Path, reference: Path) -> float:
+    """How far tlx's answers from one folder are from the reference's; a rounded file has its own (`answers.npz`)."""
+    with np.load(reference / "reference.npz") as arrays:
+        inputs = {k.removeprefix("input/"): jnp.asarray(v, jnp.int32) for k, v in arrays.items() if "input/" in k}
+        expected = {k: v for k, v in arrays.items() if k.startswith("output/") and k != "output/loss"}
+    if (made / "answers.npz").is_file():
+        with np.load(made / "answers.npz") as arrays:
+            expected = dict(arrays)
+    changes = {"add_pooling_layer": False} if reference.name == "base_no_pooler" else {}
+    model, params = from_pretrained(made, param_dtype=jnp.float64, **changes)
+    found = answers(model, params, inputs)
+    if missing := expected.keys() - found.keys():
+        raise TlxError(f"{made}: tlx gives no {missing}.")
+    return max(float(np.abs(found[k] - right).max() / np.abs(right).max()) for k, right in expected.items())
+
+
+def answers(model: Any, params: Any, inputs: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Under the reference's names."""
+    output = model.apply({"params": params}, **inputs, output_hidden_states=True, output_attentions=True)
+    found = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
+    found |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
+    found |= {} if output.pooler_output is None else {"output/pooler_output": output.pooler_output}
+    found |= {"output/logits": output.logits["default"]} if output.logits else {}
+    return {name: np.asarray(x) for name, x in found.items()}
+
+
+def other_python(side: str) -> str:
+    """The one that has torch, or Flax."""
+    variable, folder = {
+        "torch": ("TLX_INTEROP_PYTHON", ".venv-interop"),
+        "flax": ("TLX_FLAX_PYTHON", ".venv-flax"),
+    }[side]
+    python = os.environ.get(variable) or str(ROOT / folder / "bin" / "python")
+    if not Path(python).is_file():
+        raise TlxError(f"there is no {python}; `make {folder}/.ready` makes it.")
+    return python
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

@@ -1,0 +1,36 @@
+"""Run by the Python that has transformers 4.57.6 and flax: each reference checkpoint as `flax_model.msgpack`.
+
+python with_flax.py third_party WORKDIR
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import transformers
+
+FAMILIES = ("bert", "roberta", "electra", "distilbert")
+
+
+def write_all(source: Path, out: Path) -> None:
+    """One file, and one in parts, where there is a Flax class; it reads the safetensors file itself."""
+    architecture = json.loads((source / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+    flax_class = getattr(transformers, f"Flax{architecture}", None)
+    if flax_class is None:
+        return
+    options = {"add_pooling_layer": False} if source.name == "base_no_pooler" else {}
+    model = flax_class.from_pretrained(source, from_pt=True, **options)
+    for form, size in (("msgpack", "10GB"), ("msgpack, in parts", "10KB")):
+        shutil.rmtree(out / form, ignore_errors=True)
+        model.save_pretrained(out / form, max_shard_size=size)
+        assert list((out / form).glob("*.msgpack"))
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    third_party, workdir = map(Path, sys.argv[1:])
+    for family in FAMILIES:
+        for folder in sorted((third_party / family).iterdir()):
+            if (folder / "config.json").is_file() and not folder.name.startswith("dropout"):
+                write_all(folder, workdir / family / folder.name)

@@ -1,0 +1,82 @@
+"""Run by the Python that has torch: each reference checkpoint in every form that torch and transformers write.
+
+python with_torch.py third_party WORKDIR
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+FAMILIES = ("bert", "roberta", "electra", "distilbert")
+
+
+def write_all(source: Path, out: Path) -> None:
+    """One folder a form; those of half precision with the answers of the rounded model, computed in float64."""
+    config = transformers.AutoConfig.from_pretrained(source)
+    model_class = getattr(transformers, config.architectures[0])
+    model = model_class.from_pretrained(source, attn_implementation="eager")
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    model.save_pretrained(fresh(out / "safetensors"))
+    model.save_pretrained(fresh(out / "in parts"), max_shard_size="10KB")
+    torch.save(tensors, prepared(source, out / "bin") / "pytorch_model.bin")
+    old = prepared(source, out / "bin, before 1.6") / "pytorch_model.bin"
+    torch.save(tensors, old, _use_new_zipfile_serialization=False)
+    in_parts(tensors, prepared(source, out / "bin, in parts"))
+    for form, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
+        rounded = model_class.from_pretrained(source, attn_implementation="eager", dtype=dtype)
+        rounded.save_pretrained(fresh(out / form))
+        np.savez(out / form / "answers.npz", **answers(rounded.double().eval(), source))
+
+
+def fresh(folder: Path) -> Path:
+    """An empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def prepared(source: Path, folder: Path) -> Path:
+    """A folder with the config alone."""
+    shutil.copyfile(source / "config.json", fresh(folder) / "config.json")
+    return folder
+
+
+def in_parts(tensors: dict[str, torch.Tensor], folder: Path) -> None:
+    """Every third tensor in one of three files, and the index (transformers 5 no longer writes these)."""
+    names, weight_map = list(tensors), {}
+    for part in range(3):
+        file = f"pytorch_model-{part + 1:05d}-of-00003.bin"
+        torch.save({name: tensors[name] for name in names[part::3]}, folder / file)
+        weight_map |= dict.fromkeys(names[part::3], file)
+    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+@torch.no_grad()
+def answers(model: torch.nn.Module, source: Path) -> dict[str, np.ndarray]:
+    """Under the names of the reference."""
+    with np.load(source / "reference.npz") as arrays:
+        inputs = {k.removeprefix("input/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("input/")}
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    found = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
+    found |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
+    if "start_logits" in output:
+        found["output/logits"] = torch.stack([output.start_logits, output.end_logits], -1)
+    elif "logits" in output and "discriminator" not in source.name:
+        found["output/logits"] = output.logits
+    return {name: x.numpy() for name, x in found.items()}
+
+
+if __name__ == "__main__":
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    third_party, workdir = map(Path, sys.argv[1:])
+    for family in FAMILIES:
+        for folder in sorted((third_party / family).iterdir()):
+            if (folder / "config.json").is_file() and not folder.name.startswith("dropout"):
+                write_all(folder, workdir / family / folder.name)
