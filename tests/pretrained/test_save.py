@@ -133,11 +133,11 @@ def test_interrupted_save_leaves_nothing_half(earlier: bool, tmp_path: Path, mon
         write_folder(tmp_path / "out", model, params)
     before = files_under(tmp_path)
 
-    def full_disk(tensors: Any, file: Path, **options: Any) -> None:
-        file.write_bytes(b"half")
+    def full_disk(folder: Path, tensors: Any, most: int) -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
+    monkeypatch.setattr("tlx.pretrained.save.write_safetensors", full_disk)
     other, others = loaded("plain")
     with pytest.raises(OSError, match="no space left"):
         write_folder(tmp_path / "out", other, others)
