@@ -1,7 +1,9 @@
 """A checkpoint's tokenizer, as the `Encoder` that the data room asks for."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,18 +21,7 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path, max_length: int):
-        import os
-
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found" is how it should be
-        from transformers import AutoTokenizer
-
-        check_links(folder, WANTED)
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise TlxError(f"{folder} holds no tokenizer that transformers can open: {reason}") from None
+        self._tokenizer = _open(folder)
         self.folder, self.max_length = folder, max_length
         self.pad_id: int = self._tokenizer.pad_token_id or 0
 
@@ -48,10 +39,17 @@ class Tokenizer:
         )
         return coded["input_ids"], coded["token_type_ids"]
 
+    @functools.cached_property
+    def _of_words(self) -> Any:
+        """RoBERTa's takes words only if it puts a space before the first."""
+        if getattr(self._tokenizer, "add_prefix_space", True):
+            return self._tokenizer
+        return _open(self.folder, add_prefix_space=True)
+
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
         """Token ids and types of sentences given as words, and the position of each word's first token; -1 of a word
         that was cut off, or of which the tokenizer leaves nothing."""
-        coded = self._tokenizer(
+        coded = self._of_words(
             [list(words) for words in sentences],
             is_split_into_words=True,
             truncation=True,
@@ -79,3 +77,18 @@ class Tokenizer:
 
         mask = padded([[1] * len(row) for row in ids], 0)
         return {"input_ids": padded(ids, self.pad_id), "token_type_ids": padded(types, 0), "attention_mask": mask}
+
+
+def _open(folder: Path, **options: Any) -> Any:
+    import os
+
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found" is how it should be
+    from transformers import AutoTokenizer
+
+    check_links(folder, WANTED)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TlxError(f"{folder} holds no tokenizer that transformers can open: {reason}") from None
