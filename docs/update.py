@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from tlx.evaluation.metrics import MONITOR
+from tlx.recipes.evaluate import evaluate
 from tlx.reporting.tables import insert, markdown
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,12 @@ def results(*runs: Path) -> None:
         for method, metric, value in references(run.name) or [("", MONITOR[kind], "")]:
             ours = [f"{summary['metrics'][f'{part}/{metric}']:.4f}" for part in ("validation", "test")]
             rows.append((run.name, sizes, metric, method, value, *ours, f"{summary['seconds']:.0f}"))
+        rows += [
+            (f"{run.name} to {domain}", f"– / – / {found.examples}", "accuracy", method, value, "–",
+             f"{found.metrics['accuracy']:.4f}", "–")
+            for domain, method, value in other_domains(run.name)
+            for found in evaluate(run, f"csv:$TLX_DATA/amazon_reviews/{domain}_test.csv").values()
+        ]  # fmt: skip
     header = ("set", "train / validation / test", "metric", "reference", "its test", "validation", "test", "s")
     insert(ROOT / "docs" / "results.md", "results", markdown(header, rows))
 
@@ -47,8 +54,16 @@ def results(*runs: Path) -> None:
 def references(name: str) -> list[tuple[str, str, str]]:
     """(method, metric, value) of a set's rows in $TLX_DATA/README.md, but for the majority."""
     text = (Path(os.environ["TLX_DATA"]) / "README.md").read_text()
-    found = re.findall(rf"^\| {name} dev \| (.+?) \| (.+?) \| ([\d.]+) \|$", text, re.MULTILINE)
+    row = rf"^\| (?:{name} dev|sentiment {name}->{name}) \| (.+?) \| (.+?) \| ([\d.]+) \|$"
+    found = re.findall(row, text, re.MULTILINE)
     return [(method, metric.lower(), value) for method, metric, value in found if method != "majority"]
+
+
+def other_domains(name: str) -> list[tuple[str, str, str]]:
+    """(domain, method, accuracy) of the reference rows that were trained on one kind of product and test another."""
+    text = (Path(os.environ["TLX_DATA"]) / "README.md").read_text()
+    found = re.findall(rf"^\| sentiment {name}->(\w+) \| (.+?) \| accuracy \| ([\d.]+) \|$", text, re.MULTILINE)
+    return [row for row in found if row[0] != name]
 
 
 def tools(run: Path) -> None:
