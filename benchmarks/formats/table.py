@@ -55,10 +55,7 @@ def main() -> None:
             if made.is_dir():
                 row[form] = max(row.get(form, 0.0), error(made, folder))
         print(family, name, {form: f"{value:.0e}" for form, value in row.items()}, flush=True)
-    rows = [
-        (*key, *(f"{row[form]:.0e}" if form in row else "no such class" for form in FORMATS))
-        for key, row in worst.items()
-    ]
+    rows = [(*key, *(f"{row[form]:.0e}" if form in row else "–" for form in FORMATS)) for key, row in worst.items()]
     (workdir / "table.md").write_text(markdown(("family", "variant", *FORMATS), rows), encoding="utf-8")
 
 

@@ -19,7 +19,10 @@ def write_all(source: Path, out: Path) -> None:
     """One folder a form; those of half precision with the answers of the rounded model, computed in float64."""
     config = transformers.AutoConfig.from_pretrained(source)
     model_class = getattr(transformers, config.architectures[0])
-    model = model_class.from_pretrained(source, attn_implementation="eager")
+    options = {"attn_implementation": "eager"} | (
+        {"add_pooling_layer": False} if source.name == "base_no_pooler" else {}
+    )
+    model = model_class.from_pretrained(source, **options)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     model.save_pretrained(fresh(out / "safetensors"))
     model.save_pretrained(fresh(out / "in parts"), max_shard_size="10KB")
@@ -28,7 +31,7 @@ def write_all(source: Path, out: Path) -> None:
     torch.save(tensors, old, _use_new_zipfile_serialization=False)
     in_parts(tensors, prepared(source, out / "bin, in parts"))
     for form, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
-        rounded = model_class.from_pretrained(source, attn_implementation="eager", dtype=dtype)
+        rounded = model_class.from_pretrained(source, dtype=dtype, **options)
         rounded.save_pretrained(fresh(out / form))
         np.savez(out / form / "answers.npz", **answers(rounded.double().eval(), source))
 
