@@ -22,7 +22,7 @@ NAMES = [
     for head in HEADS
     if f"{family}/{head}" in VARIANTS
 ]
-# Where 4.57.6's Flax classes differ from torch's: FlaxElectra takes token types of ones by default (they are given here),
+# Where 4.57.6's Flax classes differ from torch's: FlaxElectra takes token types of ones by default (they are given),
 # and hidden_act before the vocabulary, where torch's class has GELU whatever the config says.
 CHANGES = {"electra/masked_lm": {"hidden_act": "gelu"}}
 
