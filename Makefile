@@ -1,6 +1,8 @@
 # Each target does all of its own set-up; a second call only checks that the stamp is newer than the lock.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+# Python keeps what it compiled, whatever the machine's habit: each of many processes would compile JAX anew, for seconds.
+export PYTHONDONTWRITEBYTECODE =
 BIN := .venv/bin
 INTEROP := .venv-interop
 FLAX := .venv-flax
