@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from tests.models import faulty_code as faulty
-from tlx.models import bert, distilbert, layers, roberta, text, transformer
+from tlx.models import bert, distilbert, heads, interpolate, layers, patches, pre_norm, roberta, text, transformer, vit
 
 Leaves = dict[str, jax.Array]
-MODULES = (bert, distilbert, layers, roberta, text, transformer)
+MODULES = (bert, distilbert, heads, interpolate, layers, patches, pre_norm, roberta, text, transformer, vit)
 
 
 @dataclasses.dataclass(frozen=True)

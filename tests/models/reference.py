@@ -23,7 +23,7 @@ from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import hf_tensors
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
-FAMILIES = ("bert", "distilbert", "electra", "roberta")
+FAMILIES = ("bert", "deit", "distilbert", "electra", "roberta", "vit")
 VARIANTS = [
     f"{family}/{folder.name}"
     for family in FAMILIES
@@ -46,9 +46,12 @@ class Reference:
         return {k.removeprefix(prefix + "/"): v for k, v in self.arrays.items() if k.startswith(prefix + "/")}
 
     @property
-    def inputs(self) -> dict[str, jax.Array]:
+    def inputs(self) -> dict[str, Any]:
         """What is fed to the model."""
-        return {name: jnp.asarray(array, jnp.int32) for name, array in self.group("input").items()}
+        given: dict[str, Any] = self.group("input")
+        pixels = {"pixel_values": jnp.asarray(given.pop("pixel_values"))} if "pixel_values" in given else {}
+        flags = {"interpolate_pos_encoding": True} if given.pop("interpolate_pos_encoding", None) is not None else {}
+        return {**pixels, **flags, **{name: jnp.asarray(array, jnp.int32) for name, array in given.items()}}
 
     @property
     def expected(self) -> dict[str, np.ndarray]:
@@ -97,7 +100,7 @@ def answers(
             output_attentions=True,
             rngs={"dropout": jax.random.key(0)},
         )
-        features, found = output, {}
+        features, found = output, {"output/last_hidden_state": output.last_hidden_state}
         total = jnp.sum(features.last_hidden_state * loss_of["hidden"].astype(features.last_hidden_state.dtype))
         if features.pooler_output is not None:
             total += jnp.sum(features.pooler_output * loss_of["pooled"].astype(total.dtype))

@@ -5,13 +5,14 @@ import pytest
 
 from tests.models.family_faults import FAMILY_FAULTS
 from tests.models.faults import FAULTS, Fault
+from tests.models.image_faults import IMAGE_FAULTS
 from tests.models.reference import answers, errors, patch_dropout, reference, worst
 from tests.models.test_parity import FLOAT32, FLOAT64
 from tlx.params.paths import flatten, unflatten
 
 # These move the numbers so little that float32's tolerance is not exceeded a hundredfold; float64's is.
-SLIGHT = {"erf for tanh", "eps 1e-12 for 1e-5", "distilbert: another eps"}
-EVERY = {**FAULTS, **FAMILY_FAULTS}
+SLIGHT = {"erf for tanh", "eps 1e-12 for 1e-5", "distilbert: another eps", "vit: erf for tanh"}
+EVERY = {**FAULTS, **FAMILY_FAULTS, **IMAGE_FAULTS}
 
 
 def error_with(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> float:
@@ -32,7 +33,12 @@ def test_fault_is_seen(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    "variant", ["bert/plain", "bert/dropout", "distilbert/dropout", "electra/dropout", "roberta/dropout"]
+    "variant",
+    [
+        "bert/plain",
+        "deit/dropout",
+        *(f"{family}/dropout" for family in ("bert", "distilbert", "electra", "roberta", "vit")),
+    ],
 )
 def test_without_fault_nothing_is_seen(variant: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert error_with(Fault(variant, gradient=True), monkeypatch) < FLOAT64

@@ -61,14 +61,13 @@ def test_reference_can_tell(name: str) -> None:
     attention = given.arrays["output/attentions/0"]
     if not given.arrays["train"]:
         np.testing.assert_allclose(attention.sum(-1), 1, rtol=1e-12)
-        length = given.arrays["input/input_ids"].shape[-1]
-        assert np.mean(attention.max(-1)) > 3 / length
+        assert np.mean(attention.max(-1)) > 3 / attention.shape[-1]
     gradients = given.group("gradient")
     zero = {name for name, gradient in gradients.items() if np.abs(gradient).max() < ZERO}
-    nothing = ("attention.self.key.bias", "attention.k_lin.bias", "qa_outputs.bias")  # softmax does not see them
-    assert all(
-        n.endswith(nothing) or (n == "classifier.bias" and given.arrays["input/input_ids"].ndim == 3) for n in zero
-    )
+    # softmax does not see them
+    nothing = ("self.key.bias", "attention.attention.key.bias", "attention.k_lin.bias", "qa_outputs.bias")
+    choices = "input/input_ids" in given.arrays and given.arrays["input/input_ids"].ndim == 3
+    assert [n for n in zero if not (n.endswith(nothing) or (n == "classifier.bias" and choices))] == []
     if "/act_" not in name:  # those keep some gradients only, to save room
         others = {name for name in weights if name.startswith("discriminator_predictions.")}
         assert gradients.keys() == weights.keys() - others
@@ -79,4 +78,4 @@ def test_every_activation_has_a_reference() -> None:
 
 
 def test_references_stay_small() -> None:
-    assert sum(file.stat().st_size for file in THIRD_PARTY.rglob("*")) < 20e6
+    assert sum(file.stat().st_size for file in THIRD_PARTY.rglob("*")) < 26e6

@@ -21,6 +21,16 @@ TINY: dict[str, Any] = {
     "attention_probs_dropout_prob": 0.1,
 }
 
+TINY_IMAGE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": 16,
+    "patch_size": 4,
+    "encoder_stride": 4,
+}
+
 TINY_OF = {
     "bert": TINY,
     "roberta": TINY,
@@ -33,6 +43,8 @@ TINY_OF = {
         "hidden_dim": 48,
         "max_position_embeddings": 16,
     },
+    "vit": TINY_IMAGE,
+    "deit": TINY_IMAGE,
 }
 
 
@@ -46,6 +58,7 @@ class Variant:
     pooler: whether the bare encoder has one.
     given: which of the optional inputs are passed; the rest take the reference's defaults.
     lengths: how many tokens of each row are text; the rest of a row is padding.
+    image: (height, width) of the images, if it is not the config's: positions are then interpolated.
     choices: of a multiple choice, how many rows belong together.
     dropout: train mode, with the masks of `pattern.py`.
     wide: multiplies the weights before the activation, so that clips and saturation are reached.
@@ -59,6 +72,7 @@ class Variant:
     pooler: bool = True
     given: tuple[str, ...] = ("attention_mask", "token_type_ids")
     lengths: tuple[int, ...] = (10, 7, 4)
+    image: tuple[int, int] | None = None
     choices: int = 0
     dropout: bool = False
     wide: float = 1.0
@@ -164,4 +178,41 @@ DISTILBERT: dict[str, Variant] = {
     "dropout_choice": dataclasses.replace(CHOICE, config=DISTIL_RATES, given=MASK, dropout=True),
 }
 
-VARIANTS = {"bert": BERT, "roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT}
+IMAGE_RATES = {"hidden_dropout_prob": 0.25, "attention_probs_dropout_prob": 0.4}
+# 5 patches down and 3 across, beside what is left over at the lower and right edge; 5 channels
+ODD = {"hidden_size": 30, "num_attention_heads": 5, "image_size": [22, 17], "patch_size": [4, 5], "num_channels": 5}
+
+VIT: dict[str, Variant] = {
+    "plain": Variant(TWO),
+    "regression_1": Variant(head="regression", labels=1),
+    "multilabel_4": Variant(head="multi_label_classification", labels=4),
+    "base": Variant(TWO, head=None),
+    "base_no_pooler": Variant(head=None, pooler=False),
+    "pooler_24": Variant({"pooler_output_size": 24, "pooler_act": "relu"}, head=None),
+    "no_qkv_bias": Variant({**TWO, "qkv_bias": False}),
+    "eps_1e-3": Variant({"layer_norm_eps": 1e-3}),
+    "gelu_new": Variant({"hidden_act": "gelu_new"}),
+    "layers_3": Variant({"num_hidden_layers": 3}),
+    "odd_sizes": Variant(ODD),
+    "one_channel": Variant({"num_channels": 1, "patch_size": 8}),
+    "larger_image": Variant(image=(24, 24)),
+    "smaller_image": Variant({"image_size": 24}, image=(16, 16)),
+    "oblong_image": Variant(image=(12, 29), head=None),
+    "same_patches": Variant(image=(8, 32)),
+    "dropout": Variant({**TWO, **IMAGE_RATES}, dropout=True),
+    "dropout_hidden_only": Variant({**IMAGE_RATES, "attention_probs_dropout_prob": 0.0}, head=None, dropout=True),
+}
+
+DEIT: dict[str, Variant] = {
+    "plain": Variant(TWO, seed=1),
+    "teacher": Variant(TWO, head="teacher"),
+    "base": Variant(head=None),
+    "no_qkv_bias": Variant({"qkv_bias": False}),
+    "odd_sizes": Variant(ODD, head="teacher"),
+    "larger_image": Variant(image=(24, 20), head="teacher"),
+    "dropout": Variant({**TWO, **IMAGE_RATES}, head="teacher", dropout=True),
+}
+
+VARIANTS = {
+    "bert": BERT, "roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT, "vit": VIT, "deit": DEIT,
+}  # fmt: skip

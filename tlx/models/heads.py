@@ -16,7 +16,7 @@ PER_TEXT = ("classification", "multilabel", "regression")
 PER_TOKEN = ("tagging", "masked_lm", "question_answering")
 KINDS = (*PER_TEXT, *PER_TOKEN, "multiple_choice")
 OUTPUTS = {"question_answering": 2, "multiple_choice": 1}  # kinds whose outputs are given
-POOLINGS = ("pooler", "cls", "mean")
+POOLINGS = ("pooler", "cls", "mean", "distilled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,11 @@ class Head:
       token a logit of being the answer's first and one of being its last: 2 outputs), or `multiple_choice` (one logit
       for each of several texts, given as inputs (batch, choices, length): 1 output).
     outputs: how many.
-    pooling: what an answer to the whole text is read from: `pooler` (as this family's published classifiers do: BERT's
-      is the backbone's pooler, the others' a dense layer of the head's own on the first token), `cls` (the first
-      token's last hidden state), `mean` (of the last hidden states of all tokens that are no padding).
+    pooling: what an answer to the whole text or image is read from: `pooler` (as this family's published classifiers
+      do: BERT's is the backbone's pooler, other texts' a dense layer of the head's own on the first token, images' the
+      class token), `cls` (the first token's last hidden state), `mean` (of the last hidden states of all tokens that
+      are no padding, of an image's patches), `distilled` (DeiT's: the mean of two layers' answers, one on the class
+      token and one on the distillation token).
     labels: the classes' names, in order; empty if unknown.
     shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread
       and answers in the data's own. On export both are folded into W and b.
@@ -76,15 +78,20 @@ class Reading:
 class HeadSettings:
     """What heads take from the backbone's config.
 
+    kinds: that there are. distilled: whether the second token is one of distillation.
     text, token, span, choice: how heads of whole texts, `tagging`, `question_answering` and `multiple_choice` read;
-    None of a kind that this config asks for in a form that tlx lacks. transform_size, transform_act: of the layer
+    None of a kind that this config asks for in a form that tlx lacks. pooled_by: what `pooling="pooler"` is where a
+    head has no dense layer of its own, `pooler` or `cls`. transform_size, transform_act: of the layer
     before a masked language model's vocabulary.
     """
 
+    kinds: tuple[str, ...] = KINDS
+    distilled: bool = False
     text: Reading = Reading()
     token: Reading = Reading()
     span: Reading = Reading()
     choice: Reading | None = Reading()
+    pooled_by: str = "pooler"
     transform_size: int = 768
     transform_act: str = "gelu"
     layer_norm_eps: float = 1e-12
@@ -143,10 +150,16 @@ class OutputHead(nn.Module):
             x = pool("cls", features)
             x = Dropout(reading.dropout if reading.drops_first else 0.0)(x, deterministic)
             x = ACTIVATIONS[reading.dense](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
+        elif head.pooling == "distilled":
+            x = features.last_hidden_state[:, :2]
         else:
-            x = pool(head.pooling, features)
+            x = pool(s.pooled_by if head.pooling == "pooler" else head.pooling, features)
         x = Dropout(reading.dropout)(x, deterministic)
-        x = dense(head.outputs, "output", self.dtype, s.initializer_range)(x)
+        if head.pooling == "distilled":
+            own, other = (dense(head.outputs, name, self.dtype, s.initializer_range) for name in ("output", "teacher"))
+            x = (own(x[:, 0]) + other(x[:, 1])) / 2
+        else:
+            x = dense(head.outputs, "output", self.dtype, s.initializer_range)(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if head.scale:
             x = x * jnp.asarray(head.scale, x.dtype)

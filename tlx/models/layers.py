@@ -72,12 +72,13 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / jnp.asarray(probability, x.dtype), jnp.zeros((), x.dtype))
 
 
-def dense(features: int, name: str | None, dtype: Dtype, initializer_range: float) -> nn.Dense:
+def dense(features: int, name: str | None, dtype: Dtype, initializer_range: float, use_bias: bool = True) -> nn.Dense:
     """x W + b, W drawn from N(0, initializer_range²), b zero."""
-    return nn.Dense(features, name=name, dtype=dtype, kernel_init=nn.initializers.normal(initializer_range))
+    drawn = nn.initializers.normal(initializer_range)
+    return nn.Dense(features, use_bias, name=name, dtype=dtype, kernel_init=drawn)
 
 
-def layer_norm(name: str, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
+def layer_norm(name: str | None, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
     """Layer norm over the last axis (Ba et al. 2016), the variance taken about the mean (two passes)."""
     return nn.LayerNorm(name=name, dtype=dtype, epsilon=epsilon, use_fast_variance=False)
 

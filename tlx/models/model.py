@@ -9,23 +9,27 @@ from flax import linen as nn
 from flax import struct
 
 from tlx.errors import TlxError, listed
+from tlx.models.backbone import Backbone, BackboneOutput
 from tlx.models.bert import Bert, BertConfig
+from tlx.models.config import BackboneConfig
+from tlx.models.deit import DeiT, DeiTConfig
 from tlx.models.distilbert import DistilBert, DistilBertConfig
 from tlx.models.electra import Electra, ElectraConfig
 from tlx.models.heads import PER_TOKEN, Features, Head, Heads, HeadSettings
 from tlx.models.layers import Dtype
 from tlx.models.roberta import Roberta, RobertaConfig
-from tlx.models.text import BackboneOutput, TextBackbone
-from tlx.models.text_config import TextConfig
+from tlx.models.vit import ViT, ViTConfig
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # model_type of a Hugging Face config -> how its config is read, what its backbone is
-FAMILIES: dict[str, tuple[type[TextConfig], type[TextBackbone]]] = {
+FAMILIES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
     "bert": (BertConfig, Bert),
+    "deit": (DeiTConfig, DeiT),
     "distilbert": (DistilBertConfig, DistilBert),
     "electra": (ElectraConfig, Electra),
     "roberta": (RobertaConfig, Roberta),
+    "vit": (ViTConfig, ViT),
 }
 
 
@@ -79,12 +83,12 @@ class Model(nn.Module):
         return Features(
             features.last_hidden_state,
             features.pooler_output,
-            inputs.get("attention_mask"),
+            self.backbone.read_mask(features, inputs),
             self.backbone.word_embeddings() if tied else None,
         )
 
 
-def build_model(config: TextConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:
+def build_model(config: BackboneConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:
     """The model of a family's config with these heads.
 
     Args:
@@ -92,14 +96,19 @@ def build_model(config: TextConfig, heads: Mapping[str, Head], dtype: Dtype = No
       heads: by name; a name is a letter or `_`, then letters, digits, `_`.
       dtype: what to compute in; None: the parameters' own.
     """
-    for name in heads:
+    settings = config.head_settings
+    for name, head in heads.items():
         if not NAME.fullmatch(name):
             raise TlxError(f"a head's name is letters, digits and _, not starting with a digit; found {name!r}.")
+        if head.kind not in settings.kinds:
+            raise TlxError(f"{config.family} has no {head.kind} head; it has {listed(settings.kinds)}.")
+        if head.pooling == "distilled" and not settings.distilled:
+            raise TlxError(f"{config.family} has no distillation token, so no head can say pooling='distilled'.")
     backbone = dict(FAMILIES.values())[type(config)](config, dtype)
-    return Model(backbone, tuple(heads.items()), config.head_settings, dtype)
+    return Model(backbone, tuple(heads.items()), settings, dtype)
 
 
-def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **changes: Any) -> TextConfig:
+def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **changes: Any) -> BackboneConfig:
     """The config of a Hugging Face folder, its backbone with a pooler only where a head reads it.
 
     Args:
@@ -118,15 +127,18 @@ def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **c
     )
 
 
-def reads_pooler(head: Head, config: TextConfig) -> bool:
+def reads_pooler(head: Head, config: BackboneConfig) -> bool:
     """Whether a head reads the backbone's pooler; one that no head reads would only be decayed."""
     return (
         head.kind not in PER_TOKEN
         and head.pooling == "pooler"
+        and config.head_settings.pooled_by == "pooler"
         and config.head_settings.reading(head.kind).dense is None
     )
 
 
-def dummy_inputs() -> dict[str, Any]:
-    """The smallest inputs with which a text model can be traced."""
-    return {"input_ids": jax.numpy.zeros((1, 2), jax.numpy.int32)}
+def dummy_inputs(model: Model) -> dict[str, Any]:
+    """The smallest inputs with which a model can be traced."""
+    backbone: Any = model.backbone
+    found: dict[str, Any] = backbone.dummy_inputs(backbone.config)
+    return found

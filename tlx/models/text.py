@@ -1,15 +1,13 @@
-"""What every text backbone is: embeddings, numbered blocks, an end; and how it is run, whole or in part."""
+"""What every text backbone is: token, position and type embeddings before the blocks."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
-from flax import struct
 
 from tlx.errors import TlxError
-from tlx.models.layers import Dtype
+from tlx.models.backbone import Backbone, BackboneOutput
 
 KINDS = (
     (r"(.*/)?embeddings/\w+_embeddings/embedding", ("embedding",)),
@@ -18,25 +16,8 @@ KINDS = (
 )
 
 
-@struct.dataclass
-class BackboneOutput:
-    """What a backbone returns; what was not asked for, or does not exist, is None.
-
-    last_hidden_state: (batch, length, hidden). pooler_output: (batch, hidden).
-    hidden_states: the embeddings' output and each block's. attentions: (batch, heads, length, length) of each block.
-    """
-
-    last_hidden_state: jax.Array
-    pooler_output: jax.Array | None = None
-    hidden_states: tuple[jax.Array, ...] | None = None
-    attentions: tuple[jax.Array, ...] | None = None
-
-
-class TextBackbone(nn.Module):
-    """Base of the families' backbones, which give `embed`, `block` and `pool`."""
-
-    config: Any
-    dtype: Dtype = None
+class TextBackbone(Backbone):
+    """Base of the text families' backbones, which give `embed` too."""
 
     kinds = KINDS
 
@@ -45,17 +26,6 @@ class TextBackbone(nn.Module):
     ) -> jax.Array:
         """The input of block 0, (batch, length, hidden)."""
         raise NotImplementedError
-
-    def block(
-        self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """Block `index`: what it makes of x, and its attention."""
-        raise NotImplementedError
-
-    def pool(self, x: jax.Array) -> jax.Array | None:
-        """(batch, hidden) from the last block's output; None without a pooler."""
-        del x
-        return None
 
     def positions(self, input_ids: jax.Array) -> jax.Array:
         """Where each token stands: 0, 1, 2, …"""
@@ -92,30 +62,27 @@ class TextBackbone(nn.Module):
           frozen: path prefixes of blocks that run without dropout (`embeddings`, `encoder/layer/0`).
           output_hidden_states, output_attentions: return them too.
         """
-        bottom, *blocks = self.config.block_paths
-        last = len(blocks)
-        stop = last if stop is None else stop
         if (input_ids is None) == (hidden_state is None) or (hidden_state is None and start):
             raise TlxError(f"give input_ids (start=0) or hidden_state and start, found start={start}.")
-        if not 0 <= start <= stop <= last:
-            raise TlxError(f"the backbone has {last} blocks; found start={start}, stop={stop}.")
+        bottom = self.config.block_paths[0]
         x = (
             hidden_state
             if hidden_state is not None
             else self._embed(input_ids, token_type_ids, position_ids, deterministic or bottom in frozen)
         )
         mask = visible(attention_mask, segment_ids)
-        hidden_states, attentions = [x], []
-        for index in range(start, stop):
-            x, weights = self.block(index, x, mask, deterministic or blocks[index] in frozen)
-            hidden_states.append(x)
-            attentions.append(weights)
-        return BackboneOutput(
-            last_hidden_state=x,
-            pooler_output=self.pool(x) if stop == last else None,
-            hidden_states=tuple(hidden_states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
-        )
+        return self.run(x, mask, start, stop, deterministic, frozen, output_hidden_states, output_attentions)
+
+    @staticmethod
+    def dummy_inputs(config: Any) -> dict[str, Any]:
+        """One text of two tokens."""
+        del config
+        return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
+
+    def read_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
+        """The text's own tokens."""
+        del features
+        return inputs.get("attention_mask")
 
     def word_embeddings(self) -> jax.Array:
         """The table, (vocab_size, its width), for a tied output layer; to be read after the backbone has run."""

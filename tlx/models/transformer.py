@@ -53,7 +53,8 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         c = self.config
         query, key, value = (
-            dense(c.hidden_size, name, self.dtype, c.initializer_range)(x) for name in ("query", "key", "value")
+            dense(c.hidden_size, name, self.dtype, c.initializer_range, getattr(c, "qkv_bias", True))(x)
+            for name in ("query", "key", "value")
         )
         drop = functools.partial(Dropout(c.attention_probs_dropout_prob), deterministic=deterministic)
         return attend(query, key, value, c.num_attention_heads, mask, drop)

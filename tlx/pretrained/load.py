@@ -67,8 +67,8 @@ def from_pretrained(
     left_over = _regexes(ignore, "ignore")
     if chosen and "add_pooling_layer" not in config_changes and not getattr(config, "add_pooling_layer", True):
         left_over.append(r"pooler\..*")  # no head reads it
-    kinds = {name: head.kind for name, head in chosen.items()} if own else {}
-    params = tensors.load(abstract_params(model), selectors, left_over, kinds.get("default"), own, param_dtype)
+    head = chosen.get("default") if own else None
+    params = tensors.load(abstract_params(model), selectors, left_over, head, own, param_dtype)
     return model, _with_new(model, params, seed, param_dtype)
 
 
@@ -89,7 +89,7 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 def abstract_params(model: Model) -> dict[str, Any]:
     """Shapes and dtypes of a model's parameters; nothing is computed."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), **dummy_inputs()))["params"]
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), **dummy_inputs(model)))["params"]
 
 
 def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> 
     if new:
 
         def draw(key: jax.Array) -> dict[str, jax.Array]:
-            every = flatten(model.init(key, **dummy_inputs())["params"])
+            every = flatten(model.init(key, **dummy_inputs(model))["params"])
             return {path: every[path].astype(dtype) for path in new}
 
         params = {**params, **jax.jit(draw)(jax.random.key(seed))}

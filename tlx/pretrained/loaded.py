@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.models.text_config import TextConfig
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import SHARD_BYTES, write_folder
@@ -34,7 +33,7 @@ class Loaded:
 
     model: Model
     params: dict[str, Any]
-    config: TextConfig
+    config: Any
     folder: Path
 
     @functools.cached_property

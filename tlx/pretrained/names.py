@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tlx.errors import TlxError
+from tlx.models.heads import Head
 
-# The end of Hugging Face's class for each kind of head; under "" the class without one.
-CLASSES = {
-    "": "Model",
+# The end of Hugging Face's class for each kind of head.
+TEXT_CLASSES = {
     "classification": "ForSequenceClassification",
     "multilabel": "ForSequenceClassification",
     "regression": "ForSequenceClassification",
@@ -22,7 +22,13 @@ CLASSES = {
     "question_answering": "ForQuestionAnswering",
     "multiple_choice": "ForMultipleChoice",
 }
-TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+_IMAGE = "ForImageClassification"
+IMAGE_CLASSES = {"classification": _IMAGE, "multilabel": _IMAGE, "regression": _IMAGE}
+TEACHER = "ForImageClassificationWithTeacher"  # DeiT's, of a head that reads both tokens
+TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}  # other leaves have the same name
+# Axes of a kernel in linen, by their number: (in, out) and (height, width, in, out); in PyTorch out and in come first.
+TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}
+TO_LINEN = {2: (1, 0), 4: (2, 3, 1, 0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +36,9 @@ class Names:
     """A family's names, joined by `.` as in PyTorch.
 
     stem: what Hugging Face's classes begin with. prefix: what a backbone tensor's name begins with beside a head's.
-    heads: end of the class -> layer of the head in tlx -> module in the file ("" is the head itself).
+    heads: end of the class -> layer of the head in tlx -> module in the file ("" is the head itself); where nothing
+      tells two of them apart, the first is taken.
+    classes: kind of head -> end of the class.
     others: the modules of heads that tlx does not read, as a regex. pretrained_as: a class of pretraining whose masked
     language model is read. skipped: tensors that hold no parameter (buffers, copies of tied ones), as a regex.
     """
@@ -39,27 +47,34 @@ class Names:
     prefix: str
     heads: Mapping[str, Mapping[str, str]]
     skipped: str
+    classes: Mapping[str, str] = dataclasses.field(default_factory=lambda: TEXT_CLASSES)
     others: str = r"$^"
     pretrained_as: str | None = None
     older: Sequence[tuple[str, str]] = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 
-    def module_of(self, path: str, kind: str) -> tuple[str, str]:
-        """(module, leaf) for a parameter's path; kind: of the head `default`."""
+    def class_of(self, head: Head | None) -> str:
+        """The end of the class that has this head; `Model` without one."""
+        if head is None:
+            return "Model"
+        return TEACHER if head.pooling == "distilled" else self.classes.get(head.kind, "")
+
+    def module_of(self, path: str, suffix: str) -> tuple[str, str]:
+        """(module, leaf) for a parameter's path; suffix: the end of the class that has the head `default`."""
         parent, _, leaf = path.rpartition("/")
         if parent.startswith("backbone/"):
             return parent.removeprefix("backbone/").replace("/", "."), leaf
         layer = f"{parent}/".removeprefix("heads/default/").removesuffix("/")
-        layers = self.heads.get(CLASSES.get(kind, ""), {})
+        layers = self.heads.get(suffix, {})
         if layer not in layers:
             raise TlxError(f"the parameter {path} has no name in a Hugging Face checkpoint of this family.")
         return layers[layer], leaf
 
-    def tensor_of(self, path: str, kind: str, flax: bool = False) -> tuple[str, bool]:
-        """(name, a backbone's without the prefix; whether it is transposed) for a parameter's path."""
-        module, leaf = self.module_of(path, kind)
+    def tensor_of(self, path: str, suffix: str, flax: bool = False) -> tuple[str, bool]:
+        """(name, a backbone's without the prefix; whether its axes are PyTorch's) for a parameter's path."""
+        module, leaf = self.module_of(path, suffix)
         if flax:
             return f"{module}.{leaf}", False
-        return f"{module}.{TORCH_LEAVES[leaf]}", leaf == "kernel"
+        return f"{module}.{TORCH_LEAVES.get(leaf, leaf)}", leaf == "kernel"
 
     def today(self, tensor: str) -> str:
         """A tensor's name in a file, brought to today's."""
@@ -83,8 +98,8 @@ BERT = Names(
     stem="Bert",
     prefix="bert.",
     heads={
-        **_ONE_LAYER,
         "ForSequenceClassification": {"output": "classifier"},
+        **_ONE_LAYER,
         "ForMaskedLM": {
             "transform/dense": "cls.predictions.transform.dense",
             "transform/LayerNorm": "cls.predictions.transform.LayerNorm",
@@ -100,8 +115,8 @@ ROBERTA = Names(
     stem="Roberta",
     prefix="roberta.",
     heads={
-        **_ONE_LAYER,
         "ForSequenceClassification": {"dense": "classifier.dense", "output": "classifier.out_proj"},
+        **_ONE_LAYER,
         "ForMaskedLM": {"transform/dense": "lm_head.dense", "transform/LayerNorm": "lm_head.layer_norm", "": "lm_head"},
     },
     skipped=r"(roberta\.)?embeddings\.(position_ids|token_type_ids)|lm_head\.decoder\.(weight|bias)",
@@ -111,8 +126,8 @@ ELECTRA = Names(
     stem="Electra",
     prefix="electra.",
     heads={
-        **_ONE_LAYER,
         "ForSequenceClassification": {"dense": "classifier.dense", "output": "classifier.out_proj"},
+        **_ONE_LAYER,
         "ForMaskedLM": {
             "transform/dense": "generator_predictions.dense",
             "transform/LayerNorm": "generator_predictions.LayerNorm",
@@ -129,8 +144,8 @@ DISTILBERT = Names(
     stem="DistilBert",
     prefix="distilbert.",
     heads={
-        **_ONE_LAYER,
         "ForSequenceClassification": _DISTILBERT_TEXT,
+        **_ONE_LAYER,
         "ForMultipleChoice": _DISTILBERT_TEXT,
         "ForMaskedLM": {
             "transform/dense": "vocab_transform",
@@ -141,4 +156,25 @@ DISTILBERT = Names(
     skipped=r"(distilbert\.)?embeddings\.position_ids|vocab_projector\.weight",
 )
 
-NAMES = {"bert": BERT, "distilbert": DISTILBERT, "electra": ELECTRA, "roberta": ROBERTA}
+VIT = Names(
+    stem="ViT",
+    prefix="vit.",
+    heads={_IMAGE: {"output": "classifier"}},
+    skipped=r"(vit\.)?embeddings\.mask_token",
+    classes=IMAGE_CLASSES,
+    others=r"decoder\..*",
+)
+
+DEIT = Names(
+    stem="DeiT",
+    prefix="deit.",
+    heads={
+        _IMAGE: {"output": "classifier"},
+        TEACHER: {"output": "cls_classifier", "teacher": "distillation_classifier"},
+    },
+    skipped=r"(deit\.)?embeddings\.mask_token",
+    classes=IMAGE_CLASSES,
+    others=r"decoder\..*",
+)
+
+NAMES = {"bert": BERT, "deit": DEIT, "distilbert": DISTILBERT, "electra": ELECTRA, "roberta": ROBERTA, "vit": VIT}

@@ -5,7 +5,7 @@ from typing import Any
 
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
-from tlx.pretrained.names import CLASSES
+from tlx.pretrained.names import TEACHER
 from tlx.pretrained.tensors import Tensors
 
 PROBLEMS = {
@@ -13,7 +13,6 @@ PROBLEMS = {
     "multi_label_classification": "multilabel",
     "regression": "regression",
 }  # problem_type of a Hugging Face config -> kind of head
-SUFFIXES = tuple(dict.fromkeys(suffix for kind, suffix in CLASSES.items() if kind))
 
 
 def own_heads(hf: Mapping[str, Any], tensors: Tensors) -> dict[str, Head]:
@@ -36,11 +35,11 @@ def _suffix(classes: list[str], tensors: Tensors) -> str | None:
     for name in classes:
         if tensors.names.pretrained_as and name.endswith(tensors.names.pretrained_as):
             return "ForMaskedLM"
-        for suffix in SUFFIXES:
+        for suffix in tensors.names.heads:
             if name.endswith(suffix):
                 return suffix
-    layers = {suffix: tensors.names.heads[suffix].values() for suffix in SUFFIXES}
-    there = [suffix for suffix in SUFFIXES if all(f"{layer}.bias" in tensors.stored for layer in layers[suffix])]
+    layers = {suffix: modules.values() for suffix, modules in tensors.names.heads.items()}
+    there = [suffix for suffix in layers if all(f"{layer}.bias" in tensors.stored for layer in layers[suffix])]
     return max(there, key=lambda suffix: len(layers[suffix]), default=None)  # the first of those with most layers
 
 
@@ -62,4 +61,4 @@ def _classifier(suffix: str, hf: Mapping[str, Any], tensors: Tensors) -> Head:
             f"{tensors.file} has a classifier for problem_type {problem!r}; tlx has {listed(PROBLEMS)}. "
             "Say heads=… for a new one."
         )
-    return Head(PROBLEMS[problem], outputs, labels=labels)
+    return Head(PROBLEMS[problem], outputs, "distilled" if suffix == TEACHER else "pooler", labels)

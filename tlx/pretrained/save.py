@@ -16,7 +16,7 @@ from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
-from tlx.pretrained.names import CLASSES, NAMES
+from tlx.pretrained.names import NAMES, TO_TORCH
 from tlx.pretrained.own_head import PROBLEMS
 
 MARK = "tlx_version"  # stands in the config.json of what was written here
@@ -104,7 +104,8 @@ def hf_config(model: Model) -> dict[str, Any]:
     """What `config.json` says of this model."""
     config = model.backbone.config.to_hf()
     head = _only_head(model) if model.heads_by_name else None
-    name = NAMES[config["model_type"]].stem + CLASSES[head.kind if head else ""]
+    names = NAMES[config["model_type"]]
+    name = names.stem + names.class_of(head)
     facts = {"architectures": [name], MARK: version("tlx"), **config}
     if head is None or head.kind in ("masked_lm", *OUTPUTS):
         return facts
@@ -128,9 +129,11 @@ def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.nd
         _fold(head, leaves)
     tensors = {}
     for path, leaf in leaves.items():
-        name, transpose = names.tensor_of(path, head.kind if head else "", flax)
+        name, transpose = names.tensor_of(path, names.class_of(head), flax)
         name = prefix + name if path.startswith("backbone/") else name
-        tensors[name.replace(".", "/") if flax else name] = np.ascontiguousarray(leaf.T if transpose else leaf)
+        tensors[name.replace(".", "/") if flax else name] = np.ascontiguousarray(
+            leaf.transpose(TO_TORCH[leaf.ndim]) if transpose else leaf
+        )
     return tensors
 
 
@@ -139,9 +142,13 @@ def _only_head(model: Model) -> Head:
     if names != ["default"]:
         raise TlxError(f"a Hugging Face folder holds one head, called 'default' here; this model has {listed(names)}.")
     head = model.heads_by_name[0][1]
-    if head.kind not in PER_TOKEN and head.pooling != "pooler":
-        stem = NAMES[model.backbone.config.model_type].stem
-        raise TlxError(f"{stem}{CLASSES[head.kind]} pools by the pooler; it cannot express pooling={head.pooling!r}.")
+    fine = {"pooler", "distilled", model.head_settings.pooled_by}  # one that the family lacks was refused before
+    if head.kind not in PER_TOKEN and head.pooling not in fine:
+        family = NAMES[model.backbone.config.model_type]
+        by = "class token" if model.head_settings.pooled_by == "cls" else "pooler"
+        raise TlxError(
+            f"{family.stem}{family.class_of(head)} pools by the {by}; it cannot express pooling={head.pooling!r}."
+        )
     return head
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
+from tlx.models.heads import Head
 from tlx.models.layers import Dtype
 from tlx.params.paths import flatten
 from tlx.params.rules import matches
 from tlx.pretrained.formats.folder import open_tensors
-from tlx.pretrained.names import NAMES
+from tlx.pretrained.names import NAMES, TO_LINEN, TO_TORCH
 
 
 class Tensors:
@@ -51,21 +52,22 @@ class Tensors:
         target: Any,
         initialise: Sequence[str],
         ignore: Sequence[str],
-        kind: str | None,
+        head: Head | None,
         own_heads: bool,
         dtype: Dtype,
     ) -> dict[str, Any]:
         """Arrays by path for every leaf of `target`, None where it is to be drawn anew.
 
-        kind: of the checkpoint's own head `default`. own_heads: whether heads are read from the file at all.
+        head: the checkpoint's own, `default`. own_heads: whether heads are read from the file at all.
         """
+        suffix = self.names.class_of(head)
         from_file, missing, reshaped, used = {}, [], [], set()
         for path, leaf in flatten(target).items():
             fresh = any(matches(selector, path) for selector in initialise)
             new_head = path.startswith("heads/") and not own_heads
-            name, transpose = ("", False) if new_head else self.names.tensor_of(path, kind or "", self.flax)
+            name, transpose = ("", False) if new_head else self.names.tensor_of(path, suffix, self.flax)
             found = self.stored[name].shape if name in self.stored else None
-            expected = leaf.shape[::-1] if transpose else leaf.shape
+            expected = tuple(leaf.shape[axis] for axis in TO_TORCH[leaf.ndim]) if transpose else leaf.shape
             used.add(name)
             if found == expected:
                 from_file[path] = (name, transpose)
@@ -79,7 +81,7 @@ class Tensors:
     def _read(self, name: str, transpose: bool, dtype: Dtype) -> Any:
         """A copy: an array that shares a file's pages would change with the file."""
         array = self.stored[name].read()
-        return jnp.array(array.T if transpose else array, dtype, copy=True)
+        return jnp.array(array.transpose(TO_LINEN[array.ndim]) if transpose else array, dtype, copy=True)
 
     def _left_over(self, used: set[str], ignore: Sequence[str], own_heads: bool) -> list[str]:
         left = [

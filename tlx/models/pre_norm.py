@@ -1,0 +1,68 @@
+"""The pre-norm transformer block of ViT and DeiT (Dosovitskiy et al. 2021, 3.1), and their pooler.
+
+Module names are those of Hugging Face's Flax checkpoints.
+"""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+from tlx.models.activations import ACTIVATIONS
+from tlx.models.layers import Dropout, Dtype, dense, layer_norm
+from tlx.models.transformer import Intermediate, SelfAttention
+
+
+class Close(nn.Module):
+    """Dropout(W x + b): what closes both halves of a block before the residual is added."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        x = dense(self.config.hidden_size, "dense", self.dtype, self.config.initializer_range)(x)
+        return Dropout(self.config.hidden_dropout_prob)(x, deterministic)
+
+
+class Attention(nn.Module):
+    """Self-attention and its closing projection; two modules because their names are two."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, None, deterministic)
+        return Close(self.config, self.dtype, name="output")(mixed, deterministic), weights
+
+
+class Block(nn.Module):
+    """x + Attention(LayerNorm(x)), then x + FeedForward(LayerNorm(x)) (Dosovitskiy et al. 2021, eqs. 2 and 3)."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        del mask  # every patch sees all
+        c = self.config
+        normed = layer_norm("layernorm_before", self.dtype, c.layer_norm_eps)(x)
+        mixed, weights = Attention(c, self.dtype, name="attention")(normed, deterministic)
+        x = x + mixed
+        normed = layer_norm("layernorm_after", self.dtype, c.layer_norm_eps)(x)
+        wide = Intermediate(c, self.dtype, name="intermediate")(normed)
+        return x + Close(c, self.dtype, name="output")(wide, deterministic), weights
+
+
+class ImagePooler(nn.Module):
+    """act(W x₀ + b) of the class token."""
+
+    config: Any
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c = self.config
+        size = c.pooler_output_size or c.hidden_size
+        return ACTIVATIONS[c.pooler_act](dense(size, "dense", self.dtype, c.initializer_range)(x[:, 0]))
