@@ -25,7 +25,7 @@ from tlx.pretrained.load import from_pretrained
 from tlx.reporting.tables import markdown
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
-FAMILIES = ("bert", "roberta", "electra", "distilbert")
+FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit", "deit")
 # Format -> what it is written by
 FORMATS = {
     "safetensors": "torch", "in parts": "torch", "float16": "torch", "bfloat16": "torch",
@@ -74,7 +74,7 @@ def variants() -> list[Path]:
 def error(made: Path, reference: Path) -> float:
     """How far tlx's answers from one folder are from the reference's; a rounded file has its own (`answers.npz`)."""
     with np.load(reference / "reference.npz") as arrays:
-        inputs = {k.removeprefix("input/"): jnp.asarray(v, jnp.int32) for k, v in arrays.items() if "input/" in k}
+        inputs = {k.removeprefix("input/"): as_input(v) for k, v in arrays.items() if "input/" in k}
         expected = {k: v for k, v in arrays.items() if k.startswith("output/") and k != "output/loss"}
     if (made / "answers.npz").is_file():
         with np.load(made / "answers.npz") as arrays:
@@ -87,10 +87,16 @@ def error(made: Path, reference: Path) -> float:
     return max(float(np.abs(found[k] - right).max() / np.abs(right).max()) for k, right in expected.items())
 
 
-def answers(model: Any, params: Any, inputs: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+def as_input(array: np.ndarray) -> Any:
+    """Numbers of tokens, pixels, or a flag."""
+    return bool(array) if array.dtype == bool else jnp.asarray(array, None if array.dtype.kind == "f" else jnp.int32)
+
+
+def answers(model: Any, params: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Under the reference's names."""
     output = model.apply({"params": params}, **inputs, output_hidden_states=True, output_attentions=True)
-    found = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
+    found = {"output/last_hidden_state": output.last_hidden_state}
+    found |= {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
     found |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
     found |= {} if output.pooler_output is None else {"output/pooler_output": output.pooler_output}
     found |= {"output/logits": output.logits["default"]} if output.logits else {}

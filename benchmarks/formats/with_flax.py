@@ -11,14 +11,16 @@ from pathlib import Path
 import transformers
 from transformers.modeling_flax_utils import ACT2FN
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert")
+FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit")
 
 
 def write_all(source: Path, out: Path) -> None:
     """One file, and one in parts, where there is a Flax class with this activation; it reads safetensors itself."""
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     flax_class = getattr(transformers, f"Flax{config['architectures'][0]}", None)
-    if flax_class is None or config.get("hidden_act", "gelu") not in ACT2FN:
+    oblong = isinstance(config.get("image_size"), list)  # Flax's ViT takes a square, and a pooler of the hidden size
+    pooled = config.get("pooler_output_size", config.get("hidden_size")) != config.get("hidden_size")
+    if oblong or pooled or flax_class is None or config.get("hidden_act", "gelu") not in ACT2FN:
         return
     options = {"add_pooling_layer": False} if source.name == "base_no_pooler" else {}
     model = flax_class.from_pretrained(source, from_pt=True, **options)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert")
+FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit", "deit")
 
 
 def write_all(source: Path, out: Path) -> None:
@@ -64,10 +64,13 @@ def in_parts(tensors: dict[str, torch.Tensor], folder: Path) -> None:
 def answers(model: torch.nn.Module, source: Path) -> dict[str, np.ndarray]:
     """Under the names of the reference."""
     with np.load(source / "reference.npz") as arrays:
-        inputs = {k.removeprefix("input/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("input/")}
+        given = {k.removeprefix("input/"): v for k, v in arrays.items() if k.startswith("input/")}
+    inputs = {name: bool(v) if v.dtype == bool else torch.from_numpy(v) for name, v in given.items()}
     output = model(**inputs, output_hidden_states=True, output_attentions=True)
     found = {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}
     found |= {f"output/attentions/{i}": x for i, x in enumerate(output.attentions)}
+    if "last_hidden_state" in output:
+        found["output/last_hidden_state"] = output.last_hidden_state
     if "start_logits" in output:
         found["output/logits"] = torch.stack([output.start_logits, output.end_logits], -1)
     elif "logits" in output and "discriminator" not in source.name:

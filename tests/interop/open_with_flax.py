@@ -35,7 +35,7 @@ def run(job):
     model = getattr(transformers, f"Flax{config.architectures[0]}").from_pretrained(job["folder"])
     logger.removeHandler(told)
     with np.load(job["inputs"]) as arrays:
-        output = model(**{name: array.astype(np.int32) for name, array in arrays.items()})
+        output = model(**{name: x if x.dtype.kind == "f" else x.astype(np.int32) for name, x in arrays.items()})
     if "start_logits" in output:
         answers = np.stack([output.start_logits, output.end_logits], -1)
     else:

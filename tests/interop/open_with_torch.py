@@ -15,6 +15,13 @@ import torch
 import transformers
 
 
+def as_input(array: np.ndarray) -> Any:
+    """Numbers of tokens, pixels, or a flag."""
+    if array.dtype == bool:
+        return bool(array)
+    return torch.from_numpy(array).double() if array.dtype.kind == "f" else torch.from_numpy(array).long()
+
+
 def run(job: dict[str, Any]) -> dict[str, Any]:
     auto, options = getattr(transformers, job["auto"]), job["options"]
     model, told = auto.from_pretrained(job["folder"], output_loading_info=True, **options)
@@ -27,7 +34,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             name for name, tensor in model.state_dict().items() if not torch.equal(tensor, original.pop(name))
         ] + list(original)
     with np.load(job["inputs"]) as arrays:
-        inputs = {name: torch.from_numpy(array).long() for name, array in arrays.items()}
+        inputs = {name: as_input(array) for name, array in arrays.items()}
     with torch.no_grad():
         output = model.double().eval()(**inputs)
     if "start_logits" in output:

@@ -54,6 +54,17 @@ AUTO = {
     "token_types_1": CLASSIFIER,
     "one_width": CLASSIFIER,
 }
+IMAGES = "AutoModelForImageClassification"
+AUTO_IMAGE = {
+    "plain": IMAGES,
+    "regression_1": IMAGES,
+    "multilabel_4": IMAGES,
+    "no_qkv_bias": IMAGES,
+    "teacher": "DeiTForImageClassificationWithTeacher",
+    "base": ENCODER,
+    "pooler_24": ENCODER,
+}
+STEMS = {"roberta": "Roberta", "electra": "Electra", "distilbert": "DistilBert", "vit": "ViT", "deit": "DeiT"}
 EXPORTS = {
     **{name: Export(f"bert/{name}") for name in OF_BERT},
     **{
@@ -62,6 +73,14 @@ EXPORTS = {
         for name, auto in AUTO.items()
         if f"{family}/{name}" in VARIANTS
     },
+    **{
+        f"{family}/{name}": Export(f"{family}/{name}", auto)
+        for family in ("vit", "deit")
+        for name, auto in AUTO_IMAGE.items()
+        if f"{family}/{name}" in VARIANTS
+    },
+    "vit/larger_image": Export("vit/larger_image", IMAGES),
+    "vit, in pieces": Export("vit/odd_sizes", IMAGES, pieces=True),
     "base_no_pooler": Export("bert/base_no_pooler", ENCODER, NO_POOLER, NO_POOLER),
     "minilm": Export(MINILM, ENCODER),
     "minilm, new head": Export(
@@ -130,9 +149,9 @@ def test_no_key_is_missing_or_unexpected(name: str, opened: dict[str, dict[str, 
     told = {kind: names for kind, names in opened[name].items() if kind.endswith(("_keys", "_msgs"))}
     assert not told
     family = EXPORTS[name].checkpoint.partition("/")[0]
-    stem = {"roberta": "Roberta", "electra": "Electra", "distilbert": "DistilBert"}.get(family, "Bert")
-    auto = EXPORTS[name].auto
-    assert opened[name]["class"] == f"{stem}{'Model' if auto == ENCODER else auto[9:]}"
+    stem, auto = STEMS.get(family, "Bert"), EXPORTS[name].auto
+    end = "Model" if auto == ENCODER else auto.removeprefix("AutoModel").removeprefix(stem)
+    assert opened[name]["class"] == f"{stem}{end}"
 
 
 def test_a_missing_key_would_be_told(opened: dict[str, dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.interop
 
 SOME = (
     "bert/plain", "bert/dropout", "bert/base_no_pooler", "bert/act_mish",
-    "roberta/masked_lm", "electra/multiple_choice", "distilbert/dropout",
+    "roberta/masked_lm", "electra/multiple_choice", "distilbert/dropout", "vit/oblong_image", "deit/dropout",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ NAMES = [
     for family in ("bert", "roberta", "electra", "distilbert")
     for head in HEADS
     if f"{family}/{head}" in VARIANTS
-]
+] + ["vit/plain", "vit/base", "vit/no_qkv_bias", "vit/multilabel_4"]
 # Where 4.57.6's Flax classes differ from torch's: FlaxElectra takes token types of ones by default (they are given),
 # and hidden_act before the vocabulary, where torch's class has GELU whatever the config says.
 CHANGES = {"electra/masked_lm": {"hidden_act": "gelu"}}

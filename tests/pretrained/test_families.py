@@ -27,6 +27,7 @@ KINDS = {
     "masked_lm": "masked_lm",
     "question_answering": "question_answering",
     "multiple_choice": "multiple_choice",
+    "teacher": "classification",
     "base": None,
     "discriminator": None,
 }

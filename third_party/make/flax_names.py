@@ -12,14 +12,16 @@ import transformers
 from flax.traverse_util import flatten_dict
 
 HERE = Path(__file__).parents[1]
-FAMILIES = ("bert", "distilbert", "electra", "roberta")
+FAMILIES = ("bert", "distilbert", "electra", "roberta", "vit")
 
 
 def names_of(folder: Path) -> dict[str, list[int]] | None:
     """Shapes by name, joined by `/`; None of a class that Flax never had."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     flax_class = getattr(transformers, f"Flax{config['architectures'][0]}", None)
-    if flax_class is None or folder.name == "base_no_pooler":
+    oblong = isinstance(config.get("image_size"), list)  # Flax's ViT takes a square, and a pooler of the hidden size
+    pooled = config.get("pooler_output_size", config.get("hidden_size")) != config.get("hidden_size")
+    if flax_class is None or folder.name == "base_no_pooler" or oblong or pooled:
         return None
     model: Any = flax_class(transformers.AutoConfig.from_pretrained(folder), _do_init=False)
     return {name: list(shape.shape) for name, shape in flatten_dict(model.params_shape_tree, sep="/").items()}

@@ -31,6 +31,20 @@ TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}
 TO_LINEN = {2: (1, 0), 4: (2, 3, 1, 0)}
 
 
+# A name in some files -> in most; what is renamed first is looked for first.
+OLDER = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
+# transformers 5 has these in memory, and so in a file that torch.save wrote there; it saves those of before.
+OF_IMAGES = (
+    (r"(^|\.)layers\.(\d+)\.", r"\1encoder.layer.\2."),
+    (r"\.attention\.q_proj\.", ".attention.attention.query."),
+    (r"\.attention\.k_proj\.", ".attention.attention.key."),
+    (r"\.attention\.v_proj\.", ".attention.attention.value."),
+    (r"\.attention\.o_proj\.", ".attention.output.dense."),
+    (r"\.mlp\.fc1\.", ".intermediate.dense."),
+    (r"\.mlp\.fc2\.", ".output.dense."),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Names:
     """A family's names, joined by `.` as in PyTorch.
@@ -50,7 +64,7 @@ class Names:
     classes: Mapping[str, str] = dataclasses.field(default_factory=lambda: TEXT_CLASSES)
     others: str = r"$^"
     pretrained_as: str | None = None
-    older: Sequence[tuple[str, str]] = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
+    older: Sequence[tuple[str, str]] = OLDER
 
     def class_of(self, head: Head | None) -> str:
         """The end of the class that has this head; `Model` without one."""
@@ -163,6 +177,7 @@ VIT = Names(
     skipped=r"(vit\.)?embeddings\.mask_token",
     classes=IMAGE_CLASSES,
     others=r"decoder\..*",
+    older=(*OLDER, *OF_IMAGES),
 )
 
 DEIT = Names(
@@ -175,6 +190,7 @@ DEIT = Names(
     skipped=r"(deit\.)?embeddings\.mask_token",
     classes=IMAGE_CLASSES,
     others=r"decoder\..*",
+    older=(*OLDER, *OF_IMAGES),
 )
 
 NAMES = {"bert": BERT, "deit": DEIT, "distilbert": DISTILBERT, "electra": ELECTRA, "roberta": ROBERTA, "vit": VIT}
