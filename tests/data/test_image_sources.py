@@ -127,6 +127,8 @@ def test_no_folder(tmp_path: Path) -> None:
     for where in (tmp_path / "nowhere", tmp_path / "a.png"):
         with pytest.raises(TlxError, match=f"data 'folder:{where}': there is no folder {where}"):
             load(f"folder:{where}")
+    with pytest.raises(TlxError, match="data 'folder:': there is no folder"):
+        load("folder:")
     if os.geteuid():
         (tmp_path / "cat").mkdir(mode=0o000)
         with pytest.raises(TlxError, match=r"the folder .* cannot be listed"):

@@ -27,7 +27,7 @@ def read_folder(where: str) -> dict[str, list[Any]]:
         that is missing or outside of the folder.
     """
     folder = Path(where).expanduser()
-    if not folder.is_dir():
+    if not where or not folder.is_dir():
         raise TlxError(f"data 'folder:{where}': there is no folder {folder}.")
     tables = [folder / name for name in METADATA if (folder / name).is_file()]
     if len(tables) > 1:

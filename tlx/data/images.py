@@ -61,7 +61,8 @@ def _decoded(source: Path | io.BytesIO, where: str) -> Image.Image:
             if image.format == "EPS":  # Pillow would have Ghostscript run the program that such a file is
                 raise TlxError(f"{where} is PostScript, a program and no image; convert it, e.g. to PNG.")
             image.load()  # the transposition below would leave a damaged image's EXIF data to fail first
-            return ImageOps.exif_transpose(image).convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)  # which spares a copy
+            return image.convert("RGB")
     except TlxError:
         raise
     except UnidentifiedImageError:

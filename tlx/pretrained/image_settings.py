@@ -66,7 +66,7 @@ def kind_of(file: Path, config: dict[str, Any]) -> str:
             return OF_MODEL[content["model_type"]]
         refuse(file, f"it names no image_processor_type; tlx knows {listed(name + CLASS_ENDS[0] for name in DEFAULTS)}")
     if not isinstance(name, str) or name not in CLASSES:
-        refuse(file, f"it is for a {name}; tlx knows {listed(name + CLASS_ENDS[0] for name in DEFAULTS)}")
+        refuse(file, f"it is for a {name!r:.100}; tlx knows {listed(name + CLASS_ENDS[0] for name in DEFAULTS)}")
     return CLASSES[name]
 
 
@@ -81,7 +81,7 @@ def settings(file: Path, config: dict[str, Any]) -> Settings:
     asked = {**DEFAULTS[kind], **config}
     steps = {name: _flag(file, name, value) for name, value in asked.items() if name.startswith("do_")}
     if unknown := sorted(name for name, on in steps.items() if on and name not in _PLAIN):
-        refuse(file, f"it asks for {listed(unknown)}, a step that tlx does not take")
+        refuse(file, f"it asks for {listed(f'{name!r:.60}' for name in unknown)}, a step that tlx does not take")
     resize, crop = (_convnext if kind == "ConvNext" else _plain)(file, asked, steps)
     out = crop or resize or _size(file, "size", asked)
     if isinstance(out, int):
@@ -151,10 +151,10 @@ def _size(file: Path, name: str, asked: dict[str, Any], square: bool | None = No
         value = {"height": value[0], "width": value[1]}
     lengths = {key: length for key, length in value.items() if length is not None} if isinstance(value, dict) else {}
     if set(lengths) not in ({"height", "width"}, {EDGE}):
-        refuse(file, f"its {name} is {value!s:.100}; expected a whole number, a height and a width, or a {EDGE}")
+        refuse(file, f"its {name} is {value!r:.100}; expected a whole number, a height and a width, or a {EDGE}")
     for length in lengths.values():
         if type(length) is not int or not 1 <= length <= MOST:
-            refuse(file, f"its {name} is {value!s:.100}; expected whole numbers from 1 to {MOST}")
+            refuse(file, f"its {name} is {value!r:.100}; expected whole numbers from 1 to {MOST}")
     return lengths[EDGE] if EDGE in lengths else (lengths["height"], lengths["width"])
 
 
