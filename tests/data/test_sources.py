@@ -122,8 +122,11 @@ def test_refused_files(tmp_path: Path, kind: str, content: str | bytes, message:
     ("spec", "message"),
     [
         ("csv:/no/such.csv", "there is no file /no/such.csv"),
-        ("builtin:colours", "there is no builtin set 'colours'; there is colors"),
-        ("train.csv", "is not of the form KIND:PATH with KIND one of csv, tsv, jsonl, conll, builtin, tfds"),
+        ("builtin:colours", "there is no builtin set 'colours'; there is colors, digits"),
+        (
+            "train.csv",
+            "is not of the form KIND:PATH with KIND one of csv, tsv, jsonl, conll, npz, folder, builtin, tfds",
+        ),
         ("conll:/no/such.conll", "data 'conll:/no/such.conll': there is no file /no/such.conll"),
         ("xml:a.xml", "data 'xml:a.xml' is not of the form KIND:PATH"),
     ],

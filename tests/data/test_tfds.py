@@ -1,8 +1,10 @@
 """Sets of tensorflow-datasets: prepared here, with builders of our own and GLUE's, and read without TensorFlow."""
 
 import io
+import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,19 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from tests.data.pictures import noise, smooth
 from tlx.data import labels
+from tlx.data.images import read_rgb
+from tlx.data.lazy import Lazy
 from tlx.data.sources import load
 from tlx.errors import TlxError
+
+
+def encoded(pixels: np.ndarray, form: str) -> io.BytesIO:
+    image = io.BytesIO()
+    Image.fromarray(pixels).save(image, form)
+    image.seek(0)
+    return image
 
 
 class TlxTestSet(tfds.core.GeneratorBasedBuilder):
@@ -43,9 +55,7 @@ class TlxTestSet(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, rows: int, text: bytes = b"") -> Any:
         for i in range(rows):
-            image = io.BytesIO()
-            Image.new("RGB", (2, 2)).save(image, "png")
-            image.seek(0)
+            image = encoded(np.full((2, 3, 3), 40 * i, np.uint8), "png")
             yield (
                 i,
                 {
@@ -62,6 +72,44 @@ class TlxTestSet(tfds.core.GeneratorBasedBuilder):
                     "vector": [0.0, 1.0],
                 },
             )
+
+
+class TlxTestCifar(tfds.core.GeneratorBasedBuilder):
+    """The features of cifar10."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> Any:
+        columns = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(32, 32, 3)),
+            "label": tfds.features.ClassLabel(names=["airplane", "automobile", "bird"]),
+        }
+        features = tfds.features.FeaturesDict(columns)
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+
+    def _split_generators(self, dl_manager: Any) -> Any:
+        return {"train": self._generate_examples(40), "test": self._generate_examples(5)}
+
+    def _generate_examples(self, rows: int) -> Any:
+        for i in range(rows):
+            yield i, {"id": f"train_{i:05}", "image": encoded(noise((32, 32, 3), i), "png"), "label": i % 3}
+
+
+class TlxTestPhotos(tfds.core.GeneratorBasedBuilder):
+    """Images and nothing else."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> Any:
+        features = tfds.features.FeaturesDict({"photo": tfds.features.Image(encoding_format="jpeg")})
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager: Any) -> Any:
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Any:
+        yield 0, {"photo": encoded(smooth(20, 30, 0), "jpeg")}
 
 
 class TlxTestPictures(tfds.core.GeneratorBasedBuilder):
@@ -81,7 +129,7 @@ class TlxTestPictures(tfds.core.GeneratorBasedBuilder):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tfds")
-    for kind in (TlxTestSet, TlxTestPictures):
+    for kind in (TlxTestSet, TlxTestPictures, TlxTestCifar, TlxTestPhotos):
         kind(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -94,7 +142,12 @@ def folder(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_kind_of_feature(folder: Path) -> None:
     table = load("tfds:tlx_test_set")
-    assert table.columns == {
+    images = table.columns["image"]
+    assert isinstance(images, Lazy) and [read_rgb(image).tolist() for image in images] == [
+        np.full((2, 3, 3), 40 * i).tolist() for i in range(5)
+    ]
+    assert list(table.columns) == sorted(table.columns)
+    assert {name: column for name, column in table.columns.items() if name != "image"} == {
         "flag": [False, False, False, True, True],
         "label": ["neg", "pos", None, "pos", "neg"],
         "score": [0.0, 0.5, 1.0, 1.5, 2.0],
@@ -111,6 +164,50 @@ def test_every_kind_of_feature(folder: Path) -> None:
     assert "tensorflow" not in sys.modules
 
 
+def test_a_set_of_images(folder: Path) -> None:
+    """Shuffled by tfds, so a row is found again by its id; from several threads, and read when asked for."""
+    table = load("tfds:tlx_test_cifar")
+    assert set(table.columns) == {"id", "image", "label"} and len(table) == 40
+    numbers = [int(name.removeprefix("train_")) for name in table.column("id")]
+    assert sorted(numbers) == list(range(40)) != numbers
+    assert table.column("label") == [["airplane", "automobile", "bird"][number % 3] for number in numbers]
+    with ThreadPoolExecutor(8) as pool:
+        for number, image in zip(numbers, pool.map(table.column("image").__getitem__, range(40)), strict=True):
+            assert isinstance(image, bytes)
+            np.testing.assert_array_equal(read_rgb(image), noise((32, 32, 3), number))
+    part = table.rows(np.array([7, 3, 7])).rows(np.array([1, 0]))
+    assert [part.column("image")[i] for i in range(2)] == [table.column("image")[3], table.column("image")[7]]
+    assert part.column("id") == [table.column("id")[3], table.column("id")[7]]
+    assert len(load("tfds:tlx_test_cifar@test").column("image")) == 5
+    photos = load("tfds:tlx_test_photos")
+    assert set(photos.columns) == {"photo"} and len(photos) == 1
+    theirs = tfds.builder("tlx_test_photos", data_dir=folder).as_data_source("train")[0]["photo"]
+    np.testing.assert_array_equal(read_rgb(photos.column("photo")[0]), theirs)
+    assert "tensorflow" not in sys.modules
+
+
+def test_images_of_floats_are_left_out(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow alone writes them, as PNGs of the numbers' bytes, so the set here only says that it holds such."""
+    shutil.copytree(folder, tmp_path / "copy")
+    file = tmp_path / "copy" / "tlx_test_set" / "1.0.0" / "features.json"
+    said = json.loads(file.read_text())
+    said["featuresDict"]["features"]["image"]["image"] |= {"dtype": "float32", "encodingFormat": "png"}
+    said["featuresDict"]["features"]["image"]["image"]["shape"]["dimensions"][-1] = "1"
+    file.write_text(json.dumps(said))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "copy"))
+    assert "image" not in load("tfds:tlx_test_set").columns
+
+
+def test_an_image_that_is_damaged_on_the_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "copy"))
+    photos = load("tfds:tlx_test_photos")
+    file = next((tmp_path / "copy" / "tlx_test_photos" / "1.0.0").glob("*.array_record*"))
+    file.write_bytes(b"")
+    with pytest.raises(TlxError, match="data 'tfds:tlx_test_photos': its files are damaged"):
+        photos.column("photo")[0]
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [
@@ -119,7 +216,7 @@ def test_every_kind_of_feature(folder: Path) -> None:
         ("tlx_test_set@train[", r"there is no split 'train\['"),
         ("tlx_test_set@train[:0]", "holds no rows"),
         ("tlx_test_set@bad", r"row 2: the text in 'text' is not UTF-8 \(byte 3: unexpected end of data\)"),
-        ("tlx_test_pictures", "has no column of texts, labels or numbers; its features are vector"),
+        ("tlx_test_pictures", "has no column of texts, labels, numbers or images; its features are vector"),
         ("tlx_test_set/large", r"is not prepared in .* \(under tlx_test_set there is 1.0.0\)"),
         (
             "no_such_set",

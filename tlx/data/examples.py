@@ -1,7 +1,7 @@
-"""Tokenised examples held as flat arrays, and the batches that a plan cuts from them."""
+"""Tokenised examples held as flat arrays, and the batches that a plan cuts from any examples."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -129,6 +129,43 @@ class Examples:
             return None
         return np.concatenate([[0], np.cumsum(self.token_fields["label_mask"])])[self.offsets].astype(np.int64)
 
+    def content(self) -> Iterator[bytes]:
+        """What identifies the set: its tokens, rows, labels and whatever else its fields hold."""
+        fields = (*self.fields.values(), *self.token_fields.values())
+        for array in (self.ids, self.offsets, self.example_id, *fields):
+            yield np.ascontiguousarray(array).tobytes()
+
+
+class ExampleSet(Protocol):
+    """What plans, batches and digests ask of examples, be they texts or images (`image_examples.ImageExamples`)."""
+
+    @property
+    def fields(self) -> Mapping[str, np.ndarray]: ...
+
+    @property
+    def token_fields(self) -> Mapping[str, np.ndarray]: ...
+
+    @property
+    def example_id(self) -> np.ndarray: ...
+
+    @property
+    def offsets(self) -> np.ndarray: ...
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def word_offsets(self) -> np.ndarray | None: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]: ...
+
+    def content(self) -> Iterator[bytes]: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
@@ -137,7 +174,7 @@ class Batches:
     multiple: batches are padded with rows that are not `valid` until this many devices divide them.
     """
 
-    examples: Examples
+    examples: ExampleSet
     plan: TrainingPlan | EvaluationPlan
     steps: int
     multiple: int = 1

@@ -1,26 +1,30 @@
-"""Where rows come from: `csv:`, `tsv:`, `jsonl:` or `conll:PATH`, `builtin:NAME`, `tfds:NAME`, read into columns."""
+"""Where rows come from, read into columns.
 
-import csv
+`csv:`, `tsv:`, `jsonl:`, `conll:` or `npz:PATH` is one file, `folder:PATH` a folder of images, `builtin:NAME` ships
+with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
+"""
+
 import dataclasses
-import io
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlx.data import colors
+from tlx.data import colors, digits
 from tlx.data.conll import read_conll
-from tlx.data.textfile import read_text
+from tlx.data.folder import read_folder
+from tlx.data.lazy import Lazy
+from tlx.data.npz import read_npz
+from tlx.data.tabular import read_delimited, read_jsonl
 from tlx.data.tfds import read_tfds
 from tlx.errors import TlxError, listed
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Columns of equal length. name: the spec it was read from, for messages."""
+    """Columns of equal length: lists, arrays, or `Lazy` ones read row by row. name: of its spec, for messages."""
 
     name: str
     columns: dict[str, Any]
@@ -37,12 +41,13 @@ class Table:
     def rows(self, indices: np.ndarray) -> "Table":
         """The table of these rows."""
         taken = {
-            k: v[indices] if isinstance(v, np.ndarray) else [v[i] for i in indices] for k, v in self.columns.items()
+            name: column[indices] if isinstance(column, (np.ndarray, Lazy)) else [column[i] for i in indices]
+            for name, column in self.columns.items()
         }
         return Table(self.name, taken)
 
 
-BUILTIN = {"colors": colors.columns}
+BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {"colors": colors.columns, "digits": digits.columns}
 
 
 def load(spec: str) -> Table:
@@ -73,70 +78,11 @@ def _builtin(name: str) -> dict[str, Any]:
     return BUILTIN[name]()
 
 
-def _delimited(file: Path, delimiter: str) -> dict[str, list[str]]:
-    """A header line, then rows; quotes as in RFC 4180, so that one left open does not swallow the rows after it."""
-    reader = csv.reader(io.StringIO(read_text(file), newline=""), delimiter=delimiter, strict=True)
-    rows = _numbered(file, reader)
-    _, header = next(rows, (0, []))
-    return _transpose(file, header, (found for found in rows if found[1]))
-
-
-def _numbered(file: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line that each ends on."""
-    while True:
-        first = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise TlxError(
-                f"{file}: the row that begins on line {first} cannot be read ({error}); a field that begins with a"
-                " quote ends with one, and a quote inside it stands twice."
-            ) from None
-        yield reader.line_num, row
-
-
-def _transpose(file: Path, header: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> dict[str, list[str]]:
-    columns: dict[str, list[str]] = {name: [] for name in header}
-    if len(columns) < len(header):
-        raise TlxError(f"{file}: two columns have the same name in its header {listed(header)}.")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise TlxError(f"{file}, line {line}: {len(row)} fields where the header has {len(header)}.")
-        for name, value in zip(header, row, strict=True):
-            columns[name].append(value)
-    return columns
-
-
-def _jsonl(file: Path) -> dict[str, list[Any]]:
-    """One JSON object a line, all with the same keys."""
-    columns: dict[str, list[Any]] = {}
-    for number, line in enumerate(io.StringIO(read_text(file), newline=None), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TlxError(f"{file}, line {number} is not JSON: {error.msg}.") from None
-        if not isinstance(row, dict) or not row:
-            raise TlxError(
-                f'{file}, line {number} is {line.strip()[:40]!r}; expected an object such as {{"text": "…"}}.'
-            )
-        if columns and row.keys() != columns.keys():
-            raise TlxError(
-                f"{file}, line {number} is no object with the keys of the first line, {listed(columns)};"
-                f" its keys are {listed(row)}."
-            )
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value)
-    return columns
-
-
-READERS = {
-    "csv": lambda file: _delimited(file, ","),
-    "tsv": lambda file: _delimited(file, "\t"),
-    "jsonl": _jsonl,
+READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "csv": lambda file: read_delimited(file, ","),
+    "tsv": lambda file: read_delimited(file, "\t"),
+    "jsonl": read_jsonl,
     "conll": read_conll,
+    "npz": read_npz,
 }
-SETS = {"builtin": _builtin, "tfds": read_tfds}
+SETS: dict[str, Callable[[str], dict[str, Any]]] = {"folder": read_folder, "builtin": _builtin, "tfds": read_tfds}

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tlx.data.lazy import Lazy
 from tlx.errors import TlxError, listed
 
 Convert = Callable[[Any], Any]
 
 
-def read_tfds(where: str) -> dict[str, list[Any]]:
+def read_tfds(where: str) -> dict[str, Any]:
     """The columns of `NAME[/CONFIG][:VERSION][@SPLIT]`, SPLIT `train` if not said; slices (`train[:10%]`) too.
 
     Texts come as str, labels as their names (whole numbers where the names are numbers, None where hidden), numbers as
-    numbers, sequences of these as lists. Images and nested features are left out. The folder is TFDS_DATA_DIR, else
+    numbers, sequences of these as lists. Images come as a `Lazy` column, each row's read, still encoded, when it is
+    asked for; nested features and images of floats are left out. The folder is TFDS_DATA_DIR, else
     ~/tensorflow_datasets.
 
     Raises:
@@ -35,7 +39,7 @@ def read_tfds(where: str) -> dict[str, list[Any]]:
         ) from None
 
 
-def _read(spec: str, name: str, split: str) -> dict[str, list[Any]]:
+def _read(spec: str, name: str, split: str) -> dict[str, Any]:
     from tensorflow_datasets.core import decode, features, read_only_builder, registered
 
     folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
@@ -50,15 +54,21 @@ def _read(spec: str, name: str, split: str) -> dict[str, list[Any]]:
         ) from None
     found = dict(sorted(builder.info.features.items()))
     kept = {column: convert for column, feature in found.items() if (convert := _convert(feature, features))}
-    if not kept:
-        raise TlxError(f"{spec} has no column of texts, labels or numbers; its features are {listed(found)}.")
+    images = [column for column, feature in found.items() if _is_image(feature, features)]
+    if not kept and not images:
+        raise TlxError(f"{spec} has no column of texts, labels, numbers or images; its features are {listed(found)}.")
     nested = (features.FeaturesDict, features.Sequence)  # of these tfds wants a decoder for each part
     skipped = {
         column: decode.SkipDecoding()
         for column, feature in found.items()
         if column not in kept and not isinstance(feature, nested)
     }
-    return _columns(spec, _open(spec, builder, split, skipped), kept)
+    records = _open(spec, builder, split, skipped)
+    columns = {
+        **(_columns(spec, records, kept) if kept else {}),
+        **{name: _lazy(spec, records, name) for name in images},
+    }
+    return dict(sorted(columns.items()))
 
 
 def _open(spec: str, builder: Any, split: str, skipped: dict[str, Any]) -> Any:
@@ -96,6 +106,23 @@ def _columns(spec: str, records: Iterable[Any], kept: dict[str, Convert]) -> dic
     except (OSError, RuntimeError) as error:
         raise _damaged(spec, error) from None
     return columns
+
+
+def _lazy(spec: str, records: Any, column: str) -> Lazy:
+    """The column's images as they are stored, encoded."""
+
+    def read(row: int) -> bytes:
+        try:
+            return records[row][column]
+        except (OSError, RuntimeError) as error:
+            raise _damaged(spec, error) from None
+
+    return Lazy(read, range(len(records)))
+
+
+def _is_image(feature: Any, features: Any) -> bool:
+    """Whether what is stored is an image file; one of floats is four bytes a number, put into a PNG."""
+    return isinstance(feature, features.Image) and np.dtype(feature.np_dtype) in (np.uint8, np.uint16)
 
 
 def _convert(feature: Any, features: Any) -> Convert | None:

@@ -39,7 +39,7 @@ def predict(
         found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
         for head, values in found.items():
             per_token = values.ndim == 3
-            size = len(examples.ids) if per_token else len(examples)
+            size = int(examples.offsets[-1]) if per_token else len(examples)
             into = answers.setdefault(head, np.zeros((size, values.shape[-1]), values.dtype))
             if not per_token:
                 into[rows[rows >= 0]] = values[rows >= 0]

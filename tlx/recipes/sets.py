@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.examples import Encoder, Examples
+from tlx.data.examples import Encoder, Examples, ExampleSet
 from tlx.data.sources import Table, load
 from tlx.data.splits import cut
 from tlx.errors import TlxError, listed
@@ -123,10 +123,9 @@ def _facts(
     }
 
 
-def digest(examples: Examples) -> str:
-    """Of a split's tokens, labels and rows: another digest, other data."""
+def digest(examples: ExampleSet) -> str:
+    """Of a split's content, such as tokens, labels and rows: another digest, other data."""
     found = hashlib.sha256()
-    fields = (*examples.fields.values(), *examples.token_fields.values())
-    for array in (examples.ids, examples.offsets, examples.example_id, *fields):
-        found.update(np.ascontiguousarray(array).tobytes())
+    for piece in examples.content():
+        found.update(piece)
     return found.hexdigest()[:16]

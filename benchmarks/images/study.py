@@ -1,0 +1,113 @@
+"""Images a second of tlx's input pipeline beside torch's DataLoader with transformers' image processor.
+
+    python benchmarks/images/study.py --workdir=runs/images
+
+Two sets: JPEGs with 500 pixels to the longer edge, as ImageNet's are, brought to 224, and arrays of 32 × 32, CIFAR-10's
+where TLX_DATA is set, brought to 224. Every way of reading is a process of its own, which reads the set once to be warm
+and is timed the second time; they take turns, so that all meet the same machine, and the median of the rounds counts.
+Both sides end with float32 batches; their means are held against each other. On tlx's side the last step, which
+belongs on the device, is done by NumPy here. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
+from table import other_python
+
+from tlx.errors import TlxError, one_sentence
+from tlx.reporting.tables import markdown
+
+HERE = Path(__file__).parent
+PROCESSOR = {
+    "image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}, "resample": 2,
+    "do_resize": True, "do_rescale": True, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+}  # fmt: skip
+# Name -> the script that reads, and its options.
+WAYS = {
+    "tlx, 1 thread": ("ours.py", "1", "0"),
+    "tlx, 2 threads": ("ours.py", "2", "0"),
+    "tlx, pixels kept": ("ours.py", "2", str(2**40)),
+    "DataLoader, no workers": ("theirs.py", "0"),
+    "DataLoader, 2 workers": ("theirs.py", "2"),
+}
+
+
+def main() -> None:
+    """Writes the images once, measures, keeps the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/images"))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1000, help="of each set")
+    options = parser.parse_args()
+    workdir = options.workdir.absolute() / str(options.images)
+    if not (workdir / "written").exists():
+        write(workdir, options.images)
+    rows = []
+    found = {(name, way): [] for name in ("jpeg", "arrays") for way in WAYS}
+    for _ in range(options.repeats):
+        for name, way in found:
+            found[name, way].append(measure(workdir, name, way))
+    for way in WAYS:
+        rates = [statistics.median(rate for rate, _ in found[name, way]) for name in ("jpeg", "arrays")]
+        rows.append((way, *(f"{rate:.0f}" for rate in rates)))
+    for name in ("jpeg", "arrays"):
+        check(name, {way: found[name, way][0][1] for way in WAYS})
+    header = ("reads", "JPEGs to 224, images/s", "32 × 32 to 224, images/s")
+    told = f"{os.cpu_count()} cores; {options.images} images of each kind, batches of 32; median of {options.repeats}."
+    table = f"{told}\n\n{markdown(header, rows)}"
+    print(table)
+    (workdir / "table.md").write_text(table, encoding="utf-8")
+
+
+def write(workdir: Path, images: int) -> None:
+    """The processor's config, the JPEGs, the arrays."""
+    (workdir / "jpeg").mkdir(parents=True, exist_ok=True)
+    (workdir / "preprocessor_config.json").write_text(json.dumps(PROCESSOR), encoding="utf-8")
+    arrays = small(images)
+    np.save(workdir / "arrays.npy", arrays)
+    for number, array in enumerate(arrays):  # enlarged and with grain, so that they take as many bytes as photographs
+        size = (500, 375) if number % 3 else (333, 500)
+        large = np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
+        grain = np.random.default_rng(number).normal(0, 8, large.shape).astype(np.int16)
+        photo = Image.fromarray((large + grain).clip(0, 255).astype(np.uint8))
+        photo.save(workdir / "jpeg" / f"{number:06}.jpg", quality=90)
+    (workdir / "written").touch()
+
+
+def small(images: int) -> np.ndarray:
+    """uint8 (images, 32, 32, 3): CIFAR-10's, else noise."""
+    if "TLX_DATA" not in os.environ:
+        return np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3)).astype(np.uint8)
+    found = np.load(Path(os.environ["TLX_DATA"]) / "cifar10" / "train.npz")["image"]
+    return found[np.arange(images) % len(found)]
+
+
+def measure(workdir: Path, name: str, way: str) -> tuple[float, float]:
+    """(images a second, the mean of all values)."""
+    script, *options = WAYS[way]
+    python = sys.executable if script == "ours.py" else other_python("torch")
+    command = [python, str(HERE / script), str(workdir), name, *options]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads(answer.splitlines()[-1])
+    print(f"{name}, {way}: {found['rate']:.1f} images/s", flush=True)
+    return found["rate"], found["mean"]
+
+
+def check(name: str, means: dict[str, float]) -> None:
+    """All ways read the same."""
+    if max(means.values()) - min(means.values()) > 1e-5:
+        raise TlxError(f"{name}: the ways of reading differ in the mean of what they read, {means}.")
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

@@ -1,0 +1,127 @@
+"""A checkpoint's image processor: images to what the model takes, as transformers' processors on Pillow do.
+
+In two steps, so that training is fast: `pixels` resizes and crops on the CPU and stays in bytes; what is left,
+rescaling and normalising, is `pixels * scale + offset` and belongs on the device.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tlx.data.images import open_rgb
+from tlx.errors import TlxError
+from tlx.pretrained.formats.safe import inside
+from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
+from tlx.pretrained.image_settings import FILE, Settings, at_size, settings
+
+
+class ImageProcessor:
+    """What the folder's `preprocessor_config.json` says.
+
+    Args:
+      folder: of the checkpoint.
+      size: the height of what comes out, where it shall be another than the checkpoint's; resizing and cropping keep
+        their proportion.
+
+    Attributes:
+      scale, offset: float32 (3,): `pixels * scale + offset` is what the model takes.
+      height, width: of what comes out.
+
+    Raises:
+      TlxError: the file is missing, or asks for what tlx does not do.
+    """
+
+    def __init__(self, folder: Path, size: int | None = None):
+        self.folder = Path(folder)
+        self._config = read_settings(self.folder)
+        if size is not None:
+            self._config = at_size(self.folder / FILE, self._config, size)
+        self.settings: Settings = settings(self.folder / FILE, self._config)
+        self.height, self.width = self.settings.size
+        # transformers holds mean and deviation in float32
+        mean, std = (np.array(x, np.float32).astype(np.float64) for x in (self.settings.mean, self.settings.std))
+        self.scale: np.ndarray = (self.settings.rescale / std).astype(np.float32)
+        self.offset: np.ndarray = (-mean / std).astype(np.float32)
+
+    def pixels(self, image: Any, where: str = "the image") -> np.ndarray:
+        """uint8 (height, width, 3): one image read, resized and cropped.
+
+        Args:
+          image: a path, encoded bytes or an array, as `tlx.data.images.read_rgb` takes it.
+          where: the image's name in messages, where it is no file.
+
+        Raises:
+          TlxError: an image that cannot be read; one of another size, where the checkpoint does not resize.
+        """
+        found = open_rgb(image, where)
+        where = where if isinstance(image, (bytes, np.ndarray)) else str(image)
+        if self.settings.convert_rgb and found.info.get("transparency") is not None:
+            found = found.convert("RGBA")
+            found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found).convert("RGB")
+        if self.settings.resize is not None:
+            found = self._resized(found, where)
+        cropped = np.asarray(found) if self.settings.crop is None else crop(np.asarray(found), *self.settings.crop)
+        if cropped.shape[:2] != self.settings.size:
+            raise TlxError(
+                f"{where} has {found.height} × {found.width} pixels, and {self.folder / FILE} neither resizes nor"
+                f" crops: expected {self.height} × {self.width}."
+            )
+        return cropped
+
+    def _resized(self, image: Image.Image, where: str) -> Image.Image:
+        size = self.settings.resize
+        if isinstance(size, int):
+            short, long = sorted(image.size)
+            length = int(size * long / short)
+            if size * length > 2 * (Image.MAX_IMAGE_PIXELS or size * length):
+                raise TlxError(
+                    f"{where} of {image.height} × {image.width} pixels is too long for its width: with its shorter edge"
+                    f" resized to {size} it would have {size * length} pixels; cut it."
+                )
+            size = (length, size) if image.width <= image.height else (size, length)
+        assert size is not None
+        return image.resize((size[1], size[0]), Image.Resampling(self.settings.resample))
+
+    def __call__(self, images: Sequence[Any]) -> np.ndarray:
+        """float32 (images, height, width, 3): what the model takes."""
+        pixels = [self.pixels(image, f"image {number}") for number, image in enumerate(images, 1)]
+        stacked = np.stack(pixels) if pixels else np.zeros((0, self.height, self.width, 3), np.uint8)
+        return stacked.astype(np.float32) * self.scale + self.offset
+
+    def save(self, folder: Path) -> None:
+        """Writes `preprocessor_config.json`, with the size that is followed here, into a folder that exists."""
+        (Path(folder) / FILE).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
+
+
+def crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of an image (rows, columns, channels), with zeros about it where the image is smaller."""
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    inside = image[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
+    if inside.shape[:2] == (height, width):
+        return inside
+    made = np.zeros((height, width, *image.shape[2:]), image.dtype)
+    made[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
+    return made
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The content of the folder's `preprocessor_config.json`, or what `processor_config.json` holds in its place.
+
+    Raises:
+      TlxError: neither is there, or what is there is no JSON object.
+    """
+    for name, key in (("processor_config.json", "image_processor"), (FILE, None)):
+        file = inside(folder, name)
+        if not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            found = parse(opened.read(MOST_BYTES + 1), file, "image processor's config")
+        if key is None or isinstance(found.get(key), dict):
+            return found if key is None else found[key]
+    raise TlxError(
+        f"{folder} holds no {FILE}, so nothing says how its images are prepared; take it from the checkpoint."
+    )
