@@ -22,6 +22,7 @@ ARGUMENTS = {
     "text_file": ["", "sst2", "ag_news"],
     "glue_mrpc": ["", "minilm"],
     "multilabel": ["", "labels"],
+    "vit_cifar10": ["", "sgd", "mini"],
 }
 CONFIGS = [
     f"configs/{file.name}{argument and ':' + argument}" for file in FILES for argument in ARGUMENTS.get(file.stem, [""])

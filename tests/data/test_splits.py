@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tlx.data.splits import cut
+from tlx.data.splits import cut, few
 from tlx.errors import TlxError
 
 KEYS = [f"key {i % 70}" for i in range(200)]
@@ -37,3 +37,15 @@ def test_refused() -> None:
         cut(KEYS, {"a": 0.5, "b": 0.5}, 0)
     with pytest.raises(TlxError, match="too few for a validation split"):
         cut(["a", "b"], {"validation": 0.1}, 0)
+
+
+def test_few_of_each_class() -> None:
+    labels = ["a", "b", "a", "c", "b", "a", "c", "b", "a"]
+    rows = few(labels, 2, seed=1)
+    assert rows.tolist() == sorted(rows.tolist())
+    assert sorted(labels[row] for row in rows) == ["a", "a", "b", "b", "c", "c"]
+    first = sorted((0, 2, 5, 8), key=lambda row: hashlib.sha256(f"1:{row}".encode()).hexdigest())[:2]
+    assert {row for row in rows.tolist() if labels[row] == "a"} == set(first)
+    assert any(few(labels, 1, seed).tolist() != few(labels, 1, 0).tolist() for seed in range(1, 9))
+    with pytest.raises(TlxError, match=r"data\.per_class is 3, but the class 'c' has 2 training examples"):
+        few(labels, 3, 0)

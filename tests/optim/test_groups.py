@@ -78,3 +78,24 @@ def test_moments_exist_for_what_learns_and_nothing_else() -> None:
 def test_a_group_that_does_not_exist() -> None:
     with pytest.raises(TlxError, match=r"no group haed in params.groups, which has default, frozen, head"):
         assign_groups(tree(0), (("head/.*", "haed"),), GROUPS)
+
+
+def test_sgd_is_torchs() -> None:
+    """Three steps of the heavy ball with decay in the gradient, written out (torch.optim.SGD's definition)."""
+    params = {"a": {"kernel": jnp.array([1.0, -2.0])}, "b": {"bias": jnp.array([3.0])}}
+    groups = {"default": Group(weight_decay=0.1)}
+    transform = make_optimizer(params, (), groups, learning_rate=0.5, name="sgd", momentum=0.9)
+    state, velocity, expected = transform.init(params), {"kernel": 0.0, "bias": 0.0}, jax.tree.map(np.array, params)
+    for step in range(3):
+        gradient = jax.tree.map(lambda leaf, step=step: jnp.full_like(leaf, 0.3 + step), params)
+        updates, state = transform.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        for room, leaf, decay in (("a", "kernel", 0.1), ("b", "bias", 0.0)):  # a bias is not decayed
+            velocity[leaf] = 0.9 * velocity[leaf] + (0.3 + step + decay * expected[room][leaf])
+            expected[room][leaf] = expected[room][leaf] - 0.5 * velocity[leaf]
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), params, expected)
+
+
+def test_an_unknown_optimizer_is_refused() -> None:
+    with pytest.raises(TlxError, match="the optimizer is 'lion'; tlx has adamw, sgd"):
+        make_optimizer({}, (), {"default": Group()}, learning_rate=0.1, name="lion")

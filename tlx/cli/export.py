@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> None:
     run = Path(arguments.run)
     trained = load_run(run)
     base_model = hub_id(trained.config["model"]["checkpoint"])
-    card = model_card(read_run(run), read_summary(run), trained.step, base_model)
+    card = model_card(read_run(run), read_summary(run), trained.step, base_model, trained.of_images)
     folder = write_folder(
         arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,
         format=arguments.format, max_shard_bytes=int(arguments.max_shard_gb * 1e9),

@@ -11,7 +11,8 @@ from tlx.errors import one_sentence
 COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main(arguments)
     "inspect": "what a config would train: parameters, groups, bytes, the cost of a step",
     "evaluate": "the metrics of a trained run, on its own sets or on another file",
-    "predict": "what a trained run says of some texts, or of a file of them",
+    "predict": "what a trained run says of some texts or images, or of a file or folder of them",
+    "attention": "what a trained run looks at in images, as a picture",
     "export": "a trained run as a folder that transformers opens",
     "doctor": "devices, versions, caches, and what is missing",
 }

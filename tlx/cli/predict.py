@@ -1,4 +1,4 @@
-"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: what a trained run says of texts."""
+"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: what a trained run says of texts, or of images."""
 
 import argparse
 import itertools
@@ -16,12 +16,17 @@ CHUNK = 512  # rows answered at a time
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUN, texts, --input, --output, --format."""
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("text", nargs="*", help="one text each")
+    parser.add_argument("text", nargs="*", help="one text, or one image's file, each")
     parser.add_argument(
-        "--input", metavar="FILE", help="JSON lines or CSV with the run's columns; - for standard input"
+        "--input",
+        metavar="FILE",
+        help="JSON lines or CSV with the run's columns; - for standard input; or a folder of images",
     )
     parser.add_argument("--output", metavar="FILE", default="-", help="where the rows go, with their answers")
     parser.add_argument("--format", choices=("jsonl", "csv"), help="of both, where no file's suffix tells")
+    parser.add_argument(
+        "--sheet", metavar="FILE", help="of images: a picture of those answered with the least certainty"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -35,7 +40,11 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.recipes.run_directory import load_run
 
     trained = load_run(Path(arguments.run))
-    if arguments.text:
+    if trained.of_images:
+        of_images(trained, arguments)
+    elif arguments.sheet:
+        raise TlxError("--sheet draws images; this run reads texts.")
+    elif arguments.text:
         of_texts(trained, arguments.text)
     else:
         of_file(trained, arguments.input, arguments.output, arguments.format)
@@ -53,6 +62,31 @@ def of_texts(trained: Any, texts: Sequence[str]) -> None:
     width = max(len(text) for text in texts)
     for text, row in zip(texts, rows_of(trained, inputs), strict=True):
         print(f"{text:{width}}  {swatch(row['predicted']) if data['label'] == 'lab' else ''}{in_words(row)}")
+
+
+def of_images(trained: Any, arguments: argparse.Namespace) -> None:
+    """A row for each image, `image` (its path), `predicted` and `score`; in words where single files are given."""
+    from tlx.data.folder import read_folder
+    from tlx.data.stream import format_of, writing
+    from tlx.recipes.images import image_rows, least_certain
+
+    images = arguments.text or [str(path) for path in read_folder(arguments.input)["image"]]
+    rows: list[dict[str, Any]] = []
+    if arguments.text:
+        rows = image_rows(trained, images)
+        width = max(len(image) for image in images)
+        for image, row in zip(images, rows, strict=True):
+            print(f"{image:{width}}  {in_words(row)}")
+    else:
+        written = format_of(arguments.output, arguments.format or "csv")
+        with writing(arguments.output, written) as write:
+            for start in range(0, len(images), CHUNK):
+                chunk = images[start : start + CHUNK]
+                rows += image_rows(trained, chunk)
+                for image, row in zip(chunk, rows[start:], strict=True):
+                    write({"image": image, **(flat(row) if written == "csv" else row)}, image)
+    if arguments.sheet:
+        least_certain(images, rows, Path(arguments.sheet))
 
 
 def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:

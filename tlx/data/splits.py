@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,3 +36,22 @@ def cut(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[
         start = stop
     parts = np.array([part_of.get(key, "train") for key in keys])
     return {part: np.flatnonzero(parts == part) for part in ("train", *fractions)}
+
+
+def few(labels: Sequence[Any], per_class: int, seed: int) -> np.ndarray:
+    """int64, in order: `per_class` rows of each class, those first in the order of the SHA-256 of `seed:row`.
+
+    Raises:
+      TlxError: a class has fewer.
+    """
+    classes = np.array([str(label) for label in labels])
+    chosen = []
+    for name in sorted(set(classes)):
+        rows = np.flatnonzero(classes == name)
+        if len(rows) < per_class:
+            raise TlxError(
+                f"data.per_class is {per_class}, but the class {str(name)!r} has {len(rows)} training examples."
+            )
+        order = sorted(rows.tolist(), key=lambda row: hashlib.sha256(f"{seed}:{row}".encode()).digest())
+        chosen.append(np.array(order[:per_class]))
+    return np.sort(np.concatenate(chosen)).astype(np.int64)

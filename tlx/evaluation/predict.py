@@ -10,17 +10,17 @@ from jax.sharding import NamedSharding
 from tlx.data.examples import Batches
 from tlx.models.model import Model
 
-INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids")
+INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
+Prepare = Callable[[Mapping[str, jax.Array], None], tuple[dict[str, Any], Any]]
 Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
 
-def make_forward(model: Model, inputs: tuple[str, ...]) -> Forward:
-    """A jitted `(params, batch) -> {head: answers}` without dropout. inputs: the fields that the model takes."""
+def make_forward(model: Model, prepare: Prepare) -> Forward:
+    """A jitted `(params, batch) -> {head: answers}` without dropout. prepare: from a batch to the model's inputs."""
 
     @jax.jit
     def forward(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        taken: dict[str, Any] = {name: batch[name] for name in inputs if name in batch}
-        output: Any = model.apply({"params": params}, **taken)
+        output: Any = model.apply({"params": params}, **prepare(batch, None)[0])
         return output.logits
 
     return forward
@@ -35,7 +35,7 @@ def predict(
     answers: dict[str, np.ndarray] = {}
     for step in range(len(batches)):
         rows, batch = batches.rows(step), batches[step]
-        inputs = {name: batch[name] for name in INPUT_FIELDS}
+        inputs = {name: batch[name] for name in INPUT_FIELDS if name in batch}
         found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
         for head, values in found.items():
             per_token = values.ndim == 3

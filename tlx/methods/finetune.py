@@ -13,7 +13,9 @@ from tlx.methods.api import Batch, Losses, Update
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+Rows = Mapping[str, jax.Array]
+Prepare = Callable[[Rows, jax.Array], tuple[dict[str, Any], Rows]]
+PREPARED = 1  # dropout has the key itself
 Loss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
@@ -44,6 +46,8 @@ class FineTune:
       labels: the field of the batch that each head answers.
       frozen: path prefixes of blocks that run without dropout, because nothing in them learns.
       settings: of the losses.
+      prepare: `(rows, key) -> (what the model takes, rows)`, from the batch's rows to the model's inputs; what it draws
+        is decided by the key, and the labels it gives back are those learnt.
     """
 
     streams: tuple[str, ...] = ("train",)
@@ -53,9 +57,11 @@ class FineTune:
         self,
         model: Model,
         labels: Mapping[str, str],
+        prepare: Prepare,
         frozen: tuple[str, ...] = (),
         settings: LossSettings = LossSettings(),
     ):
+        self.prepare = prepare
         self.model, self.labels, self.frozen = model, dict(labels), frozen
         self.heads = dict(model.heads_by_name)
         self.loss_of = {name: head_loss(head, settings) for name, head in self.heads.items()}
@@ -68,8 +74,7 @@ class FineTune:
 
     def losses(self, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
         """The mean loss of every head over the examples that are `valid`, or over their tokens that have a label."""
-        rows = batch["train"]
-        inputs: dict[str, Any] = {name: rows[name] for name in INPUTS if name in rows}
+        inputs, rows = self.prepare(batch["train"], jax.random.fold_in(key, PREPARED))
         output: Any = self.model.apply(
             {"params": params}, **inputs, deterministic=False, frozen=self.frozen, rngs={"dropout": key}
         )

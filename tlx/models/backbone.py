@@ -28,14 +28,13 @@ class BackboneOutput:
 class Backbone(nn.Module):
     """Base of the families' backbones, which give `block`, and `end` and `pool` where they have them.
 
-    kinds: (regex on a path, the kinds of the leaf). special_tokens: how many tokens of its own stand first.
+    kinds: (regex on a path, the kinds of the leaf).
     """
 
     config: Any
     dtype: Dtype = None
 
     kinds: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = ()
-    special_tokens: ClassVar[int] = 0
 
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool

@@ -13,6 +13,7 @@ class DeiTConfig(ImageConfig):
 
     model_type = "deit"
     family = "DeiT"
+    special_tokens = 2
 
     @property
     def head_settings(self) -> HeadSettings:
@@ -24,4 +25,3 @@ class DeiT(ViT):
     """The backbone; `config` is a `DeiTConfig`."""
 
     tokens = ("cls_token", "distillation_token")
-    special_tokens = 2

@@ -20,7 +20,6 @@ class ImageBackbone(Backbone):
     """Base of the image families' backbones, which give `embed` too."""
 
     kinds = KINDS
-    special_tokens = 1
 
     def embed(self, pixels: jax.Array, interpolated: bool, deterministic: bool) -> jax.Array:
         """The input of block 0, (batch, tokens, hidden). pixels: (batch, height, width, channels)."""
@@ -77,7 +76,7 @@ class ImageBackbone(Backbone):
         """The patches, without the model's own tokens."""
         del inputs
         shape = features.last_hidden_state.shape[:2]
-        return jnp.broadcast_to(jnp.arange(shape[1]) >= self.special_tokens, shape)
+        return jnp.broadcast_to(jnp.arange(shape[1]) >= self.config.special_tokens, shape)
 
     @staticmethod
     def _images(pixel_values: jax.Array) -> jax.Array:

@@ -14,10 +14,12 @@ from tlx.models.heads import PER_TEXT, HeadSettings
 class ImageConfig(BackboneConfig):
     """As in `BackboneConfig`.
 
-    image_size, patch_size: pixels, one number or (height, width).
+    special_tokens: of the model's own, before the patches. image_size, patch_size: pixels, one number or two.
     """
 
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {**BackboneConfig.neutral, "head_dim": (None,)}
+
+    special_tokens: ClassVar[int] = 1
 
     hidden_size: int = 768
     num_hidden_layers: int = 12

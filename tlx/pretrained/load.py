@@ -1,5 +1,6 @@
 """From a Hugging Face checkpoint to a model and its parameters; every disagreement is told at once."""
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError
+from tlx.models.config import BackboneConfig
 from tlx.models.heads import Head
+from tlx.models.image_config import ImageConfig
+from tlx.models.interpolate import interpolate
 from tlx.models.layers import Dtype
 from tlx.models.model import Model, build_model, config_of, dummy_inputs
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.own_head import own_heads
-from tlx.pretrained.tensors import Tensors
+from tlx.pretrained.tensors import Carry, Tensors
 
 PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
 
@@ -44,6 +48,7 @@ def from_pretrained(
       param_dtype: of the parameters, whatever the file holds.
       dtype: what to compute in; None: as the parameters.
       config_changes: fields of the config to change, such as `hidden_dropout_prob=0.0` or `add_pooling_layer=False`.
+        With another `image_size` the position embeddings are interpolated, bicubic, once and for good.
 
     Returns:
       The linen module and its parameters, so that
@@ -68,8 +73,19 @@ def from_pretrained(
     if chosen and "add_pooling_layer" not in config_changes and not getattr(config, "add_pooling_layer", True):
         left_over.append(r"pooler\..*")  # no head reads it
     head = chosen.get("default") if own else None
-    params = tensors.load(abstract_params(model), selectors, left_over, head, own, param_dtype)
+    carried = carried_positions(config_of(folder, hf, chosen), config)
+    params = tensors.load(abstract_params(model), selectors, left_over, head, own, param_dtype, carried)
     return model, _with_new(model, params, seed, param_dtype)
+
+
+def carried_positions(old: BackboneConfig, new: BackboneConfig) -> dict[str, Carry]:
+    """How the table of positions comes to images of another size than the checkpoint's; nothing if it is the same."""
+    if not (isinstance(old, ImageConfig) and isinstance(new, ImageConfig)) or old.grid == new.grid:
+        return {}
+
+    rows = new.special_tokens + math.prod(old.grid)
+    shape = (1, rows, old.hidden_size)
+    return {"backbone/embeddings/position_embeddings": (shape, lambda table: interpolate(table, old.grid, new.grid))}
 
 
 def _regexes(given: str | Sequence[str], what: str) -> list[str]:

@@ -23,7 +23,8 @@ MARK = "tlx_version"  # stands in the config.json of what was written here
 FORMATS = ("safetensors", "msgpack")
 SHARD_BYTES = 5 * 10**9
 WEIGHTS = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
-TOKENIZER_FILES = (
+INPUT_FILES = (  # what a tokenizer or an image processor is made from
+    "preprocessor_config.json", "processor_config.json",
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json",
     "merges.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
@@ -45,7 +46,7 @@ def write_folder(
       directory: made, or replaced if it is an earlier export; all or nothing is written.
       model: as `from_pretrained` gives it.
       params: its parameters.
-      tokenizer_from: a folder whose tokenizer files are copied.
+      tokenizer_from: a folder whose files of a tokenizer or an image processor are copied.
       card: the content of a `README.md`.
       format: `safetensors` (PyTorch's names), or `msgpack` (`flax_model.msgpack`, which transformers reads up to 4.57).
       max_shard_bytes: weights beyond it are spread over several files, with an index.
@@ -74,7 +75,7 @@ def write_folder(
             write_safetensors(partial, tensors, max_shard_bytes)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
-        for name in TOKENIZER_FILES if tokenizer_from is not None else ():
+        for name in INPUT_FILES if tokenizer_from is not None else ():
             if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
                 shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
         partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
@@ -93,7 +94,7 @@ def _replaceable(directory: Path) -> bool:
     """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
     if not directory.is_dir():
         return False
-    ours = {"config.json", "README.md", *TOKENIZER_FILES}
+    ours = {"config.json", "README.md", *INPUT_FILES}
     names = {file.name for file in directory.iterdir() if not WEIGHTS.fullmatch(file.name)}
     if not any(directory.iterdir()):
         return True

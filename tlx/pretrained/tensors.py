@@ -1,10 +1,11 @@
 """The tensors of a checkpoint, whatever its format, by today's names without the family's prefix; read one by one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
@@ -14,6 +15,8 @@ from tlx.params.paths import flatten
 from tlx.params.rules import matches
 from tlx.pretrained.formats.folder import open_tensors
 from tlx.pretrained.names import NAMES, TO_LINEN, TO_TORCH
+
+Carry = tuple[tuple[int, ...], Callable[[jax.Array], jax.Array]]  # a tensor's shape, what makes the leaf of it
 
 
 class Tensors:
@@ -55,12 +58,15 @@ class Tensors:
         head: Head | None,
         own_heads: bool,
         dtype: Dtype,
+        carried: Mapping[str, Carry] | None = None,
     ) -> dict[str, Any]:
         """Arrays by path for every leaf of `target`, None where it is to be drawn anew.
 
         head: the checkpoint's own, `default`. own_heads: whether heads are read from the file at all.
+        carried: by path, what makes a leaf of a tensor of another shape.
         """
         suffix = self.names.class_of(head)
+        carry = carried or {}
         from_file, missing, reshaped, used = {}, [], [], set()
         for path, leaf in flatten(target).items():
             fresh = any(matches(selector, path) for selector in initialise)
@@ -69,14 +75,16 @@ class Tensors:
             found = self.stored[name].shape if name in self.stored else None
             expected = tuple(leaf.shape[axis] for axis in TO_TORCH[leaf.ndim]) if transpose else leaf.shape
             used.add(name)
-            if found == expected:
+            if found == (carry[path][0] if path in carry else expected):
                 from_file[path] = (name, transpose)
             elif found is None and not fresh:
                 missing.append(name)
             elif not fresh:
                 reshaped.append(f"{name} {found} (expected {expected})")
         self._complain(missing, self._left_over(used, ignore, own_heads), reshaped)
-        return {path: self._read(*from_file[path], dtype) if path in from_file else None for path in flatten(target)}
+        read = {path: self._read(*found, dtype) for path, found in from_file.items()}
+        read |= {path: carry[path][1](read[path]) for path in carry if path in read}
+        return {path: read.get(path) for path in flatten(target)}
 
     def _read(self, name: str, transpose: bool, dtype: Dtype) -> Any:
         """A copy: an array that shares a file's pages would change with the file."""

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data.examples import Batches, Examples
-from tlx.data.plan import EvaluationPlan, up_to
+from tlx.data.examples import Batches, Examples, ExampleSet
+from tlx.data.plan import EvaluationPlan
 from tlx.errors import TlxError
-from tlx.evaluation.predict import Forward, make_forward, predict
-from tlx.methods.finetune import INPUTS
+from tlx.evaluation.predict import Forward, Prepare, make_forward, predict
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.recipes.run_directory import Trained
@@ -60,18 +59,18 @@ def answer_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[l
     return [["O" if position < 0 else names[next(found)] for position in row] for row in firsts]
 
 
-def answer_examples(trained: Trained, examples: Examples) -> np.ndarray:
+def answer_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
     plan = EvaluationPlan(
         examples.lengths,
         min(trained.config["train"]["eval_batch_size"], len(examples)),
-        up_to(trained.encoder.max_length),
+        trained.inputs.ladder,
     )
     batches = Batches(examples, plan, plan.steps_per_epoch)
-    return predict(_forward(trained.model), trained.params, batches)["default"]
+    return predict(_forward(trained.model, trained.inputs.prepare), trained.params, batches)["default"]
 
 
 @functools.lru_cache(maxsize=4)
-def _forward(model: Model) -> Forward:
+def _forward(model: Model, prepare: Prepare) -> Forward:
     """Compiled once for all chunks of a stream."""
-    return make_forward(model, INPUTS)
+    return make_forward(model, prepare)

@@ -18,6 +18,7 @@ def finetune() -> ConfigDict:
     config.model.hidden_dropout_prob = placeholder(float)  # None: as the checkpoint says
     config.model.attention_probs_dropout_prob = placeholder(float)
     config.model.classifier_dropout = placeholder(float)
+    config.model.image_size = placeholder(int)  # of the images, in pixels; None: the checkpoint's
     config.model.dtype = "float32"  # what to compute in: float32 or bfloat16; parameters stay float32
 
     config.data = ConfigDict()
@@ -27,8 +28,10 @@ def finetune() -> ConfigDict:
     config.data.validation_fraction = 0.1
     config.data.test_fraction = 0.0
     config.data.split_seed = 0
+    config.data.per_class = 0  # train on so many examples of each class, drawn by split_seed; 0: on all
     config.data.group = placeholder(str)  # column whose equal values stay on one side of a cut; None: the text itself
     config.data.text = "text"  # column; of words, one list a row, for tagging
+    config.data.image = "image"  # column, of a checkpoint that takes images
     config.data.pair = placeholder(str)  # column of the second text of each row; None: there is none
     config.data.label = "label"  # column; of a regression or several labels also several, joined by commas
     config.data.label_separator = "|"  # between several labels in one column
@@ -49,12 +52,14 @@ def finetune() -> ConfigDict:
     config.params.groups = ConfigDict({"default": {"multiplier": 1.0, "weight_decay": 0.01}})
 
     config.optimizer = ConfigDict()
+    config.optimizer.name = "adamw"  # or "sgd"
     config.optimizer.learning_rate = 5e-5
     config.optimizer.schedule = "linear"  # or "cosine", "polynomial", "inverse_sqrt", "constant"
     config.optimizer.power = 1.0  # of the polynomial
     config.optimizer.final_fraction = 0.0  # of the rate, at the end
     config.optimizer.warmup_steps = placeholder(int)  # None: warmup_fraction of the run
     config.optimizer.warmup_fraction = 0.1
+    config.optimizer.momentum = 0.9  # of sgd
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8

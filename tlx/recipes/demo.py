@@ -12,10 +12,10 @@ from tlx.data.colors import nearest_terms
 from tlx.evaluation.baselines import Fitted, constant, ridge, tfidf_ridge
 from tlx.evaluation.features import mean_pooled
 from tlx.evaluation.metrics import mean_error, r2
-from tlx.methods.finetune import INPUTS
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
+from tlx.recipes.inputs import open_inputs
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.palette import plot_palette
@@ -47,11 +47,14 @@ def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, 
 
 def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
     """The rows that train no network."""
-    texts, examples = sets.texts, sets.examples
+    examples = sets.examples
+    texts = {part: [str(text) for text in table.column(config.data.text)] for part, table in sets.tables.items()}
     targets = {part: examples[part].fields["label"] for part in examples}
     pairs = {part: (texts[part], targets[part]) for part in examples}
-    model, params = from_pretrained(resolve(config.model.checkpoint), heads={})
-    frozen = {part: mean_pooled(model, params, examples[part], INPUTS) for part in examples}
+    folder = resolve(config.model.checkpoint)
+    model, params = from_pretrained(folder, heads={})
+    prepare = open_inputs(folder, config).prepare
+    frozen = {part: mean_pooled(model, params, examples[part], prepare) for part in examples}
     return {
         "mean colour": constant(targets["train"], len(targets["test"])),
         "word TF-IDF + ridge": tfidf_ridge(True, pairs["train"], pairs["validation"], texts["test"], mean_error),
@@ -83,7 +86,7 @@ def report(rows: Mapping[str, Fitted], sets: Any, workdir: Path, started: float)
         for name, s in scores.items()
     ]
     (workdir / "table.md").write_text(markdown(HEADER, lines), encoding="utf-8")
-    names = sets.texts["test"]
+    names = [str(text) for text in sets.tables["test"].column("text")]
     chosen = np.linspace(0, len(names) - 1, min(PALETTE_ROWS, len(names))).astype(int)  # evenly through the alphabet
     titles = {
         "fine-tuned": "fine-tuned",

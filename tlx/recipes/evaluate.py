@@ -36,13 +36,13 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     head = dict(trained.model.heads_by_name)["default"]
     config = ConfigDict(trained.config)
     if data is None:
-        tables = {part: held for part, held in sets.load_tables(config.data).items() if part != "train"}
+        tables = {part: held for part, held in sets.load_tables(config.data, trained.inputs).items() if part != "train"}
     else:
         table = load(data)
         tables = {data: (table, np.arange(len(table)))}
     found = {}
     for part, (table, rows) in tables.items():
-        examples = sets.encode(config.data, head, table, rows.astype(np.int64), trained.encoder)
+        examples = trained.inputs.encode(config.data, head, table, rows.astype(np.int64))
         if sets.digest(examples) != begun_with.get(part, sets.digest(examples)):
             raise TlxError(
                 f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "

@@ -11,14 +11,14 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from tlx.data.examples import Batches, Examples
-from tlx.data.plan import EvaluationPlan, TrainingPlan, up_to
+from tlx.data.examples import Batches, ExampleSet
+from tlx.data.plan import EvaluationPlan, TrainingPlan
 from tlx.errors import TlxError, listed
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
 from tlx.evaluation.per_class import confusion, per_class
 from tlx.evaluation.predict import make_forward, predict
-from tlx.methods.finetune import INPUTS, head_loss
+from tlx.methods.finetune import head_loss
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import Group
@@ -27,8 +27,8 @@ from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained, random_params
-from tlx.pretrained.tokenizer import Tokenizer
 from tlx.recipes import run_directory
+from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.sets import Sets, load_sets
 from tlx.reporting.confusion import plot_confusion
@@ -47,6 +47,7 @@ class Job:
 
     run_directory: Path
     model: Model
+    inputs: Inputs
     sets: Sets
     groups: dict[str, str]
     state: State
@@ -56,13 +57,12 @@ class Job:
     batch_size: int
     eval_batch_size: int
     accumulate: int
-    ladder: tuple[int, ...]
     mesh: jax.sharding.Mesh
     seed: int
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.ladder)
+        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.ladder)
         multiple = self.mesh.size * self.accumulate
         batches = Batches(self.sets.examples["train"], plan, self.schedule.total, multiple)
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
@@ -88,12 +88,12 @@ class Job:
     @functools.cached_property
     def forward(self) -> Any:
         """Answers without dropout, jitted."""
-        return make_forward(self.model, INPUTS)
+        return make_forward(self.model, self.inputs.prepare)
 
     def answers(self, params: Any, split: str) -> np.ndarray:
         """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
         examples = self.sets.examples[split]
-        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.ladder)
+        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.ladder)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
         return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
 
@@ -147,7 +147,7 @@ class Job:
         plot_reliability(reliability(answers, labels), self.run_directory / "plots" / f"reliability_{split}.png")
 
 
-def score(answers: np.ndarray, examples: Examples, head: Head, split: str) -> dict[str, float]:
+def score(answers: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
     """Metrics of a head's kind and the mean loss, over exactly the examples there are."""
     labels = examples.labels
     values = measure(head.kind, answers, labels, head.labels, examples.word_offsets)
@@ -169,11 +169,12 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     run = Path(workdir).absolute()
     check(config)
     folder = resolve(config.model.checkpoint)
-    sets = load_sets(config, Tokenizer(folder, config.data.max_length))
+    inputs = open_inputs(folder, config)
+    sets = load_sets(config, inputs)
     heads = {"default": sets.head}
     model, params = load_model(config, folder, heads)
     mesh = make_mesh(config.parallel.data)
-    learning = plan_learning(config, model, params, sets)
+    learning = plan_learning(config, model, params, sets, inputs)
     everywhere = replicated(mesh)
     state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
     step = jax.jit(
@@ -184,11 +185,11 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     )
     key = jax.device_put(jax.random.key(config.seed), everywhere)
     facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
-    run_directory.open_run(run, config.to_dict(), facts, folder)
+    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     return Job(
-        run, model, sets, learning.groups, state, lambda *given: step(*given, key), learning.schedule, learning.rate,
-        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, up_to(config.data.max_length),
-        mesh, config.seed,
+        run, model, inputs, sets, learning.groups, state, lambda *given: step(*given, key),
+        learning.schedule, learning.rate,
+        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed,
     )  # fmt: skip
 
 

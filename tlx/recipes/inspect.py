@@ -8,15 +8,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from tlx.data.plan import padded, up_to
+from tlx.data.plan import padded
 from tlx.optim.groups import decayed
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
-from tlx.pretrained.tokenizer import Tokenizer
 from tlx.recipes import run_directory
 from tlx.recipes.finetune import check
+from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import Learning, plan_learning
 from tlx.recipes.sets import Sets, load_sets
 
@@ -54,12 +54,13 @@ def inspect(config: ConfigDict) -> Inspected:
     config = config.copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)
-    sets = load_sets(config, Tokenizer(folder, config.data.max_length))
+    inputs = open_inputs(folder, config)
+    sets = load_sets(config, inputs)
     model = run_directory.describe_model(folder, config.model, {"default": sets.head})
     params = abstract_params(model)
-    learning = plan_learning(config, model, params, sets)
+    learning = plan_learning(config, model, params, sets, inputs)
     state = jax.eval_shape(learning.begin, params)
-    batch = _batch(config, sets)
+    batch = _batch(config, sets, inputs)
     cost: Any = (
         jax.jit(learning.step, donate_argnums=0)
         .lower(state, {"train": batch}, jax.random.key(0))
@@ -73,7 +74,7 @@ def inspect(config: ConfigDict) -> Inspected:
     examples = {part: len(found) for part, found in sets.examples.items()}
     return Inspected(
         _leaves(params, learning, model.backbone.kinds), examples, learning.schedule.total,
-        batch["input_ids"].shape, sizes, cost["flops"], cost["bytes accessed"],
+        (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
     )  # fmt: skip
 
 
@@ -88,10 +89,10 @@ def _leaves(params: Any, learning: Learning, kinds: Any) -> list[Leaf]:
     return rows
 
 
-def _batch(config: ConfigDict, sets: Sets) -> Mapping[str, jax.ShapeDtypeStruct]:
+def _batch(config: ConfigDict, sets: Sets, inputs: Inputs) -> Mapping[str, jax.ShapeDtypeStruct]:
     """Shapes of a full batch of the longest texts that this data has, padded as they are in training."""
     train = sets.examples["train"]
-    length = padded(int(train.lengths.max()), up_to(config.data.max_length))
+    length = padded(int(train.lengths.max()), inputs.ladder)
     rows = train.take(np.zeros(config.train.batch_size, np.int64), length)
     return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in rows.items()}
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from tlx.data.examples import Examples
+from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
 from tlx.methods.finetune import FineTune, LossSettings
@@ -20,6 +20,7 @@ from tlx.models.model import Model
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.optim.schedules import make_schedule
 from tlx.params.partition import FROZEN
+from tlx.recipes.inputs import Inputs
 from tlx.recipes.sets import Sets
 from tlx.training.loop import Schedule
 from tlx.training.state import State, init_state, owners
@@ -38,19 +39,21 @@ class Learning:
     step: Callable[..., Any]
 
 
-def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets) -> Learning:
+def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inputs: Inputs) -> Learning:
     """Groups, optimizer, method and step. params: arrays or their shapes; nothing is computed."""
-    if config.data.max_length > (limit := model.backbone.config.max_length):
+    limit = getattr(model.backbone.config, "max_length", None)
+    if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
     groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
     kinds = model.backbone.kinds
     groups = assign_groups(params, config.params.rules, groups_of, kinds)
     schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
     losses = loss_settings(config.loss, sets.head, sets.examples["train"])
-    method = FineTune(model, {"default": "label"}, frozen_blocks(model, groups), losses)
+    method = FineTune(model, {"default": "label"}, inputs.prepare, frozen_blocks(model, groups), losses)
     owner = owners(params, groups, method.players)
     optimizer = make_optimizer(
         params, config.params.rules, groups_of, learning_rate=rate, kinds=kinds,
+        name=config.optimizer.name, momentum=config.optimizer.momentum,
         b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
     )  # fmt: skip
     _, method_state = method.init(jax.random.key(config.seed))
@@ -91,7 +94,7 @@ def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedu
     return when, rate
 
 
-def loss_settings(config: ConfigDict, head: Head, train: Examples) -> LossSettings:
+def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:
     """Smoothing and class weights; the balanced ones are counted in the training split."""
     given = tuple(float(weight) for weight in config.class_weights)
     if not 0 <= config.label_smoothing < 1:

@@ -18,15 +18,16 @@ from tlx.models.model import Model, build_model, config_of
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
-from tlx.pretrained.save import TOKENIZER_FILES
+from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
+from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
 from tlx.training.checkpoint import Checkpoints, abstract
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
 
 
-def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
-    """Writes `config.json`, the checkpoint's config and tokenizer; or checks that the run began with this config."""
+def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Inputs) -> None:
+    """Writes `config.json`, the checkpoint's config and what reads its inputs; or checks that the run began so."""
     file = run / "config.json"
     plain = json.loads(json.dumps({"config": config, **facts}))
     if file.is_file():
@@ -42,9 +43,10 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
             raise TlxError(f"{run} holds a run already, and config.resume is 'never'; name a new workdir.")
         return
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", *TOKENIZER_FILES):
+    for name in ("config.json", *INPUT_FILES):
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, run / "pretrained" / name)
+    inputs.save(run / "pretrained")
     write_json(file, {**plain, "versions": versions(), "revision": revision()})
 
 
@@ -92,10 +94,22 @@ class Trained:
 
     model: Model
     params: Any
-    encoder: Tokenizer
+    inputs: Inputs
     pretrained: Path
     step: int
     config: dict[str, Any]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether the run reads images."""
+        return isinstance(self.inputs, ImageInputs)
+
+    @property
+    def encoder(self) -> Tokenizer:
+        """The tokenizer of a run on texts."""
+        if not isinstance(self.inputs, TextInputs):
+            raise TlxError("this run reads images; it has no tokenizer.")
+        return self.inputs.tokenizer
 
 
 def read_run(run: Path) -> dict[str, Any]:
@@ -128,9 +142,7 @@ def load_run(run: Path) -> Trained:
             raise TlxError(f"{run} holds no checkpoint yet.")
         step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
         params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
-    return Trained(
-        model, params, Tokenizer(run / "pretrained", config["data"]["max_length"]), run / "pretrained", step, config
-    )
+    return Trained(model, params, open_inputs(run / "pretrained", config), run / "pretrained", step, config)
 
 
 def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:
@@ -141,8 +153,8 @@ def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, 
 
 def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the checkpoint's config that the run changes."""
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-    return {name: config[name] for name in names if config[name] is not None}
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "image_size")
+    return {name: config[name] for name in names if config.get(name) is not None}
 
 
 def compute_dtype(config: Mapping[str, Any]) -> Any:

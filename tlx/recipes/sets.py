@@ -8,28 +8,29 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.examples import Encoder, Examples, ExampleSet
+from tlx.data.examples import ExampleSet
 from tlx.data.sources import Table, load
-from tlx.data.splits import cut
+from tlx.data.splits import cut, few
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
+from tlx.recipes.inputs import Inputs
 
 LEARNT = ("classification", "multilabel", "regression", "tagging")
 
 
 @dataclasses.dataclass(frozen=True)
 class Sets:
-    """examples, texts: by split (`train`, `validation`, and `test` if there is one). facts: sizes, how many texts of
-    the other splits are in train too, digests; for the summary."""
+    """examples, tables: by split (`train`, `validation`, and `test` if there is one). facts: sizes, how many examples
+    of the other splits are in train too, digests; for the summary."""
 
-    examples: dict[str, Examples]
-    texts: dict[str, list[str]]
+    examples: dict[str, ExampleSet]
+    tables: dict[str, Table]
     head: Head
     facts: dict[str, Any]
 
 
-def load_tables(config: ConfigDict) -> dict[str, tuple[Table, np.ndarray]]:
-    """Each split's table and the rows of its source that it holds."""
+def load_tables(config: ConfigDict, inputs: Inputs) -> dict[str, tuple[Table, np.ndarray]]:
+    """Each split's table and the rows of its source that it holds. config: the data's."""
     if not config.train:
         raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
     train = load(config.train)
@@ -38,9 +39,13 @@ def load_tables(config: ConfigDict) -> dict[str, tuple[Table, np.ndarray]]:
         for part in ("test", "validation")
         if not config[part] and config[f"{part}_fraction"] > 0
     }
-    keys = [str(key) for key in train.column(config.group or config.text)]
+    keys = [str(key) for key in train.column(config.group)] if config.group else inputs.whole(config, train)
     rows = cut(keys, fractions, config.split_seed)
     tables = {part: (train.rows(chosen), chosen) for part, chosen in rows.items()}
+    if config.get("per_class"):
+        table, chosen = tables["train"]
+        rows_of_few = few(table.column(config.label), config.per_class, config.split_seed)
+        tables["train"] = (table.rows(rows_of_few), chosen[rows_of_few])
     for part in ("validation", "test"):
         if config[part]:
             table = load(config[part])
@@ -78,42 +83,23 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     return Head(kind, len(names), pooling, labels=names)
 
 
-def load_sets(config: ConfigDict, encoder: Encoder) -> Sets:
-    """Everything `config.data` and `config.head` name, tokenised."""
-    tables = load_tables(config.data)
+def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
+    """Everything `config.data` and `config.head` name, as the model takes it."""
+    tables = load_tables(config.data, inputs)
     head = make_head(config, tables["train"][0])
     examples = {
-        part: encode(config.data, head, table, rows.astype(np.int64), encoder) for part, (table, rows) in tables.items()
+        part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
-    texts = {part: [str(text) for text in table.column(config.data.text)] for part, (table, _) in tables.items()}
-    return Sets(examples, texts, head, _facts(config.data, tables, examples))
-
-
-def encode(data: ConfigDict, head: Head, table: Table, rows: np.ndarray, encoder: Encoder) -> Examples:
-    """A table as the model takes it. rows: int64, where each example stands in its source."""
-    if head.kind == "tagging":
-        tags = labels.tag_indices(table, data.text, data.label, head.labels)
-        return Examples.encode_words(encoder, labels.token_lists(table, data.text), tags, rows)
-    if head.kind == "regression":
-        answers = labels.targets(table, data.label)
-    elif head.kind == "multilabel":
-        answers = labels.multilabel(table, data.label, head.labels, data.label_separator)
-    else:
-        answers = labels.class_indices(table, data.label, head.labels)
-    pairs = labels.texts(table, data.pair) if data.pair else None
-    return Examples.encode(encoder, labels.texts(table, data.text), pairs, {"label": answers}, rows)
+    facts = _facts(config.data, tables, examples, inputs)
+    return Sets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
 
 
 def _facts(
-    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, Examples]
+    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, ExampleSet], inputs: Inputs
 ) -> dict[str, Any]:
     grouped = {part: table.columns[data.group] for part, (table, _) in tables.items() if data.group in table.columns}
     groups = {part: len(set(column)) for part, column in grouped.items()}
-    columns = [name for name in (data.text, data.pair) if name]
-    keys = {
-        part: [str(key) for key in zip(*(table.column(name) for name in columns), strict=True)]
-        for part, (table, _) in tables.items()
-    }
+    keys = {part: inputs.keys(data, table) for part, (table, _) in tables.items()}
     seen = set(keys["train"])
     return {
         "examples": {part: len(table) for part, (table, _) in tables.items()},

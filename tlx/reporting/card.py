@@ -21,7 +21,11 @@ SETTINGS = (
 
 
 def model_card(
-    run: Mapping[str, Any], summary: Mapping[str, Any] | None, step: int, base_model: str | None = None
+    run: Mapping[str, Any],
+    summary: Mapping[str, Any] | None,
+    step: int,
+    base_model: str | None = None,
+    images: bool = False,
 ) -> str:
     """Markdown.
 
@@ -30,10 +34,15 @@ def model_card(
       summary: that of its `summary.json`; None if the run has not ended.
       step: of the checkpoint.
       base_model: the hub id of the checkpoint that the run began with, if that is known.
+      images: whether the run is of images.
     """
     config, head = run["config"], run["heads"]["default"]
     checkpoint = _published(config["model"]["checkpoint"])
-    front = {"library_name": "transformers", "pipeline_tag": PIPELINES[head["kind"]], "tags": ["tlx"]}
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "image-classification" if images else PIPELINES[head["kind"]],
+        "tags": ["tlx"],
+    }
     pretrained = config["model"]["weights"] == "pretrained"
     if base_model and pretrained:
         front["base_model"] = base_model
@@ -42,7 +51,7 @@ def model_card(
     lines += [f"# {checkpoint.rpartition(':')[2]}, {'fine-tuned' if pretrained else 'from random weights'}: {what}", ""]
     lines += [f"Step {step} of a run of tlx {run['versions']['tlx']} from `{checkpoint}`.", ""]
     return "\n".join(
-        [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(config)]
+        [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(config, images)]
     )
 
 
@@ -83,12 +92,13 @@ def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     return ["## Training", "", markdown(("field", "value"), rows), f"Revision {run['revision']}; {versions}.", ""]
 
 
-def _limits(config: Mapping[str, Any]) -> list[str]:
+def _limits(config: Mapping[str, Any], images: bool) -> list[str]:
+    cut = "" if images else f"Texts are cut to {config['data']['max_length']} tokens. "
     return [
         "## Limits",
         "",
         "One run of one seed: another seed gives other figures. "
-        f"Texts are cut to {config['data']['max_length']} tokens. "
+        f"{cut}"
         "The figures hold for data like the test split; nothing else was tried: no other domain or language, no "
         "differences between groups of people.",
         "",

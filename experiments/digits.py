@@ -1,0 +1,25 @@
+"""Does transfer pay? Digits 0 to 4 first, then 5 to 9 from few labels, against random weights; offline, two minutes.
+
+python experiments/digits.py --workdir=runs/digits_transfer
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from tlx.cli.launch import launched, run
+from tlx.recipes import digits
+
+CHECKPOINT = Path(__file__).parent.parent / "configs" / "vit_digits"
+WORKDIR = flags.DEFINE_string("workdir", "runs/digits_transfer", "Where the table and the picture go.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs the comparison."""
+    del argv
+    with launched():
+        digits.run(CHECKPOINT, Path(WORKDIR.value))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,139 @@
+"""Images through the whole of a run: read, trained, evaluated, asked again, exported, at another size too."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from tlx.cli.main import main
+from tlx.models.model import build_model
+from tlx.models.vit import ViTConfig
+from tlx.params.paths import flatten
+from tlx.pretrained.load import from_pretrained, random_params
+from tlx.pretrained.save import write_folder
+from tlx.recipes import defaults, finetune
+from tlx.recipes.images import image_rows
+from tlx.recipes.run_directory import load_run
+
+pytestmark = pytest.mark.slow
+
+CONFIG = ViTConfig(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=8, patch_size=2,
+    initializer_range=0.2,
+)  # fmt: skip
+PROCESSOR = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}, "resample": 2}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on digits, its lowest block frozen."""
+    root = tmp_path_factory.mktemp("images")
+    model = build_model(CONFIG, {})
+    write_folder(root / "checkpoint", model, random_params(model, 0))
+    (root / "checkpoint" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    finetune.build(digits(root / "checkpoint"), root / "run").run(quiet=True)
+    return root / "run"
+
+
+def digits(checkpoint: Path) -> Any:
+    config = defaults.finetune()
+    config.model.checkpoint = str(checkpoint)
+    config.data.train, config.data.test_fraction = "builtin:digits", 0.2
+    config.params.rules = (("backbone/(embeddings|encoder/layer/0)/.*", "frozen"),)
+    config.optimizer.learning_rate = 5e-3
+    config.train.epochs, config.train.batch_size = 6.0, 64
+    config.parallel.data = 1
+    return config
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    """Digits as files, larger than the model takes them."""
+    folder.mkdir()
+    for i, image in enumerate(load_digits().images[:count]):
+        picture = Image.fromarray(np.round(image * 255 / 16).astype(np.uint8))
+        picture.resize((20, 16)).save(folder / f"{i:02d}.png")
+    return sorted(folder.iterdir())
+
+
+def test_it_learns_and_keeps_what_is_frozen(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["metrics"]["test/accuracy"] > 0.8  # one of ten is 0.1
+    trained, (_, before) = load_run(run), from_pretrained(run.parent / "checkpoint")
+    after, first = flatten(trained.params), flatten(before)
+    frozen = [path for path in first if path.startswith(("backbone/embeddings", "backbone/encoder/layer/0"))]
+    assert frozen and all(np.array_equal(after[path], first[path]) for path in frozen)
+    assert not np.array_equal(
+        after["backbone/layernorm/scale"], first["backbone/layernorm/scale"]
+    )  # what follows the blocks learns
+
+
+def test_asked_again_it_answers_as_in_the_run(run: Path) -> None:
+    """Of the test split, by row, from the images themselves."""
+    with np.load(run / "predictions" / "test.npz") as saved:
+        rows, answers = saved["example_id"], saved["answers"]
+    images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
+    trained = load_run(run)
+    names = dict(trained.model.heads_by_name)["default"].labels
+    found = image_rows(trained, [images[row] for row in rows])
+    assert [row["predicted"] for row in found] == [names[i] for i in answers.argmax(-1)]
+
+
+def test_predict_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = pictures(tmp_path / "pictures", 30)
+    table, sheet = tmp_path / "answers.csv", tmp_path / "sheet.png"
+    main(["predict", str(run), "--input", str(tmp_path / "pictures"), "--output", str(table), "--sheet", str(sheet)])
+    with table.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [row["image"] for row in rows] == [str(file) for file in files]
+    right = [row["predicted"] == str(label) for row, label in zip(rows, load_digits().target, strict=False)]
+    assert np.mean(right) > 0.7 and all(0.1 <= float(row["score"]) <= 1 for row in rows)
+    with Image.open(sheet) as drawn:
+        assert drawn.width > 500
+    main(["predict", str(run), str(files[0])])
+    assert capsys.readouterr().out.split() == [str(files[0]), rows[0]["predicted"], f"{float(rows[0]['score']):.1%}"]
+    main(["attention", str(run), str(files[0]), str(files[1]), "--output", str(tmp_path / "looked.png")])
+    assert (tmp_path / "looked.png").is_file()
+
+
+def test_exported_with_its_processor(run: Path, tmp_path: Path) -> None:
+    main(["export", str(run), "--to", str(tmp_path / "export")])
+    config = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert config["architectures"] == ["ViTForImageClassification"] and config["id2label"]["3"] == "3"
+    assert json.loads((tmp_path / "export" / "preprocessor_config.json").read_text()) == PROCESSOR
+    assert 'pipeline_tag: "image-classification"' in (tmp_path / "export" / "README.md").read_text()
+    trained, (model, params) = load_run(run), from_pretrained(tmp_path / "export")
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    one, other = (
+        jax.device_get(m.apply({"params": p}, pixel_values=pixels).logits["default"])
+        for m, p in ((trained.model, trained.params), (model, params))
+    )
+    np.testing.assert_array_equal(one, other)
+
+
+def test_at_another_size(run: Path, tmp_path: Path) -> None:
+    """Positions are interpolated as the model does it on the way, and all that is kept says the new size."""
+    checkpoint = run.parent / "checkpoint"
+    config = digits(checkpoint)
+    config.model.image_size, config.train.epochs = 12, 0.1
+    job = finetune.build(config, tmp_path / "run")
+    model, params = from_pretrained(checkpoint)
+    larger, carried = from_pretrained(checkpoint, image_size=12)
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 12, 12)).astype(np.float32)
+    on_the_way = model.apply({"params": params}, pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
+    np.testing.assert_allclose(
+        larger.apply({"params": carried}, pixel_values=pixels).last_hidden_state,
+        on_the_way.last_hidden_state,
+        atol=1e-6,
+    )
+    job.run(quiet=True)
+    trained = load_run(tmp_path / "run")
+    assert trained.params["backbone"]["embeddings"]["position_embeddings"].shape == (1, 37, 32)
+    folder = write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
+    assert json.loads((folder / "config.json").read_text())["image_size"] == 12
+    assert json.loads((folder / "preprocessor_config.json").read_text())["size"] == {"height": 12, "width": 12}

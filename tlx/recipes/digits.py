@@ -1,0 +1,155 @@
+"""Does transfer pay? Digits 0 to 4 learnt first, then 5 to 9 from few labels, against the same from random weights."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tlx.data.image_examples import ImageExamples
+from tlx.data.images import fingerprint
+from tlx.data.plan import TrainingPlan
+from tlx.data.sources import Table, load
+from tlx.data.splits import cut, few
+from tlx.evaluation.predict import make_forward
+from tlx.methods.finetune import FineTune
+from tlx.models.heads import Head
+from tlx.models.model import build_model, config_of, dummy_inputs
+from tlx.optim.groups import Group, make_optimizer
+from tlx.params.paths import flatten
+from tlx.pretrained.folder import read_config
+from tlx.pretrained.image_processor import ImageProcessor
+from tlx.recipes.inputs import ImageInputs
+from tlx.recipes.run_directory import write_json
+from tlx.reporting.bands import plot_bands
+from tlx.reporting.tables import markdown, show
+from tlx.training.state import init_state, owners
+from tlx.training.step import make_train_step
+
+COUNTS = (1, 2, 5, 10, 20, 50)  # labels of each class
+DRAWS = 5
+RATES = (3e-4, 1e-3, 3e-3)  # compared on validation, for each arm at CHOSEN_AT labels
+CHOSEN_AT, STEPS, BATCH = 5, 60, 32
+PRETRAINING = 400  # steps
+ARMS = ("pretrained on 0–4", "random weights")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The five-way task on whichever digits, with everything jitted once for all runs.
+
+    draw: parameters by a key. train: `(params, rows (steps, batch), key, rate) -> params`, a row of -1 being padding.
+    answer: `(params, rows) -> logits`. labels: of all rows of the set, 0 to 4.
+    """
+
+    draw: Callable[[jax.Array], Any]
+    train: Callable[..., Any]
+    answer: Callable[..., Any]
+    labels: np.ndarray
+
+
+def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
+    """Writes the table, its numbers and the picture under `workdir`; returns the numbers.
+
+    checkpoint: a folder whose config and image processor give the network; its weights are not read.
+    """
+    started = time.perf_counter()
+    table = load("builtin:digits")
+    digits = np.asarray(table.columns["label"])
+    task = make_task(checkpoint, table)
+    low, high = np.flatnonzero(digits < 5), np.flatnonzero(digits >= 5)
+    parts = cut([fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0)
+    rows = {part: high[chosen] for part, chosen in parts.items()}
+    first = task.train(task.draw(jax.random.key(0)), batches(low, PRETRAINING, 0), jax.random.key(0), 1e-3)
+
+    def score(arm: str, count: int, draw: int, rate: float, part: str) -> float:
+        chosen = rows["train"][few(digits[rows["train"]].tolist(), count, draw)]
+        params = task.draw(jax.random.key(1 + draw))  # the head is new in both arms
+        if arm == ARMS[0]:
+            params = {**params, "backbone": first["backbone"]}
+        params = task.train(params, batches(chosen, STEPS, draw), jax.random.key(draw), rate)
+        answers = np.asarray(task.answer(params, rows[part]))
+        return float((answers.argmax(-1) == task.labels[rows[part]]).mean())
+
+    def validated(arm: str, rate: float) -> float:
+        return float(np.mean([score(arm, CHOSEN_AT, DRAWS + draw, rate, "validation") for draw in range(3)]))
+
+    rates = {arm: max(RATES, key=functools.partial(validated, arm)) for arm in ARMS}
+    found = {
+        arm: {count: [score(arm, count, draw, rates[arm], "test") for draw in range(DRAWS)] for count in COUNTS}
+        for arm in ARMS
+    }
+    seconds = round(time.perf_counter() - started, 1)
+    return report(found, rates, len(rows["test"]), seconds, workdir)
+
+
+def make_task(checkpoint: Path, table: Table) -> Task:
+    """All parameters learn, by AdamW and a rate that falls to zero. The set is small enough to lie on the device."""
+    heads = {"default": Head("classification", 5)}
+    inputs = ImageInputs(ImageProcessor(checkpoint))
+    model = build_model(config_of(checkpoint, read_config(checkpoint), heads), heads)
+    examples = ImageExamples(table.columns["image"], inputs.processor, threads=1)
+    pixels = jnp.asarray(examples.take(np.arange(len(table)))["pixel_values"])
+    labels = np.asarray(table.columns["label"], np.int32) % 5
+    draw = jax.jit(lambda key: model.init(key, **dummy_inputs(model))["params"])
+    shapes = jax.eval_shape(draw, jax.random.key(0))
+    method = FineTune(model, {"default": "label"}, inputs.prepare)
+    owner = owners(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
+
+    @jax.jit
+    def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:
+        groups = {"default": Group(weight_decay=0.01)}
+        falling = optax.linear_schedule(1.0, 0.0, len(rows))
+        adamw = make_optimizer(shapes, (), groups, learning_rate=lambda step: rate * falling(step))
+        step = make_train_step(method, {"model": adamw}, owner, clip=1.0)
+
+        def one(state: Any, chosen: jax.Array) -> tuple[Any, None]:
+            batch = {"pixel_values": pixels[chosen], "label": jnp.asarray(labels)[chosen], "valid": chosen >= 0}
+            return step(state, {"train": batch}, key)[0], None
+
+        return jax.lax.scan(one, init_state(params, owner, {"model": adamw}, {}), rows)[0].params
+
+    forward = make_forward(model, inputs.prepare)
+    return Task(draw, train, lambda params, rows: forward(params, {"pixel_values": pixels[rows]})["default"], labels)
+
+
+def batches(rows: np.ndarray, steps: int, seed: int) -> np.ndarray:
+    """int64 (steps, batch): which rows of the set each step learns from, -1 where there are too few."""
+    plan = TrainingPlan(np.ones(len(rows), np.int64), BATCH, seed, (1,))
+    chosen = np.stack([plan.batch(step).rows for step in range(steps)])
+    return np.where(chosen >= 0, rows[chosen], -1)
+
+
+def report(found: Any, rates: dict[str, float], tested: int, seconds: float, workdir: Path) -> dict[str, Any]:
+    """Prints and writes."""
+    rows = [
+        (str(count), *(f"{np.mean(found[arm][count]):.3f} ± {half_interval(found[arm][count]):.3f}" for arm in ARMS))
+        for count in COUNTS
+    ]
+    header = ("labels a class", *ARMS)
+    show("accuracy on 5–9", header, rows)
+    said = (
+        f"{tested} test images; mean of {DRAWS} draws of labels, head and order ± half its 95 % interval (t); learning "
+        f"rates {', '.join(f'{rates[arm]:g} ({arm})' for arm in ARMS)}, of {len(RATES)} tried for each on validation; "
+        f"{seconds:.0f} s in all."
+    )
+    print(said)
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "table.md").write_text(f"{markdown(header, rows)}\n{said}\n", encoding="utf-8")
+    plot_bands(found, "labels of each class", "accuracy on 5–9", workdir / "digits.png")
+    numbers = {"accuracy": found, "rates": rates, "tested": tested, "seconds": seconds}
+    write_json(workdir / "digits.json", numbers)
+    return numbers
+
+
+def half_interval(values: list[float]) -> float:
+    """Of the mean, 95 %, by Student's t."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)

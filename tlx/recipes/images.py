@@ -1,0 +1,60 @@
+"""A trained run's answers to images, and what it looks at in them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.data.image_examples import ImageExamples
+from tlx.data.images import read_rgb
+from tlx.errors import TlxError
+from tlx.evaluation.rollout import rollout
+from tlx.recipes.answers import ROWS, answer_examples
+from tlx.recipes.inputs import ImageInputs
+from tlx.recipes.run_directory import Trained
+from tlx.reporting.sheet import overlaid, plot_sheet
+
+
+def image_rows(trained: Trained, images: Sequence[Any]) -> list[dict[str, Any]]:
+    """The answers as plain values, a row each, as `tlx.recipes.answers.rows_of` gives them. images: paths or arrays."""
+    head = dict(trained.model.heads_by_name)["default"]
+    found = answer_examples(trained, ImageExamples(images, _inputs(trained).processor, cache_bytes=0))
+    return [ROWS[head.kind](head, values) for values in found]
+
+
+def least_certain(images: Sequence[Any], rows: Sequence[dict[str, Any]], file: Path, most: int = 24) -> Path:
+    """Draws the images whose answer is least probable, the least first.
+
+    Raises:
+      TlxError: the answers are no classes, so that none is more probable than another.
+    """
+    if not all("score" in row for row in rows):
+        raise TlxError("only answers that are one of several classes have a probability to choose a sheet by.")
+    order = sorted(range(len(rows)), key=lambda i: rows[i]["score"])[:most]
+    lines = [f"{rows[i]['predicted']} {rows[i]['score']:.0%}" for i in order]
+    title = f"the {len(order)} of {len(rows)} answered with the least certainty"
+    return plot_sheet([read_rgb(images[i]) for i in order], lines, title, file)
+
+
+def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:
+    """Draws each image as it is and as it is looked at: attention rollout from the class token."""
+    inputs, config = _inputs(trained), trained.model.backbone.config
+    pixels = np.stack([inputs.processor.pixels(image, str(image)) for image in images])
+    given, _ = inputs.prepare({"pixel_values": jnp.asarray(pixels)}, None)
+    output: Any = trained.model.apply({"params": trained.params}, **given, output_attentions=True)
+    looked = rollout(jax.device_get(output.attentions))[:, 0, config.special_tokens :].reshape(-1, *config.grid)
+    rows = image_rows(trained, images)
+    pictures, lines = [], []
+    for image, weight, row in zip(pixels, looked, rows, strict=True):
+        pictures += [image, overlaid(image, weight)]
+        lines += ["", f"{row['predicted']} {row['score']:.0%}" if "score" in row else str(row["predicted"])]
+    return plot_sheet(pictures, lines, "attention rollout", file)
+
+
+def _inputs(trained: Trained) -> ImageInputs:
+    if not isinstance(trained.inputs, ImageInputs):
+        raise TlxError("this run reads texts, not images.")
+    return trained.inputs

@@ -1,0 +1,49 @@
+"""Pictures of pictures: a sheet of images with a line under each, and what a model looks at in them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+ACROSS, SIDE = 6, 1.6  # images in a row, inches
+
+
+def plot_sheet(images: Sequence[np.ndarray], lines: Sequence[str], title: str, file: Path) -> Path:
+    """Draws images in the order given, each with its line.
+
+    Args:
+      images: uint8 (height, width, 3) each, of any size.
+      lines: one for each.
+      title: over all.
+      file: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(ACROSS, len(images))
+    down = -(-len(images) // across)
+    figure = Figure(figsize=(across * SIDE, down * (SIDE + 0.35) + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    axes = np.atleast_1d(figure.subplots(down, across)).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, line in zip(axes, images, lines, strict=False):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(line, fontsize=7, pad=2)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    return file
+
+
+def overlaid(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3): the image, dark where little is looked at.
+
+    Args:
+      image: uint8 (height, width, 3).
+      weight: (down, across), not negative: of each patch.
+    """
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    share = Image.fromarray((weight / max(weight.max(), 1e-12)).astype(np.float32))
+    light = np.asarray(share.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)
+    return (image * (0.15 + 0.85 * light[..., None])).astype(np.uint8)
