@@ -1,0 +1,125 @@
+"""Crops: of a padded image, and the random resized crop of Inception."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+
+from tlx.augment.boxes import draw_box, place
+from tlx.errors import TlxError
+
+
+def triangle(x: jax.Array) -> jax.Array:
+    """Linear interpolation; 0 from |x| = 1 on."""
+    return jnp.maximum(0, 1 - jnp.abs(x))
+
+
+def cubic(x: jax.Array) -> jax.Array:
+    """Cubic convolution with a = -1/2 (Keys 1981), as PIL and `jax.image`; 0 from |x| = 2 on."""
+    x = jnp.abs(x)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
+
+
+KERNELS: dict[str, tuple[Callable[[jax.Array], jax.Array], int]] = {"bilinear": (triangle, 1), "bicubic": (cubic, 2)}
+
+
+def taps(start: jax.Array, length: jax.Array, outer: int, size: int, method: str) -> tuple[jax.Array, jax.Array]:
+    """Which pixels of a side make up each pixel of a resized part of it, and with which weights.
+
+    As PIL resizes a crop: the kernel is widened where the part shrinks (antialiasing), pixels outside of the part
+    count nothing, and weights are normed.
+
+    Args:
+      start, length: of the part, in pixels.
+      outer: the side's length, at least `start + length`.
+      size: of the result.
+      method: of `KERNELS`.
+
+    Returns:
+      Positions int32 (size, taps) and weights float32 (size, taps).
+    """
+    kernel, support = KERNELS[method]
+    count = math.ceil(2 * support * max(1.0, outer / size))
+    scale = length / size
+    widened = jnp.maximum(scale, 1)
+    centre = (jnp.arange(size) + 0.5) * scale
+    first = jnp.floor(centre - support * widened + 0.5).astype(jnp.int32)
+    position = first[:, None] + jnp.arange(count)
+    weights = kernel((position + 0.5 - centre[:, None]) / widened)
+    weights = jnp.where((position >= 0) & (position < length), weights, 0)
+    return jnp.clip(position, 0, length - 1) + start, weights / jnp.sum(weights, axis=1, keepdims=True)
+
+
+def weighed(image: jax.Array, positions: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
+    """The sum over taps, in their order, of the image at (size, taps) positions of an axis; weights broadcast to it."""
+    taken = (jnp.take(image, positions[:, tap], axis, mode="clip") * weights[:, tap] for tap in range(weights.shape[1]))
+    return functools.reduce(jnp.add, taken)
+
+
+def resized_crop(
+    image: jax.Array,
+    top: jax.Array,
+    left: jax.Array,
+    height: jax.Array,
+    width: jax.Array,
+    size: tuple[int, int],
+    method: str = "bilinear",
+) -> jax.Array:
+    """A box of the image at another size: PIL's `crop` and then `resize`, without its rounding between the axes.
+
+    `jax.image.scale_and_translate` differs: its kernel reaches over the border of the box, and its matrix products sum
+    in an order of the backend's choice, so that an image's bits would depend on the batch around it. Here a fixed
+    number of pixels is gathered per axis and summed in order.
+
+    Args:
+      image: float32 (H, W, 3) in [0, 1].
+      top, left, height, width: of the box, int32.
+      size: (height, width) of the result, static.
+      method: `bilinear` or `bicubic`; overshoot is cut to [0, 1].
+    """
+    if method not in KERNELS:
+        raise TlxError(f"interpolation is {method!r}; tlx has {', '.join(KERNELS)}.")
+    rows, row_weights = taps(top, height, image.shape[0], size[0], method)
+    columns, column_weights = taps(left, width, image.shape[1], size[1], method)
+    narrowed = weighed(image, columns, column_weights[..., None], axis=1)
+    image = weighed(narrowed, rows, row_weights[..., None, None], axis=0)
+    return jnp.clip(image, 0, 1)
+
+
+def draw_crop(
+    key: jax.Array, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """(top, left, height, width) of a random resized crop, int32.
+
+    Where none of the ten tries fits, the largest box in the image's middle whose ratio lies in `ratio`, as torchvision.
+    """
+    box_key, top_key, left_key = jax.random.split(key, 3)
+    high, wide, fits = draw_box(box_key, height, width, scale, ratio)
+    middle_wide = min(width, round(height * ratio[1]))
+    middle_high = min(height, round(width / ratio[0]))
+    high, wide = jnp.where(fits, high, middle_high), jnp.where(fits, wide, middle_wide)
+    top = jnp.where(fits, place(top_key, height, high), (height - high) // 2)
+    left = jnp.where(fits, place(left_key, width, wide), (width - wide) // 2)
+    return top, left, high, wide
+
+
+def random_resized_crop(
+    key: jax.Array,
+    image: jax.Array,
+    size: tuple[int, int],
+    scale: tuple[float, ...] = (0.08, 1.0),
+    ratio: tuple[float, ...] = (3 / 4, 4 / 3),
+    method: str = "bilinear",
+) -> jax.Array:
+    """A box of random area and aspect ratio, at the size asked for (Szegedy et al. 2015, 6)."""
+    return resized_crop(image, *draw_crop(key, image.shape[0], image.shape[1], scale, ratio), size, method)
+
+
+def random_padded_crop(key: jax.Array, image: jax.Array, pad: int, fill: float = 0.0) -> jax.Array:
+    """Padded by `pad` pixels of `fill` on each side, cut to its size at a random place (He et al. 2016, 4.2)."""
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), constant_values=fill)
+    return dm_pix.random_crop(key, padded, image.shape)
