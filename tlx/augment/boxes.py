@@ -1,37 +1,46 @@
 """Boxes drawn by area and aspect ratio: what random resized crop and random erasing share."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from tlx.augment.keys import below, between, uniforms
+
 TRIES = 10
+
+
+class Box(NamedTuple):
+    """Pixels, int32."""
+
+    top: jax.Array
+    left: jax.Array
+    height: jax.Array
+    width: jax.Array
 
 
 def draw_box(
     key: jax.Array, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The first of ten drawn boxes that the image can hold, without its place.
+) -> tuple[Box, jax.Array]:
+    """The first of ten drawn boxes that the image can hold, at a uniform place.
 
     Its share of the area is uniform in `scale`, its width / height log-uniform in `ratio`, each side rounded
     (Szegedy et al. 2015, 6; as torchvision draws it). All tries are drawn at once.
 
     Returns:
-      (height, width, whether any try fits); int32, int32, bool.
+      The box, and whether any try fits, bool.
     """
-    area_key, ratio_key = jax.random.split(key)
-    area = jax.random.uniform(area_key, (TRIES,), minval=scale[0], maxval=scale[1]) * (height * width)
-    log_ratio = jax.random.uniform(ratio_key, (TRIES,), minval=math.log(ratio[0]), maxval=math.log(ratio[1]))
+    area_drawn, ratio_drawn, (row, column) = jnp.split(uniforms(key, 2 * TRIES + 2), (TRIES, 2 * TRIES))
+    area = between(area_drawn, *scale) * (height * width)
+    log_ratio = between(ratio_drawn, math.log(ratio[0]), math.log(ratio[1]))
     wide = jnp.round(jnp.sqrt(area * jnp.exp(log_ratio))).astype(jnp.int32)
     high = jnp.round(jnp.sqrt(area * jnp.exp(-log_ratio))).astype(jnp.int32)
     fits = (wide > 0) & (wide <= width) & (high > 0) & (high <= height)
     first = jnp.argmax(fits)
-    return high[first], wide[first], fits[first]
-
-
-def place(key: jax.Array, outer: int, inner: jax.Array) -> jax.Array:
-    """Where a side of `inner` pixels starts within one of `outer`: uniform in 0 … outer - inner, int32."""
-    return jax.random.randint(key, (), 0, outer - inner + 1)
+    high, wide = high[first], wide[first]
+    top, left = below(row, jnp.maximum(height - high, 0) + 1), below(column, jnp.maximum(width - wide, 0) + 1)
+    return Box(top, left, high, wide), fits[first]
 
 
 def box_mask(

@@ -10,6 +10,8 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
+from tlx.augment.keys import between, derive, uniforms
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL's mode "L"
 
 
@@ -70,7 +72,6 @@ def color_jitter(
       brightness, contrast, saturation: the factor is uniform in `factor_range`; 0 leaves the adjustment out.
       hue: the shift is uniform in [-hue, hue]; at most 0.5.
     """
-    order_key, *keys = jax.random.split(key, 5)
     amounts = (
         (adjust_brightness, factor_range(brightness)),
         (adjust_contrast, factor_range(contrast)),
@@ -78,11 +79,11 @@ def color_jitter(
         (adjust_hue, (-hue, hue)),
     )
     chosen = [
-        (adjust, jax.random.uniform(key, (), minval=low, maxval=high))
-        for key, (adjust, (low, high)) in zip(keys, amounts)
+        (adjust, between(drawn, low, high))
+        for drawn, (adjust, (low, high)) in zip(uniforms(derive(key, 0), 4), amounts)
         if low < high
     ]
-    order = jax.random.permutation(order_key, len(chosen))
+    order = jnp.argsort(uniforms(derive(key, 1), len(chosen)))
     for place in range(len(chosen)):
         branches = [lambda image, adjust=adjust, factor=factor: adjust(image, factor) for adjust, factor in chosen]
         image = jax.lax.switch(order[place], branches, image)

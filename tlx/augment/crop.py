@@ -4,11 +4,11 @@ import functools
 import math
 from collections.abc import Callable
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 
-from tlx.augment.boxes import draw_box, place
+from tlx.augment.boxes import Box, draw_box
+from tlx.augment.keys import below, uniforms
 from tlx.errors import TlxError
 
 
@@ -79,32 +79,25 @@ def resized_crop(
       image: float32 (H, W, 3) in [0, 1].
       top, left, height, width: of the box, int32.
       size: (height, width) of the result, static.
-      method: `bilinear` or `bicubic`; overshoot is cut to [0, 1].
+      method: `bilinear` or `bicubic`, whose overshoot is cut to [0, 1] after each axis, as PIL's.
     """
     if method not in KERNELS:
         raise TlxError(f"interpolation is {method!r}; tlx has {', '.join(KERNELS)}.")
     rows, row_weights = taps(top, height, image.shape[0], size[0], method)
     columns, column_weights = taps(left, width, image.shape[1], size[1], method)
-    narrowed = weighed(image, columns, column_weights[..., None], axis=1)
-    image = weighed(narrowed, rows, row_weights[..., None, None], axis=0)
-    return jnp.clip(image, 0, 1)
+    image = jnp.clip(weighed(image, columns, column_weights[..., None], axis=1), 0, 1)
+    return jnp.clip(weighed(image, rows, row_weights[..., None, None], axis=0), 0, 1)
 
 
-def draw_crop(
-    key: jax.Array, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(top, left, height, width) of a random resized crop, int32.
+def draw_crop(key: jax.Array, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]) -> Box:
+    """The box of a random resized crop.
 
     Where none of the ten tries fits, the largest box in the image's middle whose ratio lies in `ratio`, as torchvision.
     """
-    box_key, top_key, left_key = jax.random.split(key, 3)
-    high, wide, fits = draw_box(box_key, height, width, scale, ratio)
-    middle_wide = min(width, round(height * ratio[1]))
-    middle_high = min(height, round(width / ratio[0]))
-    high, wide = jnp.where(fits, high, middle_high), jnp.where(fits, wide, middle_wide)
-    top = jnp.where(fits, place(top_key, height, high), (height - high) // 2)
-    left = jnp.where(fits, place(left_key, width, wide), (width - wide) // 2)
-    return top, left, high, wide
+    box, fits = draw_box(key, height, width, scale, ratio)
+    wide, high = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
+    middle = ((height - high) // 2, (width - wide) // 2, high, wide)
+    return Box(*(jnp.where(fits, drawn, instead) for drawn, instead in zip(box, middle)))
 
 
 def random_resized_crop(
@@ -122,4 +115,5 @@ def random_resized_crop(
 def random_padded_crop(key: jax.Array, image: jax.Array, pad: int, fill: float = 0.0) -> jax.Array:
     """Padded by `pad` pixels of `fill` on each side, cut to its size at a random place (He et al. 2016, 4.2)."""
     padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), constant_values=fill)
-    return dm_pix.random_crop(key, padded, image.shape)
+    top, left = below(uniforms(key, 2), 2 * pad + 1)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from tlx.augment.boxes import box_mask, draw_box, place
+from tlx.augment.boxes import box_mask, draw_box
+from tlx.augment.keys import derive, uniforms
 
 
 def random_erasing(
@@ -29,10 +30,7 @@ def random_erasing(
         after normalisation instead, beyond what [0, 1] holds.
     """
     height, width, _ = image.shape
-    chance_key, box_key, top_key, left_key, noise_key = jax.random.split(key, 5)
-    high, wide, fits = draw_box(box_key, height, width, scale, ratio)
-    high, wide = jnp.minimum(high, height), jnp.minimum(wide, width)
-    top, left = place(top_key, height, high), place(left_key, width, wide)
-    chosen = fits & jax.random.bernoulli(chance_key, probability)
-    inside = box_mask(height, width, top, left, top + high, left + wide) & chosen
-    return jnp.where(inside, jax.random.uniform(noise_key, image.shape) if fill is None else fill, image)
+    box, fits = draw_box(derive(key, 0), height, width, scale, ratio)
+    chosen = fits & (uniforms(derive(key, 1), 1)[0] < probability)
+    inside = box_mask(height, width, box.top, box.left, box.top + box.height, box.left + box.width) & chosen
+    return jnp.where(inside, uniforms(derive(key, 2), *image.shape) if fill is None else fill, image)

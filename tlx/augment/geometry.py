@@ -9,6 +9,7 @@ corner (0, 0), so that the first one's centre is (½, ½). What lies outside of 
 import jax
 import jax.numpy as jnp
 
+from tlx.augment.keys import between, uniforms
 from tlx.errors import TlxError
 
 Number = jax.Array | float
@@ -131,13 +132,7 @@ def random_affine(
       method, fill: of `warp`.
     """
     height, width, _ = image.shape
-    angle, right, down, size, slant = (
-        jax.random.uniform(k, (), minval=low, maxval=high)
-        for k, (low, high) in zip(
-            jax.random.split(key, 5),
-            [(-rotate, rotate)]
-            + [(-translate * side, translate * side) for side in (width, height)]
-            + [(zoom[0], zoom[1]) if zoom else (1.0, 1.0), (-shear, shear)],
-        )
-    )
-    return warp(image, about_centre(height, width, angle, size, slant, jnp.round(right), jnp.round(down)), method, fill)
+    ranges = ((-rotate, rotate), zoom or (1.0, 1.0), (-shear, shear), (-translate, translate), (-translate, translate))
+    angle, size, slant, right, down = (between(u, low, high) for u, (low, high) in zip(uniforms(key, 5), ranges))
+    moved = jnp.round(right * width), jnp.round(down * height)
+    return warp(image, about_centre(height, width, angle, size, slant, *moved), method, fill)

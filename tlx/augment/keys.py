@@ -1,10 +1,17 @@
-"""Keys by example: what is drawn for an image depends on the run's seed, the step and its `example_id` alone."""
+"""Keys by example: what is drawn for an image depends on the run's seed, the step and its `example_id` alone.
+
+An example's key is threefry's. What is drawn from it is a hash of the key and a counter, as in dropout
+(`models/layers.py`): a chain of threefry's splits takes minutes to compile once a dozen operations draw.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tlx.errors import TlxError
+from tlx.models.layers import mix
 
 
 def split_ids(example_id: np.ndarray) -> np.ndarray:
@@ -42,3 +49,30 @@ def example_keys(key: jax.Array, example_id: jax.Array | np.ndarray) -> jax.Arra
     """
     low, high = id_halves(example_id)
     return jax.vmap(lambda low, high: jax.random.fold_in(jax.random.fold_in(key, low), high))(low, high)
+
+
+def _words(key: jax.Array) -> jax.Array:
+    return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+
+
+def derive(key: jax.Array, number: int) -> jax.Array:
+    """The key of stream `number` of a key, as uint32 words; each number gives another bijection of them."""
+    words = _words(key)
+    return mix(words + mix(jnp.arange(1, words.size + 1, dtype=jnp.uint32) + jnp.uint32(number * words.size)))
+
+
+def uniforms(key: jax.Array, *shape: int) -> jax.Array:
+    """Multiples of 2⁻²⁴ uniform in [0, 1), float32 of this shape."""
+    words = _words(key)
+    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    return (mix(mix(index ^ words[0]) + words[-1]) >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def between(uniform: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
+    """A uniform of [0, 1) stretched to [low, high)."""
+    return low + uniform * (high - low)
+
+
+def below(uniform: jax.Array, count: jax.Array | int) -> jax.Array:
+    """A uniform of [0, 1) as one of 0 … count - 1, int32."""
+    return jnp.minimum(jnp.floor(uniform * count).astype(jnp.int32), count - 1)

@@ -10,13 +10,18 @@ from tlx.augment.color import color_jitter, greyscale
 from tlx.augment.crop import random_padded_crop, random_resized_crop
 from tlx.augment.erase import random_erasing
 from tlx.augment.geometry import random_affine
-from tlx.augment.keys import example_keys
+from tlx.augment.keys import derive, example_keys, uniforms
 from tlx.augment.mixing import Mix, mix_images
 from tlx.augment.randaugment import randaugment
 from tlx.augment.settings import Augmentation
 from tlx.errors import TlxError
 
 Operation = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def maybe(key: jax.Array, probability: float, changed: jax.Array, image: jax.Array) -> jax.Array:
+    """The changed image with a probability, else the image."""
+    return jnp.where(uniforms(key, 1)[0] < probability, changed, image)
 
 
 def operations(settings: Augmentation) -> list[tuple[int, Operation]]:
@@ -33,8 +38,8 @@ def operations(settings: Augmentation) -> list[tuple[int, Operation]]:
     every: list[tuple[bool, Operation]] = [
         (bool(s.crop), inception),
         (s.pad > 0, lambda key, image: random_padded_crop(key, image, s.pad, s.fill)),
-        (s.flip > 0, lambda key, image: dm_pix.random_flip_left_right(key, image, probability=s.flip)),
-        (s.vertical_flip > 0, lambda key, image: dm_pix.random_flip_up_down(key, image, probability=s.vertical_flip)),
+        (s.flip > 0, lambda key, image: maybe(key, s.flip, dm_pix.flip_left_right(image), image)),
+        (s.vertical_flip > 0, lambda key, image: maybe(key, s.vertical_flip, dm_pix.flip_up_down(image), image)),
         (
             s.rotate > 0 or s.shear > 0 or s.translate > 0 or bool(s.zoom),
             lambda key, image: random_affine(key, image, s.rotate, s.translate, s.zoom, s.shear, s.warp, s.fill),
@@ -56,7 +61,7 @@ def operations(settings: Augmentation) -> list[tuple[int, Operation]]:
             max(s.brightness, s.contrast, s.saturation, s.hue) > 0,
             lambda key, image: color_jitter(key, image, s.brightness, s.contrast, s.saturation, s.hue),
         ),
-        (s.grey > 0, lambda key, image: jnp.where(jax.random.bernoulli(key, s.grey), greyscale(image), image)),
+        (s.grey > 0, lambda key, image: maybe(key, s.grey, greyscale(image), image)),
         (
             s.erase > 0,
             lambda key, image: random_erasing(key, image, s.erase, s.erase_scale, s.erase_ratio, s.erase_fill),
@@ -98,7 +103,7 @@ def augment(
 
         def one(key: jax.Array, image: jax.Array) -> jax.Array:
             for number, operation in chosen:
-                image = operation(jax.random.fold_in(key, number), image)
+                image = operation(derive(key, number), image)
             return image
 
         result = jax.vmap(one)(example_keys(key, example_id), result)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from tlx.augment import geometry, tone
 from tlx.augment.color import blend, luminance
+from tlx.augment.keys import below, uniforms
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 BLENDS = ("brightness", "color", "contrast", "sharpness")
@@ -62,7 +63,7 @@ def _tone(image: jax.Array, operation: jax.Array, share: jax.Array) -> jax.Array
     """The stage of levels; `share` of the range is in [0, 1]."""
     results = {
         "posterize": tone.posterize(image, 8 - jnp.round(4 * share).astype(jnp.int32)),
-        "solarize": tone.solarize(image, 1 - share),
+        "solarize": tone.solarize(image, 255 * (1 - share)),
         "autocontrast": tone.autocontrast(image),
         "equalize": tone.equalize(image),
     }
@@ -116,11 +117,12 @@ def randaugment(
       probability: with which a drawn operation is applied (timm: 0.5; torchvision and the paper: 1).
       method, fill: of `geometry.warp`.
     """
-    for layer in jax.random.split(key, operations):
-        which_key, sign_key, spread_key, chance_key = jax.random.split(layer, 4)
-        operation = jax.random.randint(which_key, (), 0, len(OPERATIONS))
-        if probability < 1:
-            operation = jnp.where(jax.random.bernoulli(chance_key, probability), operation, 0)
-        drawn = magnitude + spread * jax.random.normal(spread_key) if spread else magnitude
-        image = apply(image, operation, jnp.clip(drawn, 0, LEVELS - 1), jax.random.bernoulli(sign_key), method, fill)
+
+    def layer(image: jax.Array, drawn: jax.Array) -> tuple[jax.Array, None]:
+        which, sign, chance, normal = drawn
+        operation = jnp.where(chance < probability, below(which, len(OPERATIONS)), 0)
+        level = jnp.clip(magnitude + spread * jax.scipy.special.ndtri(normal + 2**-25), 0, LEVELS - 1)
+        return apply(image, operation, level, sign < 0.5, method, fill), None
+
+    image, _ = jax.lax.scan(layer, image, uniforms(key, operations, 4))
     return image
