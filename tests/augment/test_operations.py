@@ -47,7 +47,7 @@ def test_hue_as_colorsys(shift: float) -> None:
         image = as_float(picture)[::5, ::5]
         hsv = [colorsys.rgb_to_hsv(*pixel) for pixel in image.reshape(-1, 3).tolist()]
         expected = np.asarray([colorsys.hsv_to_rgb((h + shift) % 1, s, v) for h, s, v in hsv]).reshape(image.shape)
-        np.testing.assert_allclose(color.adjust_hue(image, shift), expected, atol=2e-5)
+        np.testing.assert_allclose(jax.jit(color.adjust_hue)(image, shift), expected, atol=2e-5)
 
 
 MAPS = {
@@ -90,7 +90,7 @@ def test_maps_as_pil(name: str, method: str) -> None:
 
 def test_rotation_turns_as_pil() -> None:
     picture = pictures()[0]
-    found = np.asarray(geometry.warp(as_float(picture), geometry.rotate(-31, 40, 52))) * 255
+    found = np.asarray(jax.jit(geometry.warp)(as_float(picture), geometry.rotate(-31, 40, 52))) * 255
     apart = np.abs(found - np.asarray(Image.fromarray(picture).rotate(-31), np.float32)).max(-1)
     assert (apart > EXACT).mean() < 0.005
 

@@ -26,6 +26,15 @@ def luminance(image: jax.Array) -> jax.Array:
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
+def mean_luminance(image: jax.Array) -> jax.Array:
+    """The mean of the luminance's levels 0 … 255, rounded to one, over 255; as PIL.
+
+    A sum of whole numbers is the same in every order. One of floats is not, and the order depends on the batch's size.
+    """
+    levels = jnp.round(luminance(image) * 255).astype(jnp.int32)
+    return jnp.floor(jnp.sum(levels) / levels.size + 0.5) / 255
+
+
 def greyscale(image: jax.Array) -> jax.Array:
     """The luminance in all three channels."""
     return jnp.broadcast_to(luminance(image), image.shape)
@@ -38,7 +47,7 @@ def adjust_brightness(image: jax.Array, factor: jax.Array | float) -> jax.Array:
 
 def adjust_contrast(image: jax.Array, factor: jax.Array | float) -> jax.Array:
     """Blended with a plane of the image's mean luminance."""
-    return blend(jnp.mean(luminance(image)), image, factor)
+    return blend(mean_luminance(image), image, factor)
 
 
 def adjust_saturation(image: jax.Array, factor: jax.Array | float) -> jax.Array:

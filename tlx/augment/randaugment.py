@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.augment import geometry, tone
-from tlx.augment.color import blend, luminance
+from tlx.augment.color import blend, luminance, mean_luminance
 from tlx.augment.keys import below, uniforms
 
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -52,7 +52,7 @@ def _move(image: jax.Array, operation: jax.Array, amount: jax.Array, method: str
 def _blend(image: jax.Array, operation: jax.Array, amount: jax.Array) -> jax.Array:
     """The stage of blends, which differ in the degenerate image alone; `amount` is signed."""
     grey = luminance(image)
-    degenerate = jnp.where(_is(operation, "contrast"), jnp.mean(grey), grey)
+    degenerate = jnp.where(_is(operation, "contrast"), mean_luminance(image), grey)
     degenerate = jnp.where(_is(operation, "brightness"), 0, degenerate)
     degenerate = jnp.where(_is(operation, "sharpness"), tone.smooth(image), degenerate)
     some = jnp.any(jnp.stack([_is(operation, name) for name in BLENDS]))
