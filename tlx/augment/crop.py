@@ -1,6 +1,5 @@
 """Crops: of a padded image, and the random resized crop of Inception."""
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -55,9 +54,20 @@ def taps(start: jax.Array, length: jax.Array, outer: int, size: int, method: str
 
 
 def weighed(image: jax.Array, positions: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
-    """The sum over taps, in their order, of the image at (size, taps) positions of an axis; weights broadcast to it."""
-    taken = (jnp.take(image, positions[:, tap], axis, mode="clip") * weights[:, tap] for tap in range(weights.shape[1]))
-    return functools.reduce(jnp.add, taken)
+    """The sum over taps, in their order, of the image at `positions` of an axis times `weights`, both (size, taps).
+
+    A loop over the taps, since XLA would otherwise work each weight out anew at every pixel.
+    """
+    along = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+
+    def add(total: jax.Array, tap: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        position, weight = tap
+        return total + jnp.take(image, position, axis, mode="clip") * weight.reshape(along), None
+
+    shape = list(image.shape)
+    shape[axis] = positions.shape[0]
+    total, _ = jax.lax.scan(add, jnp.zeros(shape, image.dtype), (positions.T, weights.T))
+    return total
 
 
 def resized_crop(
@@ -85,8 +95,8 @@ def resized_crop(
         raise TlxError(f"interpolation is {method!r}; tlx has {', '.join(KERNELS)}.")
     rows, row_weights = taps(top, height, image.shape[0], size[0], method)
     columns, column_weights = taps(left, width, image.shape[1], size[1], method)
-    image = jnp.clip(weighed(image, columns, column_weights[..., None], axis=1), 0, 1)
-    return jnp.clip(weighed(image, rows, row_weights[..., None, None], axis=0), 0, 1)
+    image = jnp.clip(weighed(image, columns, column_weights, axis=1), 0, 1)
+    return jnp.clip(weighed(image, rows, row_weights, axis=0), 0, 1)
 
 
 def draw_crop(key: jax.Array, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]) -> Box:

@@ -53,14 +53,10 @@ def draw_share(key: jax.Array, mixup: float, cutmix: float, switch: float) -> tu
       mixup, cutmix: α of Beta(α, α), from which λ is drawn; 0 is off.
       switch: the probability of CutMix where both are on.
     """
-    choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
-    if not cutmix:
-        return jax.random.beta(mixup_key, mixup, mixup), jnp.zeros((), bool)
-    by_cutmix = jax.random.beta(cutmix_key, cutmix, cutmix)
-    if not mixup:
-        return by_cutmix, jnp.ones((), bool)
-    chosen = jax.random.bernoulli(choice_key, switch)
-    return jnp.where(chosen, by_cutmix, jax.random.beta(mixup_key, mixup, mixup)), chosen
+    choice_key, share_key = jax.random.split(key)
+    cuts = jax.random.uniform(choice_key) < (switch if mixup and cutmix else float(cutmix > 0))
+    alpha = jnp.where(cuts, cutmix, mixup)
+    return jax.random.beta(share_key, alpha, alpha), cuts
 
 
 def draw_cut(key: jax.Array, lam: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:

@@ -92,8 +92,16 @@ def apply(
     operation = jnp.asarray(operation)
     share = jnp.asarray(magnitude, jnp.float32) / (LEVELS - 1)
     amount = jnp.where(negative, -share, share)
-    image = _move(image, operation, amount, method, fill)
-    return _tone(_blend(image, operation, amount), operation, share)
+    stages = (
+        lambda image: _move(image, operation, amount, method, fill),
+        lambda image: _blend(image, operation, amount),
+        lambda image: _tone(image, operation, share),
+    )
+    # A loop, not a chain: XLA would work a pixel of one stage out anew at each of its readings in the next.
+    image, _ = jax.lax.scan(
+        lambda image, stage: (jax.lax.switch(stage, stages, image), None), image, jnp.arange(len(stages))
+    )
+    return image
 
 
 def randaugment(
