@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from tlx.augment import boxes, crop, erase, keys, mixing
+from tlx.augment.color import color_jitter
 from tlx.augment.geometry import random_affine
 
 MANY = 4_000
@@ -150,3 +151,24 @@ def test_rotation_is_drawn_both_ways() -> None:
     mass = turned.sum((1, 2))
     angle = np.degrees(np.arctan2((turned * y).sum((1, 2)) / mass, (turned * x).sum((1, 2)) / mass))
     assert follows(angle, -40, 40)
+
+
+def test_jitter_draws_factors_and_order(many: jax.Array) -> None:
+    """Brightness and saturation commute but for the cut at 1; on a dark grey image the factor is read off."""
+    image = jnp.full((2, 2, 3), 0.25)
+    jittered = jax.jit(jax.vmap(lambda key: color_jitter(key, image, brightness=0.4, saturation=0.3)))(many)
+    assert follows(jittered[:, 0, 0, 0] / 0.25, 0.6, 1.4)
+    assert color_jitter(many[0], image) is image
+    halves = jnp.zeros((2, 2, 3)).at[0].set(1.0)  # contrast 0.5 … 1.5 and brightness 0 … 2 do not commute here
+    lit = jax.jit(jax.vmap(lambda key: color_jitter(key, halves, brightness=1.0, contrast=0.5)))(many)
+    dark = np.asarray(lit)[:, 1, 0, 0]  # brightness leaves black black: it is lifted by contrast alone
+    drawn = np.asarray(jax.vmap(lambda key: keys.uniforms(keys.derive(key, 0), 4))(many))
+    brightness, contrast = 2 * drawn[:, 0], 0.5 + drawn[:, 1]
+    bright = np.minimum(brightness, 1)
+    mean = np.floor(np.stack([255 * bright / 2, np.full(MANY, 127.5)]) + 0.5) / 255
+    last, first = (np.clip(mean[n] * (1 - contrast), 0, 1) for n in (0, 1))
+    first = np.clip(first * brightness, 0, 1)
+    by_last, by_first = np.abs(dark - last) < 3e-3, np.abs(dark - first) < 3e-3
+    assert (by_last | by_first).all()
+    told = by_last != by_first
+    assert told.sum() > 500 and stats.binomtest(int(by_first[told].sum()), int(told.sum()), 0.5).pvalue > LEAST

@@ -73,7 +73,7 @@ def color_jitter(
     saturation: float = 0.0,
     hue: float = 0.0,
 ) -> jax.Array:
-    """The four adjustments in a drawn order, as torchvision's `ColorJitter`.
+    """The four adjustments in a drawn order, as torchvision's `ColorJitter`. Under `vmap` every place of it runs all.
 
     Args:
       key: of the image.
@@ -92,8 +92,9 @@ def color_jitter(
         for drawn, (adjust, (low, high)) in zip(uniforms(derive(key, 0), 4), amounts)
         if low < high
     ]
+    if not chosen:
+        return image
     order = jnp.argsort(uniforms(derive(key, 1), len(chosen)))
-    for place in range(len(chosen)):
-        branches = [lambda image, adjust=adjust, factor=factor: adjust(image, factor) for adjust, factor in chosen]
-        image = jax.lax.switch(order[place], branches, image)
+    branches = [lambda image, adjust=adjust, factor=factor: adjust(image, factor) for adjust, factor in chosen]
+    image, _ = jax.lax.scan(lambda image, which: (jax.lax.switch(which, branches, image), None), image, order)
     return image
