@@ -51,3 +51,23 @@ def test_squared_error(x64: None) -> None:
     total, count = squared_error(jnp.asarray(LOGITS), jnp.asarray(targets), jnp.asarray(WEIGHT))
     np.testing.assert_allclose(total, (((LOGITS - targets) ** 2).mean(-1) * WEIGHT).sum(), rtol=1e-12)
     assert float(count) == WEIGHT.sum()
+
+
+def test_soft_labels_are_the_mean_of_the_hard_ones() -> None:
+    """Cross entropy is linear in q: of 0.3 of one class and 0.7 of another it is 0.3 and 0.7 of the two losses."""
+    random = np.random.default_rng(0)
+    logits, one, other = random.normal(size=(6, 4)), random.integers(0, 4, 6), random.integers(0, 4, 6)
+    q = 0.3 * np.eye(4)[one] + 0.7 * np.eye(4)[other]
+    weight = np.array([1.0, 0.0, 1.0, 0.5, 1.0, 1.0])
+    for smoothing in (0.0, 0.2):
+        soft, count = cross_entropy(jnp.asarray(logits), jnp.asarray(q), jnp.asarray(weight), smoothing)
+        hard = [
+            cross_entropy(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(weight), smoothing)[0]
+            for labels in (one, other)
+        ]
+        np.testing.assert_allclose(soft, 0.3 * hard[0] + 0.7 * hard[1], rtol=1e-5)
+        assert count == weight.sum()
+    weights = (1.0, 2.0, 3.0, 4.0)
+    _, count = cross_entropy(jnp.asarray(logits), jnp.asarray(q), jnp.asarray(weight), class_weights=weights)
+    expected = sum(weight * (0.3 * np.array(weights)[one] + 0.7 * np.array(weights)[other]))
+    np.testing.assert_allclose(count, expected, rtol=1e-6)

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from tests import tiny
 from tlx.cli.main import main
+from tlx.errors import TlxError
 from tlx.models.model import build_model
 from tlx.models.vit import ViTConfig
 from tlx.params.paths import flatten
@@ -47,7 +49,7 @@ def digits(checkpoint: Path) -> Any:
     config.data.train, config.data.test_fraction = "builtin:digits", 0.2
     config.params.rules = (("backbone/(embeddings|encoder/layer/0)/.*", "frozen"),)
     config.optimizer.learning_rate = 5e-3
-    config.train.epochs, config.train.batch_size = 6.0, 64
+    config.train.epochs, config.train.batch_size = 12.0, 64
     config.parallel.data = 1
     return config
 
@@ -116,6 +118,48 @@ def test_exported_with_its_processor(run: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, other)
 
 
+def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
+    """Training images are cut, turned and mixed; those of evaluation are not, so that both ways score them alike."""
+    config = digits(run.parent / "checkpoint")
+    config.augment.pad, config.augment.mixup, config.train.epochs = 1, 0.2, 6.0
+    config.loss.balanced = True
+    summary = finetune.build(config, tmp_path / "run").run(quiet=True)
+    assert summary["metrics"]["test/accuracy"] > 0.2  # one of ten is 0.1
+    with np.load(tmp_path / "run" / "predictions" / "test.npz") as saved:
+        rows, answers = saved["example_id"][:50], saved["answers"][:50]
+    images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
+    found = image_rows(load_run(tmp_path / "run"), [images[row] for row in rows])
+    assert [row["predicted"] for row in found] == [str(i) for i in answers.argmax(-1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"augment.preset": "imagenet"}, "augmentation is 'imagenet'; tlx has none, flip_crop"),
+        ({"augment.flip": 1.5}, "augmentation.flip is 1.5; give a number from 0 to 1"),
+        ({"data.image": "picture"}, "builtin:digits has no column 'picture'; its columns are image, label"),
+        ({"data.per_class": 500}, "data.per_class is 500, but the class '0' has"),
+        ({"optimizer.name": "lion"}, "the optimizer is 'lion'; tlx has adamw, sgd"),
+        ({"head.kind": "tagging"}, "expected a list of tags"),
+        ({"head.pooling": "distilled"}, "ViT has no distillation token"),
+        ({"model.image_size": 1}, "holds no patch of 2"),
+    ],
+)
+def test_refused(change: dict[str, Any], message: str, run: Path, tmp_path: Path) -> None:
+    config = digits(run.parent / "checkpoint")
+    config.update_from_flattened_dict(change)
+    with pytest.raises(TlxError, match=message):
+        finetune.build(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_texts_are_not_augmented(tmp_path: Path) -> None:
+    config = tiny.config(tiny.write_checkpoint(tmp_path / "text"), tiny.write_reviews(tmp_path / "a.csv", 50))
+    config.augment.flip = 0.5
+    with pytest.raises(TlxError, match=r"config\.augment is of images; this checkpoint takes texts"):
+        finetune.build(config, tmp_path / "run")
+
+
 def test_at_another_size(run: Path, tmp_path: Path) -> None:
     """Positions are interpolated as the model does it on the way, and all that is kept says the new size."""
     checkpoint = run.parent / "checkpoint"
@@ -128,7 +172,7 @@ def test_at_another_size(run: Path, tmp_path: Path) -> None:
     on_the_way = model.apply({"params": params}, pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
     np.testing.assert_allclose(
         larger.apply({"params": carried}, pixel_values=pixels).last_hidden_state,
-        on_the_way.last_hidden_state,
+        on_the_way,
         atol=1e-6,
     )
     job.run(quiet=True)

@@ -17,20 +17,23 @@ def cross_entropy(
 
     Args:
       logits: (…, classes).
-      labels: integers (…,).
+      labels: integers (…,), or q itself (…, classes), as mixing images gives it.
       weight: (…,); 0 leaves an answer out.
-      label_smoothing: ε; q is then (1 - ε) at the label plus ε / classes everywhere (Szegedy et al. 2016, 7).
-      class_weights: by class; multiplies the weight of every answer of that class, in the sum and in the count.
+      label_smoothing: ε; q is then (1 - ε) q plus ε / classes everywhere (Szegedy et al. 2016, 7).
+      class_weights: by class; multiplies the weight of every answer of that class, in the sum and in the count; of a q
+        of several classes, by their shares.
     """
-    chex.assert_equal_shape([labels, weight])
-    chex.assert_equal_shape_prefix([logits, labels], labels.ndim)
-    if label_smoothing:
-        smooth = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), label_smoothing)
-        losses = optax.softmax_cross_entropy(logits, smooth)
+    chex.assert_equal_shape_prefix([logits, weight], weight.ndim)
+    soft = labels.ndim == logits.ndim
+    chex.assert_equal_shape([labels, logits] if soft else [labels, weight])
+    if soft or label_smoothing:
+        q = labels if soft else jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        losses = optax.softmax_cross_entropy(logits, optax.smooth_labels(q, label_smoothing) if label_smoothing else q)
     else:
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if class_weights:
-        weight = weight * jnp.asarray(class_weights, losses.dtype)[labels]
+        of_class = jnp.asarray(class_weights, losses.dtype)
+        weight = weight * (labels @ of_class if soft else of_class[labels])
     return jnp.sum(losses * weight), jnp.sum(weight)
 
 
@@ -41,16 +44,16 @@ def binary_cross_entropy(
 
     Args:
       logits: (batch, labels).
-      labels: 0 or 1, (batch, labels).
+      labels: 0 to 1, (batch, labels).
       weight: (batch,).
-      class_weights: by label; multiplies the loss where the label is 1.
+      class_weights: by label; multiplies the loss where the label is 1, and in between by its share.
     """
     chex.assert_equal_shape([logits, labels])
     chex.assert_shape(weight, logits.shape[:1])
     targets = labels.astype(logits.dtype)
     losses = optax.sigmoid_binary_cross_entropy(logits, targets)
     if class_weights:
-        losses = losses * jnp.where(targets == 1, jnp.asarray(class_weights, losses.dtype), 1)
+        losses = losses * (1 + targets * (jnp.asarray(class_weights, losses.dtype) - 1))
     return jnp.sum(jnp.mean(losses, axis=-1) * weight), jnp.sum(weight)
 
 

@@ -14,7 +14,7 @@ from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
 Rows = Mapping[str, jax.Array]
-Prepare = Callable[[Rows, jax.Array], tuple[dict[str, Any], Rows]]
+Prepare = Callable[[Rows, jax.Array | None], tuple[dict[str, Any], Rows]]
 PREPARED = 1  # dropout has the key itself
 Loss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 

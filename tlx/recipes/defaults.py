@@ -1,7 +1,11 @@
 """Every field of a fine-tuning config, with its default. A study's config starts here and says what differs."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
+
+from tlx.augment.settings import Augmentation
 
 
 def finetune() -> ConfigDict:
@@ -36,6 +40,11 @@ def finetune() -> ConfigDict:
     config.data.label = "label"  # column; of a regression or several labels also several, joined by commas
     config.data.label_separator = "|"  # between several labels in one column
     config.data.max_length = 128  # tokens
+
+    config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # of training images (tlx/augment/settings.py)
+    config.augment.preset = "none"  # or "flip_crop", "inception", "randaugment", "deit"; the fields go before it
+    del config.augment.erase_fill
+    config.augment.erase_fill = placeholder(float)  # None: noise
 
     config.head = ConfigDict()
     config.head.kind = "classification"  # or "multilabel", "regression", "tagging"

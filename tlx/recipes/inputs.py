@@ -10,12 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from tlx.augment.mixing import mix_labels
+from tlx.augment.pipeline import augment
+from tlx.augment.settings import Augmentation, preset
 from tlx.data import labels
 from tlx.data.examples import Examples, ExampleSet
 from tlx.data.image_examples import ImageExamples
 from tlx.data.images import fingerprint
 from tlx.data.plan import up_to
 from tlx.data.sources import Table
+from tlx.errors import TlxError
+from tlx.methods.finetune import Prepare
 from tlx.models.heads import Head
 from tlx.models.image_config import ImageConfig
 from tlx.models.model import FAMILIES, Model
@@ -42,8 +47,10 @@ class Inputs(Protocol):
         """A table as the model takes it. rows: int64, where each example stands in its source."""
 
     def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
-        """On the device: what the model takes of a batch, and the batch with its labels. key: of what is drawn in
-        training; None outside."""
+        """On the device: what the model takes of a batch, and the batch."""
+
+    def training(self, head: Head) -> Prepare:
+        """The same in training, where a key may decide what is drawn, and labels may change with it."""
 
     def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
         """Of each example of a batch, as the blocks see it."""
@@ -57,7 +64,9 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Inputs:
     family = FAMILIES.get(read_config(folder)["model_type"])
     if family is not None and issubclass(family[0], ImageConfig):
         size = config["model"].get("image_size")
-        return ImageInputs(ImageProcessor(folder, size), size)
+        return ImageInputs(ImageProcessor(folder, size), augmentation(config.get("augment", {})))
+    if augmentation(config.get("augment", {})) != Augmentation():
+        raise TlxError("config.augment is of images; this checkpoint takes texts.")
     return TextInputs(Tokenizer(folder, config["data"]["max_length"]))
 
 
@@ -92,6 +101,10 @@ class TextInputs:
         del key
         return {name: rows[name] for name in self.FIELDS if name in rows}, rows
 
+    def training(self, head: Head) -> Prepare:
+        del head
+        return self.prepare
+
     def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
         del model
         return int(batch["input_ids"].shape[1])
@@ -105,7 +118,7 @@ class ImageInputs:
     """Images, resized and cropped on the CPU, brought to the checkpoint's scale on the device."""
 
     processor: ImageProcessor
-    size: int | None = None
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
     ladder = (1,)
 
@@ -120,9 +133,30 @@ class ImageInputs:
         return ImageExamples(table.column(data.image), self.processor, fields, rows, name=table.name)
 
     def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
-        pixels = rows["pixel_values"].astype(jnp.float32)
+        del key
+        return self._scaled(rows["pixel_values"].astype(jnp.float32)), rows
+
+    def training(self, head: Head) -> Prepare:
+        if self.augmentation == Augmentation():
+            return self.prepare
+
+        def augmented(rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
+            assert key is not None
+            images, mixed = augment(self.augmentation, key, rows["pixel_values"], rows["example_id"], rows["valid"])
+            given = self._scaled(images * 255)
+            if mixed is None:
+                return given, rows
+            if head.kind == "regression":
+                share, label = mixed.lam[:, None], rows["label"]
+                return given, {**rows, "label": share * label + (1 - share) * label[mixed.partner]}
+            return given, {**rows, "label": mix_labels(rows["label"], mixed.partner, mixed.lam, head.outputs)}
+
+        return augmented
+
+    def _scaled(self, pixels: jax.Array) -> dict[str, Any]:
+        """pixels: float32, 0 to 255."""
         scaled = pixels * self.processor.scale + self.processor.offset
-        return {"pixel_values": scaled, "channels_last": True}, rows
+        return {"pixel_values": scaled, "channels_last": True}
 
     def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
         del batch
@@ -132,6 +166,15 @@ class ImageInputs:
 
     def save(self, folder: Path) -> None:
         self.processor.save(folder)
+
+
+def augmentation(config: Mapping[str, Any]) -> Augmentation:
+    """The preset, with what the config says otherwise than by default."""
+    defaults = dataclasses.asdict(Augmentation())
+    said = {name: value for name, value in config.items() if name != "preset"}
+    return dataclasses.replace(
+        preset(config.get("preset", "none")), **{name: value for name, value in said.items() if value != defaults[name]}
+    )
 
 
 def targets(data: ConfigDict, head: Head, table: Table) -> np.ndarray:

@@ -49,7 +49,7 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inp
     groups = assign_groups(params, config.params.rules, groups_of, kinds)
     schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
     losses = loss_settings(config.loss, sets.head, sets.examples["train"])
-    method = FineTune(model, {"default": "label"}, inputs.prepare, frozen_blocks(model, groups), losses)
+    method = FineTune(model, {"default": "label"}, inputs.training(sets.head), frozen_blocks(model, groups), losses)
     owner = owners(params, groups, method.players)
     optimizer = make_optimizer(
         params, config.params.rules, groups_of, learning_rate=rate, kinds=kinds,
