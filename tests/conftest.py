@@ -5,14 +5,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 
 # Eight devices, so that what is cut over devices is tested anywhere; quick compilation, for what runs for milliseconds.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+if version("jax").startswith("0.10."):  # an XLA that does not know a flag ends the process; this one halves compilation
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tlx-tests-")  # equal programs compile once
+if "TLX_TESTS_COMPILED" not in os.environ:  # equal programs compile once, in whichever process of pytest's
+    os.environ["TLX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="tlx-tests-")
+    atexit.register(shutil.rmtree, os.environ["TLX_TESTS_COMPILED"], ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["TLX_TESTS_COMPILED"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
