@@ -6,6 +6,7 @@ python docs/update.py trainer runs/trainer
 python docs/update.py results runs/sst2 runs/ag_news runs/mrpc runs/stsb runs/wnut17
 python docs/update.py formats runs/formats
 python docs/update.py loading runs/loading
+python docs/update.py digits runs/digits_transfer
 """
 
 import json
@@ -101,8 +102,15 @@ def loading(run: Path) -> None:
     insert(ROOT / "docs" / "formats.md", "loading", (run / "table.md").read_text())
 
 
+def digits(run: Path) -> None:
+    """Few labels of digits: table and picture."""
+    insert(ROOT / "docs" / "images.md", "digits", (run / "table.md").read_text())
+    shutil.copyfile(run / "digits.png", ROOT / "docs" / "digits.png")
+
+
 if __name__ == "__main__":
     parts = {
         "demo": demo, "results": results, "tools": tools, "trainer": trainer, "formats": formats, "loading": loading,
+        "digits": digits,
     }  # fmt: skip
     parts[sys.argv[1]](*map(Path, sys.argv[2:]))

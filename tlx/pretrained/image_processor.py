@@ -92,6 +92,10 @@ class ImageProcessor:
         stacked = np.stack(pixels) if pixels else np.zeros((0, self.height, self.width, 3), np.uint8)
         return stacked.astype(np.float32) * self.scale + self.offset
 
+    def inputs(self, images: Sequence[Any]) -> dict[str, np.ndarray]:
+        """`pixel_values`, float32 (images, 3, height, width), as Hugging Face's processors give them."""
+        return {"pixel_values": np.ascontiguousarray(self(images).transpose(0, 3, 1, 2))}
+
     def save(self, folder: Path) -> None:
         """Writes `preprocessor_config.json`, with the size that is followed here, into a folder that exists."""
         (Path(folder) / FILE).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")

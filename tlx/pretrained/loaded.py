@@ -11,8 +11,10 @@ import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
+from tlx.models.image_config import ImageConfig
 from tlx.models.model import Model
 from tlx.pretrained.folder import resolve
+from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import SHARD_BYTES, write_folder
 from tlx.pretrained.tokenizer import Tokenizer
@@ -37,8 +39,11 @@ class Loaded:
     folder: Path
 
     @functools.cached_property
-    def preprocessor(self) -> Tokenizer:
-        """The checkpoint's tokenizer: `preprocessor.inputs(texts)` is what the model takes."""
+    def preprocessor(self) -> Tokenizer | ImageProcessor:
+        """The checkpoint's tokenizer or image processor: `preprocessor.inputs(texts)` or `inputs(images)` is what the
+        model takes."""
+        if isinstance(self.config, ImageConfig):
+            return ImageProcessor(self.folder)
         return Tokenizer(self.folder, self.config.max_length)
 
 
