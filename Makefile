@@ -8,13 +8,16 @@ INTEROP := .venv-interop
 FLAX := .venv-flax
 RUNS ?= runs
 
-.PHONY: demo test interop interop-flax lint lock fixtures clean
+.PHONY: demo test faults interop interop-flax lint lock fixtures clean
 
 demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
 
 test: .venv/.ready
-	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network and not long" $(ARGS)
+
+faults: .venv/.ready
+	@$(BIN)/python -m pytest -n 2 tests/models/test_mutations.py $(ARGS)
 
 interop: .venv/.ready $(INTEROP)/.ready
 	@TLX_INTEROP_PYTHON=$(INTEROP)/bin/python $(BIN)/python -m pytest -m interop $(ARGS)

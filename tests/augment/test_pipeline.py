@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,9 @@ def padded(given: Sequence[np.ndarray], rows: int) -> tuple[np.ndarray, ...]:
 
 @functools.cache
 def compiled(settings: Augmentation) -> Any:
-    return jax.jit(functools.partial(augment, settings))
+    """As users compile it: without XLA's fusion emitters (tests/conftest.py) bits hang on the size of the batch."""
+    emitters = {"xla_cpu_use_fusion_emitters": True} if "fusion_emitters" in os.environ["XLA_FLAGS"] else None
+    return jax.jit(functools.partial(augment, settings), compiler_options=emitters)
 
 
 def run(settings: Augmentation, given: Any, seed: int = 3) -> tuple[np.ndarray, Mix | None]:

@@ -1,11 +1,22 @@
 """A tiny checkpoint and a task, once for the tests of a file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import tiny
+from tlx.data import plan
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_length() -> Iterator[None]:
+    """Every batch as long as the longest text, so that a run compiles one shape; the ladder has tests of its own, and
+    the runs of tests/cli and tests/recipes/test_resume.py that are processes have it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "LADDER", (16,))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,10 @@ def batch_of(rows: int, seed: int = 0, valid: int | None = None) -> dict[str, An
     }
 
 
+def prepare(rows: Any, key: Any) -> tuple[dict[str, Any], Any]:
+    return {name: rows[name] for name in ("input_ids", "attention_mask") if name in rows}, rows
+
+
 def make(
     rules: Any = (), clip: float | None = None, rate: float = 1e-2, dropout: float = 0.0, param_dtype: Any = jnp.float32
 ) -> Any:
@@ -46,7 +50,7 @@ def make(
     model = build_model(config, {"default": Head("classification", 3)})
     params = random_params(model, 0, param_dtype)
     groups = assign_groups(params, rules, GROUPS)
-    method = FineTune(model, {"default": "label"})
+    method = FineTune(model, {"default": "label"}, prepare)
     owner = owners(params, groups, method.players)
     tx = make_optimizer(params, rules, GROUPS, learning_rate=rate)
     state = init_state(params, owner, {"model": tx}, {})

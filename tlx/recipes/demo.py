@@ -42,7 +42,8 @@ def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, 
         job.run()
         answers = np.load(job.run_directory / "predictions" / "test.npz")["answers"]
         rows[name] = Fitted(answers, "", TRIED[name])
-    return report(rows, sets, workdir, started)
+    tested = [str(text) for text in sets.tables["test"].column(pretrained.data.text)]
+    return report(rows, sets, tested, workdir, started)
 
 
 def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
@@ -68,7 +69,7 @@ def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
     }
 
 
-def report(rows: Mapping[str, Fitted], sets: Any, workdir: Path, started: float) -> dict[str, Any]:
+def report(rows: Mapping[str, Fitted], sets: Any, names: list[str], workdir: Path, started: float) -> dict[str, Any]:
     """Scores every row on test, prints and writes."""
     targets = sets.examples["test"].fields["label"]
     terms = np.array(nearest_terms(targets))
@@ -86,7 +87,6 @@ def report(rows: Mapping[str, Fitted], sets: Any, workdir: Path, started: float)
         for name, s in scores.items()
     ]
     (workdir / "table.md").write_text(markdown(HEADER, lines), encoding="utf-8")
-    names = [str(text) for text in sets.tables["test"].column("text")]
     chosen = np.linspace(0, len(names) - 1, min(PALETTE_ROWS, len(names))).astype(int)  # evenly through the alphabet
     titles = {
         "fine-tuned": "fine-tuned",
