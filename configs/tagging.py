@@ -2,8 +2,8 @@
 
     python experiments/finetune.py --config=configs/tagging.py --workdir=runs/wnut17
 
-Reads $TLX_DATA/wnut17; the given dev file is the test split. Not run in full; on 400 sentences beside the Trainer:
-docs/trainer.md.
+Reads $TLX_DATA/wnut17; the given dev file is the test split. Not run in full.
+Score: docs/trainer.md (400 sentences, beside the Trainer).
 """
 
 from ml_collections import ConfigDict

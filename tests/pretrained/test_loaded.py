@@ -58,9 +58,9 @@ def test_refused(arguments: dict, message: str) -> None:
         tlx.load_pretrained(PLAIN, **arguments)
 
 
-def test_a_foreign_checkpoint_is_not_overwritten() -> None:
+def test_a_foreign_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
     loaded = tlx.load_pretrained(PLAIN)
     with pytest.raises(tlx.TlxError, match="holds something else than an earlier export"):
         tlx.save_pretrained(THIRD_PARTY / "bert" / "base", loaded)
     with pytest.raises(tlx.TlxError, match="format is 'pickle'; tlx writes safetensors, msgpack"):
-        tlx.save_pretrained("never", loaded, format="pickle")
+        tlx.save_pretrained(tmp_path, loaded, format="pickle")
