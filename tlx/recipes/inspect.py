@@ -15,9 +15,10 @@ from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import run_directory
+from tlx.recipes.choosing import Choice
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
-from tlx.recipes.learning import Learning, plan_learning
+from tlx.recipes.learning import plan_learning
 from tlx.recipes.sets import Sets, load_sets
 
 
@@ -67,25 +68,24 @@ def inspect(config: ConfigDict) -> Inspected:
         .compile()
         .cost_analysis()
     )
-    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.groups[path] != FROZEN}
+    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.choice.assigned[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
     }  # fmt: skip
     examples = {part: len(found) for part, found in sets.examples.items()}
     return Inspected(
-        _leaves(params, learning, model.backbone.kinds), examples, learning.schedule.total,
+        _leaves(params, learning.choice, config, model.backbone.kinds), examples, learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
     )  # fmt: skip
 
 
-def _leaves(params: Any, learning: Learning, kinds: Any) -> list[Leaf]:
-    decays = decayed(learning.groups, kinds)
+def _leaves(params: Any, choice: Choice, config: ConfigDict, kinds: Any) -> list[Leaf]:
+    decays, rate = decayed(choice.assigned, kinds), config.optimizer.learning_rate
     rows = []
     for path, leaf in flatten(params).items():
-        group = learning.groups_of.get(learning.groups[path])
-        multiplier, decay = (group.multiplier, group.weight_decay * decays[path]) if group else (0.0, 0.0)
-        name = learning.groups[path]
-        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, multiplier, decay, _bytes(leaf)))
+        name = choice.assigned[path]
+        decay = choice.groups[name].weight_decay * decays[path] if name in choice.groups else 0.0
+        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, choice.factor(path, rate), decay, _bytes(leaf)))
     return rows
 
 
