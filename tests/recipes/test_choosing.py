@@ -1,5 +1,6 @@
 """What a config says learns: shorthands, groups, rates by layer, on the shapes of a small model."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import defaults
+from tlx.recipes.advice import advise
 from tlx.recipes.choosing import Choice, choose, schedules_of
 
 MODEL = build_model(SMALL, {"default": Head("classification", 2)})
@@ -91,3 +93,23 @@ def test_groups_by_their_fields() -> None:
 def test_one_sentence(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TlxError, match=message):
         chosen(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.learning_rate": 5e-3}, r"learns at 0\.005 by AdamW; a pretrained backbone usually takes"),
+        ({"optimizer.name": "sgd"}, r"learns at 5e-05 by SGD at most; that is a rate for AdamW"),
+        ({"params.freeze": "heads"}, "heads/default/output/bias is drawn anew and frozen"),
+        ({"params.freeze": "pooler", "model.initialise": ("pooler",)}, "backbone/pooler/dense/bias is drawn anew and"),
+        ({"optimizer.warmup_steps": 60}, "rises over 60 of the run's 100 steps"),
+        ({"train.batch_size": 500}, "batch_size is 500, and there are 400 training examples"),
+        ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "neither rises nor falls"),
+    ],
+)
+def test_advice(changes: dict[str, Any], message: str) -> None:
+    config = defaults.finetune()
+    assert advise(config, chosen(), 100, 400) == []
+    config.update_from_flattened_dict(changes)
+    found = advise(config, choose(config, MODEL, PARAMS, schedules_of(config.optimizer, 100, 10)), 100, 400)
+    assert len(found) == 1 and re.search(message, found[0])

@@ -12,9 +12,11 @@ from tlx.data.plan import padded
 from tlx.optim.groups import decayed
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
+from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import run_directory
+from tlx.recipes.advice import advise
 from tlx.recipes.choosing import Choice
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
@@ -38,7 +40,8 @@ class Leaf:
 @dataclasses.dataclass(frozen=True)
 class Inspected:
     """leaves: all parameters. steps: of the run. batch: (examples, tokens) of the costliest step. bytes: by what holds
-    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes)."""
+    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes).
+    rules: the config's with its shorthands spelt out. advice: what is allowed and usually a mistake."""
 
     leaves: list[Leaf]
     examples: dict[str, int]
@@ -47,6 +50,8 @@ class Inspected:
     bytes: dict[str, int]
     flops: float
     accessed: float
+    rules: Rules
+    advice: list[str]
 
 
 def inspect(config: ConfigDict) -> Inspected:
@@ -76,6 +81,7 @@ def inspect(config: ConfigDict) -> Inspected:
     return Inspected(
         _leaves(params, learning.choice, config, model.backbone.kinds), examples, learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
+        learning.choice.rules, advise(config, learning.choice, learning.schedule.total, examples["train"]),
     )  # fmt: skip
 
 
