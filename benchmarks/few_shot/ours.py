@@ -1,0 +1,101 @@
+"""tlx's side: fine-tuning on images that lie on the device, and the frozen features of the same checkpoint."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.augment.settings import Augmentation
+from tlx.data.image_examples import ImageExamples
+from tlx.data.plan import TrainingPlan
+from tlx.evaluation.predict import make_forward
+from tlx.methods.finetune import FineTune
+from tlx.models.heads import Head
+from tlx.optim.groups import Group, assign_groups, make_optimizer
+from tlx.optim.schedules import make_schedule
+from tlx.pretrained.image_processor import ImageProcessor
+from tlx.pretrained.load import from_pretrained
+from tlx.recipes.inputs import ImageInputs
+from tlx.training.on_device import train_on_device
+from tlx.training.state import owners
+
+BATCH = 32
+Probe = tuple[np.ndarray, np.ndarray]  # kernel (hidden, classes), bias (classes,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Linear probing, then fine-tuning of everything (Kumar et al. 2022): the head begins as the logistic regression.
+
+    AdamW, its rate rising over a tenth of the run and falling to zero, the gradient's norm at most 1; images are
+    flipped and mixed. steps: in batches of 32, or of all examples if they are fewer.
+    """
+
+    learning_rate: float
+    steps: int
+    flip: float = 0.5
+    mixup: float = 1.0
+    weight_decay: float = 0.01
+
+
+class Ours:
+    """One task: images of `classes` classes.
+
+    checkpoint: a folder. images: uint8 (n, height, width, 3). labels: integers (n,), 0 to classes - 1.
+    """
+
+    def __init__(self, checkpoint: Path, images: np.ndarray, labels: np.ndarray, classes: int):
+        self.classes = classes
+        self.model, self.params = from_pretrained(checkpoint, classes)
+        self.processor = ImageProcessor(checkpoint)
+        self.pixels = ImageExamples(images, self.processor).take(np.arange(len(images)))["pixel_values"]
+        self.fields = {"pixel_values": jnp.asarray(self.pixels), "label": jnp.asarray(labels, jnp.int32)}
+        self.forward = make_forward(self.model, ImageInputs(self.processor).prepare)
+
+    def features(self) -> np.ndarray:
+        """The class token after the last layer norm, of all images, (n, hidden)."""
+        prepare = ImageInputs(self.processor).prepare
+
+        @jax.jit
+        def cls(params: Any, pixels: jax.Array) -> jax.Array:
+            output: Any = self.model.apply({"params": params}, **prepare({"pixel_values": pixels}, None)[0])
+            return output.last_hidden_state[:, 0]
+
+        pixels = self.fields["pixel_values"]
+        return np.concatenate([np.asarray(cls(self.params, pixels[i : i + 500])) for i in range(0, len(pixels), 500)])
+
+    def answers(self, recipe: Recipe, probe: Probe, rows: np.ndarray, seed: int, asked: np.ndarray) -> np.ndarray:
+        """Logits (asked, classes) after the recipe's steps on `rows`; the seed is of order and augmentation."""
+        head = {"kernel": jnp.asarray(probe[0], jnp.float32), "bias": jnp.asarray(probe[1], jnp.float32)}
+        params = {**self.params, "heads": {"default": {"output": head}}}
+        chosen = batches(rows, recipe.steps, seed)
+        train = self._trainer(recipe.flip, recipe.mixup, recipe.weight_decay)
+        params = train(params, chosen, jax.random.key(seed), recipe.learning_rate)
+        return np.asarray(self.forward(params, {"pixel_values": self.fields["pixel_values"][asked]})["default"])
+
+    @functools.cache  # noqa: B019, one task lives as long as the study
+    def _trainer(self, flip: float, mixup: float, weight_decay: float) -> Any:
+        inputs = ImageInputs(self.processor, Augmentation(flip=flip, mixup=mixup))
+        method = FineTune(self.model, {"default": "label"}, inputs.training(Head("classification", self.classes)))
+        groups: Mapping[str, Group] = {"default": Group(weight_decay=weight_decay)}
+
+        @jax.jit
+        def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:
+            schedule = make_schedule("linear", 1.0, len(rows), len(rows) // 10)
+            adamw = make_optimizer(params, (), groups, learning_rate=lambda step: rate, schedule=schedule)
+            owner = owners(params, assign_groups(params, (), groups), method.players)
+            return train_on_device(method, adamw, owner, params, self.fields, rows, key)
+
+        return train
+
+
+def batches(rows: np.ndarray, steps: int, seed: int) -> np.ndarray:
+    """int64 (steps, batch): whose turn it is, -1 where an epoch's last batch is short."""
+    plan = TrainingPlan(np.ones(len(rows), np.int64), min(BATCH, len(rows)), seed, (1,))
+    chosen = np.stack([plan.batch(step).rows for step in range(steps)])
+    return np.where(chosen >= 0, rows[chosen], -1)

@@ -1,0 +1,241 @@
+"""A small ViT on few images: fine-tuned by tlx and by torch with the same recipe, beside logistic regression on its
+frozen features, on the same draws of labels.
+
+    python benchmarks/few_shot/study.py --workdir=runs/few_shot_study
+
+CIFAR-10, and its cats against its dogs, of which the checkpoint has seen none. The given dev file is the test split and
+is read when all is chosen. Regularisation and learning rate are chosen for each number of labels on draws of their own,
+judged on a validation split cut from train. Every step is kept under the workdir; the same command goes on. The other
+side's Python is TLX_INTEROP_PYTHON, or .venv-interop.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ours import Ours, Probe, Recipe, batches
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
+from table import other_python
+
+from tlx.data.images import fingerprint
+from tlx.data.splits import cut, few
+from tlx.errors import TlxError, one_sentence
+from tlx.recipes.run_directory import write_json
+from tlx.reporting.tables import markdown, show
+
+HERE = Path(__file__).parent
+TASKS = {"cifar10": tuple(range(10)), "cats and dogs": (3, 5)}  # name -> labels in the files
+COUNTS = (1, 5, 20, 50, 0)  # labels a class; 0: all
+DRAWS, ALL_DRAWS, CHOOSING_DRAWS = 10, 5, 3  # of labels; of all labels it is the seed alone that changes
+REGULARISATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 1.0)  # scikit-learn's C
+RATES = (3e-5, 1e-4, 3e-4)
+STEPS = {1: 100, 5: 100, 20: 200, 50: 200}
+EPOCHS = {"cifar10": 10, "cats and dogs": 20}  # with all labels
+HEADER = (
+    "task", "labels a class", "logistic regression", "tlx", "torch", "tlx − regression, 95 %", "tlx − torch, 95 %",
+    "C", "rate",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """One task: all images with train first, then test; where the parts stand."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def main() -> None:
+    """Runs what is missing, prints and keeps the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/few_shot_study"))
+    workdir = parser.parse_args().workdir.absolute()
+    given = Path(os.environ.get("TLX_DATA", ""))
+    if not (given / "cifar10").is_dir():
+        raise TlxError("the environment variable TLX_DATA names no folder that holds cifar10/train.npz and so on.")
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    checkpoint = given / "weights" / "vit_mini_cifar8"
+    rows, started = [], time.perf_counter()
+    for task, classes in TASKS.items():
+        data = read(given / "cifar10", classes)
+        ours = Ours(checkpoint, data.images, data.labels, len(classes))
+        features = ours.features()
+        for count in COUNTS:
+            cell = workdir / f"{task.replace(' ', '_')}-{count or 'all'}"
+            rows.append(Cell(cell, task, count, data, ours, features, checkpoint).row())
+            print(*rows[-1], sep="  ", flush=True)
+    spent = time.perf_counter() - started
+    show("few labels", HEADER, rows)
+    told = (
+        f"Test accuracy: the mean of {DRAWS} draws of labels (of all labels, of {ALL_DRAWS} seeds), differences paired "
+        f"by draw with Student's interval. Chosen on {CHOOSING_DRAWS} other draws and a validation split: C of "
+        f"{len(REGULARISATIONS)}, the rate of {len(RATES)}."
+    )
+    print(told, f"{spent:.0f} s.")
+    (workdir / "table.md").write_text(f"{markdown(HEADER, rows)}\n{told}\n", encoding="utf-8")
+
+
+def read(folder: Path, classes: tuple[int, ...]) -> Data:
+    """The images of these classes, their labels counted from 0."""
+    parts = {}
+    for part in ("train", "dev"):
+        with np.load(folder / f"{part}.npz") as saved:
+            kept = np.isin(saved["label"], classes)
+            parts[part] = saved["image"][kept], np.searchsorted(classes, saved["label"][kept])
+    size = len(parts["train"][1])
+    pieces = cut(
+        [fingerprint(image) for image in parts["train"][0]], {"validation": 0.1 if len(classes) > 2 else 0.2}, 0
+    )
+    images, labels = (np.concatenate([parts["train"][i], parts["dev"][i]]) for i in range(2))
+    return Data(images, labels, pieces["train"], pieces["validation"], np.arange(size, len(labels)))
+
+
+@dataclasses.dataclass
+class Cell:
+    """One task with one number of labels."""
+
+    folder: Path
+    task: str
+    count: int
+    data: Data
+    ours: Ours
+    features: np.ndarray
+    checkpoint: Path
+
+    def row(self) -> tuple[str, ...]:
+        """A line of the table."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        chosen = self.kept("chosen", self.choose)
+        recipe, regularisation = self.recipe(chosen["rate"]), chosen["regularisation"]
+        scores = {
+            "regression": self.kept("regression", lambda: self.regressed(regularisation)),
+            "tlx": self.kept("tlx", lambda: self.tuned(recipe, regularisation)),
+            "torch": self.kept("torch", lambda: self.torch(recipe, regularisation)),
+        }
+        means = [f"{np.mean(scores[who]):.4f}" for who in ("regression", "tlx", "torch")]
+        tlx = np.array(scores["tlx"])
+        return (
+            self.task, str(self.count or "all"), *means,
+            interval(tlx - scores["regression"]), interval(tlx - scores["torch"]),
+            f"{regularisation:g}", f"{recipe.learning_rate:g}",
+        )  # fmt: skip
+
+    def kept(self, name: str, find: Any) -> Any:
+        """What was found before, or is now and kept."""
+        file = self.folder / f"{name}.json"
+        if not file.is_file():
+            started = time.perf_counter()
+            write_json(file, {"found": find(), "seconds": round(time.perf_counter() - started, 1)})
+            print(f"{self.task}, {self.count or 'all'} labels a class, {name}: {file.read_text()}", flush=True)
+        return json.loads(file.read_text())["found"]
+
+    def recipe(self, rate: float) -> Recipe:
+        """The recipe at one rate."""
+        steps = STEPS.get(self.count) or EPOCHS[self.task] * len(self.data.train) // 32
+        return Recipe(rate, steps)
+
+    def draws(self, first: int, draws: int) -> list[tuple[int, np.ndarray]]:
+        """(seed, rows of train)."""
+        labels, rows = self.data.labels[self.data.train], self.data.train
+        seeds = range(first, first + draws)
+        return [(seed, rows[few(labels.tolist(), self.count, seed)] if self.count else rows) for seed in seeds]
+
+    def tested(self) -> list[tuple[int, np.ndarray]]:
+        return self.draws(0, DRAWS if self.count else ALL_DRAWS)
+
+    def choose(self) -> dict[str, Any]:
+        """C, then with it the learning rate, by the mean accuracy on validation over draws that are not tested."""
+        draws, asked = self.draws(1000, CHOOSING_DRAWS if self.count else 1), self.data.validation
+        regressions = {
+            c: float(np.mean([self.score(self.probe(c, rows), asked) for _, rows in draws])) for c in REGULARISATIONS
+        }
+        c = max(regressions, key=lambda c: regressions[c])
+        tuned = {}
+        for rate in RATES:
+            answers = [
+                self.ours.answers(self.recipe(rate), self.probe(c, rows), rows, seed, asked) for seed, rows in draws
+            ]
+            tuned[rate] = float(np.mean([self.accuracy(logits, asked) for logits in answers]))
+        rate = max(tuned, key=lambda rate: tuned[rate])
+        return {"regularisation": c, "rate": rate, "validation": {"regression": regressions, "tlx": tuned}}
+
+    def probe(self, c: float, rows: np.ndarray) -> Probe:
+        """Logistic regression as the kernel and bias of a head."""
+        fitted = LogisticRegression(C=c, max_iter=3000).fit(self.features[rows], self.data.labels[rows])
+        kernel, bias = fitted.coef_.T, fitted.intercept_
+        if kernel.shape[1] == 1:  # of two classes scikit-learn gives the difference of the logits
+            kernel, bias = np.concatenate([-kernel / 2, kernel / 2], 1), np.concatenate([-bias / 2, bias / 2])
+        return kernel, bias
+
+    def score(self, probe: Probe, asked: np.ndarray) -> float:
+        """The regression's accuracy."""
+        return self.accuracy(self.features[asked] @ probe[0] + probe[1], asked)
+
+    def accuracy(self, logits: np.ndarray, asked: np.ndarray) -> float:
+        return float((logits.argmax(-1) == self.data.labels[asked]).mean())
+
+    def regressed(self, c: float) -> list[float]:
+        """On test."""
+        return [self.score(self.probe(c, rows), self.data.test) for _, rows in self.tested()]
+
+    def tuned(self, recipe: Recipe, c: float) -> list[float]:
+        """On test."""
+        asked = self.data.test
+        return [
+            self.accuracy(self.ours.answers(recipe, self.probe(c, rows), rows, seed, asked), asked)
+            for seed, rows in self.tested()
+        ]
+
+    def torch(self, recipe: Recipe, c: float) -> list[float]:
+        """On test, in a process of the other Python, with the same order of examples."""
+        arrays: dict[str, np.ndarray] = {
+            "pixels": self.ours.pixels, "labels": self.data.labels.astype(np.int64), "tested": self.data.test,
+        }  # fmt: skip
+        for run, (seed, rows) in enumerate(self.tested()):
+            kernel, bias = self.probe(c, rows)
+            arrays |= {
+                f"rows{run}": batches(rows, recipe.steps, seed),
+                f"kernel{run}": kernel.astype(np.float32),
+                f"bias{run}": bias.astype(np.float32),
+            }
+        np.savez(self.folder / "job.npz", **arrays)  # type: ignore[arg-type]
+        job = {
+            "seeds": [seed for seed, _ in self.tested()], "recipe": dataclasses.asdict(recipe),
+            "data": str(self.folder / "job.npz"), "out": str(self.folder / "torch.npz"),
+            "checkpoint": str(self.checkpoint), "threads": os.cpu_count(),
+        }  # fmt: skip
+        write_json(self.folder / "job.json", job)
+        command = [other_python("torch"), str(HERE / "theirs.py"), str(self.folder / "job.json")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise TlxError(f"torch's side failed: {done.stderr.strip()[-500:]}")
+        (self.folder / "job.npz").unlink()
+        with np.load(self.folder / "torch.npz") as saved:
+            return [self.accuracy(logits, self.data.test) for logits in saved["answers"]]
+
+
+def interval(differences: np.ndarray) -> str:
+    """Mean and 95 % interval by Student's t, in points."""
+    points = 100 * differences
+    half = float(stats.t.ppf(0.975, len(points) - 1) * np.std(points, ddof=1) / len(points) ** 0.5)
+    return f"{points.mean():+.1f} ({points.mean() - half:+.1f} to {points.mean() + half:+.1f})"
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

@@ -1,0 +1,64 @@
+"""Phases: what learns may change during a run. At the border what goes on learning keeps its moments and its count."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from tlx.params.partition import FROZEN
+from tlx.training.state import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """first: steps taken before it. enter: from the state at that point (of the first phase: from itself). step: the
+    training step, `(state, batch) -> (state, metrics)`."""
+
+    first: int
+    enter: Callable[[State], State]
+    step: Callable[..., Any]
+
+
+def phase_of(phases: Sequence[Phase], steps: int) -> int:
+    """The phase in which a state was made after so many steps; at a border the one that ends there."""
+    return max((index for index, phase in enumerate(phases) if phase.first < steps), default=0)
+
+
+def carried(old: State, new: State) -> State:
+    """The state at the beginning of a phase.
+
+    Args:
+      old: at the end of the phase before.
+      new: as this phase would begin with the same parameters: fresh moments of what learns now.
+
+    Returns:
+      `new` with whatever of moments, counts and averages stood at the same place in `old`, at the same step.
+    """
+    opt_state, averages = (_carried(getattr(old, name), getattr(new, name)) for name in ("opt_state", "averages"))
+    return dataclasses.replace(
+        new, step=old.step, method_state=old.method_state, opt_state=opt_state, averages=averages
+    )
+
+
+def _carried(old: Any, new: Any) -> Any:
+    known = dict(jax.tree_util.tree_flatten_with_path(old)[0])
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: known.get(path, leaf), new)
+
+
+def learning_since(assigned: Sequence[Mapping[str, str]], firsts: Sequence[int]) -> list[dict[str, int]]:
+    """For each phase the step since which each path has learnt without a break in the group that it is in.
+
+    assigned: the group of each path, by phase. firsts: the steps before each phase.
+    """
+    since: list[dict[str, int]] = []
+    for index, (groups, first) in enumerate(zip(assigned, firsts, strict=True)):
+        before, earlier = (assigned[index - 1], since[-1]) if index else ({}, {})
+        since.append(
+            {
+                path: earlier[path] if before.get(path) == group else first
+                for path, group in groups.items()
+                if group != FROZEN
+            }
+        )
+    return since
