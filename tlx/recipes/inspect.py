@@ -15,6 +15,7 @@ from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import run_directory
+from tlx.recipes.adapters import adapted
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import Learning, plan_learning
@@ -56,7 +57,7 @@ def inspect(config: ConfigDict) -> Inspected:
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     sets = load_sets(config, inputs)
-    model = run_directory.describe_model(folder, config.model, {"default": sets.head})
+    model = adapted(run_directory.describe_model(folder, config.model, {"default": sets.head}), config)
     params = abstract_params(model)
     learning = plan_learning(config, model, params, sets, inputs)
     state = jax.eval_shape(learning.begin, params)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
@@ -20,6 +21,7 @@ from tlx.models.model import Model
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.optim.schedules import make_schedule
 from tlx.params.partition import FROZEN
+from tlx.recipes.adapters import group_rules
 from tlx.recipes.inputs import Inputs
 from tlx.recipes.sets import Sets
 from tlx.training.loop import Schedule
@@ -46,13 +48,14 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inp
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
     groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
     kinds = model.backbone.kinds
-    groups = assign_groups(params, config.params.rules, groups_of, kinds)
+    rules = group_rules(config, params, kinds)
+    groups = assign_groups(params, rules, groups_of, kinds)
     schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
     losses = loss_settings(config.loss, sets.head, sets.examples["train"])
     method = FineTune(model, {"default": "label"}, inputs.training(sets.head), frozen_blocks(model, groups), losses)
     owner = owners(params, groups, method.players)
     optimizer = make_optimizer(
-        params, config.params.rules, groups_of, learning_rate=rate, kinds=kinds,
+        params, rules, groups_of, learning_rate=rate, kinds=kinds,
         name=config.optimizer.name, momentum=config.optimizer.momentum,
         b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
     )  # fmt: skip
@@ -120,10 +123,10 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
 
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
-    """The blocks in which nothing learns."""
+    """The blocks in which nothing learns, no adapter on them either."""
     prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
     return tuple(
         prefix
         for prefix in prefixes
-        if all(group == FROZEN for path, group in groups.items() if path.startswith(prefix + "/"))
+        if all(group == FROZEN for path, group in groups.items() if host(path).startswith(prefix + "/"))
     )
