@@ -30,6 +30,7 @@ STEPS = 11  # of an epoch
 def with_lora(place: Path, rules: Any = ()) -> Any:
     config = tiny.config(place / "checkpoint", place / "reviews.csv")
     config.lora.rank, config.lora.alpha, config.lora.dropout = 4, 16.0, 0.1
+    config.train.eval_batch_size = 30  # one shape for all sets
     config.lora.targets = ((".*/1/.*/(query|value)/kernel", True), (".*/1/intermediate/dense/kernel", 2))
     config.optimizer.learning_rate, config.train.epochs, config.params.rules = 2e-2, 2.0, rules
     return config
@@ -94,7 +95,7 @@ def test_exported_without_its_adapter_it_answers_alike(finished: tuple[Path, dic
     main(["export", str(folder), "--to", str(place / "export")])
     model, params = from_pretrained(place / "export")
     assert not isinstance(model, LoraModel) and "adapters" not in params
-    texts = ["a great film", "the plot was dull and grim and cold", "a sweet and warm plot"]
+    texts = ["a great film", "the plot was dull and grim and cold", "a sweet and warm plot"] * 10
     plain = dataclasses.replace(trained, model=model, params=params)
     np.testing.assert_allclose(answer(trained, texts), answer(plain, texts), rtol=0, atol=1e-5)
     base = {**params, "backbone": trained.params["backbone"]}
