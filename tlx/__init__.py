@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tlx.adapters.model import merge_lora as merge_lora
     from tlx.errors import TlxError as TlxError
     from tlx.models.heads import Head as Head
+    from tlx.optim.groups import make_optimizer as make_optimizer
     from tlx.params.partition import merge as merge
     from tlx.params.partition import partition as partition
     from tlx.pretrained.loaded import Loaded as Loaded
@@ -26,6 +27,7 @@ _HOME = {
     "TlxError": "tlx.errors",
     "Loaded": "tlx.pretrained.loaded",
     "load_pretrained": "tlx.pretrained.loaded",
+    "make_optimizer": "tlx.optim.groups",
     "merge": "tlx.params.partition",
     "partition": "tlx.params.partition",
     "save_pretrained": "tlx.pretrained.loaded",

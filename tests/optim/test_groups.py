@@ -99,3 +99,50 @@ def test_sgd_is_torchs() -> None:
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(TlxError, match="the optimizer is 'lion'; tlx has adamw, sgd"):
         make_optimizer({}, (), {"default": Group()}, learning_rate=0.1, name="lion")
+
+
+def test_a_group_of_its_own_kind() -> None:
+    """Its own rate, schedule and optimizer, and multipliers by path: two steps written out."""
+    params = {"a": {"kernel": jnp.array([1.0])}, "b": {"kernel": jnp.array([1.0])}, "c": {"kernel": jnp.array([1.0])}}
+    groups = {
+        "plain": {"learning_rate": 0.1, "optimizer": "sgd"},
+        "falling": Group(0.5, optimizer="sgd", schedule=lambda step: 1.0 / (1 + step)),
+    }
+    rules = (("a/.*", "plain"), ("[bc]/.*", "falling"))
+    tx = make_optimizer(
+        params, rules, groups, learning_rate=2.0, schedule=lambda step: 1.0 + step, multipliers={"c/kernel": 3.0},
+        momentum=0.0,
+    )  # fmt: skip
+    state, gradient = tx.init(params), jax.tree.map(jnp.ones_like, params)
+    for _ in range(2):
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(params["a"]["kernel"], 1 - 0.1 * (1 + 2), rtol=1e-6)  # the run's schedule: 1, 2
+    np.testing.assert_allclose(params["b"]["kernel"], 1 - 2.0 * 0.5 * (1 + 1 / 2), rtol=1e-6)
+    np.testing.assert_allclose(params["c"]["kernel"], 1 - 3 * 2.0 * 0.5 * (1 + 1 / 2), rtol=1e-6)
+
+
+def test_late_leaves_count_for_themselves() -> None:
+    """A path that learns since step 5 has moments with a count of 0, yet its schedule reads the run's step."""
+    params = {"early": {"kernel": jnp.array([1.0])}, "late": {"kernel": jnp.array([1.0])}}
+    tx = make_optimizer(
+        params, (), {"default": Group()}, learning_rate=1.0, schedule=lambda step: 0.1 * step,
+        since={"late/kernel": 5},
+    )  # fmt: skip
+    updates, _ = tx.update(jax.tree.map(lambda leaf: 0.3 * leaf, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["early"]["kernel"], 0.0)  # the schedule's step 0
+    np.testing.assert_allclose(updates["late"]["kernel"], -0.5, rtol=1e-5)  # Adam's first step is of length 1
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"rate": 1.0}, r"groups\['default'\] has no field rate; it has learning_rate, multiplier"),
+        ({"multiplier": 2.0, "learning_rate": 0.1}, "a multiplier of the run's learning rate or a learning_rate"),
+        ({"optimizer": "lion"}, "a group's optimizer is 'lion'; tlx has adamw, sgd"),
+        ({}, "the group 'default' has no learning_rate, and none is given for all"),
+    ],
+)
+def test_groups_that_cannot_be(group: dict[str, Any], message: str) -> None:
+    with pytest.raises(TlxError, match=message):
+        make_optimizer(tree(0), (), {"default": group})

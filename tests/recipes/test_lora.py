@@ -126,7 +126,7 @@ def test_rules_beside_an_adapter(rules: Any, learning: tuple[str, ...], still: t
     config = with_lora(place, rules)
     model = adapted(describe_model(place / "checkpoint", config.model, {"default": Head("classification", 2)}), config)
     params = abstract_params(model)
-    groups = assign_groups(params, group_rules(config, params, None), {"default": Group(), "fast": Group(3.0)})
+    groups = assign_groups(params, group_rules(config, rules, params, None), {"default": Group(), "fast": Group(3.0)})
     for path, group in groups.items():
         if path.startswith("backbone/"):
             assert (group != "frozen") == path.endswith(learning or ("-",)), path

@@ -27,6 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
         )
         for leaf in found.leaves
     ]  # fmt: skip
+    if found.rules:
+        show("rules", ("selector", "group"), [(selector, str(group)) for selector, group in found.rules])
     show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes"), rows)
     count = dict.fromkeys((False, True), 0)
     for leaf in found.leaves:
@@ -43,3 +45,5 @@ def main(arguments: argparse.Namespace) -> None:
         ("its bytes of memory traffic", f"{found.accessed:,.0f}"),
     ]
     show("in all", ("", ""), totals)
+    for sentence in found.advice:
+        print(f"Look again: {sentence}")

@@ -1,9 +1,11 @@
-"""Groups of parameters and their optimizer: one `optax.multi_transform` over rules on paths."""
+"""Groups of parameters and their optimizers: one `optax.multi_transform` over rules on paths."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import optax
 
 from tlx.errors import TlxError, listed
@@ -20,15 +22,40 @@ DECAY: Rules = (("kind:bias", False), ("kind:norm", False), (".*", True))
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """multiplier: of the run's learning rate. weight_decay: of AdamW decoupled (Loshchilov & Hutter 2019), times the
-    rate."""
+    """How a group learns.
+
+    multiplier: of the run's learning rate. learning_rate: of its own in place of that, a number or a schedule.
+    weight_decay: of AdamW decoupled (Loshchilov & Hutter 2019), times the rate. optimizer: None: the run's.
+    schedule: factor of the rate by step; None: the run's.
+    """
 
     multiplier: float = 1.0
     weight_decay: float = 0.0
+    learning_rate: float | optax.Schedule | None = None
+    optimizer: str | None = None
+    schedule: optax.Schedule | None = None
+
+    def __post_init__(self) -> None:
+        if self.learning_rate is not None and not isinstance(self.multiplier, jax.Array) and self.multiplier != 1:
+            raise TlxError(
+                "a group has a multiplier of the run's learning rate or a learning_rate of its own, not both."
+            )
+        if self.optimizer not in (None, *OPTIMIZERS):
+            raise TlxError(f"a group's optimizer is {self.optimizer!r}; tlx has {listed(OPTIMIZERS)}.")
+
+
+def as_group(where: str, given: Group | Mapping[str, Any]) -> Group:
+    """A group from its fields."""
+    if isinstance(given, Group):
+        return given
+    known = {field.name for field in dataclasses.fields(Group)}
+    if unknown := set(given) - known:
+        raise TlxError(f"{where} has no field {listed(sorted(unknown))}; it has {listed(sorted(known))}.")
+    return Group(**given)
 
 
 def assign_groups(
-    params: Tree, rules: Rules, groups: Mapping[str, Group], kinds: KindTable | None = None
+    params: Tree, rules: Rules, groups: Mapping[str, Any], kinds: KindTable | None = None
 ) -> dict[str, str]:
     """The group of every path; after the user's rules everything goes to `default`."""
     assigned = assign(flatten(params), rules, shipped=SHIPPED, kinds=kinds, what="params.rules")
@@ -43,12 +70,22 @@ def decayed(paths: Mapping[str, Any], kinds: KindTable | None = None) -> dict[st
     return assign(paths, (), shipped=DECAY, kinds=kinds)
 
 
+def multiplied(paths: Mapping[str, Any], *factors: Rules, kinds: KindTable | None = None) -> dict[str, float]:
+    """What each path's learning rate is multiplied by: the product over lists of rules `(selector, factor)`, each 1
+    where none of its rules matches."""
+    every = [assign(paths, rules, shipped=((".*", 1.0),), kinds=kinds, what="params.multipliers") for rules in factors]
+    return {path: math.prod(found[path] for found in every) for path in paths}
+
+
 def make_optimizer(
     params: Tree,
     rules: Rules,
-    groups: Mapping[str, Group],
+    groups: Mapping[str, Group | Mapping[str, Any]],
     *,
-    learning_rate: float | optax.Schedule,
+    learning_rate: float | optax.Schedule | None = None,
+    schedule: optax.Schedule | None = None,
+    multipliers: Mapping[str, float] | None = None,
+    since: Mapping[str, int] | None = None,
     name: str = "adamw",
     momentum: float = 0.9,
     b1: float = 0.9,
@@ -64,32 +101,74 @@ def make_optimizer(
     Args:
       params: the tree, or its shapes.
       rules: ordered `(selector, group)`; what none matches goes to `default`.
-      groups: by name; `frozen` is reserved.
-      learning_rate: the run's, which each group multiplies.
+      groups: by name, each a `Group` or its fields; `frozen` is reserved.
+      learning_rate: the run's, which each group multiplies; not needed where every group has its own.
+      schedule: factor of every rate by step; None: 1.
+      multipliers: factor of the rate by path, on top of the groups' (see `multiplied`); 1 if not named.
+      since: the step at which each path began to learn, 0 if not named. Paths of a group that began at different steps
+        have an optimizer state, and so a count of steps, of their own; schedules go on reading the run's step.
       name: `adamw` (Loshchilov & Hutter 2019), or `sgd`, whose weight decay is added to the gradient, as in torch.
       momentum: of sgd (heavy ball); 0 for none.
       b1, b2, eps: of Adam (Kingma & Ba 2015, algorithm 1).
       kinds: the family's table of kinds.
-    """
-    assigned = assign_groups(params, rules, groups, kinds)
-    decays = decayed(assigned, kinds)
 
-    def rate(multiplier: float) -> Any:
-        if callable(learning_rate):
-            return lambda step: multiplier * learning_rate(step)
-        return multiplier * learning_rate
+    Raises:
+      TlxError: a rule that decides nothing or names no group, a group without a learning rate, an optimizer unknown.
+    """
+    if name not in OPTIMIZERS:
+        raise TlxError(f"the optimizer is {name!r}; tlx has {listed(OPTIMIZERS)}.")
+    known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
+    assigned = assign_groups(params, rules, known, kinds)
+    decays = decayed(assigned, kinds)
+    begun = {path: (group, (since or {}).get(path, 0)) for path, group in assigned.items() if group != FROZEN}
 
     def decay_mask(tree: Tree) -> Tree:
         return map_with_path(lambda path, _: decays[path], tree)
 
-    def of(group: Group) -> optax.GradientTransformation:
-        if name == "sgd":
+    def of(key: str, group: Group, first: int) -> optax.GradientTransformation:
+        rate = _rate(key, group, learning_rate, schedule, first)
+        if (group.optimizer or name) == "sgd":
             decay = optax.add_decayed_weights(group.weight_decay, decay_mask)
-            return optax.chain(decay, optax.sgd(rate(group.multiplier), momentum or None))
-        return optax.adamw(rate(group.multiplier), b1, b2, eps, weight_decay=group.weight_decay, mask=decay_mask)
+            steps = optax.chain(decay, optax.sgd(rate, momentum or None))
+        else:
+            steps = optax.adamw(rate, b1, b2, eps, weight_decay=group.weight_decay, mask=decay_mask)
+        return optax.chain(steps, _scale_by_path(multipliers)) if multipliers else steps
 
-    if name not in OPTIMIZERS:
-        raise TlxError(f"the optimizer is {name!r}; tlx has {listed(OPTIMIZERS)}.")
-    transforms = {key: of(group) for key, group in groups.items()}
+    transforms = {_label(*pair): of(pair[0], known[pair[0]], pair[1]) for pair in sorted(set(begun.values()))}
     transforms[FROZEN] = optax.set_to_zero()
-    return optax.multi_transform(transforms, lambda tree: map_with_path(lambda path, _: assigned[path], tree))
+    labels = {path: _label(*begun[path]) if path in begun else FROZEN for path in assigned}
+    return optax.multi_transform(transforms, lambda tree: map_with_path(lambda path, _: labels[path], tree))
+
+
+def _label(group: str, first: int) -> str:
+    """Of an inner transform: its group, and the step from which its paths learn, if that is not the first."""
+    return f"{group}@{first}" if first else group
+
+
+def _rate(
+    name: str, group: Group, run: float | optax.Schedule | None, schedule: optax.Schedule | None, first: int
+) -> Any:
+    """A group's learning rate, by the count of its own optimizer, which was 0 at the run's step `first`."""
+    base = group.learning_rate if group.learning_rate is not None else run
+    if base is None:
+        raise TlxError(f"the group {name!r} has no learning_rate, and none is given for all.")
+    factor = group.schedule or schedule
+    if factor is None and not callable(base):
+        return group.multiplier * base
+
+    def at(count: Any) -> Any:
+        step = count + first
+        rate = base(step) if callable(base) else base
+        return group.multiplier * rate * (factor(step) if factor else 1.0)
+
+    return at
+
+
+def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Each update times its path's factor: as if the learning rate had been multiplied, decay included."""
+
+    def scaled(path: str, update: Any) -> Any:
+        factor = factors.get(path, 1.0)
+        return update if factor == 1 else update * factor
+
+    return optax.stateless(lambda updates, params: map_with_path(scaled, updates))

@@ -35,9 +35,8 @@ def adapt(model: Model, params: Tree, config: Mapping[str, Any]) -> tuple[Model,
     return (model, params) if lora is None else add_lora(model, params, lora, config["seed"])
 
 
-def group_rules(config: Any, params: Tree, kinds: KindTable | None) -> Rules:
-    """`config.params.rules`; with an adapter what they leave of the backbone is frozen, by a last rule."""
-    rules = tuple(config.params.rules)
+def group_rules(config: Mapping[str, Any], rules: Rules, params: Tree, kinds: KindTable | None) -> Rules:
+    """The rules given; with an adapter what they leave of the backbone is frozen, by a last rule."""
     if lora_of(config) is None:
         return rules
     decided = assign(flatten(params), rules, shipped=((".*", None),), kinds=kinds, what="params.rules")

@@ -58,7 +58,19 @@ def finetune() -> ConfigDict:
 
     config.params = ConfigDict()
     config.params.rules = ()  # ordered (selector, group); "frozen" is a group; the rest is "default"
+    # name -> multiplier of the rate, or learning_rate; weight_decay, optimizer, schedule
     config.params.groups = ConfigDict({"default": {"multiplier": 1.0, "weight_decay": 0.01}})
+    config.params.freeze = (
+        ""  # "backbone", "embeddings", "first:K", "norms", …, joined by commas: rules after the others
+    )
+    config.params.train = (
+        ""  # the same parts, and "last:K", "biases", "heads": these and what is new; the rest is frozen
+    )
+    config.params.multipliers = ()  # ordered (selector, factor of the rate)
+    config.params.head_multiplier = 1.0  # of the heads' rate
+    config.params.layer_decay = 1.0  # factor of the rate from a block to the one below
+    config.params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit", "electra"; None: as the family
+    config.params.discriminative = ()  # rates (lowest, highest) from the embeddings to the head, in equal ratios
 
     config.lora = ConfigDict()  # with it the backbone is frozen but for what params.rules say (tlx/adapters/lora.py)
     config.lora.rank = 0  # of the adapters; 0: none

@@ -29,8 +29,8 @@ from tlx.recipes.inputs import ImageInputs
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.bands import plot_bands
 from tlx.reporting.tables import markdown, show
-from tlx.training.state import init_state, owners
-from tlx.training.step import make_train_step
+from tlx.training.on_device import train_on_device
+from tlx.training.state import owners
 
 COUNTS = (1, 2, 5, 10, 20, 50)  # labels of each class
 DRAWS = 5
@@ -99,6 +99,7 @@ def make_task(checkpoint: Path, table: Table) -> Task:
     labels = np.asarray(table.columns["label"], np.int32) % 5
     draw = jax.jit(lambda key: model.init(key, **dummy_inputs(model))["params"])
     shapes = jax.eval_shape(draw, jax.random.key(0))
+    fields = {"pixel_values": pixels, "label": jnp.asarray(labels)}
     method = FineTune(model, {"default": "label"}, inputs.prepare)
     owner = owners(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
 
@@ -107,13 +108,7 @@ def make_task(checkpoint: Path, table: Table) -> Task:
         groups = {"default": Group(weight_decay=0.01)}
         falling = optax.linear_schedule(1.0, 0.0, len(rows))
         adamw = make_optimizer(shapes, (), groups, learning_rate=lambda step: rate * falling(step))
-        step = make_train_step(method, {"model": adamw}, owner, clip=1.0)
-
-        def one(state: Any, chosen: jax.Array) -> tuple[Any, None]:
-            batch = {"pixel_values": pixels[chosen], "label": jnp.asarray(labels)[chosen], "valid": chosen >= 0}
-            return step(state, {"train": batch}, key)[0], None
-
-        return jax.lax.scan(one, init_state(params, owner, {"model": adamw}, {}), rows)[0].params
+        return train_on_device(method, adamw, owner, params, fields, rows, key)
 
     forward = make_forward(model, inputs.prepare)
     return Task(draw, train, lambda params, rows: forward(params, {"pixel_values": pixels[rows]})["default"], labels)

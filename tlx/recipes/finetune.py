@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import EvaluationPlan, TrainingPlan
-from tlx.errors import TlxError, listed
+from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
 from tlx.evaluation.per_class import confusion, per_class
@@ -21,7 +21,7 @@ from tlx.evaluation.predict import make_forward, predict
 from tlx.methods.finetune import head_loss
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.optim.groups import Group
+from tlx.optim.groups import as_group
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
@@ -188,7 +188,7 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
     run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     return Job(
-        run, model, inputs, sets, learning.groups, state, lambda *given: step(*given, key),
+        run, model, inputs, sets, learning.choice.assigned, state, lambda *given: step(*given, key),
         learning.schedule, learning.rate,
         config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed,
     )  # fmt: skip
@@ -212,11 +212,8 @@ def check(config: ConfigDict) -> None:
             raise TlxError(f"config.{name} is {value}; it must be above 0.")
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
-    fields = {field.name for field in dataclasses.fields(Group)}
     for name, group in config.params.groups.items():
-        if unknown := set(group) - fields:
-            has = listed(sorted(fields))
-            raise TlxError(f"config.params.groups.{name} has no field {listed(sorted(unknown))}; it has {has}.")
+        as_group(f"config.params.groups.{name}", dict(group))
 
 
 def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any]:

@@ -12,13 +12,16 @@ from tlx.data.plan import padded
 from tlx.optim.groups import decayed
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
+from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapted
+from tlx.recipes.advice import advise
+from tlx.recipes.choosing import Choice
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
-from tlx.recipes.learning import Learning, plan_learning
+from tlx.recipes.learning import plan_learning
 from tlx.recipes.sets import Sets, load_sets
 
 
@@ -38,7 +41,8 @@ class Leaf:
 @dataclasses.dataclass(frozen=True)
 class Inspected:
     """leaves: all parameters. steps: of the run. batch: (examples, tokens) of the costliest step. bytes: by what holds
-    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes)."""
+    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes).
+    rules: the config's with its shorthands spelt out. advice: what is allowed and usually a mistake."""
 
     leaves: list[Leaf]
     examples: dict[str, int]
@@ -47,6 +51,8 @@ class Inspected:
     bytes: dict[str, int]
     flops: float
     accessed: float
+    rules: Rules
+    advice: list[str]
 
 
 def inspect(config: ConfigDict) -> Inspected:
@@ -68,25 +74,25 @@ def inspect(config: ConfigDict) -> Inspected:
         .compile()
         .cost_analysis()
     )
-    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.groups[path] != FROZEN}
+    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.choice.assigned[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
     }  # fmt: skip
     examples = {part: len(found) for part, found in sets.examples.items()}
     return Inspected(
-        _leaves(params, learning, model.backbone.kinds), examples, learning.schedule.total,
+        _leaves(params, learning.choice, config, model.backbone.kinds), examples, learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
+        learning.choice.rules, advise(config, learning.choice, learning.schedule.total, examples["train"]),
     )  # fmt: skip
 
 
-def _leaves(params: Any, learning: Learning, kinds: Any) -> list[Leaf]:
-    decays = decayed(learning.groups, kinds)
+def _leaves(params: Any, choice: Choice, config: ConfigDict, kinds: Any) -> list[Leaf]:
+    decays, rate = decayed(choice.assigned, kinds), config.optimizer.learning_rate
     rows = []
     for path, leaf in flatten(params).items():
-        group = learning.groups_of.get(learning.groups[path])
-        multiplier, decay = (group.multiplier, group.weight_decay * decays[path]) if group else (0.0, 0.0)
-        name = learning.groups[path]
-        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, multiplier, decay, _bytes(leaf)))
+        name = choice.assigned[path]
+        decay = choice.groups[name].weight_decay * decays[path] if name in choice.groups else 0.0
+        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, choice.factor(path, rate), decay, _bytes(leaf)))
     return rows
 
 

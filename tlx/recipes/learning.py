@@ -18,10 +18,9 @@ from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
 from tlx.methods.finetune import FineTune, LossSettings
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.optim.groups import Group, assign_groups, make_optimizer
-from tlx.optim.schedules import make_schedule
+from tlx.optim.groups import make_optimizer
 from tlx.params.partition import FROZEN
-from tlx.recipes.adapters import group_rules
+from tlx.recipes.choosing import Choice, choose, schedules_of
 from tlx.recipes.inputs import Inputs
 from tlx.recipes.sets import Sets
 from tlx.training.loop import Schedule
@@ -31,10 +30,9 @@ from tlx.training.step import make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Learning:
-    """How a model learns. groups: the group of each path. begin: parameters to the first state. step: pure."""
+    """How a model learns. begin: parameters to the first state. step: pure. rate: the run's, by step."""
 
-    groups: dict[str, str]
-    groups_of: dict[str, Group]
+    choice: Choice
     schedule: Schedule
     rate: optax.Schedule
     begin: Callable[[Any], State]
@@ -46,16 +44,16 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inp
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
-    groups_of = {name: Group(**group) for name, group in config.params.groups.items()}
-    kinds = model.backbone.kinds
-    rules = group_rules(config, params, kinds)
-    groups = assign_groups(params, rules, groups_of, kinds)
-    schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
+    schedule, warmup = make_schedule_of_loop(config, len(sets.examples["train"]), sets.head.kind)
+    factors = schedules_of(config.optimizer, schedule.total, warmup)
+    choice, factor = choose(config, model, params, factors), factors(config.optimizer.schedule)
     losses = loss_settings(config.loss, sets.head, sets.examples["train"])
-    method = FineTune(model, {"default": "label"}, inputs.training(sets.head), frozen_blocks(model, groups), losses)
-    owner = owners(params, groups, method.players)
+    frozen = frozen_blocks(model, choice.assigned)
+    method = FineTune(model, {"default": "label"}, inputs.training(sets.head), frozen, losses)
+    owner = owners(params, choice.assigned, method.players)
     optimizer = make_optimizer(
-        params, rules, groups_of, learning_rate=rate, kinds=kinds,
+        params, choice.rules, choice.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
+        multipliers=choice.multipliers, kinds=model.backbone.kinds,
         name=config.optimizer.name, momentum=config.optimizer.momentum,
         b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
     )  # fmt: skip
@@ -65,11 +63,11 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inp
         method, {"model": optimizer}, owner,
         clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
     )  # fmt: skip
-    return Learning(groups, groups_of, schedule, rate, begin, step)
+    return Learning(choice, schedule, lambda at: config.optimizer.learning_rate * factor(at), begin, step)
 
 
-def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedule, optax.Schedule]:
-    """What the loop does when, and the learning rate by step."""
+def make_schedule_of_loop(config: ConfigDict, examples: int, kind: str) -> tuple[Schedule, int]:
+    """What the loop does when, and over how many steps the learning rate rises."""
     train, optimizer = config.train, config.optimizer
     steps_per_epoch = math.ceil(examples / train.batch_size)
     total = max(1, round(train.epochs * steps_per_epoch))
@@ -90,11 +88,7 @@ def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedu
         mode="max" if HIGHER_IS_BETTER[name] else "min",
         patience=train.patience,
     )
-    rate = make_schedule(
-        optimizer.schedule, optimizer.learning_rate, total, warmup,
-        power=optimizer.power, final_fraction=optimizer.final_fraction,
-    )  # fmt: skip
-    return when, rate
+    return when, warmup
 
 
 def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:

@@ -1,0 +1,115 @@
+"""What a config says learns: shorthands, groups, rates by layer, on the shapes of a small model."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.tiny import SMALL
+from tlx.errors import TlxError
+from tlx.models.heads import Head
+from tlx.models.model import build_model
+from tlx.pretrained.load import abstract_params
+from tlx.recipes import defaults
+from tlx.recipes.advice import advise
+from tlx.recipes.choosing import Choice, choose, schedules_of
+
+MODEL = build_model(SMALL, {"default": Head("classification", 2)})
+PARAMS = abstract_params(MODEL)
+BLOCK = "backbone/encoder/layer/{}/output/dense/kernel"
+
+
+def chosen(**changes: Any) -> Choice:
+    config: ConfigDict = defaults.finetune()
+    config.params.update(changes)
+    return choose(config, MODEL, PARAMS, schedules_of(config.optimizer, 100, 10))
+
+
+def test_shorthands_come_after_the_rules() -> None:
+    found = chosen(rules=((BLOCK.format(0), "default"),), freeze="first:1")
+    assert BLOCK.format(0) not in found.frozen
+    assert BLOCK.format(0).replace("kernel", "bias") in found.frozen
+    assert BLOCK.format(1) not in found.frozen
+    assert [selector for selector, group in found.rules if group == "frozen"] == [
+        "backbone/embeddings.*", "backbone/encoder/layer/0/.*",
+    ]  # fmt: skip
+
+
+def test_a_linear_probe() -> None:
+    found = chosen(train="heads")
+    assert {path for path in found.assigned if path not in found.frozen} == {
+        "heads/default/output/kernel", "heads/default/output/bias",
+    }  # fmt: skip
+
+
+def test_rates_multiply() -> None:
+    """Head × 10, layers × 0.5 from one to the next, and a rule of the user's on top."""
+    found = chosen(head_multiplier=10.0, layer_decay=0.5, multipliers=(("kind:bias", 2.0),))
+    assert found.factor("heads/default/output/kernel", 1e-3) == 10
+    assert found.factor("heads/default/output/bias", 1e-3) == 20
+    assert found.factor(BLOCK.format(1), 1e-3) == 1
+    assert found.factor(BLOCK.format(0), 1e-3) == 0.5
+    assert found.factor("backbone/embeddings/word_embeddings/embedding", 1e-3) == 0.25
+
+
+def test_discriminative_rates_are_absolute() -> None:
+    found = chosen(discriminative=(1e-6, 1e-4))
+    rates = [
+        5e-5 * found.factor(path, 5e-5)
+        for path in (
+            "backbone/embeddings/word_embeddings/embedding",
+            *(BLOCK.format(block) for block in range(2)),
+            "heads/default/output/bias",
+        )
+    ]  # fmt: skip
+    np.testing.assert_allclose(rates, np.geomspace(1e-6, 1e-4, 4))
+
+
+def test_groups_by_their_fields() -> None:
+    groups = {
+        "default": {"multiplier": 0.5, "weight_decay": 0.0},
+        "head": {"learning_rate": 0.1, "optimizer": "sgd", "schedule": "constant"},
+    }
+    found = chosen(groups=groups, rules=(("heads/.*", "head"),))
+    head: Any = found.groups["head"]
+    assert found.factor("heads/default/output/kernel", 1e-3) == pytest.approx(100)
+    assert (head.optimizer, float(head.schedule(99)), float(head.schedule(5))) == ("sgd", 1.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze": "backbone", "train": "heads"}, r"freeze is 'backbone' and config.params.train 'heads'; say one"),
+        ({"rules": ((".*", "frozen"),)}, "freezes every parameter; nothing would learn"),
+        ({"freeze": "pooler,last:3"}, "'last:3' asks for 3 blocks; this backbone has 2"),
+        ({"layer_decay": 0.5, "discriminative": (1e-5, 1e-4)}, "both set rates by layer; say one"),
+        ({"discriminative": (1e-5,)}, r"discriminative is \(1e-05,\); it is \(lowest, highest\) rate"),
+        ({"groups": {"default": {"schedule": "step"}}}, "schedule is 'step'; tlx has constant"),
+        ({"multipliers": (("hed/.*", 2.0),)}, "params.multipliers: the rule 'hed/.*' matches no parameter"),
+    ],
+)
+def test_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TlxError, match=message):
+        chosen(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.learning_rate": 5e-3}, r"learns at 0\.005 by AdamW; a pretrained backbone usually takes"),
+        ({"optimizer.name": "sgd"}, r"learns at 5e-05 by SGD at most; that is a rate for AdamW"),
+        ({"params.freeze": "heads"}, "heads/default/output/bias is drawn anew and frozen"),
+        ({"params.freeze": "pooler", "model.initialise": ("pooler",)}, "backbone/pooler/dense/bias is drawn anew and"),
+        ({"optimizer.warmup_steps": 60}, "rises over 60 of the run's 100 steps"),
+        ({"train.batch_size": 500}, "batch_size is 500, and there are 400 training examples"),
+        ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "neither rises nor falls"),
+    ],
+)
+def test_advice(changes: dict[str, Any], message: str) -> None:
+    config = defaults.finetune()
+    assert advise(config, chosen(), 100, 400) == []
+    config.update_from_flattened_dict(changes)
+    found = advise(config, choose(config, MODEL, PARAMS, schedules_of(config.optimizer, 100, 10)), 100, 400)
+    assert len(found) == 1 and re.search(message, found[0])

@@ -1,0 +1,110 @@
+"""What learns and how fast, from a config: its shorthands become rules, its groups and multipliers plain objects."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from tlx.errors import TlxError
+from tlx.models.model import Model
+from tlx.optim.groups import Group, as_group, assign_groups, multiplied
+from tlx.optim.layerwise import discriminative_rules, layer_decay_rules
+from tlx.optim.schedules import make_schedule
+from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
+from tlx.params.rules import Rules
+from tlx.params.shorthand import freeze_rules, train_rules
+from tlx.recipes.adapters import group_rules
+
+Schedules = Callable[[str], optax.Schedule]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """rules: the config's, then those of its shorthands. assigned: the group of each path. multipliers: of each
+    path's learning rate, besides its group's."""
+
+    rules: Rules
+    groups: dict[str, Group]
+    assigned: dict[str, str]
+    multipliers: dict[str, float]
+
+    @property
+    def frozen(self) -> list[str]:
+        """The paths that do not learn."""
+        return [path for path, group in self.assigned.items() if group == FROZEN]
+
+    def factor(self, path: str, rate: float) -> float:
+        """The learning rate of a path at its peak, as a multiple of the run's; 0 where frozen."""
+        group = self.groups.get(self.assigned[path])
+        if group is None:
+            return 0.0
+        own: Any = group.learning_rate
+        return self.multipliers[path] * (group.multiplier if own is None else own / rate)
+
+
+def blocks_of(model: Model) -> tuple[str, ...]:
+    """Path prefixes of the backbone's blocks, without the embeddings."""
+    return tuple(f"backbone/{path}" for path in model.backbone.config.block_paths[1:])
+
+
+def choose(config: ConfigDict, model: Model, params: Any, schedules: Schedules) -> Choice:
+    """What `config.params` says of this model.
+
+    params: arrays or their shapes. schedules: from a schedule's name to the factor of the rate by step.
+
+    Raises:
+      TlxError: a rule that decides nothing or names no group, fields that contradict each other, nothing that learns.
+    """
+    c, kinds, blocks, paths = config.params, model.backbone.kinds, blocks_of(model), list(flatten(params))
+    if c.freeze and c.train:
+        raise TlxError(f"config.params.freeze is {c.freeze!r} and config.params.train {c.train!r}; say one of the two.")
+    rules: list[tuple[str, Any]] = [*c.rules]
+    if c.freeze:
+        rules += freeze_rules(c.freeze, blocks)
+    if c.train:
+        rules += train_rules(c.train, blocks, paths, kinds=kinds)
+    groups = {name: _group(name, group, schedules) for name, group in c.groups.items()}
+    rules = [*group_rules(config, rules, params, kinds)]
+    assigned = assign_groups(params, rules, groups, kinds)
+    if all(group == FROZEN for group in assigned.values()):
+        raise TlxError("config.params freezes every parameter; nothing would learn.")
+    return Choice(tuple(rules), groups, assigned, _multipliers(config, model, blocks, paths))
+
+
+def schedules_of(optimizer: ConfigDict, total: int, warmup: int) -> Schedules:
+    """From a schedule's name to the factor of the rate by step, at most 1."""
+
+    def factor(name: str) -> optax.Schedule:
+        return make_schedule(name, 1.0, total, warmup, power=optimizer.power, final_fraction=optimizer.final_fraction)
+
+    return factor
+
+
+def _group(name: str, given: ConfigDict, schedules: Schedules) -> Group:
+    fields = dict(given)
+    if fields.get("schedule") is not None:
+        fields["schedule"] = schedules(fields["schedule"])
+    return as_group(f"config.params.groups.{name}", fields)
+
+
+def _multipliers(config: ConfigDict, model: Model, blocks: Sequence[str], paths: Sequence[str]) -> dict[str, float]:
+    c = config.params
+    layerwise: Rules = ()
+    if c.discriminative:
+        if c.layer_decay != 1:
+            raise TlxError(
+                "config.params.discriminative and config.params.layer_decay both set rates by layer; say one."
+            )
+        if len(c.discriminative) != 2:
+            raise TlxError(f"config.params.discriminative is {tuple(c.discriminative)}; it is (lowest, highest) rate.")
+        layerwise = discriminative_rules(
+            c.discriminative[0], c.discriminative[1], config.optimizer.learning_rate, blocks, paths
+        )
+    elif c.layer_decay != 1:
+        convention = c.layer_decay_convention or model.backbone.config.layer_decay_convention
+        layerwise = layer_decay_rules(c.layer_decay, convention, blocks, paths)
+    head: Rules = (("heads/.*", c.head_multiplier),) if c.head_multiplier != 1 else ()
+    return multiplied(dict.fromkeys(paths), tuple(c.multipliers), layerwise, head, kinds=model.backbone.kinds)

@@ -1,0 +1,45 @@
+"""A whole run in one dispatch, over a set small enough to lie on the device."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tlx.methods.api import Method
+from tlx.training.state import Owners, init_state
+from tlx.training.step import make_train_step
+
+
+def train_on_device(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    owner: Owners,
+    params: Any,
+    fields: Mapping[str, jax.Array],
+    rows: jax.Array,
+    key: jax.Array,
+    clip: float | None = 1.0,
+) -> Any:
+    """The parameters after `len(rows)` steps. To be jitted; neither evaluates nor saves.
+
+    Args:
+      method: of one stream, `train`, and one player, `model`.
+      optimizer: of that player.
+      owner: whose each path is.
+      params: to begin with.
+      fields: of all examples, each (examples, …).
+      rows: integers (steps, batch): the examples of each step; -1 is padding.
+      key: of the run.
+      clip: as of `make_train_step`.
+    """
+    step = make_train_step(method, {"model": optimizer}, owner, clip=clip)
+
+    def one(state: Any, chosen: jax.Array) -> tuple[Any, None]:
+        batch = {name: field[chosen] for name, field in fields.items()}
+        batch |= {"valid": chosen >= 0, "example_id": chosen}
+        return step(state, {"train": batch}, key)[0], None
+
+    begun = init_state(params, owner, {"model": optimizer}, {})
+    return jax.lax.scan(one, begun, jnp.asarray(rows))[0].params
