@@ -7,6 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tlx.adapters.lora import Lora as Lora
+    from tlx.adapters.model import add_lora as add_lora
+    from tlx.adapters.model import merge_lora as merge_lora
     from tlx.errors import TlxError as TlxError
     from tlx.models.heads import Head as Head
     from tlx.optim.groups import make_optimizer as make_optimizer
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Head": "tlx.models.heads",
+    "Lora": "tlx.adapters.lora",
+    "add_lora": "tlx.adapters.model",
+    "merge_lora": "tlx.adapters.model",
     "TlxError": "tlx.errors",
     "Loaded": "tlx.pretrained.loaded",
     "load_pretrained": "tlx.pretrained.loaded",

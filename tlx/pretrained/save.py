@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.adapters.model import merge_lora
 from tlx.errors import TlxError, listed
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
@@ -45,7 +46,7 @@ def write_folder(
     Args:
       directory: made, or replaced if it is an earlier export; all or nothing is written.
       model: as `from_pretrained` gives it.
-      params: its parameters.
+      params: its parameters; active adapters are folded into the kernels.
       tokenizer_from: a folder whose files of a tokenizer or an image processor are copied.
       card: the content of a `README.md`.
       format: `safetensors` (PyTorch's names), or `msgpack` (`flax_model.msgpack`, which transformers reads up to 4.57).
@@ -59,6 +60,7 @@ def write_folder(
         raise TlxError(f"format is {format!r}; tlx writes {listed(FORMATS)}.")
     if max_shard_bytes < 1:
         raise TlxError(f"max_shard_bytes is {max_shard_bytes}; a file holds at least one byte.")
+    model, params = merge_lora(model, params)
     config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")

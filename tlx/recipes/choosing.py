@@ -16,6 +16,7 @@ from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.params.shorthand import freeze_rules, train_rules
+from tlx.recipes.adapters import group_rules
 
 Schedules = Callable[[str], optax.Schedule]
 
@@ -66,6 +67,7 @@ def choose(config: ConfigDict, model: Model, params: Any, schedules: Schedules) 
     if c.train:
         rules += train_rules(c.train, blocks, paths, kinds=kinds)
     groups = {name: _group(name, group, schedules) for name, group in c.groups.items()}
+    rules = [*group_rules(config, rules, params, kinds)]
     assigned = assign_groups(params, rules, groups, kinds)
     if all(group == FROZEN for group in assigned.values()):
         raise TlxError("config.params freezes every parameter; nothing would learn.")

@@ -72,6 +72,14 @@ def finetune() -> ConfigDict:
     config.params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit", "electra"; None: as the family
     config.params.discriminative = ()  # rates (lowest, highest) from the embeddings to the head, in equal ratios
 
+    config.lora = ConfigDict()  # with it the backbone is frozen but for what params.rules say (tlx/adapters/lora.py)
+    config.lora.rank = 0  # of the adapters; 0: none
+    config.lora.alpha = 8.0  # an adapter is scaled by alpha / rank
+    config.lora.dropout = 0.0  # of what an adapter is given
+    config.lora.rank_stabilised = False  # rsLoRA: alpha / sqrt(rank)
+    config.lora.targets = ()  # ordered (selector, True, False or a rank) over kernels' paths; (): query and value
+    config.lora.name = "lora"  # the adapter's parameters are at adapters/<name>
+
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # or "sgd"
     config.optimizer.learning_rate = 5e-5

@@ -28,6 +28,7 @@ from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained, random_params
 from tlx.recipes import run_directory
+from tlx.recipes.adapters import adapt
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.sets import Sets, load_sets
@@ -216,14 +217,15 @@ def check(config: ConfigDict) -> None:
 
 
 def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any]:
-    """The checkpoint with new heads, or the same network drawn anew."""
+    """The checkpoint with new heads, or the same network drawn anew; with its adapter."""
     c = config.model
     if c.weights == "random":
         model = run_directory.describe_model(folder, c, heads)
-        return model, random_params(model, config.seed)
+        return adapt(model, random_params(model, config.seed), config)
     if c.weights != "pretrained":
         raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
-    return from_pretrained(
+    model, params = from_pretrained(
         folder, heads, initialise=c.initialise, ignore=c.ignore, seed=config.seed,
         dtype=run_directory.compute_dtype(c), **run_directory.model_changes(c),
     )  # fmt: skip
+    return adapt(model, params, config)

@@ -16,6 +16,7 @@ from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import run_directory
+from tlx.recipes.adapters import adapted
 from tlx.recipes.advice import advise
 from tlx.recipes.choosing import Choice
 from tlx.recipes.finetune import check
@@ -62,7 +63,7 @@ def inspect(config: ConfigDict) -> Inspected:
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     sets = load_sets(config, inputs)
-    model = run_directory.describe_model(folder, config.model, {"default": sets.head})
+    model = adapted(run_directory.describe_model(folder, config.model, {"default": sets.head}), config)
     params = abstract_params(model)
     learning = plan_learning(config, model, params, sets, inputs)
     state = jax.eval_shape(learning.begin, params)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
+from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
@@ -116,10 +117,10 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
 
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
-    """The blocks in which nothing learns."""
+    """The blocks in which nothing learns, no adapter on them either."""
     prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
     return tuple(
         prefix
         for prefix in prefixes
-        if all(group == FROZEN for path, group in groups.items() if path.startswith(prefix + "/"))
+        if all(group == FROZEN for path, group in groups.items() if host(path).startswith(prefix + "/"))
     )

@@ -20,6 +20,7 @@ from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
 from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
+from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
 from tlx.training.checkpoint import Checkpoints, abstract
 
@@ -133,7 +134,7 @@ def load_run(run: Path) -> Trained:
     """The best checkpoint of a run directory; the data it was trained on is not needed."""
     written = read_run(run)
     config = written["config"]
-    model = describe_model(run / "pretrained", config["model"], heads_from(written["heads"]))
+    model = adapted(describe_model(run / "pretrained", config["model"], heads_from(written["heads"])), config)
     if not (run / "checkpoints").is_dir():
         raise TlxError(f"{run} holds no checkpoint yet.")
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
