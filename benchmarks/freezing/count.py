@@ -1,0 +1,105 @@
+"""What a training step must compute when only some parameters learn, and what a compiled step does.
+
+A product of matrices costs 2 · rows · inner · columns operations. Its activation gradient is needed if something that
+learns stands before it, its weight gradient if its own kernel learns. docs/freezing.md has the formula in words.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Collection
+
+from tlx.models.config import BackboneConfig
+
+Learns = Callable[[str], bool]
+
+
+@dataclasses.dataclass
+class Tally:
+    """learns: of a path prefix within the backbone, whether any parameter under it learns. rank: of LoRA, 0 for none;
+    targets: the dense layers that have adapters, by their last names. forward, backward: operations so far."""
+
+    learns: Learns
+    rank: int = 0
+    targets: Collection[str] = ()
+    forward: int = 0
+    backward: int = 0
+
+    def dense(self, path: str, rows: int, inner: int, columns: int, depends: bool) -> bool:
+        """y = x W + b. depends: whether x depends on what learns. Returns whether y does."""
+        product = 2 * rows * inner * columns
+        self.forward += product
+        self.backward += product * (int(depends) + int(self.learns(f"{path}/kernel")))
+        if self.rank and path.rsplit("/", 1)[-1] in self.targets:
+            down, up = 2 * rows * inner * self.rank, 2 * rows * self.rank * columns
+            self.forward += down + up
+            self.backward += down * (int(depends) + 1) + up * 2  # both learn; the inner vector depends on the first
+            return True
+        return depends or self.learns(path)
+
+    def product(self, cost: int, left: bool, right: bool) -> bool:
+        """A product of two activations; each that depends on what learns takes a gradient."""
+        self.forward += cost
+        self.backward += cost * (int(left) + int(right))
+        return left or right
+
+
+def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, paths: Collection[str], last: str) -> bool:
+    """The blocks of BERT or ViT on `rows` examples of `length` tokens. paths: of the backbone's parameters. last: the
+    name of the block's attention module, `self` or `attention`. Returns whether the output depends on what learns."""
+    hidden, wide = int(getattr(config, "hidden_size")), int(getattr(config, "intermediate_size"))  # noqa: B009
+    tokens, blocks = rows * length, [path for path in config.block_paths[1:]]
+    depends = tally.learns("embeddings")
+    for block in blocks:
+        before = depends or (config.model_type != "bert" and tally.learns(f"{block}/layernorm_before"))
+        query, key, value = (
+            tally.dense(f"{block}/attention/{last}/{name}", tokens, hidden, hidden, before)
+            for name in ("query", "key", "value")
+        )
+        scores = tally.product(2 * tokens * length * hidden, query, key)
+        mixed = tally.product(2 * tokens * length * hidden, scores, value)
+        closed = tally.dense(f"{block}/attention/output/dense", tokens, hidden, hidden, mixed) or depends
+        closed = closed or tally.learns(f"{block}/attention/output/LayerNorm") or tally.learns(f"{block}/layernorm_after")
+        inner = tally.dense(f"{block}/intermediate/dense", tokens, hidden, wide, closed)
+        depends = tally.dense(f"{block}/output/dense", tokens, wide, hidden, inner) or closed
+        depends = depends or tally.learns(f"{block}/output/LayerNorm")
+    return depends or tally.learns("layernorm")
+
+
+def expected(
+    config: BackboneConfig, rows: int, length: int, classes: int, learning: Collection[str], rank: int = 0
+) -> tuple[int, int]:
+    """(forward, backward) operations of the products of a step, with a classification head.
+
+    length: tokens an example, the class token included. learning: paths of what learns. rank: of LoRA at query and value.
+    """
+    learning = list(learning)
+
+    def learns(prefix: str) -> bool:
+        full = f"backbone/{prefix}"
+        return any(path == full or path.startswith(f"{full}/") for path in learning)
+
+    tally = Tally(learns, rank, ("query", "value") if rank else ())
+    image = config.model_type != "bert"
+    hidden = int(getattr(config, "hidden_size"))  # noqa: B009
+    if image:
+        patch, channels = getattr(config, "patch"), getattr(config, "num_channels")  # noqa: B009
+        tally.dense("embeddings/patch_embeddings/projection", rows * (length - 1), patch[0] * patch[1] * channels, hidden, False)
+    depends = backbone(tally, config, rows, length, (), "attention" if image else "self")
+    if not image:
+        depends = tally.dense("pooler/dense", rows, hidden, hidden, depends)
+    product = 2 * rows * hidden * classes
+    return tally.forward + product, tally.backward + product * (1 + int(depends))
+
+
+def product_flops(text: str) -> int:
+    """2 · (entries of the result) · (entries summed over), of every `dot` of a compiled program."""
+    shapes = {
+        name: [int(size) for size in sizes.split(",") if size]
+        for name, sizes in re.findall(r"%?([\w.\-]+) = \w+\[([\d,]*)\]", text)
+    }
+    total = 0
+    for name, given, over in re.findall(r"%?([\w.\-]+) = \S+ dot\((.*?)\), .*?lhs_contracting_dims=\{([\d,]*)\}", text):
+        left = shapes[re.findall(r"%([\w.\-]+)", given)[0]]
+        total += 2 * math.prod(shapes[name]) * math.prod(left[int(axis)] for axis in over.split(",") if axis)
+    return total
