@@ -13,11 +13,12 @@ from tlx.optim.groups import decayed
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
-from tlx.pretrained.load import abstract_params
+from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes import run_directory
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import Learning, plan_learning
+from tlx.recipes.regularise import count_drawn, drawn_anew
 from tlx.recipes.sets import Sets, load_sets
 
 
@@ -36,10 +37,12 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Inspected:
-    """leaves: all parameters. steps: of the run. batch: (examples, tokens) of the costliest step. bytes: by what holds
-    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes)."""
+    """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
+    (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
+    as XLA counts them for this machine (accessed: in bytes)."""
 
     leaves: list[Leaf]
+    drawn: int
     examples: dict[str, int]
     steps: int
     batch: tuple[int, int]
@@ -58,22 +61,27 @@ def inspect(config: ConfigDict) -> Inspected:
     sets = load_sets(config, inputs)
     model = run_directory.describe_model(folder, config.model, {"default": sets.head})
     params = abstract_params(model)
-    learning = plan_learning(config, model, params, sets, inputs)
+    again = selected(flatten(params), drawn_anew(config.model, model.backbone.config.block_paths), model.backbone.kinds)
+    pretrained = config.model.weights == "pretrained"
+    drawn = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
+    learning = plan_learning(config, model, params, sets, inputs, drawn)
     state = jax.eval_shape(learning.begin, params)
     batch = _batch(config, sets, inputs)
     cost: Any = (
         jax.jit(learning.step, donate_argnums=0)
-        .lower(state, {"train": batch}, jax.random.key(0))
+        .lower(state, {"train": batch}, jax.random.key(0), learning.anchors)
         .compile()
         .cost_analysis()
     )
     trainable = {path: leaf for path, leaf in flatten(params).items() if learning.groups[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
+        **({"averages": _bytes(state.averages)} if state.averages else {}),
+        **({"anchors": _bytes(learning.anchors)} if learning.anchors is not None else {}),
     }  # fmt: skip
     examples = {part: len(found) for part, found in sets.examples.items()}
     return Inspected(
-        _leaves(params, learning, model.backbone.kinds), examples, learning.schedule.total,
+        _leaves(params, learning, model.backbone.kinds), count_drawn(params, again), examples, learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
     )  # fmt: skip
 

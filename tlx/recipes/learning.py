@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.optim.schedules import make_schedule
 from tlx.params.partition import FROZEN
 from tlx.recipes.inputs import Inputs
+from tlx.recipes.regularise import averaged_rate, plan_anchors, plan_ascent, plan_average, plan_penalty
 from tlx.recipes.sets import Sets
 from tlx.training.loop import Schedule
 from tlx.training.state import State, init_state, owners
@@ -29,7 +30,8 @@ from tlx.training.step import make_train_step
 
 @dataclasses.dataclass(frozen=True)
 class Learning:
-    """How a model learns. groups: the group of each path. begin: parameters to the first state. step: pure."""
+    """How a model learns. groups: the group of each path. begin: parameters to the first state. step: pure.
+    anchors: the constants that the step takes; None without any."""
 
     groups: dict[str, str]
     groups_of: dict[str, Group]
@@ -37,10 +39,29 @@ class Learning:
     rate: optax.Schedule
     begin: Callable[[Any], State]
     step: Callable[..., Any]
+    anchors: Any
 
 
-def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inputs: Inputs) -> Learning:
-    """Groups, optimizer, method and step. params: arrays or their shapes; nothing is computed."""
+def plan_learning(
+    config: ConfigDict,
+    model: Model,
+    params: Any,
+    sets: Sets,
+    inputs: Inputs,
+    drawn: Collection[str] = (),
+    sweep: optax.Schedule | None = None,
+) -> Learning:
+    """Groups, optimizer, method and step.
+
+    Args:
+      config: the run's.
+      model: with its heads.
+      params: arrays or their shapes; nothing is computed.
+      sets: what is learnt from.
+      inputs: what reads it.
+      drawn: the paths that did not come with the checkpoint.
+      sweep: the learning rate by step, in place of the config's.
+    """
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
@@ -48,6 +69,8 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inp
     kinds = model.backbone.kinds
     groups = assign_groups(params, config.params.rules, groups_of, kinds)
     schedule, rate = make_schedules(config, len(sets.examples["train"]), sets.head.kind)
+    rate = averaged_rate(config.average, schedule, rate) if sweep is None else sweep
+    average = plan_average(config.average, schedule)
     losses = loss_settings(config.loss, sets.head, sets.examples["train"])
     method = FineTune(model, {"default": "label"}, inputs.training(sets.head), frozen_blocks(model, groups), losses)
     owner = owners(params, groups, method.players)
@@ -57,12 +80,17 @@ def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inp
         b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
     )  # fmt: skip
     _, method_state = method.init(jax.random.key(config.seed))
-    begin = functools.partial(init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state)
+    begin = functools.partial(
+        init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state,
+        averaged=average is not None,
+    )  # fmt: skip
     step = make_train_step(
         method, {"model": optimizer}, owner,
         clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
+        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
     )  # fmt: skip
-    return Learning(groups, groups_of, schedule, rate, begin, step)
+    anchors = plan_anchors(config, params, groups, drawn)
+    return Learning(groups, groups_of, schedule, rate, begin, step, anchors)
 
 
 def make_schedules(config: ConfigDict, examples: int, kind: str) -> tuple[Schedule, optax.Schedule]:

@@ -70,7 +70,7 @@ def fit(
       state: before the first step; shapes, dtypes and shardings of what is restored.
       train_step: jitted; donates its state.
       batches: the batches from a step on.
-      evaluate: parameters to metrics by name.
+      evaluate: parameters (averaged, where an average is kept) to metrics by name.
       schedule: when to do what.
       checkpoints: where the state goes.
       writer, progress: made once it is known at which step the run goes on.
@@ -105,7 +105,7 @@ def fit(
                 _refuse_nan(step, means["train/loss"])
                 pending = []
             if step % schedule.evaluate_every == 0 or last:
-                values = evaluate(state.params)
+                values = evaluate(state.swapped().params)
                 so_far = so_far.after(step, values[schedule.monitor], schedule.mode)
                 stop = last or (schedule.patience is not None and so_far.stale >= schedule.patience)
                 now = time.perf_counter()
