@@ -24,11 +24,13 @@ def test_smoothing_is_pandas_like_ewm() -> None:
 
 
 def test_the_suggestions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unsmoothed: a loss with its steepest fall at 1e-3 and its minimum at 1e-1, growing steeply down again after."""
+    """Unsmoothed: a loss with its steepest fall at 1e-3 and its minimum at 1e-1, and a steeper fall after it."""
     monkeypatch.setattr(range_test, "SMOOTHING", 0.0)
+    monkeypatch.setattr(range_test, "DIVERGED", 100.0)
     rates = np.geomspace(1e-5, 1e1, 61)
     losses = 2 - np.tanh(3 * (np.log10(rates) + 3)) + np.maximum(np.log10(rates) + 1, 0) ** 2
-    losses[-1] = 1.5  # a fall steeper than any other, after the minimum
+    losses[2], losses[3] = 9.0, 0.5  # noise of the first tenth, both the steepest fall and the minimum
+    losses[55] = 1.2  # a fall steeper than any other, after the minimum
     found = watch(losses, sweep(1e-5, 1e1, 61))
     assert found.steepest == pytest.approx(1e-3, rel=0.3)
     assert found.tenth == pytest.approx(1e-2, rel=0.3)

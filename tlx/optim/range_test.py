@@ -16,7 +16,8 @@ DIVERGED = 4.0  # times the smallest smoothed loss ends the test
 
 @dataclasses.dataclass(frozen=True)
 class RangeTest:
-    """What was seen. rates, losses, smoothed: float64 (steps,)."""
+    """What was seen. rates, losses, smoothed: float64 (steps,). The first tenth suggests nothing, as in fastai: there the
+    smoothed loss is the mean of a few."""
 
     rates: np.ndarray
     losses: np.ndarray
@@ -25,14 +26,19 @@ class RangeTest:
     @property
     def steepest(self) -> float:
         """The rate at which the smoothed loss falls fastest over the logarithm of the rate, up to its minimum."""
-        fallen = max(int(self.smoothed.argmin()), 1)
-        slopes = np.diff(self.smoothed[: fallen + 1]) / np.diff(np.log(self.rates[: fallen + 1]))
-        return float(self.rates[slopes.argmin()])
+        first, lowest = len(self.rates) // 10, self._lowest
+        rates, smoothed = self.rates[first : lowest + 1], self.smoothed[first : lowest + 1]
+        return float(rates[(np.diff(smoothed) / np.diff(np.log(rates))).argmin()] if len(rates) > 1 else rates[0])
 
     @property
     def tenth(self) -> float:
         """A tenth of the rate at which the smoothed loss is smallest."""
-        return float(self.rates[self.smoothed.argmin()]) / 10
+        return float(self.rates[self._lowest]) / 10
+
+    @property
+    def _lowest(self) -> int:
+        first = len(self.rates) // 10
+        return first + int(self.smoothed[first:].argmin())
 
 
 def sweep(lowest: float, highest: float, steps: int) -> optax.Schedule:
