@@ -16,8 +16,8 @@ DIVERGED = 4.0  # times the smallest smoothed loss ends the test
 
 @dataclasses.dataclass(frozen=True)
 class RangeTest:
-    """What was seen. rates, losses, smoothed: float64 (steps,). The first tenth suggests nothing, as in fastai: there the
-    smoothed loss is the mean of a few."""
+    """What was seen. rates, losses, smoothed: float64 (steps,). The first tenth suggests nothing, as in fastai:
+    there the smoothed loss is the mean of a few."""
 
     rates: np.ndarray
     losses: np.ndarray
