@@ -48,7 +48,7 @@ def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, paths
     """The blocks of BERT or ViT on `rows` examples of `length` tokens. paths: of the backbone's parameters. last: the
     name of the block's attention module, `self` or `attention`. Returns whether the output depends on what learns."""
     hidden, wide = int(getattr(config, "hidden_size")), int(getattr(config, "intermediate_size"))  # noqa: B009
-    tokens, blocks = rows * length, [path for path in config.block_paths[1:]]
+    tokens, blocks = rows * length, list(config.block_paths[1:])
     depends = tally.learns("embeddings")
     for block in blocks:
         before = depends or (config.model_type != "bert" and tally.learns(f"{block}/layernorm_before"))
@@ -59,7 +59,9 @@ def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, paths
         scores = tally.product(2 * tokens * length * hidden, query, key)
         mixed = tally.product(2 * tokens * length * hidden, scores, value)
         closed = tally.dense(f"{block}/attention/output/dense", tokens, hidden, hidden, mixed) or depends
-        closed = closed or tally.learns(f"{block}/attention/output/LayerNorm") or tally.learns(f"{block}/layernorm_after")
+        closed = (
+            closed or tally.learns(f"{block}/attention/output/LayerNorm") or tally.learns(f"{block}/layernorm_after")
+        )
         inner = tally.dense(f"{block}/intermediate/dense", tokens, hidden, wide, closed)
         depends = tally.dense(f"{block}/output/dense", tokens, wide, hidden, inner) or closed
         depends = depends or tally.learns(f"{block}/output/LayerNorm")
@@ -71,7 +73,8 @@ def expected(
 ) -> tuple[int, int]:
     """(forward, backward) operations of the products of a step, with a classification head.
 
-    length: tokens an example, the class token included. learning: paths of what learns. rank: of LoRA at query and value.
+    length: tokens an example, the class token included. learning: paths of what learns. rank: of LoRA at query and
+    value.
     """
     learning = list(learning)
 
@@ -84,7 +87,9 @@ def expected(
     hidden = int(getattr(config, "hidden_size"))  # noqa: B009
     if image:
         patch, channels = getattr(config, "patch"), getattr(config, "num_channels")  # noqa: B009
-        tally.dense("embeddings/patch_embeddings/projection", rows * (length - 1), patch[0] * patch[1] * channels, hidden, False)
+        tally.dense(
+            "embeddings/patch_embeddings/projection", rows * (length - 1), patch[0] * patch[1] * channels, hidden, False
+        )
     depends = backbone(tally, config, rows, length, (), "attention" if image else "self")
     if not image:
         depends = tally.dense("pooler/dense", rows, hidden, hidden, depends)

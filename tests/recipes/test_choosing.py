@@ -14,7 +14,8 @@ from tlx.models.model import build_model
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import defaults
 from tlx.recipes.advice import advise
-from tlx.recipes.choosing import Choice, choose, schedules_of
+from tlx.recipes.choosing import Choice, choose
+from tlx.recipes.pacing import factors
 
 MODEL = build_model(SMALL, {"default": Head("classification", 2)})
 PARAMS = abstract_params(MODEL)
@@ -24,7 +25,7 @@ BLOCK = "backbone/encoder/layer/{}/output/dense/kernel"
 def chosen(**changes: Any) -> Choice:
     config: ConfigDict = defaults.finetune()
     config.params.update(changes)
-    return choose(config, MODEL, PARAMS, schedules_of(config.optimizer, 100, 10))
+    return choose(config, MODEL, PARAMS, factors(config, 100))
 
 
 def test_shorthands_come_after_the_rules() -> None:
@@ -111,5 +112,5 @@ def test_advice(changes: dict[str, Any], message: str) -> None:
     config = defaults.finetune()
     assert advise(config, chosen(), 100, 400) == []
     config.update_from_flattened_dict(changes)
-    found = advise(config, choose(config, MODEL, PARAMS, schedules_of(config.optimizer, 100, 10)), 100, 400)
+    found = advise(config, choose(config, MODEL, PARAMS, factors(config, 100)), 100, 400)
     assert len(found) == 1 and re.search(message, found[0])

@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from tlx.cli.launch import quiet_logs
 
@@ -20,21 +21,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Writes the best checkpoint's weights, config, tokenizer and card."""
     quiet_logs()
+    from tlx.recipes.run_directory import load_run, read_summary
+
+    run, most = Path(arguments.run), int(arguments.max_shard_gb * 1e9)
+    print(write(load_run(run), run, read_summary(run), arguments.to, arguments.format, most))
+
+
+def write(
+    trained: Any, run: Path, summary: Any, to: str, format: str = "safetensors", max_shard_bytes: int = 5 * 10**9
+) -> str:
+    """Writes the folder and says so in a line. summary: what the card tells of the metrics, or None."""
     from tlx.pretrained.folder import hub_id
     from tlx.pretrained.names import NAMES
     from tlx.pretrained.save import hf_config, write_folder
-    from tlx.recipes.run_directory import load_run, read_run, read_summary
+    from tlx.recipes.run_directory import read_run
     from tlx.reporting.card import model_card
 
-    run = Path(arguments.run)
-    trained = load_run(run)
     base_model = hub_id(trained.config["model"]["checkpoint"])
-    card = model_card(read_run(run), read_summary(run), trained.step, base_model, trained.of_images)
+    card = model_card(read_run(run), summary, trained.step, base_model, trained.of_images)
     folder = write_folder(
-        arguments.to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,
-        format=arguments.format, max_shard_bytes=int(arguments.max_shard_gb * 1e9),
+        to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,
+        format=format, max_shard_bytes=max_shard_bytes,
     )  # fmt: skip
     config = hf_config(trained.model)
     auto = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
-    auto = auto if arguments.format == "safetensors" else f"Flax{auto}"
-    print(f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({arguments.to!r}).")
+    auto = auto if format == "safetensors" else f"Flax{auto}"
+    return f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({to!r})."

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from tlx.errors import one_sentence
 
@@ -13,6 +14,8 @@ COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main
     "evaluate": "the metrics of a trained run, on its own sets or on another file",
     "predict": "what a trained run says of some texts or images, or of a file or folder of them",
     "attention": "what a trained run looks at in images, as a picture",
+    "interpolate": "a trained run's parameters between the checkpoint's and its own, chosen on validation",
+    "lr-find": "the loss of a config while its learning rate grows, and which rate that suggests",
     "export": "a trained run as a folder that transformers opens",
     "doctor": "devices, versions, caches, and what is missing",
 }
@@ -25,8 +28,13 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, help_ in COMMANDS.items():
         added = commands.add_parser(name, help=help_, description=help_)
         if name == command:
-            importlib.import_module(f"tlx.cli.{name}").add_arguments(added)
+            module(name).add_arguments(added)
     return top
+
+
+def module(command: str) -> Any:
+    """The file of a command."""
+    return importlib.import_module(f"tlx.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(command).parse_args(given)
     with one_sentence():
         try:
-            importlib.import_module(f"tlx.cli.{arguments.command}").main(arguments)
+            module(arguments.command).main(arguments)
             sys.stdout.flush()
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

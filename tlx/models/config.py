@@ -37,8 +37,10 @@ class BackboneConfig:
         "quantization_config": (None,),
     }
 
+    drop_path_rate: float = 0.0  # of stochastic depth, at the last block; no field of these families' own
+
     if typing.TYPE_CHECKING:  # a field of every family
-        initializer_range: float
+        initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -60,7 +62,7 @@ class BackboneConfig:
         if not fine or (isinstance(value, bool) and bool not in plain):
             wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in plain).replace("NoneType", "null")
             raise TlxError(f"{name} is {value!r} in this {self.family} config; it is {wanted}.")
-        if "dropout" in name:
+        if "dropout" in name or name == "drop_path_rate":
             if value is not None and not 0 <= value < 1:
                 raise TlxError(f"{name} is {value}; a dropout rate is at least 0 and below 1.")
         elif isinstance(value, int | tuple) and not isinstance(value, bool) and name != "pad_token_id":
@@ -99,6 +101,7 @@ class BackboneConfig:
         """The same facts as a `config.json` holds them."""
         facts = dataclasses.asdict(self)
         facts.pop("add_pooling_layer", None)  # an argument of the model class there, not of its config
+        del facts["drop_path_rate"]  # of training here
         return {"model_type": self.model_type, **facts}
 
     @property

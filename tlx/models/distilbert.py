@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
 from tlx.models.heads import HeadSettings, Reading
-from tlx.models.layers import Dropout, Dtype, Embedding, attend, dense, layer_norm
+from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, layer_norm
 from tlx.models.text import TextBackbone
 from tlx.models.text_config import TextConfig
 from tlx.models.transformer import Encoder
@@ -121,16 +121,19 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each closed by add and norm."""
+    """Attention and feed-forward network, each closed by add and norm. drop_path: the rate of stochastic depth."""
 
     config: DistilBertConfig
     dtype: Dtype = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, mask, deterministic)
+        mixed = DropPath(self.drop_path)(mixed, deterministic)
         x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(mixed + x)
         wide = FeedForward(self.config, self.dtype, name="ffn")(x, deterministic)
+        wide = DropPath(self.drop_path)(wide, deterministic)
         return layer_norm("output_layer_norm", self.dtype, EPSILON)(wide + x), weights
 
 

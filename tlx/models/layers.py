@@ -64,12 +64,36 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         if deterministic or self.rate == 0:
             return x
-        if not self.has_rng("dropout") or self.scope is None:
-            raise TlxError('dropout draws random numbers; give apply rngs={"dropout": jax.random.key(…)}.')
-        words = jax.random.key_data(self.scope.rngs["dropout"].rng).ravel()
-        site = jnp.uint32(zlib.crc32("/".join(self.path).encode()))
-        keep, probability = keep_mask(mix(words + site), self.rate, x.shape)
-        return jnp.where(keep, x / jnp.asarray(probability, x.dtype), jnp.zeros((), x.dtype))
+        return kept(self, self.rate, x, x.shape)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016) as timm has it: a branch of a block is left out for whole examples with
+    probability `rate`, and scaled for the others to keep the mean. The mask is decided as `Dropout`'s is."""
+
+    rate: float
+
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        """x: (batch, …), what a block adds to its residual."""
+        if deterministic or self.rate == 0:
+            return x
+        return kept(self, self.rate, x, (x.shape[0], *(1,) * (x.ndim - 1)))
+
+
+def kept(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """x where the module's mask of this shape keeps it, scaled to keep the mean; zero elsewhere."""
+    if not module.has_rng("dropout") or module.scope is None:
+        raise TlxError('dropout draws random numbers; give apply rngs={"dropout": jax.random.key(…)}.')
+    words = jax.random.key_data(module.scope.rngs["dropout"].rng).ravel()
+    site = jnp.uint32(zlib.crc32("/".join(module.path).encode()))
+    keep, probability = keep_mask(mix(words + site), rate, shape)
+    return jnp.where(keep, x / jnp.asarray(probability, x.dtype), jnp.zeros((), x.dtype))
+
+
+def depth_rates(rate: float, blocks: int) -> tuple[float, ...]:
+    """Stochastic depth's rate of each block, from 0 at the first to `rate` at the last (Huang et al. 2016, eq. 4, in
+    timm's form)."""
+    return tuple(rate * index / max(blocks - 1, 1) for index in range(blocks))
 
 
 def dense(features: int, name: str | None, dtype: Dtype, initializer_range: float, use_bias: bool = True) -> nn.Dense:

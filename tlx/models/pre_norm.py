@@ -9,7 +9,7 @@ import jax
 from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
-from tlx.models.layers import Dropout, Dtype, dense, layer_norm
+from tlx.models.layers import Dropout, DropPath, Dtype, dense, layer_norm
 from tlx.models.transformer import Intermediate, SelfAttention
 
 
@@ -38,10 +38,12 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """x + Attention(LayerNorm(x)), then x + FeedForward(LayerNorm(x)) (Dosovitskiy et al. 2021, eqs. 2 and 3)."""
+    """x + Attention(LayerNorm(x)), then x + FeedForward(LayerNorm(x)) (Dosovitskiy et al. 2021, eqs. 2 and 3).
+    drop_path: the rate of stochastic depth, by which each of the two may be left out."""
 
     config: Any
     dtype: Dtype = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
@@ -49,10 +51,11 @@ class Block(nn.Module):
         c = self.config
         normed = layer_norm("layernorm_before", self.dtype, c.layer_norm_eps)(x)
         mixed, weights = Attention(c, self.dtype, name="attention")(normed, deterministic)
-        x = x + mixed
+        x = x + DropPath(self.drop_path)(mixed, deterministic)
         normed = layer_norm("layernorm_after", self.dtype, c.layer_norm_eps)(x)
         wide = Intermediate(c, self.dtype, name="intermediate")(normed)
-        return x + Close(c, self.dtype, name="output")(wide, deterministic), weights
+        closed = Close(c, self.dtype, name="output")(wide, deterministic)
+        return x + DropPath(self.drop_path)(closed, deterministic), weights
 
 
 class ImagePooler(nn.Module):

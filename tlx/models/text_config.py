@@ -21,9 +21,9 @@ class TextConfig(BackboneConfig):
     }
 
     if typing.TYPE_CHECKING:  # fields of every family
-        vocab_size: int
-        pad_token_id: int | None
-        max_position_embeddings: int
+        vocab_size: int = 0
+        pad_token_id: int | None = 0
+        max_position_embeddings: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

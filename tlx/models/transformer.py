@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
-from tlx.models.layers import Dropout, Dtype, Embedding, attend, dense, layer_norm
+from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, depth_rates, layer_norm
 
 
 class TextEmbeddings(nn.Module):
@@ -61,16 +61,17 @@ class SelfAttention(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """LayerNorm(residual + Dropout(W x + b)): what closes both halves of a block."""
+    """LayerNorm(residual + DropPath(Dropout(W x + b))): what closes both halves of a block."""
 
     config: Any
     dtype: Dtype = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, residual: jax.Array, deterministic: bool) -> jax.Array:
         c = self.config
         x = dense(c.hidden_size, "dense", self.dtype, c.initializer_range)(x)
-        x = Dropout(c.hidden_dropout_prob)(x, deterministic)
+        x = DropPath(self.drop_path)(Dropout(c.hidden_dropout_prob)(x, deterministic), deterministic)
         return layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(residual + x)
 
 
@@ -79,11 +80,12 @@ class Attention(nn.Module):
 
     config: Any
     dtype: Dtype = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="self")(x, mask, deterministic)
-        return AddNorm(self.config, self.dtype, name="output")(mixed, x, deterministic), weights
+        return AddNorm(self.config, self.dtype, self.drop_path, name="output")(mixed, x, deterministic), weights
 
 
 class Intermediate(nn.Module):
@@ -99,16 +101,17 @@ class Intermediate(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each closed by add and norm."""
+    """Attention and feed-forward network, each closed by add and norm. drop_path: the rate of stochastic depth."""
 
     config: Any
     dtype: Dtype = None
+    drop_path: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
-        x, weights = Attention(self.config, self.dtype, name="attention")(x, mask, deterministic)
+        x, weights = Attention(self.config, self.dtype, self.drop_path, name="attention")(x, mask, deterministic)
         wide = Intermediate(self.config, self.dtype, name="intermediate")(x)
-        return AddNorm(self.config, self.dtype, name="output")(wide, x, deterministic), weights
+        return AddNorm(self.config, self.dtype, self.drop_path, name="output")(wide, x, deterministic), weights
 
 
 class Layers(nn.Module):
@@ -120,7 +123,8 @@ class Layers(nn.Module):
 
     def setup(self) -> None:
         block = self.block or Block
-        self.blocks = [block(self.config, self.dtype, name=str(i)) for i in range(self.config.num_blocks)]
+        rates = depth_rates(self.config.drop_path_rate, self.config.num_blocks)
+        self.blocks = [block(self.config, self.dtype, drop_path=rate, name=str(i)) for i, rate in enumerate(rates)]
 
     def __call__(self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> Any:
         return self.blocks[index](x, mask, deterministic)

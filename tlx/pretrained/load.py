@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,9 @@ from tlx.models.image_config import ImageConfig
 from tlx.models.interpolate import interpolate
 from tlx.models.layers import Dtype
 from tlx.models.model import Model, build_model, config_of, dummy_inputs
+from tlx.params.kinds import KindTable
 from tlx.params.paths import flatten, unflatten
+from tlx.params.rules import assign
 from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.own_head import own_heads
 from tlx.pretrained.tensors import Carry, Tensors
@@ -58,6 +60,33 @@ def from_pretrained(
       TlxError: no such checkpoint; a family or setting that tlx lacks; missing, extra or reshaped tensors; a file that
         is damaged or asks for more than tensors.
     """
+    model, params, _ = start_from(
+        checkpoint, heads, initialise=initialise, ignore=ignore, seed=seed, param_dtype=param_dtype, dtype=dtype,
+        **config_changes,
+    )  # fmt: skip
+    return model, params
+
+
+def start_from(
+    checkpoint: str | os.PathLike[str],
+    heads: int | Mapping[str, Head] | None = None,
+    *,
+    initialise: str | Sequence[str] = (),
+    reinitialise: Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    seed: int = 0,
+    param_dtype: Dtype = jnp.float32,
+    dtype: Dtype = None,
+    **config_changes: Any,
+) -> tuple[Model, dict[str, Any], frozenset[str]]:
+    """As `from_pretrained`, which parts were drawn anew told too.
+
+    Args:
+      reinitialise: selectors of what is drawn anew though the file has it. One that decides nothing is an error.
+
+    Returns:
+      The module, its parameters, and the paths whose values are not the checkpoint's.
+    """
     folder = resolve(os.fspath(checkpoint))
     hf = read_config(folder)
     config = config_of(folder, hf, {}, **config_changes)
@@ -75,7 +104,17 @@ def from_pretrained(
     head = chosen.get("default") if own else None
     carried = carried_positions(config_of(folder, hf, chosen), config)
     params = tensors.load(abstract_params(model), selectors, left_over, head, own, param_dtype, carried)
-    return model, _with_new(model, params, seed, param_dtype)
+    again = selected(params, reinitialise, model.backbone.kinds)
+    params = {path: None if path in again else leaf for path, leaf in params.items()}
+    drawn = frozenset(path for path, leaf in params.items() if leaf is None)
+    return model, _with_new(model, params, seed, param_dtype), drawn
+
+
+def selected(paths: Iterable[str], selectors: Sequence[str], kinds: KindTable | None = None) -> frozenset[str]:
+    """The paths that `reinitialise` selects."""
+    rules = [(selector, True) for selector in selectors]
+    chosen = assign(paths, rules, shipped=((".*", False),), kinds=kinds, what="model.reinitialise")
+    return frozenset(path for path, again in chosen.items() if again)
 
 
 def carried_positions(old: BackboneConfig, new: BackboneConfig) -> dict[str, Carry]:

@@ -11,7 +11,6 @@ from tlx.errors import TlxError
 from tlx.models.model import Model
 from tlx.optim.groups import Group, as_group, assign_groups, multiplied
 from tlx.optim.layerwise import discriminative_rules, layer_decay_rules
-from tlx.optim.schedules import make_schedule
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules
@@ -72,15 +71,6 @@ def choose(config: ConfigDict, model: Model, params: Any, schedules: Schedules) 
     if all(group == FROZEN for group in assigned.values()):
         raise TlxError("config.params freezes every parameter; nothing would learn.")
     return Choice(tuple(rules), groups, assigned, _multipliers(config, model, blocks, paths))
-
-
-def schedules_of(optimizer: ConfigDict, total: int, warmup: int) -> Schedules:
-    """From a schedule's name to the factor of the rate by step, at most 1."""
-
-    def factor(name: str) -> optax.Schedule:
-        return make_schedule(name, 1.0, total, warmup, power=optimizer.power, final_fraction=optimizer.final_fraction)
-
-    return factor
 
 
 def _group(name: str, given: ConfigDict, schedules: Schedules) -> Group:

@@ -19,6 +19,8 @@ def finetune() -> ConfigDict:
     config.model.weights = "pretrained"  # or "random": the same network, drawn anew
     config.model.initialise = ()  # parts to draw anew where the checkpoint lacks them: "pooler", or a regex on paths
     config.model.ignore = ()  # regexes on tensors of the checkpoint that may be left over
+    config.model.reinitialise = ()  # drawn anew though the checkpoint has them: "last:2", "pooler", or selectors
+    config.model.drop_path_rate = placeholder(float)  # of stochastic depth, at the last block; None: none
     config.model.hidden_dropout_prob = placeholder(float)  # None: as the checkpoint says
     config.model.attention_probs_dropout_prob = placeholder(float)
     config.model.classifier_dropout = placeholder(float)
@@ -70,6 +72,8 @@ def finetune() -> ConfigDict:
     config.params.head_multiplier = 1.0  # of the heads' rate
     config.params.layer_decay = 1.0  # factor of the rate from a block to the one below
     config.params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit", "electra"; None: as the family
+    config.params.phases = ()  # what changes during the run (tlx/recipes/phases.py): dicts with start, in epochs
+    config.params.unfreeze = ""  # or a usual course of phases: "gradual:EPOCHS", "lp_ft:EPOCHS", "fine_tune:EPOCHS"
     config.params.discriminative = ()  # rates (lowest, highest) from the embeddings to the head, in equal ratios
 
     config.lora = ConfigDict()  # with it the backbone is frozen but for what params.rules say (tlx/adapters/lora.py)
@@ -93,6 +97,22 @@ def finetune() -> ConfigDict:
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
     config.optimizer.clip = 1.0  # largest global norm of the trainable gradient; 0 for none
+
+    config.average = ConfigDict()  # of what learns; it is evaluated, selected by, predicted with and exported
+    config.average.kind = "none"  # or "ema", "swa"
+    config.average.decay = 0.999  # of ema, a step
+    config.average.warmup = True  # of ema: decay min(decay, (1 + t) / (10 + t)) after step t
+    config.average.start_fraction = 0.75  # of the run, after which swa begins
+    config.average.every = placeholder(int)  # steps between what swa takes; None: an epoch
+    config.average.learning_rate = placeholder(float)  # constant from swa's start on; None: as the schedule says
+
+    config.l2_sp = ConfigDict()  # part of the loss; leave weight_decay at 0 with it
+    config.l2_sp.alpha = 0.0  # towards the checkpoint's values, of what learns and came with it
+    config.l2_sp.beta = 0.0  # towards zero, of what is new
+
+    config.sam = ConfigDict()
+    config.sam.radius = 0.0  # of sharpness-aware minimisation, such as 0.05; 0 for none; a step costs two
+    config.sam.adaptive = False  # in units of each weight; the radius is then about ten times larger
 
     config.train = ConfigDict()
     config.train.epochs = 3.0

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from tlx.data.examples import ExampleSet
 from tlx.data.sources import load
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport, per_class
+from tlx.models.heads import Head
 from tlx.recipes import sets
 from tlx.recipes.answers import answer_examples
 from tlx.recipes.finetune import score
-from tlx.recipes.run_directory import load_run, read_run
+from tlx.recipes.run_directory import Trained, load_run, read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,26 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
       TlxError: the run's own files have changed: a text that it learnt from might stand in its test set now.
     """
     trained = load_run(run)
+    head = dict(trained.model.heads_by_name)["default"]
+    found = {}
+    for part, examples in sets_of(run, trained, data).items():
+        answers = answer_examples(trained, examples)
+        classes = per_class(head.kind, answers, examples.labels, head.labels, examples.word_offsets)
+        found[part] = Evaluated(len(examples), trained.step, _metrics(answers, examples, head), classes)
+    return found
+
+
+def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
+    """Every metric of a set by name."""
+    return _metrics(answer_examples(trained, examples), examples, dict(trained.model.heads_by_name)["default"])
+
+
+def _metrics(answers: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
+    return {name.partition("/")[2]: value for name, value in score(answers, examples, head, "set").items()}
+
+
+def sets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
+    """The run's sets but train, which are as they were when it began; or `data` alone."""
     begun_with = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
     head = dict(trained.model.heads_by_name)["default"]
     config = ConfigDict(trained.config)
@@ -48,8 +70,5 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
                 f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "
                 "one with --data."
             )
-        answers = answer_examples(trained, examples)
-        values = {name.partition("/")[2]: value for name, value in score(answers, examples, head, "set").items()}
-        classes = per_class(head.kind, answers, examples.labels, head.labels, examples.word_offsets)
-        found[part] = Evaluated(len(examples), trained.step, values, classes)
+        found[part] = examples
     return found

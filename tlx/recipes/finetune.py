@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
-from tlx.pretrained.load import from_pretrained, random_params
+from tlx.pretrained.load import random_params, start_from
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapt
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
+from tlx.recipes.regularise import count_drawn, drawn_anew
 from tlx.recipes.sets import Sets, load_sets
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
@@ -38,6 +39,7 @@ from tlx.reporting.reliability import plot_reliability
 from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.feed import feed
 from tlx.training.loop import Progressed, Schedule, fit
+from tlx.training.phases import Phase
 from tlx.training.state import State
 from tlx.training.writers import MetricsWriter, Progress, read_metrics
 
@@ -51,8 +53,9 @@ class Job:
     inputs: Inputs
     sets: Sets
     groups: dict[str, str]
+    drawn: Collection[str]
     state: State
-    train_step: Callable[..., Any]
+    phases: tuple[Phase, ...]
     schedule: Schedule
     learning_rate: optax.Schedule
     batch_size: int
@@ -63,14 +66,11 @@ class Job:
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.ladder)
-        multiple = self.mesh.size * self.accumulate
-        batches = Batches(self.sets.examples["train"], plan, self.schedule.total, multiple)
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
             state, so_far = fit(
                 self.state,
-                self.train_step,
-                lambda start: feed({"train": batches}, along_batch(self.mesh), start),
+                self.phases,
+                self.batches,
                 lambda params: self.evaluate(params, "validation"),
                 schedule=self.schedule,
                 checkpoints=checkpoints,
@@ -80,11 +80,18 @@ class Job:
                 meta={"seed": self.seed},
             )
             best = int(so_far.best["step"]) if so_far.best else int(state.step)
-            params = state.params
+            params = state.swapped().params
             if best != int(state.step):
                 checkpoints.wait()
                 params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
         return self._summarise(params, best, so_far, int(state.step))
+
+    def batches(self, start: int = 0, steps: int | None = None) -> Iterator[Any]:
+        """What training takes from step `start` on, to the end of the run or of so many steps."""
+        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.ladder)
+        multiple = self.mesh.size * self.accumulate
+        batches = Batches(self.sets.examples["train"], plan, steps or self.schedule.total, multiple)
+        return feed({"train": batches}, along_batch(self.mesh), start)
 
     @functools.cached_property
     def forward(self) -> Any:
@@ -125,7 +132,11 @@ class Job:
             "metrics": values,
             "classes": classes,
             "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
-            "parameters": {"trainable": trainable, "frozen": sum(sizes.values()) - trainable},
+            "parameters": {
+                "trainable": trainable,
+                "frozen": sum(sizes.values()) - trainable,
+                "drawn": count_drawn(params, self.drawn),
+            },
             "seconds": round(so_far.seconds, 1),
             "versions": run_directory.versions(),
             "revision": run_directory.revision(),
@@ -161,8 +172,13 @@ def _jitted_loss(head: Head) -> Callable[..., Any]:
     return jax.jit(head_loss(head))
 
 
-def build(config: ConfigDict, workdir: str | Path) -> Job:
+def build(config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None = None) -> Job:
     """Reads data and checkpoint and lays out the run; nothing is trained yet.
+
+    Args:
+      config: see `tlx/recipes/defaults.py`.
+      workdir: the run directory.
+      sweep: the learning rate by step, in place of the config's.
 
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
@@ -173,25 +189,33 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     inputs = open_inputs(folder, config)
     sets = load_sets(config, inputs)
     heads = {"default": sets.head}
-    model, params = load_model(config, folder, heads)
+    model, params, drawn = load_model(config, folder, heads)
     mesh = make_mesh(config.parallel.data)
-    learning = plan_learning(config, model, params, sets, inputs)
+    learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
     everywhere = replicated(mesh)
     state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
-    step = jax.jit(
-        learning.step,
-        donate_argnums=0,
-        in_shardings=(everywhere, along_batch(mesh), everywhere),
-        out_shardings=(everywhere, everywhere),
-    )
-    key = jax.device_put(jax.random.key(config.seed), everywhere)
+    constants = jax.device_put((jax.random.key(config.seed), learning.anchors), everywhere)
+    phases = tuple(compiled(phase, mesh, constants) for phase in learning.phases)
     facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
     run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     return Job(
-        run, model, inputs, sets, learning.choice.assigned, state, lambda *given: step(*given, key),
+        run, model, inputs, sets, learning.assigned, drawn, state, phases,
         learning.schedule, learning.rate,
         config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed,
     )  # fmt: skip
+
+
+def compiled(phase: Phase, mesh: jax.sharding.Mesh, constants: tuple[Any, Any]) -> Phase:
+    """A phase whose functions are jitted over a mesh. constants: the run's key and the anchors."""
+    everywhere = replicated(mesh)
+    step = jax.jit(
+        phase.step,
+        donate_argnums=0,
+        in_shardings=(everywhere, along_batch(mesh), everywhere, everywhere),
+        out_shardings=(everywhere, everywhere),
+    )
+    enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
+    return Phase(phase.first, enter, lambda *given: step(*given, *constants))
 
 
 def check(config: ConfigDict) -> None:
@@ -216,16 +240,21 @@ def check(config: ConfigDict) -> None:
         as_group(f"config.params.groups.{name}", dict(group))
 
 
-def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any]:
-    """The checkpoint with new heads, or the same network drawn anew; with its adapter."""
+def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any, frozenset[str]]:
+    """The checkpoint with new heads, or the same network drawn anew, with its adapter; and the paths that are not the
+    checkpoint's."""
     c = config.model
+    model = run_directory.describe_model(folder, c, heads)
+    again = drawn_anew(c, model.backbone.config.block_paths)
     if c.weights == "random":
-        model = run_directory.describe_model(folder, c, heads)
-        return adapt(model, random_params(model, config.seed), config)
+        model, params = adapt(model, random_params(model, config.seed), config)
+        return model, params, frozenset(flatten(params))
     if c.weights != "pretrained":
         raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
-    model, params = from_pretrained(
-        folder, heads, initialise=c.initialise, ignore=c.ignore, seed=config.seed,
+    model, params, drawn = start_from(
+        folder, heads, initialise=c.initialise, reinitialise=again, ignore=c.ignore, seed=config.seed,
         dtype=run_directory.compute_dtype(c), **run_directory.model_changes(c),
     )  # fmt: skip
-    return adapt(model, params, config)
+    came = flatten(params).keys() - drawn
+    model, params = adapt(model, params, config)
+    return model, params, frozenset(flatten(params).keys() - came)

@@ -14,7 +14,7 @@ from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
-from tlx.pretrained.load import abstract_params
+from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapted
 from tlx.recipes.advice import advise
@@ -22,6 +22,7 @@ from tlx.recipes.choosing import Choice
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
+from tlx.recipes.regularise import count_drawn, drawn_anew
 from tlx.recipes.sets import Sets, load_sets
 
 
@@ -40,11 +41,13 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Inspected:
-    """leaves: all parameters. steps: of the run. batch: (examples, tokens) of the costliest step. bytes: by what holds
-    them while training. flops, accessed: of that step, as XLA counts them for this machine (accessed: in bytes).
-    rules: the config's with its shorthands spelt out. advice: what is allowed and usually a mistake."""
+    """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
+    (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
+    as XLA counts them for this machine (accessed: in bytes). rules: the config's with its shorthands spelt out.
+    advice: what is allowed and usually a mistake."""
 
     leaves: list[Leaf]
+    drawn: int
     examples: dict[str, int]
     steps: int
     batch: tuple[int, int]
@@ -65,24 +68,30 @@ def inspect(config: ConfigDict) -> Inspected:
     sets = load_sets(config, inputs)
     model = adapted(run_directory.describe_model(folder, config.model, {"default": sets.head}), config)
     params = abstract_params(model)
-    learning = plan_learning(config, model, params, sets, inputs)
+    again = selected(flatten(params), drawn_anew(config.model, model.backbone.config.block_paths), model.backbone.kinds)
+    pretrained = config.model.weights == "pretrained"
+    drawn = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
+    learning = plan_learning(config, model, params, sets, inputs, drawn)
     state = jax.eval_shape(learning.begin, params)
     batch = _batch(config, sets, inputs)
     cost: Any = (
-        jax.jit(learning.step, donate_argnums=0)
-        .lower(state, {"train": batch}, jax.random.key(0))
+        jax.jit(learning.phases[0].step, donate_argnums=0)
+        .lower(state, {"train": batch}, jax.random.key(0), learning.anchors)
         .compile()
         .cost_analysis()
     )
-    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.choice.assigned[path] != FROZEN}
+    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.assigned[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
+        **({"averages": _bytes(state.averages)} if state.averages else {}),
+        **({"anchors": _bytes(learning.anchors)} if learning.anchors is not None else {}),
     }  # fmt: skip
     examples = {part: len(found) for part, found in sets.examples.items()}
     return Inspected(
-        _leaves(params, learning.choice, config, model.backbone.kinds), examples, learning.schedule.total,
+        _leaves(params, learning.choices[0], config, model.backbone.kinds), count_drawn(params, again), examples,
+        learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        learning.choice.rules, advise(config, learning.choice, learning.schedule.total, examples["train"]),
+        learning.choices[0].rules, advise(config, learning.choices[0], learning.schedule.total, examples["train"]),
     )  # fmt: skip
 
 

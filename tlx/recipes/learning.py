@@ -1,9 +1,8 @@
-"""How a model learns, from a config: groups, schedule, losses, optimizer, the step."""
+"""How a model learns, from a config: groups, phases, losses, optimizers, the steps."""
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -14,81 +13,124 @@ from ml_collections import ConfigDict
 from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
 from tlx.methods.finetune import FineTune, LossSettings
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer
 from tlx.params.partition import FROZEN
-from tlx.recipes.choosing import Choice, choose, schedules_of
+from tlx.recipes.choosing import Choice, choose
 from tlx.recipes.inputs import Inputs
+from tlx.recipes.pacing import factors_of, pace, rate_of, run_factor
+from tlx.recipes.phases import PhasePlan, plan_phases
+from tlx.recipes.regularise import plan_anchors, plan_ascent, plan_average, plan_penalty
 from tlx.recipes.sets import Sets
 from tlx.training.loop import Schedule
+from tlx.training.phases import Phase, carried, learning_since
 from tlx.training.state import State, init_state, owners
 from tlx.training.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Learning:
-    """How a model learns. begin: parameters to the first state. step: pure. rate: the run's, by step."""
+    """How a model learns.
 
-    choice: Choice
+    choices: what learns, by phase. rate: the run's, by step. begin: parameters to the first state. phases: pure
+    functions. anchors: the constants that the step takes; None without any.
+    """
+
+    choices: tuple[Choice, ...]
     schedule: Schedule
     rate: optax.Schedule
     begin: Callable[[Any], State]
-    step: Callable[..., Any]
+    phases: tuple[Phase, ...]
+    anchors: Any
+
+    @property
+    def assigned(self) -> dict[str, str]:
+        """The group of each path; of what learns in some phase only, its group then."""
+        found: dict[str, str] = {}
+        for choice in self.choices:
+            found |= {path: group for path, group in choice.assigned.items() if found.get(path, FROZEN) == FROZEN}
+        return found
 
 
-def plan_learning(config: ConfigDict, model: Model, params: Any, sets: Sets, inputs: Inputs) -> Learning:
-    """Groups, optimizer, method and step. params: arrays or their shapes; nothing is computed."""
+def plan_learning(
+    config: ConfigDict,
+    model: Model,
+    params: Any,
+    sets: Sets,
+    inputs: Inputs,
+    drawn: Collection[str] = (),
+    sweep: optax.Schedule | None = None,
+) -> Learning:
+    """Groups, phases, optimizers, method and steps.
+
+    Args:
+      config: the run's.
+      model: with its heads.
+      params: arrays or their shapes; nothing is computed.
+      sets: what is learnt from.
+      inputs: what reads it.
+      drawn: the paths that did not come with the checkpoint.
+      sweep: the learning rate by step, in place of the config's; of several phases the first is all there is then.
+    """
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
-    schedule, warmup = make_schedule_of_loop(config, len(sets.examples["train"]), sets.head.kind)
-    factors = schedules_of(config.optimizer, schedule.total, warmup)
-    choice, factor = choose(config, model, params, factors), factors(config.optimizer.schedule)
+    schedule = pace(config, len(sets.examples["train"]), sets.head.kind)
+    plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
+    plans = plans if sweep is None else plans[:1]
+    choices = [choose(plan.config, model, params, factors_of(plan, schedule.total)) for plan in plans]
+    since = learning_since([choice.assigned for choice in choices], [plan.first for plan in plans])
+    rates = [_factor(plan, schedule, sweep) for plan in plans]
     losses = loss_settings(config.loss, sets.head, sets.examples["train"])
-    frozen = frozen_blocks(model, choice.assigned)
-    method = FineTune(model, {"default": "label"}, inputs.training(sets.head), frozen, losses)
-    owner = owners(params, choice.assigned, method.players)
+    prepare = inputs.training(sets.head)
+    begins, phases = [], []
+    for plan, choice, factor, begun in zip(plans, choices, rates, since, strict=True):
+        method = FineTune(model, {"default": "label"}, prepare, frozen_blocks(model, choice.assigned), losses)
+        begin, step = _plan_phase(plan.config, model, params, method, schedule, choice, factor, begun)
+        begins.append(begin)
+        phases.append(Phase(plan.first, _entered(begin), step))
+    learning = Learning(tuple(choices), schedule, rate_of(plans, rates), begins[0], tuple(phases), None)
+    anchors = plan_anchors(config, params, learning.assigned, drawn)
+    return dataclasses.replace(learning, anchors=anchors, rate=sweep or learning.rate)
+
+
+def _factor(plan: PhasePlan, schedule: Schedule, sweep: optax.Schedule | None) -> optax.Schedule:
+    """The factor of a phase's learning rate by step."""
+    if sweep is not None:
+        peak = plan.config.optimizer.learning_rate
+        return lambda step: sweep(step) / peak
+    return run_factor(plan.config, schedule, factors_of(plan, schedule.total)(plan.config.optimizer.schedule))
+
+
+def _plan_phase(
+    config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: Schedule, choice: Choice,
+    factor: optax.Schedule, since: dict[str, int],
+) -> tuple[Callable[[Any], State], Callable[..., Any]]:  # fmt: skip
+    """From parameters to the state with which a phase would begin a run, and its step."""
+    owner, average = owners(params, choice.assigned, method.players), plan_average(config.average, schedule)
     optimizer = make_optimizer(
         params, choice.rules, choice.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
-        multipliers=choice.multipliers, kinds=model.backbone.kinds,
+        multipliers=choice.multipliers, since=since, kinds=model.backbone.kinds,
         name=config.optimizer.name, momentum=config.optimizer.momentum,
         b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
     )  # fmt: skip
     _, method_state = method.init(jax.random.key(config.seed))
-    begin = functools.partial(init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state)
+    begin = functools.partial(
+        init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state,
+        averaged=average is not None,
+    )  # fmt: skip
     step = make_train_step(
         method, {"model": optimizer}, owner,
         clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
+        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
     )  # fmt: skip
-    return Learning(choice, schedule, lambda at: config.optimizer.learning_rate * factor(at), begin, step)
+    return begin, step
 
 
-def make_schedule_of_loop(config: ConfigDict, examples: int, kind: str) -> tuple[Schedule, int]:
-    """What the loop does when, and over how many steps the learning rate rises."""
-    train, optimizer = config.train, config.optimizer
-    steps_per_epoch = math.ceil(examples / train.batch_size)
-    total = max(1, round(train.epochs * steps_per_epoch))
-    warmup = optimizer.warmup_steps
-    warmup = round(optimizer.warmup_fraction * total) if warmup is None else warmup
-    monitor = train.monitor or f"validation/{MONITOR[kind]}"
-    name = monitor.removeprefix("validation/")
-    if name not in {"loss", *metric_names(kind)} or monitor == name:
-        known = [f"validation/{metric}" for metric in ("loss", *metric_names(kind))]
-        raise TlxError(f"config.train.monitor is {monitor!r}; a {kind} has {listed(known)}.")
-    when = Schedule(
-        total=total,
-        steps_per_epoch=steps_per_epoch,
-        examples_per_step=train.batch_size,
-        evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
-        log_every=train.log_every,
-        monitor=monitor,
-        mode="max" if HIGHER_IS_BETTER[name] else "min",
-        patience=train.patience,
-    )
-    return when, warmup
+def _entered(begin: Callable[[Any], State]) -> Callable[[State], State]:
+    return lambda state: carried(state, begin(state.params))
 
 
 def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:

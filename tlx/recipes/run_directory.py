@@ -154,7 +154,9 @@ def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, 
 
 def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of the checkpoint's config that the run changes."""
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "image_size")
+    names = (
+        "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "drop_path_rate", "image_size",
+    )  # fmt: skip
     return {name: config[name] for name in names if config.get(name) is not None}
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError
+from tlx.errors import TlxError, listed
 from tlx.training.state import State
 
-FORMAT = 1  # of what `meta` and the items hold; a reader of another format refuses
+FORMAT = 2  # of what `meta` and the items hold; a run goes on from this one alone
+READABLE = (1, 2)  # whose parameters are where they are now
 
 
 class _NewestAndBest:
@@ -27,6 +28,9 @@ class _NewestAndBest:
 
 class Checkpoints:
     """The checkpoints of a run directory. Items: `params`, `rest` (all else of the state) and `meta` (JSON).
+
+    Where an average is kept, `params` is the average, so that whoever reads parameters reads those that were selected;
+    the parameters that go on learning are then in `rest`.
 
     Args:
       directory: made if absent.
@@ -50,7 +54,7 @@ class Checkpoints:
             return
         self._keep.best = (meta.get("best") or {}).get("step")
         args = {
-            "params": ocp.args.StandardSave(state.params),
+            "params": ocp.args.StandardSave(state.swapped().params),
             "rest": ocp.args.StandardSave(_rest(state)),
             "meta": ocp.args.JsonSave({"format": FORMAT, **meta}),
         }
@@ -63,22 +67,28 @@ class Checkpoints:
     def meta(self, step: int) -> dict[str, Any]:
         """What was saved beside the state."""
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        if meta.get("format") != FORMAT:
+        if meta.get("format") not in READABLE:
             raise TlxError(
-                f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads {FORMAT}."
+                f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads "
+                f"{listed(READABLE)}."
             )
         return meta
 
     def restore(self, step: int, target: State) -> State:
         """The state of a step, in the shapes, dtypes and shardings of `target`."""
+        if (found := self.meta(step)["format"]) != FORMAT:
+            raise TlxError(
+                f"{self.directory / str(step)} has checkpoint format {found}, which can be read but not trained on "
+                f"(that is {FORMAT}); name a new workdir."
+            )
         args = ocp.args.Composite(
             params=ocp.args.StandardRestore(target.params), rest=ocp.args.StandardRestore(_rest(target))
         )
-        found = self._manager.restore(step, args=args)
-        return State(params=found["params"], **found["rest"])
+        items = self._manager.restore(step, args=args)
+        return State(params=items["params"], **items["rest"]).swapped()
 
     def restore_params(self, step: int, target: Any) -> Any:
-        """The parameters alone. target: a tree of `jax.ShapeDtypeStruct` with shardings."""
+        """The parameters alone, averaged if the run averages. target: `jax.ShapeDtypeStruct`s with shardings."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=args)["params"]
 
@@ -96,7 +106,12 @@ class Checkpoints:
 
 
 def _rest(state: State) -> dict[str, Any]:
-    return {"step": state.step, "opt_state": state.opt_state, "method_state": state.method_state}
+    """What the item `rest` holds, in which the average and the parameters have changed places."""
+    swapped = state.swapped()
+    return {
+        "step": swapped.step, "opt_state": swapped.opt_state,
+        "method_state": swapped.method_state, "averages": swapped.averages,
+    }  # fmt: skip
 
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:

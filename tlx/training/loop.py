@@ -3,13 +3,14 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from tlx.errors import TlxError
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.phases import Phase, phase_of, state_in
 from tlx.training.state import State
 from tlx.training.step import Metrics
 from tlx.training.writers import MetricsWriter, Progress
@@ -53,7 +54,7 @@ class Progressed:
 
 def fit(
     state: State,
-    train_step: Callable[[State, Any], tuple[State, Metrics]],
+    phases: Sequence[Phase],
     batches: Callable[[int], Iterator[Any]],
     evaluate: Callable[[Any], dict[str, float]],
     *,
@@ -68,9 +69,9 @@ def fit(
 
     Args:
       state: before the first step; shapes, dtypes and shardings of what is restored.
-      train_step: jitted; donates its state.
+      phases: in order, the first from step 0 on; jitted, the steps donate their state.
       batches: the batches from a step on.
-      evaluate: parameters to metrics by name.
+      evaluate: parameters (averaged, where an average is kept) to metrics by name.
       schedule: when to do what.
       checkpoints: where the state goes.
       writer, progress: made once it is known at which step the run goes on.
@@ -83,15 +84,20 @@ def fit(
     so_far, start = Progressed(), 0
     if (newest := checkpoints.newest()) is not None:
         so_far, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
-        state = checkpoints.restore(newest, state)
+        state = checkpoints.restore(newest, state_in(phases[: phase_of(phases, newest) + 1], state))
     if so_far.finished:
         return state, so_far
     writing, showing = writer(start), progress(start)
     pending: list[Metrics] = []
     clock = logged = time.perf_counter()
+    phase = phases[phase_of(phases, start)]
+    borders = {border.first: border for border in phases[1:]}
     try:
         for step, batch in enumerate(batches(start), start + 1):
-            state, metrics = train_step(state, batch)
+            if step - 1 in borders:
+                phase = borders[step - 1]
+                state = phase.enter(state)
+            state, metrics = phase.step(state, batch)
             pending.append(metrics)
             last = step == schedule.total
             if step % schedule.log_every == 0 or last or step % schedule.evaluate_every == 0:
@@ -105,7 +111,7 @@ def fit(
                 _refuse_nan(step, means["train/loss"])
                 pending = []
             if step % schedule.evaluate_every == 0 or last:
-                values = evaluate(state.params)
+                values = evaluate(state.swapped().params)
                 so_far = so_far.after(step, values[schedule.monitor], schedule.mode)
                 stop = last or (schedule.patience is not None and so_far.stale >= schedule.patience)
                 now = time.perf_counter()
@@ -114,7 +120,8 @@ def fit(
                 writing.write(step, values)
                 epoch = step / schedule.steps_per_epoch
                 showing.evaluated(step, epoch, schedule.monitor, values[schedule.monitor], so_far.stale == 0)
-                checkpoints.save(state, {**meta, "loop": dataclasses.asdict(so_far), "best": so_far.best})
+                where = {"phase": phases.index(phase), "loop": dataclasses.asdict(so_far), "best": so_far.best}
+                checkpoints.save(state, {**meta, **where})
                 if stop:
                     break
             logged = time.perf_counter() if not pending else logged

@@ -25,6 +25,15 @@ def phase_of(phases: Sequence[Phase], steps: int) -> int:
     return max((index for index, phase in enumerate(phases) if phase.first < steps), default=0)
 
 
+def state_in(phases: Sequence[Phase], state: State) -> State:
+    """What the state is like in the last of these phases, as shapes with the shardings of `state`, the first's."""
+    sharding = state.step.sharding
+    for phase in phases[1:]:
+        shapes = jax.eval_shape(phase.enter, state)
+        state = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+    return state
+
+
 def carried(old: State, new: State) -> State:
     """The state at the beginning of a phase.
 

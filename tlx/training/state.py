@@ -1,5 +1,6 @@
 """What a run is at a step: everything that a checkpoint holds."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,22 +9,35 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from tlx.params.partition import FROZEN
+from tlx.params.partition import FROZEN, merge
 from tlx.params.paths import Tree, flatten, map_with_path
 from tlx.params.rules import Rules, assign
 
 Owners = Mapping[str, str | None]  # the player of each path; None: frozen
+ANSWERS = "answers"  # the average that is evaluated, selected by and handed on in the parameters' place
 
 
 @struct.dataclass
 class State:
     """step: int32, how many were taken. params: the whole tree. opt_state: by player.
-    method_state: arrays that the method carries."""
+    method_state: arrays that the method carries. averages: by name, None where a leaf is frozen."""
 
     step: jax.Array
     params: Tree
     opt_state: dict[str, Any]
     method_state: Any
+    averages: dict[str, Tree] = struct.field(default_factory=dict)
+
+    def swapped(self) -> "State":
+        """With the average `answers` in the parameters' place and these in its, where there is one; its own inverse."""
+        if ANSWERS not in self.averages:
+            return self
+        average = self.averages[ANSWERS]
+        learning = jax.tree.map(
+            lambda mean, leaf: None if mean is None else leaf, average, self.params, is_leaf=lambda leaf: leaf is None
+        )
+        averages = {**self.averages, ANSWERS: learning}
+        return dataclasses.replace(self, params=merge(average, self.params), averages=averages)
 
 
 def owners(params: Tree, groups: Mapping[str, str], players: Mapping[str, Rules]) -> dict[str, str | None]:
@@ -40,8 +54,15 @@ def owned_by(params: Tree, owner: Owners, players: tuple[str, ...]) -> Tree:
 
 
 def init_state(
-    params: Tree, owner: Owners, optimizers: Mapping[str, optax.GradientTransformation], method_state: Any
+    params: Tree,
+    owner: Owners,
+    optimizers: Mapping[str, optax.GradientTransformation],
+    method_state: Any,
+    averaged: bool = False,
 ) -> State:
-    """The state before the first step. Moments exist for what a player owns and nothing else."""
+    """The state before the first step. Moments, and copies if an average is kept, exist for what a player owns and
+    nothing else."""
     opt_state = {name: tx.init(owned_by(params, owner, (name,))) for name, tx in optimizers.items()}
-    return State(jnp.zeros((), jnp.int32), params, opt_state, method_state)
+    owned = owned_by(params, owner, tuple(optimizers))
+    averages = {ANSWERS: jax.tree.map(jnp.copy, owned)} if averaged else {}
+    return State(jnp.zeros((), jnp.int32), params, opt_state, method_state, averages)

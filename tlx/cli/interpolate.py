@@ -1,0 +1,41 @@
+"""`tlx interpolate RUN [--alpha 0:1:0.1] [--to DIR]`: between the checkpoint and what a run made of it (WiSE-FT)."""
+
+import argparse
+from pathlib import Path
+
+from tlx.cli.launch import quiet_logs, use_compilation_cache
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RUN, --alpha, --to."""
+    parser.add_argument("run", help="a run directory")
+    parser.add_argument(
+        "--alpha", default="0:1:0.1", metavar="FIRST:LAST:STEP",
+        help="the fine-tuned parameters' shares to try; 0 is the checkpoint with the run's head, 1 the run",
+    )  # fmt: skip
+    parser.add_argument("--to", metavar="DIR", help="a folder for the chosen parameters, as tlx export writes it")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Prints the metrics along the line, and those of the share that validation chose; the run stays as it is."""
+    quiet_logs()
+    use_compilation_cache()
+    from tlx.cli.export import write
+    from tlx.recipes.interpolate import interpolate_run, parse_shares
+    from tlx.recipes.run_directory import read_summary
+    from tlx.reporting.tables import show
+
+    run = Path(arguments.run)
+    line = interpolate_run(run, parse_shares(arguments.alpha))
+    names = list(line.validation[0])
+    rows = [
+        (f"{share:g}", *(f"{found[name]:.4f}" for name in names))
+        for share, found in zip(line.shares, line.validation, strict=True)
+    ]
+    show(f"validation, step {line.trained.step} of {run.name}", ("alpha", *names), rows)
+    chosen = f"alpha {line.chosen:g}: the best {line.monitor} of {len(line.shares)}"
+    show(chosen, ("metric", ""), [(name, f"{value:.4f}") for name, value in line.metrics.items()])
+    if arguments.to:
+        selection = f"step {line.trained.step} of the run, interpolated with the checkpoint; {chosen}"
+        summary = {**(read_summary(run) or {}), "metrics": line.metrics, "selection": selection}
+        print(write(line.trained, run, summary, arguments.to))

@@ -1,0 +1,43 @@
+"""Which learning rate a config might take: a range test on a copy of it, of which nothing is kept but the curve."""
+
+import csv
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from tlx.optim.range_test import RangeTest, sweep, watch
+from tlx.recipes.finetune import build
+from tlx.reporting.range_test import plot_range_test
+
+
+def lr_find(config: ConfigDict, lowest: float = 1e-7, highest: float = 10.0, steps: int = 100) -> RangeTest:
+    """Trains for up to so many steps with a rate that grows from step to step, as the config says but for the schedule.
+
+    Batches, dropout and what is drawn are those of the run's first steps. The run directory that is laid out for it is
+    gone afterwards.
+    """
+    rate = sweep(lowest, highest, steps)
+
+    def losses(folder: str) -> Iterator[float]:
+        job = build(config, Path(folder) / "run", rate)
+        state = job.state
+        for batch in job.batches(steps=steps):
+            state, metrics = job.phases[0].step(state, batch)
+            yield float(metrics["loss"])
+
+    with tempfile.TemporaryDirectory(prefix="tlx-lr-find-") as folder:
+        return watch(losses(folder), rate)
+
+
+def write(found: RangeTest, folder: Path) -> tuple[Path, Path]:
+    """`lr_find.png` and `lr_find.csv` (rate, loss, smoothed) into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = plot_range_test(found.rates, found.losses, found.smoothed, found.steepest, folder / "lr_find.png")
+    table = folder / "lr_find.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("learning_rate", "loss", "smoothed"))
+        rows.writerows(zip(found.rates.tolist(), found.losses.tolist(), found.smoothed.tolist(), strict=True))
+    return picture, table

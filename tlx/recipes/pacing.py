@@ -1,0 +1,82 @@
+"""What happens when, from a config: the loop's schedule, the phases, and the learning rate by step."""
+
+import math
+from collections.abc import Sequence
+
+import optax
+from ml_collections import ConfigDict
+
+from tlx.errors import TlxError, listed
+from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
+from tlx.optim.schedules import make_schedule
+from tlx.recipes.choosing import Schedules
+from tlx.recipes.phases import PhasePlan
+from tlx.recipes.regularise import averaged_rate
+from tlx.training.loop import Schedule
+
+
+def pace(config: ConfigDict, examples: int, kind: str) -> Schedule:
+    """What the loop does when. examples: of the training split. kind: of the head."""
+    train = config.train
+    steps_per_epoch = math.ceil(examples / train.batch_size)
+    monitor = train.monitor or f"validation/{MONITOR[kind]}"
+    name = monitor.removeprefix("validation/")
+    if name not in {"loss", *metric_names(kind)} or monitor == name:
+        known = [f"validation/{metric}" for metric in ("loss", *metric_names(kind))]
+        raise TlxError(f"config.train.monitor is {monitor!r}; a {kind} has {listed(known)}.")
+    return Schedule(
+        total=max(1, round(train.epochs * steps_per_epoch)),
+        steps_per_epoch=steps_per_epoch,
+        examples_per_step=train.batch_size,
+        evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
+        log_every=train.log_every,
+        monitor=monitor,
+        mode="max" if HIGHER_IS_BETTER[name] else "min",
+        patience=train.patience,
+    )
+
+
+def factors(config: ConfigDict, total: int) -> Schedules:
+    """From a schedule's name to the factor of the rate by step, at most 1, over so many steps."""
+    optimizer = config.optimizer
+    warmup = optimizer.warmup_steps
+    warmup = round(optimizer.warmup_fraction * total) if warmup is None else warmup
+
+    def factor(name: str) -> optax.Schedule:
+        return make_schedule(
+            name, 1.0, total, warmup, power=optimizer.power, final_fraction=optimizer.final_fraction
+        )  # fmt: skip
+
+    return factor
+
+
+def factors_of(plan: PhasePlan, total: int) -> Schedules:
+    """The same in a phase, by the run's steps: over the phase where it has a schedule of its own, else over the run."""
+    if not plan.own:
+        return factors(plan.config, total)
+    within = factors(plan.config, plan.stop - plan.first)
+
+    def shifted(name: str) -> optax.Schedule:
+        inner = within(name)
+        return lambda step: inner(step - plan.first)
+
+    return shifted
+
+
+def run_factor(config: ConfigDict, schedule: Schedule, factor: optax.Schedule) -> optax.Schedule:
+    """The factor of the run's rate by step, with SWA's constant rate where the config asks for it."""
+    if config.average.learning_rate is None:
+        return factor
+    peak = config.optimizer.learning_rate
+    rate = averaged_rate(config.average, schedule, lambda step: peak * factor(step))
+    return lambda step: rate(step) / peak
+
+
+def rate_of(plans: Sequence[PhasePlan], by_phase: Sequence[optax.Schedule]) -> optax.Schedule:
+    """The run's learning rate by step, for the log. by_phase: the factor in each phase."""
+
+    def rate(step: int) -> float:
+        index = max(index for index, plan in enumerate(plans) if plan.first <= step)
+        return float(plans[index].config.optimizer.learning_rate * by_phase[index](step))
+
+    return rate

@@ -1,0 +1,109 @@
+"""What a config asks for beside the loss and the optimizer: averages, L2-SP, SAM, parts drawn anew."""
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from tlx.errors import TlxError, listed
+from tlx.losses.starting_point import l2_sp
+from tlx.optim.averages import Share, ema, swa
+from tlx.optim.sharpness import Ascent, sharpness_aware
+from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten, map_with_path
+from tlx.training.loop import Schedule
+from tlx.training.step import Penalty
+
+AVERAGES = ("none", "ema", "swa")
+
+
+def plan_average(config: ConfigDict, schedule: Schedule) -> Share | None:
+    """config: `config.average`."""
+    if config.kind not in AVERAGES:
+        raise TlxError(f"config.average.kind is {config.kind!r}; it is one of {listed(AVERAGES)}.")
+    if config.kind == "ema":
+        return ema(config.decay, config.warmup)
+    return swa(swa_start(config, schedule), config.every or schedule.steps_per_epoch) if config.kind == "swa" else None
+
+
+def swa_start(config: ConfigDict, schedule: Schedule) -> int:
+    """The step after which SWA takes its first parameters."""
+    if not 0 <= config.start_fraction < 1:
+        raise TlxError(f"config.average.start_fraction is {config.start_fraction}; it is at least 0 and below 1.")
+    return max(1, round(config.start_fraction * schedule.total))
+
+
+def averaged_rate(config: ConfigDict, schedule: Schedule, rate: optax.Schedule) -> optax.Schedule:
+    """The learning rate by step, constant from SWA's start on where `config.average.learning_rate` says so."""
+    if config.learning_rate is None:
+        return rate
+    if config.kind != "swa":
+        raise TlxError(f"config.average.learning_rate is SWA's; config.average.kind is {config.kind!r}.")
+    constant = optax.constant_schedule(config.learning_rate)
+    return optax.join_schedules([rate, constant], [swa_start(config, schedule)])
+
+
+def plan_ascent(config: ConfigDict) -> Ascent | None:
+    """config: `config.sam`."""
+    return sharpness_aware(config.radius, config.adaptive) if config.radius else None
+
+
+def plan_penalty(config: ConfigDict) -> Penalty | None:
+    """config: `config.l2_sp`."""
+    if not config.alpha and not config.beta:
+        return None
+    l2_sp({}, {}, config.alpha, config.beta)  # refuses
+    return functools.partial(l2_sp, alpha=config.alpha, beta=config.beta)
+
+
+def plan_anchors(config: ConfigDict, params: Any, groups: Mapping[str, str], drawn: Collection[str]) -> Any:
+    """The starting point, copied, of every leaf that learns and came with the checkpoint; None elsewhere, and
+    altogether without L2-SP.
+
+    drawn: the paths that did not come with the checkpoint.
+    """
+    if plan_penalty(config.l2_sp) is None:
+        return None
+    anchors = map_with_path(
+        lambda path, leaf: None if groups[path] == FROZEN or path in drawn else _copied(leaf), params
+    )
+    if not jax.tree.leaves(anchors):
+        raise TlxError(
+            "config.l2_sp draws what learns to the checkpoint's values, but nothing that learns came with the "
+            "checkpoint (config.model.weights, config.params.rules)."
+        )
+    return anchors
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else np.array(leaf)
+
+
+def drawn_anew(config: Mapping[str, Any], block_paths: Sequence[str]) -> tuple[str, ...]:
+    """`config.model.reinitialise` as selectors: `last:K` is the K highest blocks, `pooler` the pooler, anything else a
+    selector (Zhang et al. 2021, section 5, draws the pooler and up to six of BERT's blocks anew)."""
+    selectors: list[str] = []
+    for part in config.get("reinitialise", ()):
+        blocks = block_paths[1:]
+        if part == "pooler":
+            selectors.append("backbone/pooler/.*")
+        elif part.startswith("last:"):
+            count = part.removeprefix("last:")
+            if not count.isdigit() or not 1 <= int(count) <= len(blocks):
+                raise TlxError(
+                    f"config.model.reinitialise: {part!r} asks for the highest blocks, of which this model has "
+                    f"{len(blocks)}; say last:1 to last:{len(blocks)}."
+                )
+            selectors += [f"backbone/{path}/.*" for path in blocks[-int(count) :]]
+        else:
+            selectors.append(part)
+    return tuple(selectors)
+
+
+def count_drawn(params: Any, drawn: Collection[str]) -> int:
+    """How many parameters did not come with the checkpoint."""
+    return sum(int(np.prod(leaf.shape)) for path, leaf in flatten(params).items() if path in drawn)

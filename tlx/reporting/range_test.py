@@ -1,0 +1,29 @@
+"""A learning-rate range test as a picture: the loss over the rate, and where it falls fastest."""
+
+from pathlib import Path
+
+import numpy as np
+
+
+def plot_range_test(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float, file: Path) -> Path:
+    """Draws it.
+
+    Args:
+      rates, losses, smoothed: (steps,).
+      suggested: the rate to mark.
+      file: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, losses, color="C0", alpha=0.3, label="each step")
+    axis.plot(rates, smoothed, color="C0", label="smoothed")
+    axis.axvline(suggested, color="C1", linestyle="--", label=f"steepest: {suggested:.1e}")
+    axis.set(xscale="log", xlabel="learning rate", title="loss")
+    axis.set_ylim(0.9 * float(smoothed.min()), 1.1 * float(min(smoothed.max(), 2 * smoothed[0])))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=120)
+    return file
