@@ -60,6 +60,11 @@ def finetune() -> ConfigDict:
     config.params.rules = ()  # ordered (selector, group); "frozen" is a group; the rest is "default"
     config.params.groups = ConfigDict({"default": {"multiplier": 1.0, "weight_decay": 0.01}})
 
+    config.features = ConfigDict()  # what a frozen part of the backbone gives, computed once (docs/howto_features.md)
+    config.features.cache = "auto"  # or "memory", in memory; "disk"; "off". The middle two say why none are kept
+    config.features.limit = 2 * 2**30  # bytes, of all splits together; beyond it none are kept
+    config.features.folder = ""  # of "disk", shared by runs; "": tlx/features under the user's cache
+
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # or "sgd"
     config.optimizer.learning_rate = 5e-5

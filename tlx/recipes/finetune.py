@@ -28,6 +28,7 @@ from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained, random_params
 from tlx.recipes import run_directory
+from tlx.recipes.cached import check_features, from_features
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.sets import Sets, load_sets
@@ -175,6 +176,11 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
     model, params = load_model(config, folder, heads)
     mesh = make_mesh(config.parallel.data)
     learning = plan_learning(config, model, params, sets, inputs)
+    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
+    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
+    if (found := from_features(config, model, params, learning.groups, inputs, sets, mesh)) is not None:
+        inputs, sets = found
+        learning = plan_learning(config, model, params, sets, inputs)
     everywhere = replicated(mesh)
     state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
     step = jax.jit(
@@ -184,8 +190,6 @@ def build(config: ConfigDict, workdir: str | Path) -> Job:
         out_shardings=(everywhere, everywhere),
     )
     key = jax.device_put(jax.random.key(config.seed), everywhere)
-    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
-    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     return Job(
         run, model, inputs, sets, learning.groups, state, lambda *given: step(*given, key),
         learning.schedule, learning.rate,
@@ -211,6 +215,7 @@ def check(config: ConfigDict) -> None:
             raise TlxError(f"config.{name} is {value}; it must be above 0.")
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
+    check_features(config.features)
     fields = {field.name for field in dataclasses.fields(Group)}
     for name, group in config.params.groups.items():
         if unknown := set(group) - fields:
