@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tlx.errors import TlxError as TlxError
+    from tlx.features.transformer import Features as Features
     from tlx.models.heads import Head as Head
     from tlx.params.partition import merge as merge
     from tlx.params.partition import partition as partition
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tlx.pretrained.loaded import save_pretrained as save_pretrained
 
 _HOME = {
+    "Features": "tlx.features.transformer",
     "Head": "tlx.models.heads",
     "TlxError": "tlx.errors",
     "Loaded": "tlx.pretrained.loaded",

@@ -13,6 +13,7 @@ COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main
     "evaluate": "the metrics of a trained run, on its own sets or on another file",
     "predict": "what a trained run says of some texts or images, or of a file or folder of them",
     "attention": "what a trained run looks at in images, as a picture",
+    "features": "what a checkpoint's or a run's backbone makes of texts or images, as vectors",
     "export": "a trained run as a folder that transformers opens",
     "doctor": "devices, versions, caches, and what is missing",
 }

@@ -1,6 +1,7 @@
 """Features of a whole set: each example once, texts without their padding."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ class Extractor:
     ):
         self.model, self.params, self.cut = model, params, cut
         self.batch_size, self.ladder, self.sharding = batch_size, tuple(ladder), sharding
-        self._forward = jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], cut))
+        self._forward = _reading(model, prepare, cut)
 
     def layout(self, examples: ExampleSet) -> Layout:
         """Shape and dtype; nothing is computed."""
@@ -103,6 +104,12 @@ class Extractor:
         plan = EvaluationPlan(examples.lengths, self.batch_size, self.ladder)
         devices = 1 if self.sharding is None else self.sharding.mesh.size
         return Batches(examples, plan, plan.steps_per_epoch, devices)
+
+
+@functools.lru_cache(maxsize=8)
+def _reading(model: Model, prepare: Any, cut: Cut) -> Any:
+    """Compiled once, however many sets are read."""
+    return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], cut))
 
 
 def _inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
