@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import LADDER, EvaluationPlan
-from tlx.features.cut import Cut, read
+from tlx.features.cut import Cut, below, read
 from tlx.models.model import Model
+from tlx.params.paths import flatten
 
 INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 
@@ -70,6 +72,17 @@ class Extractor:
         self.model, self.params, self.cut = model, params, cut
         self.batch_size, self.ladder, self.sharding = batch_size, tuple(ladder), sharding
         self._forward = _reading(model, prepare, cut)
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """SHA-256 of the parameters that the cut reads, with their paths, dtypes and shapes."""
+        wanted, found = below(self.model, self.cut), hashlib.sha256()
+        for path, leaf in sorted(flatten(self.params).items()):
+            if path in wanted:
+                array = np.asarray(leaf)
+                found.update(f"{path} {array.dtype} {array.shape}\n".encode())
+                found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def layout(self, examples: ExampleSet) -> Layout:
         """Shape and dtype; nothing is computed."""

@@ -90,7 +90,7 @@ def below(model: Model, cut: Cut) -> set[str]:
     if not top:
         return made(0)
     own = f"backbone/{model.backbone.config.block_paths[top]}/"  # with the last block its end would run too
-    return made(top - 1) | {path for path in made(None) if path.startswith(own)}
+    return {path for path in made(top) if path.startswith(own)} | made(top - 1)
 
 
 def _blocks(model: Model) -> int:

@@ -22,8 +22,6 @@ import numpy as np
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet, Layout
-from tlx.features.cut import below
-from tlx.params.paths import flatten
 from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
@@ -42,7 +40,7 @@ def identity(extractor: Extractor, preprocessor: Tokenizer | ImageProcessor, exa
     the examples, the cut, the dtype, the kind of device."""
     model = extractor.model
     return {
-        "weights": weights_digest(extractor),
+        "weights": extractor.weights,
         "backbone": repr(model.backbone.config),
         "preprocessing": preprocessing_digest(preprocessor),
         "data": data_digest(examples),
@@ -55,17 +53,6 @@ def identity(extractor: Extractor, preprocessor: Tokenizer | ImageProcessor, exa
 def key_of(facts: Mapping[str, str]) -> str:
     """Names a set: another fact, another key."""
     return hashlib.sha256(json.dumps({"format": FORMAT, **facts}, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def weights_digest(extractor: Extractor) -> str:
-    """SHA-256 of the parameters that the cut reads, with their paths, dtypes and shapes."""
-    wanted, found = below(extractor.model, extractor.cut), hashlib.sha256()
-    for path, leaf in sorted(flatten(extractor.params).items()):
-        if path in wanted:
-            array = np.asarray(leaf)
-            found.update(f"{path} {array.dtype} {array.shape}\n".encode())
-            found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
 
 
 def preprocessing_digest(preprocessor: Tokenizer | ImageProcessor) -> str:

@@ -103,8 +103,6 @@ def extract(
 ) -> np.ndarray:  # fmt: skip
     """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images."""
     examples = encode(preprocessor, given)
-    if not len(examples):
-        raise TlxError("there is nothing to read: 0 examples were given.")
     size = 1 << (min(batch_size, len(examples)) - 1).bit_length()  # few texts take a small batch, of few sizes
     prepare = _images(preprocessor) if isinstance(preprocessor, ImageProcessor) else _texts
     extractor = Extractor(model, params, prepare, resolved(cut, model), batch_size=min(size, batch_size))
@@ -124,6 +122,8 @@ def encode(preprocessor: Preprocessor, given: Any) -> ExampleSet:
     """
     if isinstance(given, (str, bytes)):
         raise TlxError("one text or image was given; a list of them is expected.")
+    if not len(given):
+        raise TlxError("there is nothing to read: 0 examples were given.")
     if isinstance(preprocessor, ImageProcessor):
         return ImageExamples(given if isinstance(given, np.ndarray) else list(given), preprocessor, cache_bytes=0)
     rows = [[row] if isinstance(row, str) else row for row in (given.tolist() if hasattr(given, "tolist") else given)]
