@@ -49,14 +49,14 @@ class Counted(Extractor):
         super().fill(*given)
 
 
-@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
-def test_there_and_back(dtype: Any, checkpoint: Path, tmp_path: Path) -> None:
-    examples, made = encode(Tokenizer(checkpoint, 16), TEXTS), extractor(dtype=dtype)
+def test_there_and_back(checkpoint: Path, tmp_path: Path) -> None:
+    """Of a dtype that NumPy lacks; the other tests have float32."""
+    examples, made = encode(Tokenizer(checkpoint, 16), TEXTS), extractor(dtype=jnp.bfloat16)
     facts = identity(made, Tokenizer(checkpoint, 16), examples)
     direct = made(examples)
     for _ in range(2):
         kept = load_or_compute(tmp_path, facts, made, examples)
-        assert kept.values.dtype == (dtype or np.float32) and isinstance(kept.values, np.memmap)
+        assert kept.values.dtype == jnp.bfloat16 and isinstance(kept.values, np.memmap)
         np.testing.assert_array_equal(kept.values, direct.values)
         assert kept.offsets is not None and direct.offsets is not None
         np.testing.assert_array_equal(kept.offsets, direct.offsets)
@@ -139,6 +139,7 @@ def test_damage(checkpoint: Path, tmp_path: Path) -> None:
     made = Counted(first.model, first.params, _texts, first.cut, batch_size=4, ladder=(8,))
     facts, told = identity(made, tokenizer, examples), []
     whole = np.array(load_or_compute(tmp_path, facts, made, examples, told.append).values)
+    np.testing.assert_array_equal(whole, first(examples).values)
     for number, (name, damage) in enumerate(DAMAGES.items(), 1):
         damage(tmp_path / key_of(facts))
         again = load_or_compute(tmp_path, facts, made, examples, told.append)

@@ -49,8 +49,8 @@ def images(folder: Path) -> Any:
     return made
 
 
-def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], np.ndarray]:
-    """Losses, the parameters after some steps, and what they then answer."""
+def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
+    """Losses, the parameters after some steps, and them as they are on the device."""
     train = job.sets.examples["train"]
     plan = TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.ladder)
     batches, state, losses = Batches(train, plan, STEPS), job.state, []
@@ -58,7 +58,7 @@ def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], np.ndarray]:
         state, metrics = job.train_step(state, {"train": batches[step]})
         losses.append(float(metrics["loss"]))
     params = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
-    return losses, params, job.answers(state.params, "validation")
+    return losses, params, state.params
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,12 @@ def test_the_same_numbers(
     kept = sum(part.features.values.nbytes for part in cached.sets.examples.values())  # type: ignore[attr-defined]
     count = sum(len(part) for part in cached.sets.examples.values())
     assert capsys.readouterr().out == f"features: {cut} for {count} examples, {kept:,} bytes, kept in memory.\n"
-    (losses, params, answers), (same, again, also) = steps(plain), steps(cached)
+    (losses, params, learnt), (same, again, _) = steps(plain), steps(cached)
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(same, losses, rtol=RELATIVE)
-    np.testing.assert_allclose(also, answers, rtol=0, atol=RELATIVE * np.abs(answers).max())
+    if rules == HEAD:  # of hidden states, the runs of test_images.py are asked again
+        answers, also = (job.answers(learnt, "validation") for job in (plain, cached))
+        np.testing.assert_allclose(also, answers, rtol=0, atol=RELATIVE * np.abs(answers).max())
     for path, leaf in params.items():
         atol = max(RELATIVE * np.abs(leaf).max(), 1e-9)
         np.testing.assert_allclose(again[path], leaf, rtol=0, atol=atol, err_msg=path)

@@ -103,7 +103,7 @@ def extract(
 ) -> np.ndarray:  # fmt: skip
     """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images."""
     examples = encode(preprocessor, given)
-    size = 1 << (min(batch_size, len(examples)) - 1).bit_length()  # few texts take a small batch, of few sizes
+    size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
     prepare = _images(preprocessor) if isinstance(preprocessor, ImageProcessor) else _texts
     extractor = Extractor(model, params, prepare, resolved(cut, model), batch_size=min(size, batch_size))
     if cache is None:
