@@ -95,6 +95,11 @@ def cut_of(model: Model, groups: Mapping[str, str], head: Head) -> Cut | None:
     return Cut((lowest,), None if pooling == "mean" else "cls" if pooling == "pooler" else pooling)
 
 
+def one_phase(config: ConfigDict) -> bool:
+    """Whether what learns is the same from the first step to the last: features are not for what thaws later."""
+    return not config.params.get("phases")
+
+
 def from_features(
     config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, sets: Sets,
     mesh: jax.sharding.Mesh,
@@ -105,15 +110,16 @@ def from_features(
 
     Args:
       config: the run's, of which `features` is read.
-      groups: of each path, for the whole run: a run that thaws something later is not for this.
+      groups: of each path.
     """
     wanted = config.features
     assert isinstance(inputs, TextInputs | ImageInputs)
     drawn = inputs.training(sets.head) != inputs.prepare
-    cut = None if wanted.cache == "off" or drawn else cut_of(model, groups, sets.head)
+    cut = None if wanted.cache == "off" or drawn or not one_phase(config) else cut_of(model, groups, sets.head)
     if cut is None:
         if wanted.cache in ("memory", "disk"):
-            why = "training draws images anew (config.augment)" if drawn else "no block lies below all that learns"
+            why = "no block lies below all that learns, from the first step to the last"
+            why = "training draws images anew (config.augment)" if drawn else why
             print(f"features: none are kept, because {why}.", flush=True)
         return None
     extractor = Extractor(
