@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tlx.adapters.model import add_lora as add_lora
     from tlx.adapters.model import merge_lora as merge_lora
     from tlx.errors import TlxError as TlxError
+    from tlx.features.transformer import Features as Features
     from tlx.models.heads import Head as Head
     from tlx.optim.groups import make_optimizer as make_optimizer
     from tlx.params.partition import merge as merge
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tlx.pretrained.loaded import save_pretrained as save_pretrained
 
 _HOME = {
+    "Features": "tlx.features.transformer",
     "Head": "tlx.models.heads",
     "Lora": "tlx.adapters.lora",
     "add_lora": "tlx.adapters.model",

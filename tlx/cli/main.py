@@ -16,6 +16,7 @@ COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main
     "attention": "what a trained run looks at in images, as a picture",
     "interpolate": "a trained run's parameters between the checkpoint's and its own, chosen on validation",
     "lr-find": "the loss of a config while its learning rate grows, and which rate that suggests",
+    "features": "what a checkpoint's or a run's backbone makes of texts or images, as vectors",
     "export": "a trained run as a folder that transformers opens",
     "doctor": "devices, versions, caches, and what is missing",
 }

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from tlx.data.examples import Batches
 from tlx.models.model import Model
 
-INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
+INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "hidden_state", "pooled")
 Prepare = Callable[[Mapping[str, jax.Array], None], tuple[dict[str, Any], Any]]
 Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
 

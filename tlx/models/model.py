@@ -58,9 +58,21 @@ class Model(nn.Module):
         if self.heads_by_name:
             self.heads = Heads(self.heads_by_name, self.head_settings, self.dtype)
 
-    def __call__(self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any) -> ModelOutput:
+    def __call__(
+        self,
+        *,
+        deterministic: bool = True,
+        frozen: Collection[str] = (),
+        pooled: jax.Array | None = None,
+        **inputs: Any,
+    ) -> ModelOutput:
         """inputs: as the backbone takes them, or (batch, choices, length) each for a multiple choice.
-        frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout."""
+        frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout.
+        pooled: (batch, 1, hidden), in place of all inputs: what the heads' pooling gave; (batch, 2, hidden) where they
+        read two tokens. The backbone does not run."""
+        if pooled is not None:
+            logits = self.heads(Features(pooled, pooled[:, 0], None, None), deterministic)
+            return ModelOutput(logits, pooled)
         choices = inputs["input_ids"].shape[:2] if getattr(inputs.get("input_ids"), "ndim", 2) == 3 else None
         if choices:
             inputs = {

@@ -84,6 +84,11 @@ def finetune() -> ConfigDict:
     config.lora.targets = ()  # ordered (selector, True, False or a rank) over kernels' paths; (): query and value
     config.lora.name = "lora"  # the adapter's parameters are at adapters/<name>
 
+    config.features = ConfigDict()  # what a frozen part of the backbone gives, computed once (docs/howto_features.md)
+    config.features.cache = "auto"  # or "memory", in memory; "disk"; "off". The middle two say why none are kept
+    config.features.limit = 2 * 2**30  # bytes, of all splits together; beyond it none are kept
+    config.features.folder = ""  # of "disk", shared by runs; "": tlx/features under the user's cache
+
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # or "sgd"
     config.optimizer.learning_rate = 5e-5

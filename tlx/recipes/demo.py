@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from tlx.data.colors import nearest_terms
 from tlx.evaluation.baselines import Fitted, constant, ridge, tfidf_ridge
-from tlx.evaluation.features import mean_pooled
 from tlx.evaluation.metrics import mean_error, r2
+from tlx.features.compute import Extractor
+from tlx.features.cut import Cut
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
@@ -55,7 +56,8 @@ def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
     folder = resolve(config.model.checkpoint)
     model, params = from_pretrained(folder, heads={})
     prepare = open_inputs(folder, config).prepare
-    frozen = {part: mean_pooled(model, params, examples[part], prepare) for part in examples}
+    extractor = Extractor(model, params, prepare, Cut((), "mean"))
+    frozen = {part: extractor(examples[part]).values[:, 0] for part in examples}
     return {
         "mean colour": constant(targets["train"], len(targets["test"])),
         "word TF-IDF + ridge": tfidf_ridge(True, pairs["train"], pairs["validation"], texts["test"], mean_error),

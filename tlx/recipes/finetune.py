@@ -29,6 +29,7 @@ from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import random_params, start_from
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapt
+from tlx.recipes.cached import check_features, from_features
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.regularise import count_drawn, drawn_anew
@@ -192,12 +193,15 @@ def build(config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None 
     model, params, drawn = load_model(config, folder, heads)
     mesh = make_mesh(config.parallel.data)
     learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
+    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
+    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
+    if (found := from_features(config, model, params, learning.assigned, inputs, sets, mesh)) is not None:
+        inputs, sets = found
+        learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
     everywhere = replicated(mesh)
     state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
     constants = jax.device_put((jax.random.key(config.seed), learning.anchors), everywhere)
     phases = tuple(compiled(phase, mesh, constants) for phase in learning.phases)
-    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
-    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     return Job(
         run, model, inputs, sets, learning.assigned, drawn, state, phases,
         learning.schedule, learning.rate,
@@ -236,6 +240,7 @@ def check(config: ConfigDict) -> None:
             raise TlxError(f"config.{name} is {value}; it must be above 0.")
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
+    check_features(config.features)
     for name, group in config.params.groups.items():
         as_group(f"config.params.groups.{name}", dict(group))
 

@@ -1,0 +1,105 @@
+"""The learnt mix of layers (Peters et al. 2018, eq. 1), and a classifier on top of it, fitted together by L-BFGS."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tlx.errors import TlxError
+
+
+def scalar_mix(logits: jax.Array, gamma: jax.Array, layers: jax.Array) -> jax.Array:
+    """γ Σⱼ sⱼ hⱼ with s = softmax(logits). logits: (layers,). layers: (…, layers, hidden) to (…, hidden)."""
+    return gamma * jnp.einsum("l,...lh->...h", jax.nn.softmax(logits), layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixFitted:
+    """params: `logits` (layers,), `gamma` (), `kernel` (hidden, classes), `bias` (classes,). classes: in order.
+    loss: what was made small. steps: of L-BFGS."""
+
+    params: dict[str, Any]
+    classes: tuple[Any, ...]
+    loss: float
+    steps: int
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of the layers; they add up to 1."""
+        return np.asarray(jax.nn.softmax(self.params["logits"]))
+
+    def mixed(self, layers: np.ndarray) -> np.ndarray:
+        """(examples, layers, hidden) to (examples, hidden)."""
+        return np.asarray(scalar_mix(self.params["logits"], self.params["gamma"], jnp.asarray(layers)))
+
+    def predict(self, layers: np.ndarray) -> np.ndarray:
+        """The likeliest class of each example."""
+        answers = self.mixed(layers) @ np.asarray(self.params["kernel"]) + np.asarray(self.params["bias"])
+        return np.asarray(self.classes)[answers.argmax(-1)]
+
+
+def fit_mix(
+    layers: np.ndarray,
+    labels: Sequence[Any] | np.ndarray,
+    strength: float = 1e-2,
+    most: int = 500,
+    tolerance: float = 1e-5,
+) -> MixFitted:
+    """Makes mean cross entropy + strength/2 (|kernel|² + (γ − 1)²) small, from equal weights and a kernel of zeros.
+
+    γ alone would undo the kernel's penalty, so it has its own.
+
+    Args:
+      layers: (examples, layers, hidden), such as features of several layers, or of several backbones of one width.
+      labels: of the examples.
+      strength: of the penalty. most: steps. tolerance: of the gradient's norm, at which it ends.
+    """
+    if np.ndim(layers) != 3:
+        raise TlxError(f"a mix is of layers (examples, layers, hidden); found {np.shape(layers)}.")
+    classes, targets = np.unique(np.asarray(labels), return_inverse=True)
+    x, y = jnp.asarray(layers), jnp.asarray(targets)
+
+    def loss(params: dict[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+        answers = scalar_mix(params["logits"], params["gamma"], x) @ params["kernel"] + params["bias"]
+        penalty = jnp.sum(params["kernel"] ** 2) + (params["gamma"] - 1) ** 2
+        return optax.softmax_cross_entropy_with_integer_labels(answers, y).mean() + strength / 2 * penalty
+
+    params = {
+        "logits": jnp.zeros(x.shape[1], x.dtype), "gamma": jnp.ones((), x.dtype),
+        "kernel": jnp.zeros((x.shape[2], len(classes)), x.dtype), "bias": jnp.zeros(len(classes), x.dtype),
+    }  # fmt: skip
+    params, value, steps = _descend(loss, params, (x, y), most, tolerance)
+    return MixFitted(jax.device_get(params), tuple(classes.tolist()), float(value), int(steps))
+
+
+def _descend(loss: Any, params: Any, given: tuple[Any, ...], most: int, tolerance: float) -> tuple[Any, Any, Any]:
+    """optax's L-BFGS with its zoom line search, in one compiled loop."""
+    optimizer = optax.lbfgs()
+
+    @jax.jit
+    def run(params: Any, given: Any) -> Any:
+        def value(params: Any) -> jax.Array:
+            return loss(params, *given)
+
+        value_and_grad = optax.value_and_grad_from_state(value)
+
+        def step(carry: Any) -> Any:
+            params, state, _, count = carry
+            found, gradient = value_and_grad(params, state=state)
+            updates, state = optimizer.update(
+                gradient, state, params, value=found, grad=gradient, value_fn=value
+            )  # fmt: skip
+            return optax.apply_updates(params, updates), state, optax.global_norm(gradient), count + 1
+
+        def going(carry: Any) -> jax.Array:
+            return (carry[3] < most) & (carry[2] > tolerance)
+
+        start = (params, optimizer.init(params), jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32))
+        params, _, _, count = jax.lax.while_loop(going, step, start)
+        return params, value(params), count
+
+    return run(params, given)

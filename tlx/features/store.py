@@ -1,0 +1,156 @@
+"""Feature sets on disk: a folder each, named by what decides its numbers, there only once it is whole.
+
+    KEY/values.npy    as in `FeatureSet`; of a dtype that NumPy lacks (bfloat16), its bits as whole numbers
+    KEY/offsets.npy   where there are any
+    KEY/meta.json     format, dtype, what the key was made of, the SHA-256 of each file
+
+Nothing is unpickled. A set that is not what `meta.json` says is computed again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tlx.data.examples import ExampleSet
+from tlx.errors import TlxError
+from tlx.features.compute import Extractor, FeatureSet, Layout
+from tlx.pretrained.image_processor import ImageProcessor
+from tlx.pretrained.save import INPUT_FILES
+from tlx.pretrained.tokenizer import Tokenizer
+
+FORMAT = 1
+PIECE = 2**22  # bytes read at once
+
+
+def default_folder() -> Path:
+    """Under the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "features"
+
+
+def identity(extractor: Extractor, preprocessor: Tokenizer | ImageProcessor, examples: ExampleSet) -> dict[str, str]:
+    """All that decides the numbers: the weights below the cut and how they are run, what the examples are read with,
+    the examples, the cut, the dtype, the kind of device."""
+    model = extractor.model
+    return {
+        "weights": extractor.weights,
+        "backbone": repr(model.backbone.config),
+        "preprocessing": preprocessing_digest(preprocessor),
+        "data": data_digest(examples),
+        "cut": str(extractor.cut),
+        "dtype": str(extractor.layout(examples).dtype),
+        "platform": jax.default_backend(),
+    }
+
+
+def key_of(facts: Mapping[str, str]) -> str:
+    """Names a set: another fact, another key."""
+    return hashlib.sha256(json.dumps({"format": FORMAT, **facts}, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def preprocessing_digest(preprocessor: Tokenizer | ImageProcessor) -> str:
+    """SHA-256 of a tokenizer's files and its greatest length, or of an image processor's settings."""
+    if isinstance(preprocessor, ImageProcessor):
+        return hashlib.sha256(repr(preprocessor.settings).encode()).hexdigest()
+    found = hashlib.sha256(str(preprocessor.max_length).encode())
+    for name in INPUT_FILES:
+        if (file := preprocessor.folder / name).is_file():
+            found.update(f"{name} {_file_digest(file)}\n".encode())
+    return found.hexdigest()
+
+
+def data_digest(examples: ExampleSet) -> str:
+    """SHA-256 of a set's content, and of its token types: a pair's tokens may be those of one text."""
+    found = hashlib.sha256()
+    for piece in (*examples.content(), np.asarray(getattr(examples, "types", ())).tobytes()):
+        found.update(piece)
+    return found.hexdigest()
+
+
+def load_or_compute(
+    folder: Path, facts: Mapping[str, str], extractor: Extractor, examples: ExampleSet,
+    tell: Callable[[str], None] = print,
+) -> FeatureSet:  # fmt: skip
+    """The set of these facts from `folder`, computed and written there first if it is not, or not whole.
+
+    The values are mapped from the file, not read into memory.
+
+    Raises:
+      TlxError: the folder cannot be written.
+    """
+    home = folder / key_of(facts)
+    layout = extractor.layout(examples)
+    if home.exists():
+        try:
+            return _open(home, facts, layout)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            tell(f"features: {home} is damaged ({error}); they are computed again.")
+    try:
+        _write(home, facts, layout, extractor, examples)
+        return _open(home, facts, layout)
+    except OSError as error:
+        raise TlxError(
+            f"features cannot be kept in {folder} ({error.strerror or error}); name another folder, or keep none."
+        ) from None
+
+
+def _write(home: Path, facts: Mapping[str, str], layout: Layout, extractor: Extractor, examples: ExampleSet) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
+    try:
+        stored = _stored(layout.dtype)
+        values = np.lib.format.open_memmap(partial / "values.npy", "w+", stored, layout.shape)
+        extractor.fill(examples, values.view(layout.dtype), layout.offsets)
+        values.flush()
+        if layout.offsets is not None:
+            np.save(partial / "offsets.npy", layout.offsets, allow_pickle=False)
+        digests = {file.name: _file_digest(file) for file in sorted(partial.iterdir())}
+        meta = {"format": FORMAT, "dtype": str(layout.dtype), "facts": dict(facts), "sha256": digests}
+        (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
+        shutil.rmtree(home, ignore_errors=True)  # a damaged one
+        partial.rename(home)
+    except FileExistsError:
+        pass  # another run has just written the same
+    except OSError:
+        if not home.is_dir():  # likewise: a folder that holds something is not replaced
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open(home: Path, facts: Mapping[str, str], layout: Layout) -> FeatureSet:
+    """Raises `ValueError` and its like for whatever is not as it was written."""
+    meta: Any = json.loads((home / "meta.json").read_text(encoding="utf-8"))
+    if meta["format"] != FORMAT or meta["facts"] != dict(facts) or meta["dtype"] != str(layout.dtype):
+        raise ValueError("meta.json speaks of other features")
+    names = ["values.npy"] if layout.offsets is None else ["offsets.npy", "values.npy"]
+    if sorted(meta["sha256"]) != names:
+        raise ValueError("meta.json names other files")
+    for name, digest in meta["sha256"].items():
+        if _file_digest(home / name) != digest:
+            raise ValueError(f"{name} is not what was written")
+    values = np.load(home / "values.npy", mmap_mode="r", allow_pickle=False)
+    if values.shape != layout.shape or values.dtype != _stored(layout.dtype):
+        raise ValueError(f"values.npy is {values.dtype} {values.shape}")
+    offsets = None if layout.offsets is None else np.load(home / "offsets.npy", allow_pickle=False)
+    return FeatureSet(values.view(layout.dtype), offsets)
+
+
+def _stored(dtype: np.dtype) -> np.dtype:
+    return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
+
+
+def _file_digest(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as opened:
+        while piece := opened.read(PIECE):
+            found.update(piece)
+    return found.hexdigest()

@@ -1,0 +1,168 @@
+"""`tlx.Features`: a checkpoint as a scikit-learn transformer, so that any of its estimators stands on a backbone."""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import NotFittedError
+
+from tlx.data.examples import Examples, ExampleSet
+from tlx.data.image_examples import ImageExamples
+from tlx.errors import TlxError
+from tlx.features.compute import Extractor
+from tlx.features.cut import Cut, read, resolved
+from tlx.features.store import identity, load_or_compute
+from tlx.models.model import Model, dummy_inputs
+from tlx.pretrained.image_processor import ImageProcessor
+from tlx.pretrained.loaded import Loaded, load_pretrained
+from tlx.pretrained.tokenizer import Tokenizer
+
+Preprocessor = Tokenizer | ImageProcessor
+
+
+class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Texts, pairs of texts or images to vectors, float32 (examples, layers · hidden).
+
+    Nothing is fitted but the checkpoint opened: `fit` looks at no example. The parameters are kept as given, so that
+    `clone`, `set_params`, a grid and pickle work; the weights are no part of a pickle.
+
+    Args:
+      checkpoint: a folder, `package:NAME/FOLDER` or a hub id.
+      pooling: `mean`, `cls`, `pooler` or `distilled` (see `tlx.features.cut.Cut`).
+      layers: of the hidden states, such as (0, -1), each pooled and put side by side; None: the last hidden state.
+      batch_size: examples a pass.
+      max_length: tokens to which texts are cut; None: as many as the checkpoint takes.
+      cache: a folder where features are kept and found again, across clones and processes; None: none are kept.
+
+    Several backbones are `sklearn.pipeline.FeatureUnion([("a", Features(…)), ("b", Features(…))])`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str = "",
+        *,
+        pooling: str = "mean",
+        layers: Sequence[int] | None = None,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        cache: str | None = None,
+    ):
+        self.checkpoint, self.pooling, self.layers = checkpoint, pooling, layers
+        self.batch_size, self.max_length, self.cache = batch_size, max_length, cache
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Opens the checkpoint. X, y: not looked at."""
+        del X, y
+        if self.pooling is None:
+            raise TlxError(
+                "a transformer gives one vector an example; pooling is 'mean', 'cls', 'pooler', 'distilled'."
+            )
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise TlxError(f"batch_size is {self.batch_size!r}; it is a number of examples, at least 1.")
+        loaded = _open(str(self.checkpoint))
+        cut = resolved(Cut(tuple(self.layers or ()), self.pooling), loaded.model)
+        one = jax.eval_shape(lambda params: read(loaded.model, params, dummy_inputs(loaded.model), cut), loaded.params)
+        self._n_features_out = int(np.prod(one.shape[1:]))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """float32 (examples, features).
+
+        X: texts; pairs of texts, as (examples, 2) or a list of pairs; of images paths, encoded bytes or arrays.
+        """
+        if not hasattr(self, "_n_features_out"):
+            raise NotFittedError("this Features is not fitted yet; call fit (on anything) first.")
+        loaded = _open(str(self.checkpoint))
+        preprocessor = loaded.preprocessor
+        if isinstance(preprocessor, Tokenizer) and self.max_length is not None:
+            preprocessor = _shorter(loaded.folder, self.max_length, loaded.config.max_length)
+        return extract(
+            loaded.model, loaded.params, preprocessor, X, Cut(tuple(self.layers or ()), self.pooling),
+            batch_size=self.batch_size, cache=self.cache,
+        )  # fmt: skip
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_n_features_out")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array, tags.no_validation = True, False, True
+        tags.requires_fit = True
+        return tags
+
+
+def extract(
+    model: Model, params: Any, preprocessor: Preprocessor, given: Any, cut: Cut, *, batch_size: int = 32,
+    cache: str | os.PathLike[str] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images."""
+    examples = encode(preprocessor, given)
+    size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
+    prepare = _images(preprocessor) if isinstance(preprocessor, ImageProcessor) else _texts
+    extractor = Extractor(model, params, prepare, resolved(cut, model), batch_size=min(size, batch_size))
+    if cache is None:
+        values = extractor(examples).values
+    else:
+        facts = identity(extractor, preprocessor, examples)
+        values = load_or_compute(Path(cache).expanduser().absolute(), facts, extractor, examples).values
+    return np.ascontiguousarray(values.reshape(len(examples), -1), np.float32)
+
+
+def encode(preprocessor: Preprocessor, given: Any) -> ExampleSet:
+    """Texts, pairs of texts or images as examples.
+
+    Raises:
+      TlxError: what is no text where the checkpoint reads texts, an empty one.
+    """
+    if isinstance(given, (str, bytes)):
+        raise TlxError("one text or image was given; a list of them is expected.")
+    if not len(given):
+        raise TlxError("there is nothing to read: 0 examples were given.")
+    if isinstance(preprocessor, ImageProcessor):
+        return ImageExamples(given if isinstance(given, np.ndarray) else list(given), preprocessor, cache_bytes=0)
+    rows = [[row] if isinstance(row, str) else row for row in (given.tolist() if hasattr(given, "tolist") else given)]
+    width = len(rows[0]) if rows and isinstance(rows[0], Sequence) else 1
+    for number, row in enumerate(rows):
+        fine = isinstance(row, Sequence) and len(row) == width and width in (1, 2)
+        if not fine or not all(isinstance(text, str) and text.strip() for text in row):
+            raise TlxError(
+                f"example {number} is {row!r:.60}; expected a text, or in every row a pair of texts, none empty."
+            )
+    firsts = [str(row[0]) for row in rows]
+    return Examples.encode(preprocessor, firsts, [str(row[1]) for row in rows] if width == 2 else None)
+
+
+def _texts(rows: Mapping[str, Any], key: None) -> tuple[dict[str, Any], Any]:
+    del key
+    return dict(rows), rows
+
+
+@functools.lru_cache(maxsize=4)
+def _images(processor: ImageProcessor) -> Any:
+    def prepare(rows: Mapping[str, Any], key: None) -> tuple[dict[str, Any], Any]:
+        del key
+        pixels = rows["pixel_values"].astype(jnp.float32) * processor.scale + processor.offset
+        return {"pixel_values": pixels, "channels_last": True}, rows
+
+    return prepare
+
+
+@functools.lru_cache(maxsize=2)
+def _open(checkpoint: str) -> Loaded:
+    """Kept between `fit`, `transform` and clones."""
+    if not checkpoint:
+        raise TlxError("Features names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
+    return load_pretrained(checkpoint, heads={})
+
+
+@functools.lru_cache(maxsize=4)
+def _shorter(folder: Path, max_length: int, most: int) -> Tokenizer:
+    if not 3 <= max_length <= most:
+        raise TlxError(f"max_length is {max_length}; this checkpoint takes 3 to {most} tokens.")
+    return Tokenizer(folder, max_length)

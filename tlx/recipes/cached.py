@@ -1,0 +1,153 @@
+"""Training from features: where what is frozen lies below all that learns, it is computed once and not every step."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from tlx.data.examples import ExampleSet
+from tlx.data.sources import Table
+from tlx.errors import TlxError
+from tlx.features.compute import Extractor, FeatureSet
+from tlx.features.cut import Cut, below
+from tlx.features.examples import FeatureExamples
+from tlx.features.store import default_folder, identity, load_or_compute
+from tlx.methods.finetune import Prepare
+from tlx.models.heads import PER_TOKEN, Head
+from tlx.models.model import Model, reads_pooler
+from tlx.parallel.mesh import along_batch, replicated
+from tlx.params.partition import FROZEN
+from tlx.recipes.inputs import ImageInputs, Inputs, Rows, TextInputs
+from tlx.recipes.learning import frozen_blocks
+from tlx.recipes.sets import Sets
+
+CACHES = ("auto", "memory", "disk", "off")
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedInputs:
+    """Inputs whose batches hold features.
+
+    inputs: what the features were computed from. start: the block that runs first on `hidden_state`; None where the
+    batch holds `pooled` and no block runs.
+    """
+
+    inputs: TextInputs | ImageInputs
+    start: int | None
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        return self.inputs.ladder
+
+    def whole(self, data: ConfigDict, table: Table) -> list[str]:
+        return self.inputs.whole(data, table)
+
+    def keys(self, data: ConfigDict, table: Table) -> list[str]:
+        return self.inputs.keys(data, table)
+
+    def encode(self, data: ConfigDict, head: Head, table: Table, rows: np.ndarray) -> ExampleSet:
+        return self.inputs.encode(data, head, table, rows)
+
+    def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
+        del key
+        if self.start is None:
+            return {"pooled": rows["pooled"]}, rows
+        given = {name: rows[name] for name in ("hidden_state", "attention_mask") if name in rows}
+        return {**given, "start": self.start}, rows
+
+    def training(self, head: Head) -> Prepare:
+        del head
+        return self.prepare
+
+    def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
+        del model
+        return int(batch["pooled" if self.start is None else "hidden_state"].shape[1])
+
+    def save(self, folder: Path) -> None:
+        self.inputs.save(folder)
+
+
+def cut_of(model: Model, groups: Mapping[str, str], head: Head) -> Cut | None:
+    """The highest cut below which nothing learns and so nothing drops; None where there is no block below it.
+
+    groups: of each path, for the whole run. A head that reads a pooled vector of a backbone in which nothing learns is
+    given that; one that reads first tokens alone, those; any other every token.
+    """
+    config: Any = model.backbone.config
+    still = frozen_blocks(model, dict(groups))
+    prefixes = [f"backbone/{path}" for path in config.block_paths]
+    lowest = next((i for i, prefix in enumerate(prefixes) if prefix not in still), len(prefixes)) - 1
+    if lowest < 1 or any(path.startswith("adapters/") for path in groups):
+        return None
+    if any(groups[path] != FROZEN for path in below(model, Cut((lowest,), None))):
+        return None
+    if lowest < config.num_blocks or head.kind in PER_TOKEN:
+        return Cut((lowest,), None)
+    pooling = head.pooling
+    if pooling == "pooler":
+        pooling = "pooler" if reads_pooler(head, config) else "cls"
+    if all(group == FROZEN for path, group in groups.items() if path.startswith("backbone/")):
+        return Cut((), pooling)
+    return Cut((lowest,), None if pooling == "mean" else "cls" if pooling == "pooler" else pooling)
+
+
+def from_features(
+    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, sets: Sets,
+    mesh: jax.sharding.Mesh,
+) -> tuple[Inputs, Sets] | None:  # fmt: skip
+    """Inputs and sets whose batches hold features, computed or found; None where training goes the long road.
+
+    Says in one line what is kept, of how many bytes and where, before that is computed.
+
+    Args:
+      config: the run's, of which `features` is read.
+      groups: of each path; frozen is what learns in no phase.
+    """
+    wanted = config.features
+    assert isinstance(inputs, TextInputs | ImageInputs)
+    drawn = inputs.training(sets.head) != inputs.prepare
+    cut = None if wanted.cache == "off" or drawn else cut_of(model, groups, sets.head)
+    if cut is None:
+        if wanted.cache in ("memory", "disk"):
+            why = "no block lies below all that learns, from the first step to the last"
+            why = "training draws images anew (config.augment)" if drawn else why
+            print(f"features: none are kept, because {why}.", flush=True)
+        return None
+    extractor = Extractor(
+        model, jax.device_put(params, replicated(mesh)), inputs.prepare, cut,
+        batch_size=config.train.eval_batch_size, ladder=inputs.ladder, sharding=along_batch(mesh),
+    )  # fmt: skip
+    size = sum(extractor.layout(examples).bytes for examples in sets.examples.values())
+    count = sum(len(examples) for examples in sets.examples.values())
+    said = f"{cut} for {count:,} examples, {size:,} bytes"
+    if size > wanted.limit:
+        print(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.", flush=True)
+        return None
+    folder = Path(wanted.folder).expanduser().absolute() if wanted.folder else default_folder()
+    print(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.", flush=True)
+    preprocessor = inputs.tokenizer if isinstance(inputs, TextInputs) else inputs.processor
+
+    def kept(examples: ExampleSet) -> FeatureSet:
+        if wanted.cache != "disk":
+            return extractor(examples)
+        return load_or_compute(folder, identity(extractor, preprocessor, examples), extractor, examples)
+
+    start = cut.layers[0] if cut.layers else None
+    field = "pooled" if start is None else "hidden_state"
+    found: dict[str, ExampleSet] = {
+        part: FeatureExamples(examples, kept(examples), field, isinstance(inputs, TextInputs))
+        for part, examples in sets.examples.items()
+    }
+    return CachedInputs(inputs, start), dataclasses.replace(sets, examples=found)
+
+
+def check_features(config: ConfigDict) -> None:
+    """Raises `TlxError` for a `config.features` that says nothing."""
+    if config.cache not in CACHES:
+        raise TlxError(f"config.features.cache is {config.cache!r}; it is 'auto', 'memory', 'disk' or 'off'.")
+    if config.limit < 0:
+        raise TlxError(f"config.features.limit is {config.limit}; it is a number of bytes, at least 0.")
