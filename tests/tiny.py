@@ -1,6 +1,9 @@
 """A BERT small enough to train in a second, and a task that it can learn: which of two kinds of words prevails."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -57,3 +60,12 @@ def config(checkpoint: Path, data: Path) -> ConfigDict:
     made.train.batch_size = 20
     made.parallel.data = 1
     return made
+
+
+def before_each_step(job: Any, do: Callable[[Any], None]) -> None:
+    """`do(state)` before every training step of a job."""
+
+    def watched(step: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda state, batch: (do(state), step(state, batch))[1]
+
+    job.phases = tuple(dataclasses.replace(phase, step=watched(phase.step)) for phase in job.phases)

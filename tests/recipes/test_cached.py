@@ -55,7 +55,7 @@ def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
     plan = TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.ladder)
     batches, state, losses = Batches(train, plan, STEPS), job.state, []
     for step in range(STEPS):
-        state, metrics = job.train_step(state, {"train": batches[step]})
+        state, metrics = job.phases[0].step(state, {"train": batches[step]})
         losses.append(float(metrics["loss"]))
     params = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
     return losses, params, state.params

@@ -102,16 +102,15 @@ def test_stopped_and_resumed_ends_with_the_same_bits(
 ) -> None:
     config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     job = finetune.build(config, tmp_path / "run")
-    step, taken = job.train_step, 0
+    taken = 0
 
-    def stopping(state: Any, batch: Any) -> Any:
+    def stopping(state: Any) -> None:
         nonlocal taken
         taken += 1
         if taken > at:
             raise Stopped
-        return step(state, batch)
 
-    job.train_step = stopping
+    tiny.before_each_step(job, stopping)
     with pytest.raises(Stopped):
         job.run(quiet=True)
     resumed = run(config, tmp_path / "run")
@@ -158,7 +157,7 @@ def test_reading_a_run_leaves_a_save_under_way_alone(finished: tuple[Path, dict[
 def test_a_finished_run_is_not_trained_again(finished: tuple[Path, dict[str, Any]], config: Any) -> None:
     config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     job = finetune.build(config, finished[0])
-    job.train_step = None
+    tiny.before_each_step(job, lambda state: pytest.fail("a step"))
     assert job.run(quiet=True)["metrics"] == finished[1]["metrics"]
 
 
