@@ -44,8 +44,8 @@ class Tally:
         return left or right
 
 
-def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, paths: Collection[str], last: str) -> bool:
-    """The blocks of BERT or ViT on `rows` examples of `length` tokens. paths: of the backbone's parameters. last: the
+def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, last: str) -> bool:
+    """The blocks of BERT or ViT on `rows` examples of `length` tokens. last: the
     name of the block's attention module, `self` or `attention`. Returns whether the output depends on what learns."""
     hidden, wide = int(getattr(config, "hidden_size")), int(getattr(config, "intermediate_size"))  # noqa: B009
     tokens, blocks = rows * length, list(config.block_paths[1:])
@@ -90,7 +90,7 @@ def expected(
         tally.dense(
             "embeddings/patch_embeddings/projection", rows * (length - 1), patch[0] * patch[1] * channels, hidden, False
         )
-    depends = backbone(tally, config, rows, length, (), "attention" if image else "self")
+    depends = backbone(tally, config, rows, length, "attention" if image else "self")
     if not image:
         depends = tally.dense("pooler/dense", rows, hidden, hidden, depends)
     product = 2 * rows * hidden * classes

@@ -1,0 +1,63 @@
+"""What a step with frozen parts computes: the products of the compiled program beside those that are needed."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tlx.models.bert import BertConfig
+from tlx.models.vit import ViTConfig
+from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
+from tlx.params.rules import assign
+from tlx.pretrained.load import abstract_params
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "freezing"))
+
+import freezing
+from count import expected
+
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 80,
+    **freezing.WITHOUT,
+}
+BERT: Any = BertConfig(vocab_size=32, max_position_embeddings=16, **SIZES)
+VIT: Any = ViTConfig(image_size=16, patch_size=8, add_pooling_layer=False, **SIZES)
+SMALL = {"bert": (BERT, 4, 8), "vit": (VIT, 4, 5)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "strategy"),
+    [("bert", "full"), ("bert", "last 1"), ("bert", "head only"), ("bert", "LoRA r=8"), ("bert", "biases"),
+     ("vit", "last 1"), ("vit", "LoRA r=8")],
+)  # fmt: skip
+def test_products_are_those_needed(family: str, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(freezing.STRATEGIES, "last 1", "last:1")
+    config, rows, length = SMALL[family]
+    model, rules = freezing.arm(config, strategy)
+    params = flatten(abstract_params(model))
+    assigned = assign(params, rules, shipped=((".*", "default"),), kinds=model.backbone.kinds)
+    learning = {path: leaf for path, leaf in params.items() if assigned[path] != FROZEN}
+    found = freezing.compiled(model, rules, rows, length)
+    assert found.products == sum(
+        expected(config, rows, length, freezing.CLASSES, learning, freezing.RANK if "LoRA" in strategy else 0)
+    )
+    size = sum(leaf.size for leaf in learning.values())
+    assert (found.gradients, found.moments) == (4 * size, 8 * size)
+
+
+@pytest.mark.slow
+def test_norms_clipping_and_averages_are_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 20 operations for each parameter that learns. Accumulation: tests/training/test_step.py."""
+    monkeypatch.setitem(freezing.STRATEGIES, "last 1", "last:1")
+    config, rows, length = SMALL["bert"]
+    model, rules = freezing.arm(config, "last 1")
+    bare, more = (
+        freezing.compiled(model, rules, rows, length, **extra) for extra in ({}, {"clip": 1.0, "average": True})
+    )
+    assert 0 < more.flops - bare.flops <= 20 * bare.gradients / 4
