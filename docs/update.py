@@ -7,6 +7,9 @@ python docs/update.py results runs/sst2 runs/ag_news runs/mrpc runs/stsb runs/wn
 python docs/update.py formats runs/formats
 python docs/update.py loading runs/loading
 python docs/update.py digits runs/digits_transfer
+python docs/update.py few_shot runs/few_shot_study
+python docs/update.py images runs/images/1000
+python docs/update.py freezing runs/freezing
 """
 
 import json
@@ -108,9 +111,24 @@ def digits(run: Path) -> None:
     shutil.copyfile(run / "digits.png", ROOT / "docs" / "digits.png")
 
 
+def few_shot(run: Path) -> None:
+    """Few labels of images."""
+    insert(ROOT / "docs" / "images.md", "few_shot", (run / "table.md").read_text())
+
+
+def images(run: Path) -> None:
+    """Images a second."""
+    insert(ROOT / "docs" / "images.md", "images", (run / "table.md").read_text())
+
+
+def freezing(run: Path) -> None:
+    """What freezing saves."""
+    insert(ROOT / "docs" / "freezing.md", "freezing", (run / "table.md").read_text())
+
+
 if __name__ == "__main__":
     parts = {
         "demo": demo, "results": results, "tools": tools, "trainer": trainer, "formats": formats, "loading": loading,
-        "digits": digits,
+        "digits": digits, "few_shot": few_shot, "images": images, "freezing": freezing,
     }  # fmt: skip
     parts[sys.argv[1]](*map(Path, sys.argv[2:]))
