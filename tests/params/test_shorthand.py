@@ -36,7 +36,7 @@ def of_blocks(*numbers: int) -> set[str]:
     ],
 )
 def test_frozen(parts: str, expected: set[str]) -> None:
-    assert frozen_by(freeze_rules(parts, BLOCKS)) == expected
+    assert frozen_by(freeze_rules(parts, BLOCKS, PATHS)) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,17 @@ def test_what_is_no_part() -> None:
     with pytest.raises(TlxError, match=r"name parts of the model: backbone, .*last:K; found 'lasst:2'"):
         train_rules("lasst:2", BLOCKS, PATHS)
     with pytest.raises(TlxError, match="'first:13' asks for 13 blocks; this backbone has 12"):
-        freeze_rules("first:13", BLOCKS)
+        freeze_rules("first:13", BLOCKS, PATHS)
     with pytest.raises(TlxError, match=r"the rule 'backbone/pooler/\.\*' matches no parameter"):
-        assign(HEAD, freeze_rules("pooler", BLOCKS), shipped=((".*", "default"),))
+        assign(HEAD, freeze_rules("pooler", BLOCKS, PATHS), shipped=((".*", "default"),))
+
+
+def test_a_backbone_without_an_end_or_embeddings() -> None:
+    """DistilBERT has nothing after its blocks; a module of one's own names its blocks as it likes."""
+    paths = ("backbone/low/kernel", "backbone/high/kernel", "heads/default/output/kernel")
+    blocks = ("backbone/low", "backbone/high")
+    shipped = ((".*", "default"),)
+    learning = assign(paths, train_rules("last:1", blocks, paths), shipped=shipped)
+    assert [path for path, group in learning.items() if group != "frozen"] == list(paths[1:])
+    frozen = assign(paths, freeze_rules("first:1", blocks, paths), shipped=shipped)
+    assert [path for path, group in frozen.items() if group == "frozen"] == [paths[0]]

@@ -81,7 +81,7 @@ def cut_of(model: Model, groups: Mapping[str, str], head: Head) -> Cut | None:
     still = frozen_blocks(model, dict(groups))
     prefixes = [f"backbone/{path}" for path in config.block_paths]
     lowest = next((i for i, prefix in enumerate(prefixes) if prefix not in still), len(prefixes)) - 1
-    if lowest < 1 or any(path.startswith("adapters/") for path in groups):
+    if lowest < 1 or config.model_type == "own" or any(path.startswith("adapters/") for path in groups):
         return None
     if any(groups[path] != FROZEN for path in below(model, Cut((lowest,), None))):
         return None

@@ -62,7 +62,7 @@ def choose(config: ConfigDict, model: Model, params: Any, schedules: Schedules) 
         raise TlxError(f"config.params.freeze is {c.freeze!r} and config.params.train {c.train!r}; say one of the two.")
     rules: list[tuple[str, Any]] = [*c.rules]
     if c.freeze:
-        rules += freeze_rules(c.freeze, blocks)
+        rules += freeze_rules(c.freeze, blocks, paths)
     if c.train:
         rules += train_rules(c.train, blocks, paths, kinds=kinds)
     groups = {name: _group(name, group, schedules) for name, group in c.groups.items()}

@@ -21,6 +21,7 @@ from tlx.evaluation.predict import make_forward, predict
 from tlx.methods.finetune import head_loss
 from tlx.models.heads import Head
 from tlx.models.model import Model
+from tlx.models.own import Own
 from tlx.optim.groups import as_group
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.params.partition import FROZEN
@@ -32,6 +33,7 @@ from tlx.recipes.adapters import adapt
 from tlx.recipes.cached import check_features, from_features
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
+from tlx.recipes.own import draw_own
 from tlx.recipes.regularise import count_drawn, drawn_anew
 from tlx.recipes.sets import Sets, load_sets
 from tlx.reporting.confusion import plot_confusion
@@ -93,6 +95,15 @@ class Job:
         multiple = self.mesh.size * self.accumulate
         batches = Batches(self.sets.examples["train"], plan, steps or self.schedule.total, multiple)
         return feed({"train": batches}, along_batch(self.mesh), start)
+
+    def best(self) -> Any:
+        """The parameters of the best checkpoint."""
+        with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
+            newest = checkpoints.newest()
+            if newest is None:
+                raise TlxError(f"{self.run_directory} holds no checkpoint yet.")
+            step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
+            return checkpoints.restore_params(step, abstract(self.state.params, replicated(self.mesh)))
 
     @functools.cached_property
     def forward(self) -> Any:
@@ -173,13 +184,17 @@ def _jitted_loss(head: Head) -> Callable[..., Any]:
     return jax.jit(head_loss(head))
 
 
-def build(config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None = None) -> Job:
+def build(
+    config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None = None, backbone: Own | None = None
+) -> Job:
     """Reads data and checkpoint and lays out the run; nothing is trained yet.
 
     Args:
       config: see `tlx/recipes/defaults.py`.
       workdir: the run directory.
       sweep: the learning rate by step, in place of the config's.
+      backbone: a module in place of the checkpoint's, whose tokenizer or image processor alone is then read (see
+        `recipes.own.own_backbone`).
 
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
@@ -190,10 +205,14 @@ def build(config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None 
     inputs = open_inputs(folder, config)
     sets = load_sets(config, inputs)
     heads = {"default": sets.head}
-    model, params, drawn = load_model(config, folder, heads)
+    if backbone is None:
+        model, params, drawn = load_model(config, folder, heads)
+    else:
+        model, params, drawn = draw_own(config, backbone, inputs, sets)
     mesh = make_mesh(config.parallel.data)
     learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
-    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts}
+    own = None if backbone is None else type(backbone.module).__name__
+    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts, "backbone": own}
     run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     if (found := from_features(config, model, params, learning.assigned, inputs, sets, mesh)) is not None:
         inputs, sets = found

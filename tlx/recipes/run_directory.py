@@ -134,6 +134,11 @@ def load_run(run: Path) -> Trained:
     """The best checkpoint of a run directory; the data it was trained on is not needed."""
     written = read_run(run)
     config = written["config"]
+    if written.get("backbone"):
+        raise TlxError(
+            f"the backbone of {run} is {written['backbone']}, a module of a script; open the run there, by "
+            "finetune.build(config, workdir, backbone=…).best()."
+        )
     model = adapted(describe_model(run / "pretrained", config["model"], heads_from(written["heads"])), config)
     if not (run / "checkpoints").is_dir():
         raise TlxError(f"{run} holds no checkpoint yet.")

@@ -1,0 +1,39 @@
+"""A linen module of a script's own as the backbone of a run."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from tlx.models.model import Model
+from tlx.models.own import Own, OwnConfig, sample_of
+from tlx.params.paths import flatten
+from tlx.pretrained.load import random_params
+from tlx.recipes.adapters import adapt
+from tlx.recipes.inputs import Inputs
+from tlx.recipes.sets import Sets
+
+
+def own_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Own:
+    """A linen module as the backbone of `build`.
+
+    Args:
+      module: called with a batch's inputs by name (`pixel_values`, channels last, or `input_ids`, `attention_mask`, …)
+        and `deterministic`; gives (batch, hidden) or (batch, tokens, hidden).
+      blocks: path prefixes within it, from the bottom up, that `last:K`, phases and rates by layer count.
+    """
+    return Own(OwnConfig(tuple(blocks)), None, module)
+
+
+def draw_own(config: ConfigDict, backbone: Own, inputs: Inputs, sets: Sets) -> tuple[Model, Any, frozenset[str]]:
+    """The module with its heads, drawn by the run's seed."""
+    rows = sets.examples["train"].take(np.zeros(1, np.int64), inputs.ladder[0])
+    given, _ = inputs.prepare({name: jnp.asarray(field) for name, field in rows.items()}, None)
+    described = backbone.clone(config=dataclasses.replace(backbone.config, sample=sample_of(given)))
+    model = Model(described, (("default", sets.head),), described.config.head_settings)
+    model, params = adapt(model, random_params(model, config.seed), config)
+    return model, params, frozenset(flatten(params))
