@@ -8,13 +8,17 @@ INTEROP := .venv-interop
 FLAX := .venv-flax
 RUNS ?= runs
 
-.PHONY: demo test faults interop interop-flax lint lock fixtures clean
+.PHONY: demo test long faults interop interop-flax lint lock fixtures clean
 
 demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
 
 test: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network and not long" $(ARGS)
+
+# What `make test` leaves out for time: the rest of each harness.
+long: .venv/.ready
+	@$(BIN)/python -m pytest -n 2 -m "long and not interop" $(ARGS)
 
 faults: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 tests/models/test_mutations.py $(ARGS)

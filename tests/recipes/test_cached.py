@@ -64,7 +64,7 @@ def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
 @pytest.mark.parametrize(
     ("rules", "pooling", "cut"),
     [
-        (TOP, "pooler", Cut((1,), None)),
+        pytest.param(TOP, "pooler", Cut((1,), None), marks=pytest.mark.long),
         (POOLER, "pooler", Cut((2,), "cls")),
         (HEAD, "images", Cut((), "mean")),
     ],

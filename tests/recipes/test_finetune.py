@@ -43,7 +43,7 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(again[0], row, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("devices", "batch_size"), [(8, 7), (1, 64)])
+@pytest.mark.parametrize(("devices", "batch_size"), [(8, 7), pytest.param(1, 64, marks=pytest.mark.long)])
 def test_metrics_count_each_example_once(devices: int, batch_size: int, config: Any, tmp_path: Path) -> None:
     config.parallel.data, config.train.eval_batch_size = devices, batch_size
     job = finetune.build(config, tmp_path / "run")

@@ -160,6 +160,7 @@ def test_texts_are_not_augmented(tmp_path: Path) -> None:
         finetune.build(config, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_at_another_size(run: Path, tmp_path: Path) -> None:
     """Positions are interpolated as the model does it on the way, and all that is kept says the new size."""
     checkpoint = run.parent / "checkpoint"

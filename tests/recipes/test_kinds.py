@@ -49,6 +49,7 @@ def test_tagging(place: Path, config: Any, tmp_path: Path) -> None:
     assert [head.labels[i] for i in np.asarray(logits[np.array(firsts[0])]).argmax(-1)] == tags[0]
 
 
+@pytest.mark.long
 def test_multilabel_balanced(place: Path, config: Any, tmp_path: Path) -> None:
     """Which kinds of words occur at all: both, one, or neither."""
     rows = ["text,labels"]

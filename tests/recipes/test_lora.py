@@ -73,6 +73,7 @@ def test_adapters_and_heads_move_and_nothing_else(finished: tuple[Path, dict[str
     assert summary["parameters"]["trainable"] == sum(adapters) + 2 * 32 + 2
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gone_on_with_it_ends_with_the_same_bits(finished: tuple[Path, dict[str, Any]], place: Path) -> None:
     folder, summary = finished

@@ -96,7 +96,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [11, 43])
+@pytest.mark.parametrize("at", [pytest.param(11, marks=pytest.mark.long), 43])
 def test_stopped_and_resumed_ends_with_the_same_bits(
     at: int, finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

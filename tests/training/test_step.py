@@ -125,7 +125,9 @@ def test_gradient_by_finite_differences(x64: None) -> None:
         assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(g[index], rel=1e-6), path
 
 
-@pytest.mark.parametrize("valid", [12, 7, 1])
+@pytest.mark.parametrize(
+    "valid", [pytest.param(12, marks=pytest.mark.long), 7, pytest.param(1, marks=pytest.mark.long)]
+)
 def test_accumulated_is_one_large_batch(x64: None, valid: int) -> None:
     """Micro-batches of unequal content (with one valid row, most hold none) against the whole batch at once."""
     state, _, method, _ = make(param_dtype=jnp.float64)
@@ -171,7 +173,7 @@ def test_clipping_scales_the_trainable_gradient_to_the_norm(x64: None) -> None:
     np.testing.assert_allclose(moved[0.01] / 0.01, moved[None] / np.linalg.norm(moved[None]), atol=1e-12)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.long), 0.1])
 def test_eight_devices_as_one(dropout: float, x64: None) -> None:
     """Dropout included: masks do not depend on how a batch is spread."""
     ends = []
