@@ -15,6 +15,7 @@ from tlx.data.plan import TrainingPlan
 from tlx.errors import TlxError
 from tlx.params.paths import flatten, unflatten
 from tlx.recipes import defaults, finetune
+from tlx.recipes.inspect import inspect
 from tlx.recipes.phases import course, plan_phases
 from tlx.training.checkpoint import Checkpoints
 
@@ -192,3 +193,12 @@ def test_stopped_in_any_phase_ends_with_the_same_bits(at: int, whole: Any, confi
     assert run(config, tmp_path / "run")["metrics"] == whole[1]["metrics"]
     for path, leaf in last(config, tmp_path / "run").items():
         assert np.array_equal(leaf, whole[0][-1][path]), path
+
+
+def test_inspect_tells_the_phases(config: Any) -> None:
+    """Counted by hand: the head's 66 parameters, the top block and the pooler with it, everything."""
+    found = inspect(config)
+    leaves = {leaf.path: leaf.bytes // 4 for leaf in found.leaves}
+    top = sum(size for path, size in leaves.items() if learns(path, 3) is not None)
+    assert [(first, size) for first, _, size in found.phases] == [(0, 66), (3, top), (6, sum(leaves.values()))]
+    assert found.bytes["gradients"] == 66 * 4 and found.bytes["optimizer state"] >= 66 * 8

@@ -29,6 +29,12 @@ def main(arguments: argparse.Namespace) -> None:
     ]  # fmt: skip
     if found.rules:
         show("rules", ("selector", "group"), [(selector, str(group)) for selector, group in found.rules])
+    if len(found.phases) > 1:
+        named = [
+            (str(first), ", ".join(f"{selector} {group}" for selector, group in rules) or "everything", f"{size:,}")
+            for first, rules, size in found.phases
+        ]
+        show("phases", ("from step", "rules", "parameters that learn"), named)
     show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes"), rows)
     count = dict.fromkeys((False, True), 0)
     for leaf in found.leaves:

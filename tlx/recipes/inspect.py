@@ -21,7 +21,7 @@ from tlx.recipes.advice import advise
 from tlx.recipes.choosing import Choice
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
-from tlx.recipes.learning import plan_learning
+from tlx.recipes.learning import Learning, plan_learning
 from tlx.recipes.regularise import count_drawn, drawn_anew
 from tlx.recipes.sets import Sets, load_sets
 
@@ -43,8 +43,9 @@ class Leaf:
 class Inspected:
     """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
     (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
-    as XLA counts them for this machine (accessed: in bytes). rules: the config's with its shorthands spelt out.
-    advice: what is allowed and usually a mistake."""
+    as XLA counts them for this machine (accessed: in bytes). rules: the config's with its shorthands spelt out. phases:
+    of each its first step, its rules and how many parameters learn; the rest is of the first. advice: what is allowed
+    and usually a mistake."""
 
     leaves: list[Leaf]
     drawn: int
@@ -55,6 +56,7 @@ class Inspected:
     flops: float
     accessed: float
     rules: Rules
+    phases: list[tuple[int, Rules, int]]
     advice: list[str]
 
 
@@ -80,18 +82,23 @@ def inspect(config: ConfigDict) -> Inspected:
         .compile()
         .cost_analysis()
     )
-    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.assigned[path] != FROZEN}
+    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.choices[0].assigned[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
         **({"averages": _bytes(state.averages)} if state.averages else {}),
         **({"anchors": _bytes(learning.anchors)} if learning.anchors is not None else {}),
     }  # fmt: skip
     examples = {part: len(found) for part, found in sets.examples.items()}
+    advice = [
+        sentence
+        for choice in learning.choices
+        for sentence in advise(config, choice, learning.schedule.total, examples["train"])
+    ]
     return Inspected(
         _leaves(params, learning.choices[0], config, model.backbone.kinds), count_drawn(params, again), examples,
         learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        learning.choices[0].rules, advise(config, learning.choices[0], learning.schedule.total, examples["train"]),
+        learning.choices[0].rules, _phases(params, learning), list(dict.fromkeys(advice)),
     )  # fmt: skip
 
 
@@ -103,6 +110,14 @@ def _leaves(params: Any, choice: Choice, config: ConfigDict, kinds: Any) -> list
         decay = choice.groups[name].weight_decay * decays[path] if name in choice.groups else 0.0
         rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, choice.factor(path, rate), decay, _bytes(leaf)))
     return rows
+
+
+def _phases(params: Any, learning: Learning) -> list[tuple[int, Rules, int]]:
+    sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
+    return [
+        (phase.first, choice.rules, sum(sizes.values()) - sum(sizes[path] for path in choice.frozen))
+        for phase, choice in zip(learning.phases, learning.choices, strict=True)
+    ]
 
 
 def _batch(config: ConfigDict, sets: Sets, inputs: Inputs) -> Mapping[str, jax.ShapeDtypeStruct]:
