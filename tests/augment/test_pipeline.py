@@ -59,7 +59,10 @@ def run(settings: Augmentation, given: Any, seed: int = 3) -> tuple[np.ndarray, 
     return np.asarray(images), mix
 
 
-@pytest.mark.parametrize("settings", [EVERY, PRESETS["flip_crop"]], ids=["every", "flip_crop"])
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param(EVERY, marks=pytest.mark.long, id="every"), pytest.param(PRESETS["flip_crop"], id="flip_crop")],
+)
 def test_rows_depend_on_their_ids_alone(settings: Augmentation) -> None:
     given = batch()
     whole, _ = run(settings, given)

@@ -33,8 +33,10 @@ SMALL = {"bert": (BERT, 4, 8), "vit": (VIT, 4, 5)}
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "strategy"),
-    [("bert", "full"), ("bert", "last 1"), ("bert", "head only"), ("bert", "LoRA r=8"), ("bert", "biases"),
-     ("vit", "last 1"), ("vit", "LoRA r=8")],
+    [
+        ("bert", "full"), ("bert", "last 1"), ("bert", "LoRA r=8"), ("bert", "biases"), ("vit", "last 1"),
+        *(pytest.param(*arm, marks=pytest.mark.long) for arm in (("bert", "head only"), ("vit", "LoRA r=8"))),
+    ],
 )  # fmt: skip
 def test_products_are_those_needed(family: str, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(freezing.STRATEGIES, "last 1", "last:1")

@@ -75,6 +75,7 @@ def test_one_text_at_a_time(features: tlx.Features, checkpoint: Path) -> None:
     np.testing.assert_array_equal(features.transform(np.array(TEXTS, object)), found)
 
 
+@pytest.mark.long
 def test_among_scikit_learn_s(features: tlx.Features, checkpoint: Path, tmp_path: Path) -> None:
     table = read_delimited(tiny.write_reviews(tmp_path / "reviews.csv", 32), ",")
     texts, labels = table["text"], table["label"]

@@ -118,6 +118,7 @@ def test_exported_with_its_processor(run: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.long
 def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
     """Training images are cut, turned and mixed; those of evaluation are not, so that both ways score them alike."""
     config = digits(run.parent / "checkpoint")

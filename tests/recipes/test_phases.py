@@ -176,7 +176,7 @@ def test_a_newly_learning_leaf_begins_as_a_fresh_adamw(whole: Any) -> None:
         assert np.array_equal(seen[first][path], seen[0][path])
 
 
-@pytest.mark.parametrize("at", [3, pytest.param(5, marks=pytest.mark.long), 8])
+@pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.long) for at in (5, 8))])
 def test_stopped_in_any_phase_ends_with_the_same_bits(at: int, whole: Any, config: Any, tmp_path: Path) -> None:
     """At a border and between two; the run goes on from its newest checkpoint, of every third step."""
     job, taken = finetune.build(config, tmp_path / "run"), 0

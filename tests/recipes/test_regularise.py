@@ -161,6 +161,7 @@ def test_drawn_anew(place: Path, config: Any, monkeypatch: pytest.MonkeyPatch) -
     assert found.bytes["anchors"] == 4 * sum(leaf.size for path, leaf in learns.items() if path not in drawn)
 
 
+@pytest.mark.long
 def test_the_range_test_leaves_the_curve_alone(
     finished: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

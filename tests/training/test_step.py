@@ -76,19 +76,6 @@ def test_frozen_leaves_keep_every_bit(clip: float | None) -> None:
     )
 
 
-def test_what_is_frozen_is_not_computed() -> None:
-    """FLOPs of the compiled step: with the lower half frozen and clipping, less than forward plus half the backward."""
-
-    def flops(rules: Any) -> float:
-        state, step, _, _ = make(rules, clip=1.0)
-        return jax.jit(step).lower(state, batch_of(64), jax.random.key(0)).compile().cost_analysis()["flops"]
-
-    full, lower = flops(()), flops(LOWER)
-    head = flops((("backbone/.*", "frozen"),))
-    assert head < 0.40 * full  # forward is a third of a full step
-    assert lower < 0.72 * full  # forward, and the backward pass of one block of two
-
-
 def test_gradient_by_finite_differences(x64: None) -> None:
     """The step of plain gradient descent is the derivative of the mean loss over the valid rows."""
     state, _, method, _ = make(param_dtype=jnp.float64)
