@@ -12,12 +12,14 @@ command goes on. The other side's Python is TLX_INTEROP_PYTHON, or .venv-interop
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ REGULARISATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C,
 RATES = {1: (1e-5, 1e-4, 3e-4), 0: (1e-4, 3e-4, 1e-3)}  # with few labels; with all
 STEPS, EPOCHS = 100, {"cifar10": 6, "cats and dogs": 15}  # with few labels; with all
 JUDGES = 1500  # images of train, at most, on which a choice is judged
+STAGES = ("chosen", "default", "regression", "tlx", "torch")
 HEADER = (
     "task", "labels a class", "regression, C = 1", "regression", "tlx", "torch", "tlx − regression, C = 1, 95 %",
     "tlx − regression, 95 %", "tlx − torch, 95 %", "C", "rate",
@@ -65,29 +68,39 @@ def main() -> None:
     """Runs what is missing, prints and keeps the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/few_shot_study"))
-    workdir = parser.parse_args().workdir.absolute()
+    parser.add_argument("--minutes", type=float, default=90.0, help="begin no row after so many")
+    options = parser.parse_args()
+    workdir, started = options.workdir.absolute(), time.perf_counter()
     given = Path(os.environ.get("TLX_DATA", ""))
     if not (given / "cifar10").is_dir():
         raise TlxError("the environment variable TLX_DATA names no folder that holds cifar10/train.npz and so on.")
     warnings.simplefilter("ignore", ConvergenceWarning)
     checkpoint = given / "weights" / "vit_mini_cifar8"
-    rows, started = [], time.perf_counter()
+    rows: list[tuple[str, ...]] = []
+    left: list[str] = []
     for task, classes in TASKS.items():
         data = read(given / "cifar10", classes)
-        ours = Ours(checkpoint, data.images, data.labels, len(classes))
-        features = ours.features()
+        ours = functools.cache(functools.partial(Ours, checkpoint, data.images, data.labels, len(classes)))
         for count in COUNTS:
-            cell = workdir / f"{task.replace(' ', '_')}-{count or 'all'}"
-            rows.append(Cell(cell, task, count, data, ours, features, checkpoint).row())
-            print(*rows[-1], sep="  ", flush=True)
-    spent = time.perf_counter() - started
+            cell = Cell(workdir / f"{task.replace(' ', '_')}-{count or 'all'}", task, count, data, ours, checkpoint)
+            if cell.done() or time.perf_counter() - started < 60 * options.minutes:
+                rows.append(cell.row())
+                print(*rows[-1], sep="  ", flush=True)
+            else:
+                left.append(f"{task} with {count or 'all'} labels a class")
+            report(workdir, rows, left)
     show("few labels", HEADER, rows)
+    print((workdir / "table.md").read_text().splitlines()[-1])
+
+
+def report(workdir: Path, rows: list[tuple[str, ...]], left: list[str]) -> None:
+    """The table of what is done."""
     told = (
         f"Test accuracy: the mean of {DRAWS} draws of labels (of all labels, of {ALL_DRAWS} seeds), differences paired "
-        f"by draw with Student's interval. Chosen on {CHOOSING_DRAWS} other draws: C of "
+        f"by draw with Student's interval. Chosen on {CHOOSING_DRAWS} other draws (of all labels, on validation): C of "
         f"{len(REGULARISATIONS)}, the rate of {len(RATES[1])}."
     )
-    print(told, f"{spent:.0f} s.")
+    told += f" Not run: {'; '.join(left)}." if left else ""
     (workdir / "table.md").write_text(f"{markdown(HEADER, rows)}\n{told}\n", encoding="utf-8")
 
 
@@ -114,9 +127,22 @@ class Cell:
     task: str
     count: int
     data: Data
-    ours: Ours
-    features: np.ndarray
+    load: Callable[[], Ours]
     checkpoint: Path
+
+    @property
+    def ours(self) -> Ours:
+        """The network, loaded when it is first needed."""
+        return self.load()
+
+    @functools.cached_property
+    def features(self) -> np.ndarray:
+        """Of all images."""
+        return self.ours.features()
+
+    def done(self) -> bool:
+        """Whether everything was found before."""
+        return all((self.folder / f"{name}.json").is_file() for name in STAGES)
 
     def row(self) -> tuple[str, ...]:
         """A line of the table."""
