@@ -12,6 +12,7 @@ python docs/update.py images runs/images/1000
 python docs/update.py freezing runs/freezing
 """
 
+import functools
 import json
 import os
 import re
@@ -25,6 +26,14 @@ from tlx.recipes.evaluate import evaluate
 from tlx.reporting.tables import insert, markdown
 
 ROOT = Path(__file__).parent.parent
+
+# Part -> the page that takes a run's table.md as it is.
+TABLES = {"loading": "formats", "few_shot": "images", "images": "images", "freezing": "freezing"}
+
+
+def table(part: str, run: Path) -> None:
+    """A study's table, into its page."""
+    insert(ROOT / "docs" / f"{TABLES[part]}.md", part, (run / "table.md").read_text())
 
 
 def demo(run: Path) -> None:
@@ -100,35 +109,15 @@ def formats(run: Path) -> None:
     insert(ROOT / "docs" / "formats.md", "formats", (run / "table.md").read_text())
 
 
-def loading(run: Path) -> None:
-    """Time and memory of loading."""
-    insert(ROOT / "docs" / "formats.md", "loading", (run / "table.md").read_text())
-
-
 def digits(run: Path) -> None:
     """Few labels of digits: table and picture."""
     insert(ROOT / "docs" / "images.md", "digits", (run / "table.md").read_text())
     shutil.copyfile(run / "digits.png", ROOT / "docs" / "digits.png")
 
 
-def few_shot(run: Path) -> None:
-    """Few labels of images."""
-    insert(ROOT / "docs" / "images.md", "few_shot", (run / "table.md").read_text())
-
-
-def images(run: Path) -> None:
-    """Images a second."""
-    insert(ROOT / "docs" / "images.md", "images", (run / "table.md").read_text())
-
-
-def freezing(run: Path) -> None:
-    """What freezing saves."""
-    insert(ROOT / "docs" / "freezing.md", "freezing", (run / "table.md").read_text())
-
-
 if __name__ == "__main__":
     parts = {
-        "demo": demo, "results": results, "tools": tools, "trainer": trainer, "formats": formats, "loading": loading,
-        "digits": digits, "few_shot": few_shot, "images": images, "freezing": freezing,
+        "demo": demo, "results": results, "tools": tools, "trainer": trainer, "formats": formats, "digits": digits,
+        **{part: functools.partial(table, part) for part in TABLES},
     }  # fmt: skip
     parts[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from tlx.models.bert import BertConfig
@@ -60,6 +61,25 @@ def config(checkpoint: Path, data: Path) -> ConfigDict:
     made.train.batch_size = 20
     made.parallel.data = 1
     return made
+
+
+class Stopped(Exception):
+    """In place of a kill."""
+
+
+def run_and_stop(job: Any, steps: int) -> None:
+    """A run that ends with an exception after so many training steps."""
+    taken = 0
+
+    def stop(state: Any) -> None:
+        nonlocal taken
+        taken += 1
+        if taken > steps:
+            raise Stopped
+
+    before_each_step(job, stop)
+    with pytest.raises(Stopped):
+        job.run(quiet=True)
 
 
 def before_each_step(job: Any, do: Callable[[Any], None]) -> None:

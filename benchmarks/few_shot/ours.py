@@ -38,9 +38,9 @@ class Recipe:
 
     learning_rate: float
     steps: int
-    flip: float = 0.5
-    mixup: float = 1.0
-    weight_decay: float = 0.01
+    flip: float = dataclasses.field(default=0.5, init=False)
+    mixup: float = dataclasses.field(default=1.0, init=False)
+    weight_decay: float = dataclasses.field(default=0.01, init=False)
 
 
 class Ours:
@@ -74,15 +74,14 @@ class Ours:
         head = {"kernel": jnp.asarray(probe[0], jnp.float32), "bias": jnp.asarray(probe[1], jnp.float32)}
         params = {**self.params, "heads": {"default": {"output": head}}}
         chosen = batches(rows, recipe.steps, seed)
-        train = self._trainer(recipe.flip, recipe.mixup, recipe.weight_decay)
-        params = train(params, chosen, jax.random.key(seed), recipe.learning_rate)
+        params = self._train(params, chosen, jax.random.key(seed), recipe.learning_rate)
         return np.asarray(self.forward(params, {"pixel_values": self.fields["pixel_values"][asked]})["default"])
 
-    @functools.cache  # noqa: B019, one task lives as long as the study
-    def _trainer(self, flip: float, mixup: float, weight_decay: float) -> Any:
-        inputs = ImageInputs(self.processor, Augmentation(flip=flip, mixup=mixup))
+    @functools.cached_property
+    def _train(self) -> Any:
+        inputs = ImageInputs(self.processor, Augmentation(flip=Recipe.flip, mixup=Recipe.mixup))
         method = FineTune(self.model, {"default": "label"}, inputs.training(Head("classification", self.classes)))
-        groups: Mapping[str, Group] = {"default": Group(weight_decay=weight_decay)}
+        groups: Mapping[str, Group] = {"default": Group(weight_decay=Recipe.weight_decay)}
 
         @jax.jit
         def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:

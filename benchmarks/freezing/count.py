@@ -8,8 +8,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Collection
-
-from tlx.models.config import BackboneConfig
+from typing import Any
 
 Learns = Callable[[str], bool]
 
@@ -44,10 +43,10 @@ class Tally:
         return left or right
 
 
-def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, last: str) -> bool:
+def backbone(tally: Tally, config: Any, rows: int, length: int, last: str) -> bool:
     """The blocks of BERT or ViT on `rows` examples of `length` tokens. last: the
     name of the block's attention module, `self` or `attention`. Returns whether the output depends on what learns."""
-    hidden, wide = int(getattr(config, "hidden_size")), int(getattr(config, "intermediate_size"))  # noqa: B009
+    hidden, wide = config.hidden_size, config.intermediate_size
     tokens, blocks = rows * length, list(config.block_paths[1:])
     depends = tally.learns("embeddings")
     for block in blocks:
@@ -69,7 +68,7 @@ def backbone(tally: Tally, config: BackboneConfig, rows: int, length: int, last:
 
 
 def expected(
-    config: BackboneConfig, rows: int, length: int, classes: int, learning: Collection[str], rank: int = 0
+    config: Any, rows: int, length: int, classes: int, learning: Collection[str], rank: int = 0
 ) -> tuple[int, int]:
     """(forward, backward) operations of the products of a step, with a classification head.
 
@@ -84,9 +83,9 @@ def expected(
 
     tally = Tally(learns, rank, ("query", "value") if rank else ())
     image = config.model_type != "bert"
-    hidden = int(getattr(config, "hidden_size"))  # noqa: B009
+    hidden = config.hidden_size
     if image:
-        patch, channels = getattr(config, "patch"), getattr(config, "num_channels")  # noqa: B009
+        patch, channels = config.patch, config.num_channels
         tally.dense(
             "embeddings/patch_embeddings/projection", rows * (length - 1), patch[0] * patch[1] * channels, hidden, False
         )

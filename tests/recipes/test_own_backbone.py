@@ -26,10 +26,6 @@ class Convolutions(nn.Module):
         return nn.Dropout(0.1)(x.mean(axis=(1, 2)), deterministic=deterministic)
 
 
-class Stopped(Exception):
-    pass
-
-
 def config() -> Any:
     made = defaults.finetune()
     made.model.checkpoint = str(CHECKPOINT)
@@ -62,17 +58,7 @@ def test_it_learns_in_phases_and_goes_on_after_a_stop(tmp_path: Path) -> None:
         assert np.array_equal(seen[since][path], started[path]) and not np.array_equal(seen[-1][path], started[path])
     assert not np.array_equal(seen[each]["heads/default/output/kernel"], started["heads/default/output/kernel"])
 
-    stopped, taken = build(tmp_path / "stopped"), 0
-
-    def stopping(state: Any) -> None:
-        nonlocal taken
-        taken += 1
-        if taken == each + 4:
-            raise Stopped
-
-    tiny.before_each_step(stopped, stopping)
-    with pytest.raises(Stopped):
-        stopped.run(quiet=True)
+    tiny.run_and_stop(build(tmp_path / "stopped"), each + 3)
     again = build(tmp_path / "stopped")
     assert again.run(quiet=True)["metrics"] == summary["metrics"]
     best, same = flatten(job.best()), flatten(again.best())

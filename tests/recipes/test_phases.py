@@ -28,10 +28,6 @@ PHASES = (
 FIRSTS = (0, 3, 6)
 
 
-class Stopped(Exception):
-    pass
-
-
 def planned(**changes: Any) -> list[Any]:
     config = defaults.finetune()
     config.params.update(changes)
@@ -179,17 +175,7 @@ def test_a_newly_learning_leaf_begins_as_a_fresh_adamw(whole: Any) -> None:
 @pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.long) for at in (5, 8))])
 def test_stopped_in_any_phase_ends_with_the_same_bits(at: int, whole: Any, config: Any, tmp_path: Path) -> None:
     """At a border and between two; the run goes on from its newest checkpoint, of every third step."""
-    job, taken = finetune.build(config, tmp_path / "run"), 0
-
-    def stopping(state: Any) -> None:
-        nonlocal taken
-        taken += 1
-        if taken > at:
-            raise Stopped
-
-    tiny.before_each_step(job, stopping)
-    with pytest.raises(Stopped):
-        job.run(quiet=True)
+    tiny.run_and_stop(finetune.build(config, tmp_path / "run"), at)
     assert run(config, tmp_path / "run")["metrics"] == whole[1]["metrics"]
     for path, leaf in last(config, tmp_path / "run").items():
         assert np.array_equal(leaf, whole[0][-1][path]), path

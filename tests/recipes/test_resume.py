@@ -92,27 +92,12 @@ def test_the_frozen_block_is_the_checkpoint_s(finished: tuple[Path, dict[str, An
         assert np.array_equal(leaf, after[path]) == ("layer/0/" in path), path
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("at", [pytest.param(11, marks=pytest.mark.long), 43])
 def test_stopped_and_resumed_ends_with_the_same_bits(
     at: int, finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
-    job = finetune.build(config, tmp_path / "run")
-    taken = 0
-
-    def stopping(state: Any) -> None:
-        nonlocal taken
-        taken += 1
-        if taken > at:
-            raise Stopped
-
-    tiny.before_each_step(job, stopping)
-    with pytest.raises(Stopped):
-        job.run(quiet=True)
+    tiny.run_and_stop(finetune.build(config, tmp_path / "run"), at)
     resumed = run(config, tmp_path / "run")
     assert resumed["metrics"] == finished[1]["metrics"]
     assert_same_end(config, finished[0], tmp_path / "run")

@@ -27,8 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
         )
         for leaf in found.leaves
     ]  # fmt: skip
-    if found.rules:
-        show("rules", ("selector", "group"), [(selector, str(group)) for selector, group in found.rules])
+    if rules := found.phases[0][1]:
+        show("rules", ("selector", "group"), [(selector, str(group)) for selector, group in rules])
     if len(found.phases) > 1:
         named = [
             (str(first), ", ".join(f"{selector} {group}" for selector, group in rules) or "everything", f"{size:,}")

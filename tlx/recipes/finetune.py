@@ -99,11 +99,7 @@ class Job:
     def best(self) -> Any:
         """The parameters of the best checkpoint."""
         with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
-            newest = checkpoints.newest()
-            if newest is None:
-                raise TlxError(f"{self.run_directory} holds no checkpoint yet.")
-            step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
-            return checkpoints.restore_params(step, abstract(self.state.params, replicated(self.mesh)))
+            return checkpoints.restore_params(checkpoints.best(), abstract(self.state.params, replicated(self.mesh)))
 
     @functools.cached_property
     def forward(self) -> Any:
@@ -253,6 +249,7 @@ def check(config: ConfigDict) -> None:
         "train.evaluate_every": config.train.evaluate_every,
         "train.log_every": config.train.log_every,
         "data.max_length": config.data.max_length,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
     }
     for name, value in positive.items():
         if not value > 0:

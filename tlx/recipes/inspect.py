@@ -43,9 +43,9 @@ class Leaf:
 class Inspected:
     """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
     (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
-    as XLA counts them for this machine (accessed: in bytes). rules: the config's with its shorthands spelt out. phases:
-    of each its first step, its rules and how many parameters learn; the rest is of the first. advice: what is allowed
-    and usually a mistake."""
+    as XLA counts them for this machine (accessed: in bytes). phases: of each its first step, its rules with shorthands
+    spelt out, and how many parameters learn; the rest is of the first. advice: what is allowed and usually a mistake.
+    """
 
     leaves: list[Leaf]
     drawn: int
@@ -55,7 +55,6 @@ class Inspected:
     bytes: dict[str, int]
     flops: float
     accessed: float
-    rules: Rules
     phases: list[tuple[int, Rules, int]]
     advice: list[str]
 
@@ -98,7 +97,7 @@ def inspect(config: ConfigDict) -> Inspected:
         _leaves(params, learning.choices[0], config, model.backbone.kinds), count_drawn(params, again), examples,
         learning.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        learning.choices[0].rules, _phases(params, learning), list(dict.fromkeys(advice)),
+        _phases(params, learning), list(dict.fromkeys(advice)),
     )  # fmt: skip
 
 

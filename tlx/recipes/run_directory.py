@@ -143,10 +143,7 @@ def load_run(run: Path) -> Trained:
     if not (run / "checkpoints").is_dir():
         raise TlxError(f"{run} holds no checkpoint yet.")
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
-        newest = checkpoints.newest()
-        if newest is None:
-            raise TlxError(f"{run} holds no checkpoint yet.")
-        step = int((checkpoints.meta(newest)["loop"]["best"] or {"step": newest})["step"])
+        step = checkpoints.best()
         params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
     return Trained(model, params, open_inputs(run / "pretrained", config), run / "pretrained", step, config)
 

@@ -74,6 +74,17 @@ class Checkpoints:
             )
         return meta
 
+    def best(self) -> int:
+        """The step of the best checkpoint, or the newest where none was the best yet.
+
+        Raises:
+          TlxError: there is no checkpoint.
+        """
+        newest = self.newest()
+        if newest is None:
+            raise TlxError(f"{self.directory.parent} holds no checkpoint yet.")
+        return int((self.meta(newest)["loop"]["best"] or {"step": newest})["step"])
+
     def restore(self, step: int, target: State) -> State:
         """The state of a step, in the shapes, dtypes and shardings of `target`."""
         if (found := self.meta(step)["format"]) != FORMAT:
