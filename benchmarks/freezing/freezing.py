@@ -12,45 +12,26 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from arms import CLASSES, RANK, SHAPES, STRATEGIES, arm, lay_out
 from count import expected, product_flops
 
-from tlx.adapters.lora import Lora
-from tlx.adapters.model import with_loras
 from tlx.errors import one_sentence
-from tlx.methods.finetune import FineTune
-from tlx.models.bert import BertConfig
-from tlx.models.heads import Head
-from tlx.models.model import Model, build_model
-from tlx.models.vit import ViTConfig
-from tlx.optim.averages import ema
-from tlx.optim.groups import Group, assign_groups, make_optimizer
-from tlx.params.partition import FROZEN
+from tlx.models.model import Model
 from tlx.params.paths import flatten, map_with_path
 from tlx.params.rules import Rules
-from tlx.params.shorthand import train_rules
 from tlx.pretrained.load import abstract_params
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.tables import markdown, show
 from tlx.training import gradient
-from tlx.training.state import init_state, owned_by, owners
-from tlx.training.step import make_train_step
+from tlx.training.state import owned_by
 
-WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-SHAPES: dict[str, tuple[Any, int, int]] = {  # name -> config, examples, tokens
-    "BERT-base": (BertConfig(**WITHOUT), 32, 128),
-    "ViT-B/16": (ViTConfig(add_pooling_layer=False, **WITHOUT), 32, 197),
-}
-STRATEGIES = {"full": "", "last 2": "last:2", "head only": "heads", "LoRA r=8": "", "biases": "biases"}
-RANK, CLASSES = 8, 2
-GROUPS = {"default": Group(weight_decay=0.01)}
 HEADER = (
     "model", "strategy", "trainable", "GFLOPs needed", "products compiled / needed", "all compiled / needed",
     "gradient bytes / trainable", "optimizer bytes / trainable", "temporary MB", "extras, operations a parameter",
@@ -93,16 +74,12 @@ def main() -> int:
 def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, float]:
     """One row."""
     model, rules = arm(config, strategy)
-    params = abstract_params(model)
-    groups = assign_groups(params, rules, GROUPS, model.backbone.kinds)
-    learning = {path: leaf for path, leaf in flatten(params).items() if groups[path] != FROZEN}
+    owner = lay_out(model, rules, rows, length).owner
+    learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if owner[path]}
     size = sum(int(np.prod(leaf.shape)) for leaf in learning.values())
     rank = RANK if strategy.startswith("LoRA") else 0
     forward, backward = expected(config, rows, length, CLASSES, learning, rank)
     bare = compiled(model, rules, rows, length)
-    with unrolled():
-        plain = compiled(model, rules, rows, length, accumulate=2)
-        more = compiled(model, rules, rows, length, accumulate=2, clip=1.0, average=True)
     return {
         "trainable": size,
         "needed": forward + backward,
@@ -111,71 +88,44 @@ def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, flo
         "gradient_bytes": bare.gradients / (4 * size),
         "moment_bytes": bare.moments / (4 * size),
         "temporary": bare.temporary,
-        "extras": (more.flops - plain.flops + max(plain.flops - bare.flops, 0.0)) / size,
+        "extras": extras(model, rules, size),
     }
 
 
-def arm(config: Any, strategy: str) -> tuple[Model, Rules]:
-    """The model, with an adapter for LoRA, and the rules of a strategy."""
-    model = build_model(config, {"default": Head("classification", CLASSES)})
-    blocks = tuple(f"backbone/{path}" for path in config.block_paths[1:])
-    if strategy.startswith("LoRA"):
-        return with_loras(model, (Lora(rank=RANK),)), (("backbone/.*", FROZEN),)
-    if not STRATEGIES[strategy]:
-        return model, ()
-    return model, train_rules(STRATEGIES[strategy], blocks, flatten(abstract_params(model)), kinds=model.backbone.kinds)
+def extras(model: Model, rules: Rules, size: int) -> float:
+    """Operations a parameter that clipping, norm logging, accumulation over two micro-batches and an average add.
+
+    Of a step whose loss is the sum of what learns (accumulation has this loss twice, two operations): a whole model's
+    step would drown them in how XLA fuses the elementwise work of activations, which changes by a thousandth when
+    anything does.
+    """
+    with unrolled():
+        least = compiled(model, rules, 2, 2, bare=True)
+        more = compiled(model, rules, 2, 2, bare=True, accumulate=2, clip=1.0, average=True)
+    return (more.flops - least.flops) / size
 
 
-def compiled(
-    model: Model, rules: Rules, rows: int, length: int, *, accumulate: int = 1, clip: float | None = None,
-    average: bool = False,
-) -> Compiled:  # fmt: skip
-    """A training step of this model, compiled for this machine."""
+def compiled(model: Model, rules: Rules, rows: int, length: int, **extra: Any) -> Compiled:
+    """A training step of this model, compiled for this machine. extra: as of `lay_out`."""
+    laid = lay_out(model, rules, rows, length, **extra)
     params = abstract_params(model)
-    image = model.backbone.config.model_type != "bert"
-    field = "pixel_values" if image else "input_ids"
-
-    def prepare(batch: Mapping[str, Any], key: Any) -> tuple[dict[str, Any], Mapping[str, Any]]:
-        return {field: batch[field], **({"channels_last": True} if image else {})}, batch
-
-    method = FineTune(model, {"default": "label"}, prepare)
-    kinds = model.backbone.kinds
-    owner = owners(params, assign_groups(params, rules, GROUPS, kinds), method.players)
-    optimizers = {"model": make_optimizer(params, rules, GROUPS, learning_rate=1e-4, kinds=kinds)}
-    begin = functools.partial(init_state, owner=owner, optimizers=optimizers, method_state={}, averaged=average)
-    state = jax.eval_shape(begin, params)
-    step = make_train_step(
-        method, optimizers, owner, clip=clip, accumulate=accumulate, average=ema(0.999) if average else None
-    )
-    patch = model.backbone.config.image_size if image else None
-    shape = (rows, *patch, 3) if isinstance(patch, tuple) else (rows, patch, patch, 3) if image else (rows, length)
-    batch = {
-        field: jax.ShapeDtypeStruct(shape, jnp.float32 if image else jnp.int32),
-        "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
-        "valid": jax.ShapeDtypeStruct((rows,), bool),
-    }
-    done = jax.jit(step, donate_argnums=0).lower(state, {"train": batch}, jax.random.key(0)).compile()
+    state = jax.eval_shape(laid.begin, params)
+    done = jax.jit(laid.step, donate_argnums=0).lower(state, {"train": laid.batch}, jax.random.key(0)).compile()
     cost, memory = done.cost_analysis(), done.memory_analysis()
     moments = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
-    own = owned_by(params, owner, ("model",))
-    fixed = map_with_path(lambda path, leaf: None if owner[path] else leaf, params)
+    own = owned_by(params, laid.owner, ("model",))
+    fixed = map_with_path(lambda path, leaf: None if laid.owner[path] else leaf, params)
+    once = {"train": {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in laid.batch.items()}}
     _, slopes = jax.eval_shape(
-        lambda *given: gradient.differentiate(method.updates[0], *given, {}, jax.random.key(0)),
-        own, fixed, {"train": jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), batch)},
-    )  # fmt: skip
+        lambda *given: gradient.differentiate(laid.method.updates[0], *given, {}, jax.random.key(0)), own, fixed, once
+    )
     gradients = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slopes))
     return Compiled(cost["flops"], product_flops(done.as_text()), memory.temp_size_in_bytes, gradients, moments)
 
 
-@contextmanager
-def unrolled() -> Iterator[None]:
+def unrolled() -> Any:
     """Micro-batches one after the other in the program's text, for XLA counts the body of a loop once."""
-    scan = jax.lax.scan
-    gradient.jax.lax.scan = functools.partial(scan, unroll=True)  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        gradient.jax.lax.scan = scan  # type: ignore[attr-defined]
+    return mock.patch.object(jax.lax, "scan", functools.partial(jax.lax.scan, unroll=True))
 
 
 def told(row: Mapping[str, float]) -> tuple[str, ...]:

@@ -1,0 +1,97 @@
+"""What is measured: two shapes, five strategies, and the step that trains one with the other."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tlx.adapters.lora import Lora
+from tlx.adapters.model import with_loras
+from tlx.methods.api import Batch, Losses, Update
+from tlx.methods.finetune import FineTune
+from tlx.models.bert import BertConfig
+from tlx.models.heads import Head
+from tlx.models.model import Model, build_model
+from tlx.models.vit import ViTConfig
+from tlx.optim.averages import ema
+from tlx.optim.groups import Group, assign_groups, make_optimizer
+from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
+from tlx.params.rules import Rules
+from tlx.params.shorthand import train_rules
+from tlx.pretrained.load import abstract_params
+from tlx.training.state import Owners, init_state, owners
+from tlx.training.step import make_train_step
+
+WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SHAPES: dict[str, tuple[Any, int, int]] = {  # name -> config, examples, tokens
+    "BERT-base": (BertConfig(**WITHOUT), 32, 128),
+    "ViT-B/16": (ViTConfig(add_pooling_layer=False, **WITHOUT), 32, 197),
+}
+STRATEGIES = {"full": "", "last 2": "last:2", "head only": "heads", "LoRA r=8": "", "biases": "biases"}
+RANK, CLASSES = 8, 2
+GROUPS = {"default": Group(weight_decay=0.01)}
+
+
+def arm(config: Any, strategy: str) -> tuple[Model, Rules]:
+    """The model, with an adapter for LoRA, and the rules of a strategy."""
+    model = build_model(config, {"default": Head("classification", CLASSES)})
+    blocks = tuple(f"backbone/{path}" for path in config.block_paths[1:])
+    if strategy.startswith("LoRA"):
+        return with_loras(model, (Lora(rank=RANK),)), (("backbone/.*", FROZEN),)
+    if not STRATEGIES[strategy]:
+        return model, ()
+    return model, train_rules(STRATEGIES[strategy], blocks, flatten(abstract_params(model)), kinds=model.backbone.kinds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Laid:
+    """A run laid out. begin: parameters to the first state. step: of the loop. batch: shapes of what it is given."""
+
+    method: FineTune
+    owner: Owners
+    begin: Callable[[Any], Any]
+    step: Callable[..., Any]
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+
+def lay_out(
+    model: Model, rules: Rules, rows: int, length: int, *, accumulate: int = 1, clip: float | None = None,
+    average: bool = False, bare: bool = False,
+) -> Laid:  # fmt: skip
+    """The loop's own step for this model, with AdamW. bare: of all that learns, not of a batch."""
+    params = abstract_params(model)
+    image = model.backbone.config.model_type != "bert"
+    field = "pixel_values" if image else "input_ids"
+
+    def prepare(batch: Mapping[str, Any], key: Any) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        return {field: batch[field], **({"channels_last": True} if image else {})}, batch
+
+    method = FineTune(model, {"default": "label"}, prepare)
+    kinds = model.backbone.kinds
+    owner = owners(params, assign_groups(params, rules, GROUPS, kinds), method.players)
+    if bare:
+        method.updates = (Update(functools.partial(linear, owner), method.updates[0].players),)
+    optimizers = {"model": make_optimizer(params, rules, GROUPS, learning_rate=1e-4, kinds=kinds)}
+    begin = functools.partial(init_state, owner=owner, optimizers=optimizers, method_state={}, averaged=average)
+    step = make_train_step(
+        method, optimizers, owner, clip=clip, accumulate=accumulate, average=ema(0.999) if average else None
+    )
+    patch = model.backbone.config.image_size if image else None
+    shape = (rows, *patch, 3) if isinstance(patch, tuple) else (rows, patch, patch, 3) if image else (rows, length)
+    batch = {
+        field: jax.ShapeDtypeStruct(shape, jnp.float32 if image else jnp.int32),
+        "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
+        "valid": jax.ShapeDtypeStruct((rows,), bool),
+    }
+    return Laid(method, owner, begin, step, batch)
+
+
+def linear(owner: Owners, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
+    """A loss of two operations a parameter. Its gradient stands in memory, as that of a product of matrices does."""
+    count = batch["train"]["valid"].sum(dtype=jnp.float32)
+    own = jax.lax.optimization_barrier([leaf for path, leaf in flatten(params).items() if owner[path]])
+    return {"default": (sum((leaf * count).sum() for leaf in own), count)}, method_state

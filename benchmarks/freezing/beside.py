@@ -1,0 +1,105 @@
+"""Time and memory of a training step beside PyTorch (transformers, peft), for each way of choosing what learns.
+
+    python benchmarks/freezing/beside.py --workdir=runs/beside
+
+Both sides live at once and take turns, some steps each, so that both meet the same machine; the median of the turns
+counts. Random weights, float32, AdamW, no dropout, all cores. Peak memory is the process's, Python, libraries and
+compilation with it. The other Python is TLX_INTEROP_PYTHON, or .venv-interop. The same command goes on.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from arms import SHAPES, STRATEGIES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
+from table import other_python
+
+from tlx.errors import TlxError, one_sentence
+from tlx.recipes.run_directory import write_json
+from tlx.reporting.tables import markdown, show
+
+HERE = Path(__file__).parent
+HEADER = (
+    "model", "strategy", "trainable", "tlx, ms a step", "torch, ms a step", "torch / tlx", "tlx, peak MB",
+    "torch, peak MB",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measures what is missing, prints and keeps the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/beside"))
+    parser.add_argument("--rows", type=int, default=8, help="of a batch")
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    workdir = options.workdir.absolute()
+    workdir.mkdir(parents=True, exist_ok=True)
+    table = []
+    for shape in SHAPES:
+        for strategy in STRATEGIES:
+            file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
+            if not file.is_file():
+                write_json(file, measure(shape, strategy, options.rows, options.turns))
+                print(file.read_text(), flush=True)
+            table.append((shape, strategy, *told(json.loads(file.read_text()))))
+    show("beside PyTorch", HEADER, table)
+    text = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns.\n\n"
+    (workdir / "table.md").write_text(text + markdown(HEADER, table), encoding="utf-8")
+
+
+def measure(shape: str, strategy: str, rows: int, turns: int) -> dict[str, Any]:
+    """One row: of each side the parameters that learn, milliseconds a step of each turn, bytes."""
+    sides = {}
+    for side, python, script in (("tlx", sys.executable, "ours.py"), ("torch", other_python("torch"), "theirs.py")):
+        command = [python, str(HERE / script), shape, strategy, str(rows)]
+        sides[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    trainable = {side: answer(process)["trainable"] for side, process in sides.items()}
+    if trainable["tlx"] != trainable["torch"]:
+        raise TlxError(f"{shape}, {strategy}: the parameters that learn are not as many on both sides, {trainable}.")
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    count = {}
+    for side, process in sides.items():  # a turn is about two seconds, and three steps at least
+        count[side] = max(3, round(2 / ask(process, 2) * 2))
+    for _ in range(turns):
+        for side, process in sides.items():
+            seconds[side].append(ask(process, count[side]) / count[side])
+    found: dict[str, Any] = {"trainable": trainable["tlx"]}
+    for side, process in sides.items():
+        process.stdin.close()
+        found[side] = {"milliseconds": [1e3 * s for s in seconds[side]], "peak": answer(process)["peak"]}
+        process.wait()
+    return found
+
+
+def ask(process: Any, steps: int) -> float:
+    """Seconds for so many steps."""
+    process.stdin.write(f"{steps}\n")
+    process.stdin.flush()
+    return float(answer(process)["seconds"])
+
+
+def answer(process: Any) -> dict[str, Any]:
+    """The next line that is JSON."""
+    for line in process.stdout:
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    raise TlxError(f"{' '.join(process.args)} ended without an answer; run it by hand to see why.")
+
+
+def told(found: dict[str, Any]) -> tuple[str, ...]:
+    """Of the table."""
+    ours, theirs = (statistics.median(found[side]["milliseconds"]) for side in ("tlx", "torch"))
+    peaks = (f"{found[side]['peak'] / 1e6:,.0f}" for side in ("tlx", "torch"))
+    return f"{found['trainable']:,}", f"{ours:,.0f}", f"{theirs:,.0f}", f"{theirs / ours:.2f}", *peaks
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()

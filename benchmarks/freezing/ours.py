@@ -1,0 +1,48 @@
+"""Steps of tlx in a process of its own: python ours.py SHAPE STRATEGY ROWS.
+
+Warms up, prints a line of JSON, then for each number on standard input takes so many steps and prints their seconds; at
+the end of the input prints the process's peak memory.
+"""
+
+import json
+import resource
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+from arms import SHAPES, arm, lay_out
+
+from tlx.cli.launch import use_compilation_cache
+from tlx.params.paths import flatten
+from tlx.pretrained.load import random_params
+
+
+def main(shape: str, strategy: str, rows: int) -> None:
+    """Answers until the input ends."""
+    use_compilation_cache()
+    config, _, length = SHAPES[shape]
+    model, rules = arm(config, strategy)
+    laid = lay_out(model, rules, rows, length)
+    state, key = jax.jit(laid.begin)(random_params(model, 0)), jax.random.key(0)
+    made = {name: jnp.ones(field.shape, field.dtype) for name, field in laid.batch.items()}
+    step = jax.jit(laid.step, donate_argnums=0)
+
+    def steps(count: int) -> float:
+        nonlocal state
+        started = time.perf_counter()
+        for _ in range(count):
+            state, metrics = step(state, {"train": made}, key)
+        assert jnp.isfinite(metrics["loss"])
+        return time.perf_counter() - started
+
+    steps(2)
+    trainable = sum(leaf.size for path, leaf in flatten(state.params).items() if laid.owner[path])
+    print(json.dumps({"trainable": trainable}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps({"seconds": steps(int(line))}), flush=True)
+    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,76 @@
+"""Steps of PyTorch, transformers and peft in a process of its own: python theirs.py SHAPE STRATEGY ROWS.
+
+Speaks as `ours.py` does. What does not learn has `requires_grad=False`; no dropout; AdamW in its fused form.
+"""
+
+import json
+import resource
+import sys
+import time
+
+import peft
+import torch
+import transformers
+from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": 2}
+
+
+def built(shape: str, rows: int) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A model drawn at random, and a batch."""
+    labels = torch.ones(rows, dtype=torch.long)
+    if shape == "BERT-base":
+        ids = torch.ones(rows, 128, dtype=torch.long)
+        return BertForSequenceClassification(BertConfig(**WITHOUT)), {"input_ids": ids, "labels": labels}
+    return ViTForImageClassification(ViTConfig(**WITHOUT)), {
+        "pixel_values": torch.ones(rows, 3, 224, 224),
+        "labels": labels,
+    }
+
+
+def choose(model: torch.nn.Module, strategy: str) -> torch.nn.Module:
+    """Freezes what the strategy does not train."""
+    if strategy == "full":
+        return model
+    if strategy.startswith("LoRA"):
+        names = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+        targets = ["query", "value"] if "query" in names else ["q_proj", "v_proj"]
+        lora = peft.LoraConfig(r=8, lora_alpha=8, target_modules=targets, modules_to_save=["classifier"])
+        return peft.get_peft_model(model, lora)
+    blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 12)
+    after = [*blocks[-2:], *(m for name, m in model.named_modules() if name in ("bert.pooler", "vit.layernorm"))]
+    learning = {id(p) for module in after for p in module.parameters()} if strategy == "last 2" else set()
+    for name, parameter in model.named_parameters():
+        wanted = name.endswith(".bias") if strategy == "biases" else id(parameter) in learning
+        parameter.requires_grad_(wanted or name.startswith("classifier."))
+    return model
+
+
+def main(shape: str, strategy: str, rows: int) -> None:
+    """Answers until the input ends."""
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    model, batch = built(shape, rows)
+    model = choose(model, strategy).train()
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=1e-4, weight_decay=0.01, fused=True)
+
+    def steps(count: int) -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            loss = model(**batch).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        assert torch.isfinite(loss)
+        return time.perf_counter() - started
+
+    steps(2)
+    print(json.dumps({"trainable": sum(p.numel() for p in learning)}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps({"seconds": steps(int(line))}), flush=True)
+    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
