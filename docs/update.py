@@ -10,6 +10,9 @@ python docs/update.py digits runs/digits_transfer
 python docs/update.py few_shot runs/few_shot_study
 python docs/update.py images runs/images/1000
 python docs/update.py freezing runs/freezing
+python docs/update.py beside runs/beside
+python docs/update.py cached runs/cached
+python docs/update.py strategies runs/strategies
 """
 
 import functools
@@ -28,12 +31,17 @@ from tlx.reporting.tables import insert, markdown
 ROOT = Path(__file__).parent.parent
 
 # Part -> the page that takes a run's table.md as it is.
-TABLES = {"loading": "formats", "few_shot": "images", "images": "images", "freezing": "freezing"}
+TABLES = {
+    "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
+    "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
+}  # fmt: skip
 
 
 def table(part: str, run: Path) -> None:
-    """A study's table, into its page."""
+    """A study's table, into its page, and its picture where it draws one."""
     insert(ROOT / "docs" / f"{TABLES[part]}.md", part, (run / "table.md").read_text())
+    if (picture := run / f"{part}.png").is_file():
+        shutil.copyfile(picture, ROOT / "docs" / picture.name)
 
 
 def demo(run: Path) -> None:
@@ -99,25 +107,9 @@ def tools(run: Path) -> None:
         insert(page, name, "```\n" + "\n".join(line.rstrip() for line in lines) + "\n```\n")
 
 
-def trainer(run: Path) -> None:
-    """The comparison with the Hugging Face Trainer."""
-    insert(ROOT / "docs" / "trainer.md", "trainer", (run / "table.md").read_text())
-
-
-def formats(run: Path) -> None:
-    """Every family, variant and format."""
-    insert(ROOT / "docs" / "formats.md", "formats", (run / "table.md").read_text())
-
-
-def digits(run: Path) -> None:
-    """Few labels of digits: table and picture."""
-    insert(ROOT / "docs" / "images.md", "digits", (run / "table.md").read_text())
-    shutil.copyfile(run / "digits.png", ROOT / "docs" / "digits.png")
-
-
 if __name__ == "__main__":
     parts = {
-        "demo": demo, "results": results, "tools": tools, "trainer": trainer, "formats": formats, "digits": digits,
+        "demo": demo, "results": results, "tools": tools,
         **{part: functools.partial(table, part) for part in TABLES},
     }  # fmt: skip
     parts[sys.argv[1]](*map(Path, sys.argv[2:]))
