@@ -79,11 +79,11 @@ def losses_of_tlx(kind: str, folder: Path, files: tuple[Path, Path]) -> tuple[di
     write_folder(folder / "export", job.model, job.state.params, tokenizer_from=resolve(MINILM))
     examples = job.sets.examples["train"]
     assert len(examples) % BATCH
-    batches = Batches(examples, TrainingPlan(examples.lengths, BATCH, job.seed, job.ladder), STEPS)
+    batches = Batches(examples, TrainingPlan(examples.lengths, BATCH, job.seed, job.inputs.ladder), STEPS)
     arrays, state, logged = {}, job.state, []
     for step in range(STEPS):
         batch = batches[step]
-        state, metrics = job.train_step(state, {"train": batch})
+        state, metrics = job.phases[0].step(state, {"train": batch})
         logged.append(jax.device_get((metrics["loss"], metrics["gradient_norm"])))
         labels = batch["label"]
         if kind == "tagging":

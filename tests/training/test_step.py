@@ -1,5 +1,6 @@
 """The step: gradients, clipping, freezing, devices. References: finite differences, NumPy, one device against eight."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,11 +13,12 @@ from tests.tiny import SMALL
 from tlx.methods.finetune import FineTune
 from tlx.models.heads import Head
 from tlx.models.model import build_model
+from tlx.optim.averages import ema
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.load import random_params
-from tlx.training.state import State, init_state, owners
+from tlx.training.state import ANSWERS, State, init_state, owners
 from tlx.training.step import make_train_step
 
 GROUPS = {"default": Group(1.0, 0.1)}
@@ -42,10 +44,9 @@ def prepare(rows: Any, key: Any) -> tuple[dict[str, Any], Any]:
 
 
 def make(
-    rules: Any = (), clip: float | None = None, rate: float = 1e-2, dropout: float = 0.0, param_dtype: Any = jnp.float32
-) -> Any:
-    import dataclasses
-
+    rules: Any = (), clip: float | None = None, rate: float = 1e-2, dropout: float = 0.0,
+    param_dtype: Any = jnp.float32, accumulate: int = 1, average: Any = None,
+) -> Any:  # fmt: skip
     config = dataclasses.replace(SMALL, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     model = build_model(config, {"default": Head("classification", 3)})
     params = random_params(model, 0, param_dtype)
@@ -53,19 +54,30 @@ def make(
     method = FineTune(model, {"default": "label"}, prepare)
     owner = owners(params, groups, method.players)
     tx = make_optimizer(params, rules, GROUPS, learning_rate=rate)
-    state = init_state(params, owner, {"model": tx}, {})
-    return state, make_train_step(method, {"model": tx}, owner, clip=clip), method, groups
+    state = init_state(params, owner, {"model": tx}, {}, averaged=average is not None)
+    step = make_train_step(method, {"model": tx}, owner, clip=clip, accumulate=accumulate, average=average)
+    return state, step, method, groups
 
 
-@pytest.mark.parametrize("clip", [None, 0.01])
-def test_frozen_leaves_keep_every_bit(clip: float | None) -> None:
-    """Under AdamW with decay, clipping, and norms that are logged."""
-    state, step, _, groups = make(LOWER, clip, dropout=0.1)
+def over(mesh: Any, step: Any) -> Any:
+    everywhere = replicated(mesh)
+    return jax.jit(step, in_shardings=(everywhere, along_batch(mesh), everywhere), out_shardings=everywhere)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_frozen_leaves_keep_every_bit(devices: int) -> None:
+    """A hundred steps of AdamW with decay, clipping, norms that are logged, accumulation and an average."""
+    mesh = make_mesh(devices)
+    state, step, _, groups = make(LOWER, clip=0.01, dropout=0.1, accumulate=2, average=ema(0.9))
     before = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
-    step = jax.jit(step)
-    for seed in range(30):
-        state, metrics = step(state, batch_of(6, seed), jax.random.key(0))
+    state, step = jax.device_put(state, replicated(mesh)), over(mesh, step)
+    for seed in range(100):
+        state, metrics = step(state, batch_of(16, seed), jax.random.key(0))
     assert float(metrics["gradient_norm"]) > 0
+    learnt = {path for path, group in groups.items() if group != "frozen"}
+    assert {path for path, leaf in flatten(state.averages[ANSWERS]).items() if leaf is not None} == learnt
+    for path, leaf in flatten(state.swapped().params).items():  # those of the average, with what is frozen
+        assert np.array_equal(before[path], leaf) == (path not in learnt) or "key/bias" in path, path
     for path, leaf in flatten(state.params).items():
         if groups[path] == "frozen":
             assert np.array_equal(before[path], leaf), path
@@ -167,10 +179,7 @@ def test_eight_devices_as_one(dropout: float, x64: None) -> None:
     for devices in (1, 8):
         mesh = make_mesh(devices)
         state, step, _, _ = make(LOWER, clip=0.5, dropout=dropout, param_dtype=jnp.float64)
-        step = jax.jit(
-            step, in_shardings=(replicated(mesh), along_batch(mesh), replicated(mesh)), out_shardings=replicated(mesh)
-        )
-        state = jax.device_put(state, replicated(mesh))
+        state, step = jax.device_put(state, replicated(mesh)), over(mesh, step)
         for seed in range(10):
             state, metrics = step(state, batch_of(16, seed, valid=13), jax.random.key(0))
         ends.append((jax.device_get(state.params), float(metrics["loss"])))
