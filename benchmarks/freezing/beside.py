@@ -13,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=Path, default=Path("runs/beside"))
     parser.add_argument("--rows", type=int, default=8, help="of a batch")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no row after so many")
     options = parser.parse_args()
     workdir = options.workdir.absolute()
     workdir.mkdir(parents=True, exist_ok=True)
-    table = []
+    started, table, left = time.perf_counter(), [], []
     for shape in SHAPES:
         for strategy in STRATEGIES:
             file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
-            if not file.is_file():
+            if not file.is_file() and time.perf_counter() - started < 60 * options.minutes:
                 write_json(file, measure(shape, strategy, options.rows, options.turns))
                 print(file.read_text(), flush=True)
-            table.append((shape, strategy, *told(json.loads(file.read_text()))))
+            if file.is_file():
+                table.append((shape, strategy, *told(json.loads(file.read_text()))))
+            else:
+                left.append(f"{strategy} of {shape}")
     show("beside PyTorch", HEADER, table)
-    text = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns.\n\n"
-    (workdir / "table.md").write_text(text + markdown(HEADER, table), encoding="utf-8")
+    told_of = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns."
+    told_of += f" Not run: {', '.join(left)}." if left else ""
+    print(told_of)
+    (workdir / "table.md").write_text(f"{told_of}\n\n{markdown(HEADER, table)}", encoding="utf-8")
 
 
 def measure(shape: str, strategy: str, rows: int, turns: int) -> dict[str, Any]:
