@@ -41,7 +41,7 @@ def test_fault_is_seen(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) ->
     "variant",
     [
         "bert/plain",
-        "deit/dropout",
+        pytest.param("deit/dropout", marks=pytest.mark.long),
         *(f"{family}/dropout" for family in ("bert", "distilbert", "electra", "roberta", "vit")),
     ],
 )
