@@ -26,7 +26,7 @@ STEPS, RATE = 20, 1e-2
 LORA = tlx.Lora(rank=4, alpha=6.0)
 
 
-@pytest.mark.parametrize("stabilised", [False, True])
+@pytest.mark.parametrize("stabilised", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_steps_are_those_of_peft(stabilised: bool, torch_python: str, tmp_path: Path) -> None:
     lora = dataclasses.replace(LORA, rank_stabilised=stabilised)
     model = build_model(SMALL, {"default": Head("classification", 3)})
