@@ -3,8 +3,8 @@
     python benchmarks/strategies/study.py --workdir=runs/strategies
 
 SST-2 and MRPC with MiniLM (200 examples a class), CIFAR-10's cats against its dogs with a small ViT (all 500 a class).
-The given dev file is the test split. Each run is a process and has one core, as many run at a time as there are cores;
-the same command goes on where it was stopped.
+The given dev file is the test split; texts are padded to 32 or 64 tokens. Each run is a process and has one core, as
+many run at a time as there are cores; the same command goes on where it was stopped.
 Seed by seed, so that what is done at any time is balanced; what is not done is listed. `--minutes` ends it in time.
 """
 
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tlx.reporting.tables import markdown, show
 HERE = Path(__file__).parent
 CATS_AND_DOGS = (3, 5)  # CIFAR-10's labels
 HEADER = ("set", "strategy", "metric, 95 %", "trainable", "peak MB", "s an epoch", "s in all", "seeds")
+Arm = tuple[int, str, str]  # seed, set, strategy
 Found = dict[tuple[str, str], list[Mapping[str, Any]]]
 
 
@@ -49,31 +50,39 @@ def main() -> None:
     os.environ["CATS_AND_DOGS"] = str(workdir / "cats_and_dogs")
     arms = [(seed, name, strategy) for seed in range(options.seeds) for name in SETS for strategy in STRATEGIES]
     print(f"{len(arms)} runs: {options.seeds} seeds of {len(STRATEGIES)} strategies on {', '.join(SETS)}.", flush=True)
+    for name, chosen in SETS.items():
+        print(name, *(f"{field}={value}" for field, value in chosen.fields.items()), sep="  ", flush=True)
+    found: Found = {}
+    left = []
+    for (seed, name, strategy), values in zip(arms, each(arms, workdir, started + 60 * options.minutes), strict=True):
+        if values:
+            found.setdefault((name, strategy), []).append(values)
+        else:
+            left.append(f"{strategy} on {name}, seed {seed}")
+    report(workdir, found, left)
+
+
+def each(arms: list[Arm], workdir: Path, until: float) -> Iterator[Mapping[str, Any] | None]:
+    """What every run found, run now where it was not before; None of what is not begun by then."""
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
 
-    def done(arm: tuple[int, str, str]) -> Mapping[str, Any] | None:
-        """What the run found, or None where the time is up."""
+    def one(arm: Arm) -> Mapping[str, Any] | None:
         seed, name, strategy = arm
         folder = workdir / "runs" / f"{seed}-{name}-{strategy}".replace(" ", "_").replace(",", "")
         if not (folder / "found.json").is_file():
-            if time.perf_counter() - started > 60 * options.minutes:
+            if time.perf_counter() > until:
                 return None
             core = cores.get()
-            run(folder, name, strategy, seed, core)
-            cores.put(core)
+            try:
+                run(folder, name, strategy, seed, core)
+            finally:
+                cores.put(core)
         return dict(json.loads((folder / "found.json").read_text()))
 
-    found: Found = {}
-    left = []
     with ThreadPoolExecutor(cores.qsize()) as pool:
-        for (seed, name, strategy), values in zip(arms, pool.map(done, arms), strict=True):
-            if values:
-                found.setdefault((name, strategy), []).append(values)
-            else:
-                left.append(f"{strategy} on {name}, seed {seed}")
-    report(workdir, found, left)
+        yield from pool.map(one, arms)
 
 
 def write_cats_and_dogs(folder: Path) -> None:
