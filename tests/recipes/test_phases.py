@@ -186,5 +186,5 @@ def test_inspect_tells_the_phases(config: Any) -> None:
     found = inspect(config)
     leaves = {leaf.path: leaf.bytes // 4 for leaf in found.leaves}
     top = sum(size for path, size in leaves.items() if learns(path, 3) is not None)
-    assert [(first, size) for first, _, size in found.phases] == [(0, 66), (3, top), (6, sum(leaves.values()))]
+    assert [(phase.first, phase.trainable) for phase in found.phases] == [(0, 66), (3, top), (6, sum(leaves.values()))]
     assert found.bytes["gradients"] == 66 * 4 and found.bytes["optimizer state"] >= 66 * 8

@@ -27,12 +27,16 @@ def main(arguments: argparse.Namespace) -> None:
         )
         for leaf in found.leaves
     ]  # fmt: skip
-    if rules := found.phases[0][1]:
+    if rules := found.phases[0].rules:
         show("rules", ("selector", "group"), [(selector, str(group)) for selector, group in rules])
     if len(found.phases) > 1:
         named = [
-            (str(first), ", ".join(f"{selector} {group}" for selector, group in rules) or "everything", f"{size:,}")
-            for first, rules, size in found.phases
+            (
+                str(phase.first),
+                ", ".join(f"{selector} {group}" for selector, group in phase.rules) or "everything",
+                f"{phase.trainable:,}",
+            )
+            for phase in found.phases
         ]
         show("phases", ("from step", "rules", "parameters that learn"), named)
     show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes"), rows)

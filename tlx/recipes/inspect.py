@@ -40,12 +40,20 @@ class Leaf:
 
 
 @dataclasses.dataclass(frozen=True)
+class InspectedPhase:
+    """first: its first step. rules: with shorthands spelt out. trainable: how many parameters learn."""
+
+    first: int
+    rules: Rules
+    trainable: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspected:
     """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
     (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
-    as XLA counts them for this machine (accessed: in bytes). phases: of each its first step, its rules with shorthands
-    spelt out, and how many parameters learn; the rest is of the first. advice: what is allowed and usually a mistake.
-    """
+    as XLA counts them for this machine (accessed: in bytes). phases: all; the rest is of the first. advice: what is
+    allowed and usually a mistake."""
 
     leaves: list[Leaf]
     drawn: int
@@ -55,7 +63,7 @@ class Inspected:
     bytes: dict[str, int]
     flops: float
     accessed: float
-    phases: list[tuple[int, Rules, int]]
+    phases: list[InspectedPhase]
     advice: list[str]
 
 
@@ -111,10 +119,10 @@ def _leaves(params: Any, choice: Choice, config: ConfigDict, kinds: Any) -> list
     return rows
 
 
-def _phases(params: Any, learning: Learning) -> list[tuple[int, Rules, int]]:
+def _phases(params: Any, learning: Learning) -> list[InspectedPhase]:
     sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
     return [
-        (phase.first, choice.rules, sum(sizes.values()) - sum(sizes[path] for path in choice.frozen))
+        InspectedPhase(phase.first, choice.rules, sum(sizes.values()) - sum(sizes[path] for path in choice.frozen))
         for phase, choice in zip(learning.phases, learning.choices, strict=True)
     ]
 
