@@ -42,7 +42,7 @@ def compare(run: Path, torch_python: str, tmp_path: Path) -> int:
     return len(ours)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("classification", marks=pytest.mark.slow), "regression"])
+@pytest.mark.parametrize("kind", ["classification", pytest.param("regression", marks=pytest.mark.slow)])
 def test_same_predictions(kind: str, torch_python: str, tmp_path: Path) -> None:
     config = tiny.config(tiny.write_checkpoint(tmp_path / "c"), tiny.write_reviews(tmp_path / "r.csv", 200))
     config.train.epochs, config.head.kind = 2.0, kind
