@@ -11,8 +11,12 @@ from tlx.errors import TlxError, listed
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016)."""
-    return jax.nn.gelu(x, approximate=False)
+    """x Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016), in at least float32.
+
+    By erf, as the reference has it. `jax.nn.gelu` takes erfc, exact in the far negative tail and three times as slow.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
 
 
 def gelu_tanh(x: jax.Array) -> jax.Array:

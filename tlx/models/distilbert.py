@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
 from tlx.models.heads import HeadSettings, Reading
-from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, layer_norm
+from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, held, layer_norm
 from tlx.models.text import TextBackbone
 from tlx.models.text_config import TextConfig
 from tlx.models.transformer import Encoder
@@ -131,10 +131,10 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, mask, deterministic)
         mixed = DropPath(self.drop_path)(mixed, deterministic)
-        x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(mixed + x)
+        x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(held(mixed + x))
         wide = FeedForward(self.config, self.dtype, name="ffn")(x, deterministic)
         wide = DropPath(self.drop_path)(wide, deterministic)
-        return layer_norm("output_layer_norm", self.dtype, EPSILON)(wide + x), weights
+        return layer_norm("output_layer_norm", self.dtype, EPSILON)(held(wide + x)), weights
 
 
 class DistilBert(TextBackbone):

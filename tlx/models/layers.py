@@ -107,6 +107,22 @@ def layer_norm(name: str | None, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
     return nn.LayerNorm(name=name, dtype=dtype, epsilon=epsilon, use_fast_variance=False)
 
 
+@jax.custom_vjp
+def held(x: jax.Array) -> jax.Array:
+    """x, of which and of whose gradient XLA makes an array.
+
+    What a residual connection adds is part of all that follows. XLA for CPUs takes additions for cheap and computes
+    such a sum anew wherever it is read, from the first block on, so that the compiled program and the work outside
+    products of matrices grow with the square of the depth. It does not repeat a division, so here is one, by ones that
+    only a run can tell from other numbers: exact, and nothing beside a block's work. `optimization_barrier` does not
+    help, for it is gone before operations are fused.
+    """
+    return x / jnp.where(x > jnp.inf, 2, 1).astype(x.dtype)
+
+
+held.defvjp(lambda x: (held(x), None), lambda _, gradient: (held(gradient),))
+
+
 class Embedding(nn.Module):
     """Rows of a table. The row `padding_id` takes no gradient, as in the reference (torch's `padding_idx`).
 
