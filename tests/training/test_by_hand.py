@@ -58,7 +58,9 @@ def test_readmes_step_is_the_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     started = flatten(loaded.params)
     assert by_hand.keys() == found.keys()
     for path, leaf in by_hand.items():
-        np.testing.assert_allclose(leaf, found[path], rtol=1e-5, atol=1e-7, err_msg=path)
+        # a key's bias moves no attention: its gradient is rounding alone, of which Adam makes steps
+        allowed = 1e-5 if path.endswith("key/bias") else 1e-7
+        np.testing.assert_allclose(leaf, found[path], rtol=1e-5, atol=allowed, err_msg=path)
         learns = path.startswith(("heads/", "backbone/encoder/layer/1/"))
         assert learns or np.array_equal(leaf, started[path]), path
     assert not np.array_equal(by_hand["heads/default/output/kernel"], started["heads/default/output/kernel"])
