@@ -135,3 +135,10 @@ def test_a_bad_config_file_is_one_sentence(config: str, message: str, tmp_path: 
     command = [sys.executable, "experiments/finetune.py", f"--config={config}", f"--workdir={tmp_path}/run"]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 2 and message in process.stderr and process.stderr.count("\n") == 1, process.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_sentence() -> None:
+    code = "from tlx.cli.launch import launched\nwith launched():\n    raise KeyboardInterrupt"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 130 and process.stderr.startswith("tlx: stopped") and process.stderr.count("\n") == 1

@@ -228,6 +228,7 @@ def test_bad_files_leave_nothing(
         (["evaluate", "RUN", "--data", "csv:/no/file.csv"], "there is no file /no/file.csv"),
         (["evaluate", "/no/run"], "/no/run is no run directory"),
         (["inspect", "configs/nothing.py"], "there is no config file 'configs/nothing.py'"),
+        (["inspect", "runs"], "there is no config file 'runs'; expected FILE.py[:ARGUMENT]."),
         (["inspect", "configs/text_file.py", "sead=1"], "the config has no field 'sead'"),
         (["export", "RUN", "--to", "tests"], "tests holds something else than an earlier export"),
     ],

@@ -47,6 +47,8 @@ def parse(argv: list[str], values: Any = None) -> list[str]:
     from absl import flags
 
     with one_sentence():
+        if missing := [argument for argument in argv if _missing_config(argument)]:
+            raise TlxError(f"there is no config file {missing[0].partition('=')[2]!r}; expected FILE.py[:ARGUMENT].")
         try:
             rest: list[str] = (flags.FLAGS if values is None else values)(argv)
         except flags.UnrecognizedFlagError as error:
@@ -63,8 +65,6 @@ def parse(argv: list[str], values: Any = None) -> list[str]:
                 raise
             hint = f"{named[2]}?" if named[2] else "tlx/recipes/defaults.py lists the fields."
             raise TlxError(f"the config has no field {named[1]!r}. {hint}") from None
-        if missing := [argument for argument in argv if _missing_config(argument)]:
-            raise TlxError(f"there is no config file {missing[0].partition('=')[2]!r}.")
     return rest
 
 
@@ -84,16 +84,20 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def _missing_config(argument: str) -> bool:
-    """Whether a flag such as `--config=FILE.py[:ARGUMENT]` names a file that is not there; ml_collections would wait
-    until the config is first read, and end with a page."""
+    """Whether a flag such as `--config=FILE.py[:ARGUMENT]` names no file of Python; ml_collections ends with a page."""
     name, _, file = argument.partition("=")
-    return name.endswith("config") and ".py" in file and not Path(file.partition(".py")[0] + ".py").is_file()
+    return name.endswith("config") and bool(file) and not Path(file.partition(".py")[0] + ".py").is_file()
 
 
 @contextlib.contextmanager
 def launched() -> Iterator[None]:
-    """Around the whole of a script's work."""
+    """Around the whole of a script's work; Ctrl-C ends it with one sentence and exit code 130."""
     quiet_logs()
-    with one_sentence():
-        use_compilation_cache()
-        yield
+    try:
+        with one_sentence():
+            use_compilation_cache()
+            yield
+    except KeyboardInterrupt:
+        print("tlx: stopped; what was saved is whole, and the same command goes on from there.", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)  # as a kill would: threads in the middle of something would print pages

@@ -70,6 +70,8 @@ class Progress:
         )  # fmt: skip
         self._task = self._bar.add_task(title, total=total_steps, completed=start, **self._shown)
         self._bar.start()
+        if start and not self.live and not quiet:
+            print(f"{title}: goes on after step {start} of {total_steps}", flush=True)
 
     def step(self, step: int, loss: float | None = None, rate: float | None = None) -> None:
         """rate: examples per second."""
