@@ -137,6 +137,17 @@ def test_a_bad_config_file_is_one_sentence(config: str, message: str, tmp_path: 
     assert process.returncode == 2 and message in process.stderr and process.stderr.count("\n") == 1, process.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--config=runs"], ["--config", "configs/none.py:mini"], ["--seed=1", "--config"]]
+)
+def test_a_config_that_is_no_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        launch.parse(["script", *arguments])
+    named = arguments[-1].removeprefix("--config=").removeprefix("--config")
+    expected = f"tlx: there is no config file {named!r}; expected FILE.py[:ARGUMENT].\n"
+    assert ended.value.code == 2 and capsys.readouterr().err == expected
+
+
 @pytest.mark.slow
 def test_ctrl_c_is_one_sentence() -> None:
     code = "from tlx.cli.launch import launched\nwith launched():\n    raise KeyboardInterrupt"

@@ -47,8 +47,9 @@ def parse(argv: list[str], values: Any = None) -> list[str]:
     from absl import flags
 
     with one_sentence():
-        if missing := [argument for argument in argv if _missing_config(argument)]:
-            raise TlxError(f"there is no config file {missing[0].partition('=')[2]!r}; expected FILE.py[:ARGUMENT].")
+        for file in _config_files(argv):  # of one that is not there ml_collections prints a page
+            if not Path(file.partition(".py")[0] + ".py").is_file():
+                raise TlxError(f"there is no config file {file!r}; expected FILE.py[:ARGUMENT].")
         try:
             rest: list[str] = (flags.FLAGS if values is None else values)(argv)
         except flags.UnrecognizedFlagError as error:
@@ -83,10 +84,12 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Any:
     return values.config
 
 
-def _missing_config(argument: str) -> bool:
-    """Whether a flag such as `--config=FILE.py[:ARGUMENT]` names no file of Python; ml_collections ends with a page."""
-    name, _, file = argument.partition("=")
-    return name.endswith("config") and bool(file) and not Path(file.partition(".py")[0] + ".py").is_file()
+def _config_files(argv: Sequence[str]) -> Iterator[str]:
+    """What `--config=FILE.py[:ARGUMENT]` and `--config FILE.py` name."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, joined, file = argument.partition("=")
+        if name in ("--config", "-config"):
+            yield file if joined else following
 
 
 @contextlib.contextmanager
