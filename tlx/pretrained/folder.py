@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tlx.errors import TlxError
+from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import check_links
-from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # What a checkpoint is read from; nothing that is executed. Other weights are fetched where there are no safetensors.
@@ -87,8 +87,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise TlxError(f"{folder} holds no config.json, so it is no Hugging Face checkpoint.")
-    with file.open("rb") as opened:
-        config = parse(opened.read(MOST_BYTES + 1), file, "config of a checkpoint")
+    config = read_json(file, "config of a checkpoint")
     if not isinstance(config.get("model_type"), str):
         raise TlxError(f"{file} names no model_type, so its family is unknown.")
     return config

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tlx.data.images import open_rgb
 from tlx.errors import TlxError
+from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import inside
-from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
 from tlx.pretrained.image_settings import FILE, Settings, at_size, settings
 
 
@@ -122,8 +122,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         file = inside(folder, name)
         if not file.is_file():
             continue
-        with file.open("rb") as opened:
-            found = parse(opened.read(MOST_BYTES + 1), file, "image processor's config")
+        found = read_json(file, "image processor's config")
         if key is None or isinstance(found.get(key), dict):
             return found if key is None else found[key]
     raise TlxError(

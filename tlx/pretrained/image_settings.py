@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tlx.errors import TlxError, listed
+from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import inside
-from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
 
 FILE = "preprocessor_config.json"
 MOST = 10_000  # pixels along an edge
@@ -61,7 +61,7 @@ def kind_of(file: Path, config: dict[str, Any]) -> str:
     name = config.get("image_processor_type") or config.get("feature_extractor_type")
     if name is None:
         beside = inside(file.parent, "config.json")
-        content = parse(beside.read_bytes()[: MOST_BYTES + 1], beside, "config") if beside.is_file() else {}
+        content = read_json(beside, "config") if beside.exists() else {}
         if content.get("model_type") in OF_MODEL:
             return OF_MODEL[content["model_type"]]
         refuse(file, f"it names no image_processor_type; tlx knows {listed(name + CLASS_ENDS[0] for name in DEFAULTS)}")

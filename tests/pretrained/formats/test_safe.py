@@ -58,7 +58,7 @@ def test_links_of_a_plain_folder(tmp_path: Path) -> None:
     good(tmp_path / "way")
     link.unlink()
     link.symlink_to("model.safetensors")
-    with pytest.raises(TlxError, match=r"model\.safetensors is no file"):
+    with pytest.raises(TlxError, match=r"model\.safetensors (is no file|cannot be opened: Too many levels)"):
         open_tensors(folder)
     link.unlink()
     link.symlink_to("../gone")

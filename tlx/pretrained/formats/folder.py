@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tlx.errors import TlxError, listed
+from tlx.files.strict_json import MOST_BYTES, parse
 from tlx.pretrained.formats.msgpack_file import read_msgpack
 from tlx.pretrained.formats.safe import inside
 from tlx.pretrained.formats.safetensors_file import read_safetensors
 from tlx.pretrained.formats.stored import Stored, mapped, refuse
-from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
 from tlx.pretrained.formats.torch_file import read_torch
 
 # Kind -> name of the file, the end of the names of its parts, and what reads it; in the order of preference

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tlx.files.strict_json import MOST_BYTES, parse
 from tlx.pretrained.formats.stored import BFLOAT16, Stored, bytes_of, mapped, refuse, stored_at
-from tlx.pretrained.formats.strict_json import MOST_BYTES, parse
 
 # The header is read here and not by the safetensors library: that copies each tensor to the heap, has no bfloat16 for
 # numpy, takes a name that stands twice, and says what is wrong in its own terms. The rules are its own: tensors follow

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from tlx.errors import TlxError
+from tlx.files.regular import open_regular
 
 MOST_DIMENSIONS = 32
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -41,19 +42,14 @@ def mapped(file: Path) -> memoryview:
       TlxError: the file is missing, empty, no plain file, or git-lfs's stand-in for one.
     """
     try:
-        if not file.is_file():  # a named pipe would be waited for
-            raise TlxError(f"{file} is no file; name a folder that holds the weights.")
-        with file.open("rb") as handle:
-            data = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+        with open_regular(file) as handle:
+            return memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise TlxError(f"{file} cannot be opened: {error.strerror}.") from None
     except ValueError as error:
         if isinstance(error, TlxError):
             raise
         raise TlxError(f"{file} is empty; download it or save it again.") from None
-    except OSError as error:
-        raise TlxError(f"{file} cannot be opened: {error.strerror}.") from None
-    if bytes(data[:23]) == b"version https://git-lfs":
-        raise TlxError(f"{file} is what git-lfs puts in a file's place; fetch the file itself with `git lfs pull`.")
-    return data
 
 
 def bytes_of(shape: Sequence[object], dtype: np.dtype) -> int | None:

@@ -1,0 +1,69 @@
+"""The one place where a file that a user names is opened: a regular file, not a stand-in for one, of a bounded size.
+
+A named pipe would be waited for, `/dev/zero` never ends, and git-lfs leaves a text of three lines where a file should
+be. Every reader of tlx opens files through `open_regular` or `read_bytes`.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from tlx.errors import TlxError
+
+LFS_POINTER = b"version https://git-lfs"
+
+
+def open_regular(file: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file (or a link to one) for reading bytes; the caller closes it.
+
+    Raises:
+      TlxError: there is no such file, it is a folder, pipe, socket or device, it is a git-lfs pointer, or the system
+        refuses to open it.
+    """
+    path = Path(file)
+    try:
+        opened = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
+    except FileNotFoundError:
+        raise TlxError(f"there is no file {path}.") from None
+    except IsADirectoryError:
+        raise TlxError(f"{path} is no file but a folder.") from None
+    except OSError as error:
+        raise TlxError(f"{path} cannot be opened: {error.strerror}.") from None
+    except ValueError:  # a NUL byte in the name
+        raise TlxError(f"there is no file {str(path)!r}; a path holds no NUL byte.") from None
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
+        raise TlxError(f"{path} is no file but a pipe or a device; expected a regular file.")
+    if opened.read(len(LFS_POINTER)) == LFS_POINTER:
+        opened.close()
+        raise TlxError(f"{path} is a git-lfs pointer, not the file itself; fetch the file with `git lfs pull`.")
+    opened.seek(0)
+    return opened
+
+
+def read_bytes(file: str | os.PathLike[str], most: int | None = None) -> bytes:
+    """The whole content of a regular file.
+
+    Args:
+      file: as for `open_regular`.
+      most: the largest size in bytes that is read; None for any.
+
+    Raises:
+      TlxError: as `open_regular`; or the file has more than `most` bytes, or reading fails.
+    """
+    with open_regular(file) as opened:
+        try:
+            size = os.fstat(opened.fileno()).st_size
+            if most is not None and size > most:
+                raise TlxError(f"{file} has {size:,} bytes, more than the {most:,} that are read of such a file.")
+            content = opened.read() if most is None else opened.read(most + 1)
+        except OSError as error:
+            raise TlxError(f"{file} cannot be read: {error.strerror}.") from None
+    if most is not None and len(content) > most:
+        raise TlxError(f"{file} grew beyond the {most:,} bytes that are read of such a file while it was read.")
+    return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

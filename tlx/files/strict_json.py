@@ -1,0 +1,63 @@
+"""JSON from a file that may be hostile: bounded in bytes and in depth, and no name given twice in one object."""
+
+import json
+import os
+from collections import Counter
+from typing import Any, NoReturn
+
+from tlx.errors import TlxError
+from tlx.files.regular import read_bytes
+
+# 100,000 tensors fit; what JSON of this size can be made to hold in memory stays below some hundred megabytes.
+MOST_BYTES = 8 * 2**20
+
+
+def read_json(file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Args:
+      file: a regular file.
+      kind: what the file is, for messages, such as "config of a checkpoint".
+      most: the largest size in bytes.
+
+    Raises:
+      TlxError: as `read_bytes` and `parse`.
+    """
+    return parse(read_bytes(file, most), file, kind, most)
+
+
+def parse(text: bytes, file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES) -> dict[str, Any]:
+    """The object that a JSON text describes.
+
+    Raises:
+      TlxError: no JSON, not UTF-8, a name that stands twice in one object, NaN or infinity, no object, nested too
+        deeply, a number of too many digits, or more than `most` bytes.
+    """
+
+    def refuse(problem: str) -> NoReturn:
+        raise TlxError(f"{file} is no {kind} that tlx can read: {problem}; download it or save it again.")
+
+    if len(text) > most:
+        refuse(f"its JSON has {len(text)} bytes, more than {most}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            counts = Counter(name for name, _ in pairs)
+            refuse(f"its JSON says {counts.most_common(1)[0][0]!r:.100} twice")
+        return content
+
+    def no_number(text: str) -> None:
+        refuse(f"its JSON holds {text}")
+
+    try:
+        content = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_number)
+    except TlxError:
+        raise
+    except RecursionError:
+        refuse("its JSON is nested too deeply")
+    except ValueError as error:  # a JSONDecodeError, a UnicodeDecodeError, or a number of thousands of digits
+        refuse(f"what should be JSON is none ({error!s:.200})")
+    if not isinstance(content, dict):
+        refuse(f"its JSON is a {type(content).__name__} where an object was expected")
+    return content
