@@ -23,8 +23,8 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet, Layout
 from tlx.pretrained.image_processor import ImageProcessor
-from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
+from tlx.pretrained.tokenizer_files import file_names
 
 FORMAT = 1
 PIECE = 2**22  # bytes read at once
@@ -60,7 +60,7 @@ def preprocessing_digest(preprocessor: Tokenizer | ImageProcessor) -> str:
     if isinstance(preprocessor, ImageProcessor):
         return hashlib.sha256(repr(preprocessor.settings).encode()).hexdigest()
     found = hashlib.sha256(str(preprocessor.max_length).encode())
-    for name in INPUT_FILES:
+    for name in file_names(preprocessor.folder):
         if (file := preprocessor.folder / name).is_file():
             found.update(f"{name} {_file_digest(file)}\n".encode())
     return found.hexdigest()

@@ -13,22 +13,19 @@ import numpy as np
 
 from tlx.adapters.model import merge_lora
 from tlx.errors import TlxError, listed
+from tlx.files.strict_json import read_json
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
 from tlx.pretrained.names import NAMES, TO_TORCH
 from tlx.pretrained.own_head import PROBLEMS
+from tlx.pretrained.tokenizer_files import copy_files, file_names
 
 MARK = "tlx_version"  # stands in the config.json of what was written here
 FORMATS = ("safetensors", "msgpack")
 SHARD_BYTES = 5 * 10**9
 WEIGHTS = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
-INPUT_FILES = (  # what a tokenizer or an image processor is made from
-    "preprocessor_config.json", "processor_config.json",
-    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json",
-    "merges.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
 
 
 def write_folder(
@@ -66,6 +63,8 @@ def write_folder(
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
     if tokenizer_from is not None and not Path(tokenizer_from).is_dir():
         raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is no folder.")
+    if tokenizer_from is not None:
+        config |= _tokenizer_class(Path(tokenizer_from))
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     replaced = partial.with_name(partial.name + "-replaced")
@@ -77,9 +76,8 @@ def write_folder(
             write_safetensors(partial, tensors, max_shard_bytes)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
-        for name in INPUT_FILES if tokenizer_from is not None else ():
-            if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
-                shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
+        if tokenizer_from is not None:
+            copy_files(Path(tokenizer_from), partial)
         partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
         if directory.exists():
             directory.rename(replaced)
@@ -96,11 +94,19 @@ def _replaceable(directory: Path) -> bool:
     """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
     if not directory.is_dir():
         return False
-    ours = {"config.json", "README.md", *INPUT_FILES}
     names = {file.name for file in directory.iterdir() if not WEIGHTS.fullmatch(file.name)}
     if not any(directory.iterdir()):
         return True
-    return "config.json" in names <= ours and f'"{MARK}"' in (directory / "config.json").read_text(encoding="utf-8")
+    if "config.json" not in names or MARK not in read_json(directory / "config.json", "config of a checkpoint"):
+        return False
+    return names <= {"config.json", "README.md", *file_names(directory)}
+
+
+def _tokenizer_class(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's `config.json` says of its tokenizer; some checkpoints say it nowhere else."""
+    file = folder / "config.json"
+    name = read_json(file, "config of a checkpoint").get("tokenizer_class") if file.is_file() else None
+    return {"tokenizer_class": name} if isinstance(name, str) else {}
 
 
 def hf_config(model: Model) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from tlx.models.model import Model, build_model, config_of
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
-from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
+from tlx.pretrained.tokenizer_files import copy_files
 from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
 from tlx.training.checkpoint import Checkpoints, abstract
@@ -44,9 +44,8 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
             raise TlxError(f"{run} holds a run already, and config.resume is 'never'; name a new workdir.")
         return
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", *INPUT_FILES):
-        if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, run / "pretrained" / name)
+    shutil.copyfile(checkpoint / "config.json", run / "pretrained" / "config.json")
+    copy_files(checkpoint, run / "pretrained")
     inputs.save(run / "pretrained")
     write_json(file, {**plain, "versions": versions(), "revision": revision()})
 
