@@ -1,5 +1,6 @@
 """A tokenizer is looked at before it is believed: its files, its numbers, and whether copies say the same."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -201,7 +202,7 @@ def test_words_of_a_slow_tokenizer(tmp_path: Path) -> None:
     parts = [theirs.encode(word, add_special_tokens=False) for word in sentence]
     ids, types, firsts = Tokenizer(folder, 30).words([sentence, []])
     assert ids == [
-        [theirs.cls_token_id, *sum(parts, []), theirs.sep_token_id],
+        [theirs.cls_token_id, *itertools.chain(*parts), theirs.sep_token_id],
         [theirs.cls_token_id, theirs.sep_token_id],
     ]
     assert types == [[0] * len(row) for row in ids]

@@ -89,8 +89,8 @@ def _names_of_class(folder: Path) -> tuple[str, ...]:
         file = inside(folder, name)
         if file.exists():
             config |= {key: value for key, value in read_json(file, "config").items() if value is not None}
-    name: Any = config.get("tokenizer_class") or auto.TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
-    found = auto.tokenizer_class_from_name(name) if isinstance(name, str) else None
+    kind: Any = config.get("tokenizer_class") or auto.TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
+    found = auto.tokenizer_class_from_name(kind) if isinstance(kind, str) else None
     return tuple(getattr(found, "vocab_files_names", {}).values())
 
 
