@@ -128,20 +128,21 @@ def test_gradient_by_finite_differences(x64: None) -> None:
 
 @pytest.mark.parametrize(("value", "norm"), [(1e-3, None), (1e-3, 2e-3), (None, 2e-3)])
 def test_clipping_by_value_and_by_norm(value: float | None, norm: float | None) -> None:
-    """A step of plain gradient descent is the clipped gradient: by entry first, then, of what that leaves, by norm, over
-    what learns alone; the norm that is logged is from before."""
+    """A step of plain gradient descent is the clipped gradient: by entry first, then, of what that leaves, by norm,
+    over what learns alone; the norm that is logged is from before."""
     slopes = {"a": np.array([3.0, -4e-4, 5e-4]), "b": np.array([-12.0, 2e-4]), "frozen": np.array([7.0])}
 
-    def losses(params: Any, fixed: Any, state: Any, batch: Any, key: Any) -> Any:
-        both = {name: fixed[name] if params[name] is None else params[name] for name in slopes}
-        return {"slope": (sum((both[n] * slopes[n]).sum() for n in slopes), 1.0)}, {}
+    def losses(params: Any, batch: Any, method_state: Any, key: Any) -> Any:
+        return {"slope": (sum((params[name] * slopes[name]).sum() for name in slopes), 1.0)}, method_state
 
     params = {name: jnp.zeros(len(slope)) for name, slope in slopes.items()}
     owner = {"a": "model", "b": "model", "frozen": None}
     method: Any = SimpleNamespace(updates=(Update(losses, ("model",)),))
     optimizers = {"model": optax.sgd(1.0)}
     step = make_train_step(method, optimizers, owner, clip=norm, clip_value=value)
-    after, metrics = step(init_state(params, owner, optimizers, {}), {}, jax.random.key(0))
+    after, metrics = step(
+        init_state(params, owner, optimizers, {}), {"train": {"valid": jnp.ones(1)}}, jax.random.key(0)
+    )
     expected = np.concatenate([slopes["a"], slopes["b"]])
     np.testing.assert_allclose(metrics["gradient_norm"], np.linalg.norm(expected), rtol=1e-6)
     if value is not None:

@@ -6,6 +6,7 @@ all but four digits of float32 at the last of 10,000 steps.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,10 +69,10 @@ def _restarts(
             f"cosine_restarts has {cycles} cycles, each {cycle_length} times as long and {cycle_peak} times as high as "
             "the one before; it takes at least 1 cycle and factors above 0."
         )
-    whole = sum(cycle_length**index for index in range(cycles))
-    ends = [round(after * sum(cycle_length**index for index in range(cycle + 1)) / whole) for cycle in range(cycles)]
-    lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
-    if min(lengths) < 1:
+    lengths = [] if cycles > after else [cycle_length**index for index in range(cycles)]
+    ends = [round(after * part / sum(lengths)) for part in itertools.accumulate(lengths)]
+    lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
+    if min(lengths, default=0) < 1:
         raise TlxError(f"{after} steps cannot be split into {cycles} cycles, of which the shortest would have none.")
     final = final_fraction * peak
     each = [_cosine(peak * cycle_peak**index, final, length) for index, length in enumerate(lengths)]
