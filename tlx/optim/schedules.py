@@ -69,8 +69,9 @@ def _restarts(
             f"cosine_restarts has {cycles} cycles, each {cycle_length} times as long and {cycle_peak} times as high as "
             "the one before; it takes at least 1 cycle and factors above 0."
         )
-    lengths = [] if cycles > after else [cycle_length**index for index in range(cycles)]
-    ends = [round(after * part / sum(lengths)) for part in itertools.accumulate(lengths)]
+    parts = [] if cycles > after else [cycle_length**index for index in range(cycles)]
+    whole = sum(parts)
+    ends = [round(after * part / whole) for part in itertools.accumulate(parts)]
     lengths = [end - start for start, end in itertools.pairwise([0, *ends])]
     if min(lengths, default=0) < 1:
         raise TlxError(f"{after} steps cannot be split into {cycles} cycles, of which the shortest would have none.")
