@@ -140,7 +140,7 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
         ({"augment.flip": 1.5}, "augmentation.flip is 1.5; give a number from 0 to 1"),
         ({"data.image": "picture"}, "builtin:digits has no column 'picture'; its columns are image, label"),
         ({"data.per_class": 500}, "data.per_class is 500, but the class '0' has"),
-        ({"optimizer.name": "lion"}, "the optimizer is 'lion'; tlx has adamw, sgd"),
+        ({"optimizer.name": "lyon"}, "the optimizer is 'lyon'; tlx has adam, adamw, nadam"),
         ({"head.kind": "tagging"}, "expected a list of tags"),
         ({"head.pooling": "distilled"}, "ViT has no distillation token"),
         ({"model.image_size": 1}, "holds no patch of 2"),
