@@ -112,7 +112,7 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
 def flat(answer: dict[str, Any]) -> dict[str, Any]:
     """For a CSV: of several numbers a column each, `predicted_0` and so on."""
     values = answer["predicted"]
-    if not isinstance(values, list) or not values or isinstance(values[0], str):
+    if not isinstance(values, list) or not values or isinstance(values[0], str | None):
         return answer
     return {f"predicted_{i}": value for i, value in enumerate(values)}
 
@@ -131,7 +131,8 @@ def in_words(row: dict[str, Any]) -> str:
     if "score" in row:
         return f"{predicted}  {row['score']:.1%}"
     values = predicted if isinstance(predicted, list) else [predicted]
-    return "  ".join(value if isinstance(value, str) else f"{value:.4g}" for value in values) or "(none)"
+    said = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
+    return "  ".join(said) or "(none)"
 
 
 def swatch(lab: Sequence[float]) -> str:

@@ -137,9 +137,14 @@ def token_lists(table: Table, column: str) -> list[list[str]]:
     return found
 
 
+def tags(table: Table, column: str) -> list[list[str]]:
+    """The tags of each row."""
+    return _lists(table, column, "tags")
+
+
 def tag_names(table: Table, column: str) -> tuple[str, ...]:
     """The distinct tags in the alphabet's order, `O` before them where it occurs."""
-    names = {name for tags in _lists(table, column, "tags") for name in tags}
+    names = {name for row in tags(table, column) for name in row}
     return tuple(sorted(names, key=lambda name: (name != OUTSIDE, name)))
 
 

@@ -47,13 +47,12 @@ class Tokenizer:
         return _open(self.folder, add_prefix_space=True)
 
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """Token ids and types of sentences given as words, and the position of each word's first token; -1 of a word
-        that was cut off, or of which the tokenizer leaves nothing."""
+        """Token ids and types of sentences given as words, whole even where they are longer than `max_length`, and the
+        position of each word's first token; -1 of a word of which the tokenizer leaves nothing."""
         coded = self._of_words(
             [list(words) for words in sentences],
             is_split_into_words=True,
-            truncation=True,
-            max_length=self.max_length,
+            truncation=False,
             return_token_type_ids=True,
             return_attention_mask=False,
         )

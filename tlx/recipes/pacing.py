@@ -7,7 +7,7 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
+from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, default_monitor, metric_names
 from tlx.optim.schedules import make_schedule
 from tlx.recipes.choosing import Schedules
 from tlx.recipes.phases import PhasePlan
@@ -15,15 +15,16 @@ from tlx.recipes.regularise import averaged_rate
 from tlx.training.loop import Schedule
 
 
-def pace(config: ConfigDict, examples: int, kind: str) -> Schedule:
-    """What the loop does when. examples: of the training split. kind: of the head."""
+def pace(config: ConfigDict, examples: int, kind: str, names: Sequence[str] = ()) -> Schedule:
+    """What the loop does when. examples: of the training split. kind, names: of the head and of its classes."""
     train = config.train
     steps_per_epoch = math.ceil(examples / train.batch_size)
-    monitor = train.monitor or f"validation/{MONITOR[kind]}"
+    monitor = train.monitor or f"validation/{default_monitor(kind, names)}"
     name = monitor.removeprefix("validation/")
-    if name not in {"loss", *metric_names(kind)} or monitor == name:
-        known = [f"validation/{metric}" for metric in ("loss", *metric_names(kind))]
-        raise TlxError(f"config.train.monitor is {monitor!r}; a {kind} has {listed(known)}.")
+    if name not in {"loss", *metric_names(kind, names)} or monitor == name:
+        known = [f"validation/{metric}" for metric in ("loss", *metric_names(kind, names))]
+        of = f"{kind} whose tags form no entities" if kind == "tagging" and name in ENTITY else kind
+        raise TlxError(f"config.train.monitor is {monitor!r}; a {of} has {listed(known)}.")
     return Schedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
