@@ -34,6 +34,7 @@ def test_tagging(place: Path, config: Any, tmp_path: Path) -> None:
     config.head.kind, config.train.epochs = "tagging", 4.0
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/entity_f1"] > 0.95
+    assert summary["tags"] == "IOB2" and "validation/entity_f1" in summary["selection"]
     trained = load_run(tmp_path / "run")
     unseen = ["the", "film", "was", "great", "and", "dull", "and", "warm"]
     long = ["great", "dull"] * 20  # in windows of 16 tokens, [CLS] and [SEP] among them

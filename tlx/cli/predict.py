@@ -100,13 +100,21 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
     reading = format_of(source, format_)
     rows = read_rows(source, reading)
     written = format_ or reading if to == "-" else format_of(to, format_)
+    empty = 0
     with writing(to, written) as write:
         while chunk := list(itertools.islice(rows, CHUNK)):
             inputs = [[_text(place, row, column) for place, row in chunk] for column in columns]
             for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
+                empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
                 answer = flat(found) if written == "csv" else found
                 named = {name if name not in row else f"tlx_{name}": value for name, value in answer.items()}
                 write({**row, **named}, place)
+    if empty:
+        print(
+            f"{empty} words could not be predicted and are left empty: the tokenizer leaves nothing of them, or their "
+            "tokens alone exceed max_length.",
+            file=sys.stderr,
+        )
 
 
 def flat(answer: dict[str, Any]) -> dict[str, Any]:

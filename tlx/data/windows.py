@@ -7,7 +7,7 @@ import numpy as np
 from tlx.errors import TlxError
 
 
-def cut_windows(lengths: Sequence[int], capacity: int, stride: int) -> list[tuple[int, int]]:
+def cut_windows(lengths: Sequence[int] | np.ndarray, capacity: int, stride: int) -> list[tuple[int, int]]:
     """The windows of one sentence, as half-open ranges of words (first, stop).
 
     A window begins and ends between words and holds as many as fit. Every word of 1 to `capacity` tokens is in at least
@@ -38,7 +38,7 @@ def cut_windows(lengths: Sequence[int], capacity: int, stride: int) -> list[tupl
     return found
 
 
-def best_window(lengths: Sequence[int], windows: Sequence[tuple[int, int]]) -> np.ndarray:
+def best_window(lengths: Sequence[int] | np.ndarray, windows: Sequence[tuple[int, int]]) -> np.ndarray:
     """int64 (words,): for each word the window in which it has most context, -1 for a word that is in none.
 
     The context is the number of tokens from the word to the nearer border of the window (the max-context rule of

@@ -42,7 +42,7 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     for part, examples in sets_of(run, trained, data).items():
         answers = answer_examples(trained, examples)
         words = examples.words
-        classes = per_class(head.kind, answers, examples.labels, head.labels, words and words.offsets)
+        classes = per_class(head.kind, answers, examples.labels, head.labels, None if words is None else words.offsets)
         count = len(examples) if words is None else len(words.sentence_id)
         facts = word_facts(words)
         found[part] = Evaluated(count, trained.step, _metrics(answers, examples, head), classes, facts)

@@ -124,16 +124,12 @@ class Job:
         for split in (name for name in self.sets.examples if name != "train"):
             examples, answers = self.sets.examples[split], self.answers(params, split)
             values |= score(answers, examples, self.sets.head, split)
-            reports = per_class(
-                self.sets.head.kind,
-                answers,
-                examples.labels,
-                self.sets.head.labels,
-                examples.words and examples.words.offsets,
-            )
+            of_words = examples.words
+            offsets = None if of_words is None else of_words.offsets
+            reports = per_class(self.sets.head.kind, answers, examples.labels, self.sets.head.labels, offsets)
             classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
-            words: dict[str, Any] = {} if examples.words is None else {"word_offsets": examples.words.offsets}
-            rows = examples.example_id if examples.words is None else examples.words.sentence_id
+            words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
+            rows = examples.example_id if of_words is None else of_words.sentence_id
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
                 example_id=rows, answers=answers, labels=examples.labels, **words,
