@@ -86,6 +86,25 @@ def test_every_word_once(tmp_path: Path) -> None:
     assert found.example_id.tolist() == [7, *[8] * (len(found) - 3), 9, 10]
 
 
+def test_what_fits_is_as_it_was(tmp_path: Path) -> None:
+    """A run goes on only with data of its digest: SHA-256 of transformers' ids and of these arrays, in this order."""
+    from transformers import AutoTokenizer
+
+    tiny.write_checkpoint(tmp_path)
+    random = np.random.default_rng(0)
+    sentences = [random.choice([*tiny.GOOD, *tiny.NEUTRAL], n).tolist() for n in (3, 14, 1)]  # 14 just fit
+    tags = [random.integers(0, 3, len(words), dtype=np.int32) for words in sentences]
+    ids = AutoTokenizer.from_pretrained(tmp_path)(sentences, is_split_into_words=True)["input_ids"]
+    zero = np.zeros(1, np.int32)
+    label = np.concatenate([part for row in tags for part in (zero, row, zero)])
+    mask = np.concatenate([part for row in tags for part in (zero, np.ones_like(row), zero)])
+    offsets = np.cumsum([0, *(len(row) for row in ids)], dtype=np.int64)
+    flat = np.array(list(itertools.chain.from_iterable(ids)), np.int32)
+    expected = [flat, offsets, np.array([4, 0, 2]), label, mask]
+    found = Examples.encode_words(Tokenizer(tmp_path, 16), sentences, tags, np.array([4, 0, 2]))
+    assert list(found.content()) == [array.tobytes() for array in expected]
+
+
 def test_refused(tmp_path: Path) -> None:
     tiny.write_checkpoint(tmp_path)
     words = [["film"] * 20]
