@@ -133,7 +133,7 @@ def test_refused(change: dict[str, Any], message: str, place: Path) -> None:
         finetune.build(config, place / "other")
 
 
-def test_a_run_of_an_earlier_version_goes_on(place: Path) -> None:
+def test_a_run_of_an_earlier_version_goes_on(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It has written neither the field nor the facts that there are now; another value is still a difference."""
     file = place / "run" / "config.json"
     now = json.loads(file.read_text())
@@ -144,6 +144,9 @@ def test_a_run_of_an_earlier_version_goes_on(place: Path) -> None:
     file.write_text(json.dumps(before))
     try:
         finetune.build(config, place / "run")
+        told = capsys.readouterr().out
+        assert "tags: 3 classes of tokens, no entity scheme; measured by accuracy and macro-F1." in told
+        assert re.search(r"test: [0-9]+ words, .* 10 words that cannot be predicted and count as wrong", told)
         config.data.stride = 3
         with pytest.raises(TlxError, match=r"differing: .*config\.data\.stride"):
             finetune.build(config, place / "run")

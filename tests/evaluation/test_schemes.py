@@ -9,7 +9,7 @@ from seqeval.scheme import BILOU, IOB1, IOB2, IOBES, Entities
 from sklearn import metrics as sk
 
 from tlx.errors import TlxError
-from tlx.evaluation.entities import entities, has_entities, odd_tags, scheme_of
+from tlx.evaluation.entities import entities, has_entities, near_scheme, scheme_of
 from tlx.evaluation.metrics import ENTITY, default_monitor, measure
 from tlx.evaluation.per_class import per_class
 
@@ -76,7 +76,18 @@ def test_neither_of_the_two() -> None:
     assert scheme_of([["B-x", "O"], ["I-x", "O"]]) == "IOB"
     assert scheme_of([["I-x", "O"]]) == "IO"
     assert scheme_of([["NOUN", "VERB"]]) is None
-    assert odd_tags(("O", "B-x", "I-x", "MISC")) == ["MISC"] and odd_tags(("O", "X")) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("O B-x I-x MISC", "but not MISC"), ("0 1 2", "they are numbers"), ("-100 0", "they are numbers"),
+        ("o b-x i-x", "in lower case"), ("O B_x I_x", "with an underscore"), ("O x-B x-I", "prefix at the end"),
+        ("O X", ""), ("NOUN VERB", ""), ("NN NN-TL IN", ""), ("a b c", ""), ("VB_x NN_y", ""),
+    ],
+)  # fmt: skip
+def test_what_may_be_meant_as_entities(names: str, expected: str) -> None:
+    assert expected in near_scheme(names.split()) and bool(near_scheme(names.split())) == bool(expected)
 
 
 def test_published_example() -> None:

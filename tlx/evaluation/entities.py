@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tlx.errors import listed
+
 Entity = tuple[str, int, int]  # type, first word, last word
 OUTSIDE = "O"
 PREFIXES = {**{prefix: prefix for prefix in "OBIES"}, "L": "E", "U": "S", "W": "S", "M": "I"}
@@ -32,10 +34,21 @@ def has_entities(names: Sequence[str]) -> bool:
     return typed == {False} and bool(prefixes & {"B", "I"})
 
 
-def odd_tags(names: Sequence[str]) -> list[str]:
-    """The tags without a prefix in a set that has `O`, and `B-…` or `I-…` too: perhaps misspelt; else none."""
+def near_scheme(names: Sequence[str]) -> str:
+    """Of tags that are no entity scheme, why they may be meant as one, in words; empty where nothing suggests it."""
     odd = [name for name in names if name != OUTSIDE and name.partition("-")[0] not in PREFIXES]
-    return odd if OUTSIDE in names and any(name[:2] in ("B-", "I-") for name in names) else []
+    if all(name.lstrip("-").isdecimal() for name in names):
+        return "they are numbers; if they stand for tags such as B-person, give those in their place"
+    if OUTSIDE in names and odd and any(name[:2] in ("B-", "I-") for name in names):
+        return f"some are those of entities (B-…, I-…), but not {listed(odd)}"
+    for how, other in (
+        ("in lower case", [name.upper() for name in names]),
+        ("with an underscore", [name.replace("_", "-", 1) for name in names]),
+        ("with the prefix at the end", ["-".join(reversed(name.rsplit("-", 1))) for name in names]),
+    ):
+        if has_entities(other):
+            return f"they look like those of entities written {how}; the form that is read is B-person"
+    return ""
 
 
 def scheme_of(sentences: Iterable[Sequence[str]]) -> str | None:

@@ -47,6 +47,8 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
         return dataclasses.replace(trained, params=interpolate(start, trained.params, share))
 
     validation = [measured(at(share), examples["validation"]) for share in shares]
+    if monitor not in validation[0]:
+        raise TlxError(f"{run} was selected by {monitor}, which its tags do not have: they form no entities.")
     sign = 1 if HIGHER_IS_BETTER[monitor] else -1
     _, chosen = max((sign * found[monitor], share) for share, found in zip(shares, validation, strict=True))
     metrics = {

@@ -12,7 +12,7 @@ from tlx.data.examples import ExampleSet, Words
 from tlx.data.sources import Table, load
 from tlx.data.splits import cut, few
 from tlx.errors import TlxError, listed
-from tlx.evaluation.entities import odd_tags, scheme_of
+from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.models.heads import Head
 from tlx.recipes.inputs import Inputs
 
@@ -121,8 +121,8 @@ def _tagging_facts(tags: list[list[str]], head: Head, examples: dict[str, Exampl
         types = sorted({name.partition("-")[2] for name in head.labels} - {""})
         what = f"{scheme}, entities{f' of type {listed(types)}' if types else ''}; measured by entity F1"
     print(f"tags: {what}.", flush=True)
-    if scheme is None and (odd := odd_tags(head.labels)):
-        print(f"tags: some are those of entities (B-…, I-…), but not {listed(odd)}.", flush=True)
+    if scheme is None and (why := near_scheme(head.labels)):
+        print(f"tags: {why}.", flush=True)
     words = {part: word_facts(found.words) for part, found in examples.items()}
     for part, found in words.items():
         if found["windowed_sentences"] or found["unpredictable_words"]:
