@@ -125,5 +125,7 @@ def test_what_was_not_predicted_is_wrong() -> None:
     as_outside = [["O" if tag == "?" else tag for tag in tags] for tags in said]
     assert found["entity_f1"] == pytest.approx(f1_score(true, as_outside)) == pytest.approx(2 / 5)
     assert {name for name in found if name in ENTITY} == set(ENTITY)
+    with pytest.raises(TlxError, match="none of the split's 7 words can be predicted"):
+        measure("tagging", answers, labels, names, np.array([0, 4, 7]), seen & False)
     with pytest.raises(TlxError, match="3 of 7 answers are NaN"):
         measure("tagging", answers, labels, names, np.array([0, 4, 7]))

@@ -201,6 +201,11 @@ def measure(
     """
     if not len(labels):
         raise TlxError("there are no examples to measure; the split is empty.")
+    if predictable is not None and not predictable.any():
+        raise TlxError(
+            f"none of the split's {len(labels)} words can be predicted: the tokenizer leaves nothing of them, or their "
+            "tokens alone exceed data.max_length."
+        )
     given = answers if predictable is None else answers[predictable]
     if bad := int((~np.isfinite(given)).any(axis=-1).sum()):
         raise TlxError(f"{bad} of {len(given)} answers are NaN or infinite; the model has diverged.")
