@@ -182,7 +182,7 @@ def test_names_are_what_is_measured(outputs: int) -> None:
     random = np.random.default_rng(0)
     labels = np.arange(12) % outputs
     found = measure("classification", random.normal(size=(12, outputs)), labels)
-    assert set(metric_names("classification", outputs)) == set(found)
+    assert set(metric_names("classification", outputs=outputs)) == set(found)
     assert ("f1" in found, "top_3_accuracy" in found, "top_5_accuracy" in found) == (
         outputs == 2, outputs > 3, outputs > 5,
     )  # fmt: skip

@@ -100,19 +100,27 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
     reading = format_of(source, format_)
     rows = read_rows(source, reading)
     written = format_ or reading if to == "-" else format_of(to, format_)
+    empty = 0
     with writing(to, written) as write:
         while chunk := list(itertools.islice(rows, CHUNK)):
             inputs = [[_text(place, row, column) for place, row in chunk] for column in columns]
             for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
+                empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
                 answer = flat(found) if written == "csv" else found
                 named = {name if name not in row else f"tlx_{name}": value for name, value in answer.items()}
                 write({**row, **named}, place)
+    if empty:
+        print(
+            f"{empty} words could not be predicted and are left empty: the tokenizer leaves nothing of them, or their "
+            "tokens alone exceed max_length.",
+            file=sys.stderr,
+        )
 
 
 def flat(answer: dict[str, Any]) -> dict[str, Any]:
     """For a CSV: of several numbers a column each, `predicted_0` and so on."""
     values = answer["predicted"]
-    if not isinstance(values, list) or not values or isinstance(values[0], str):
+    if not isinstance(values, list) or not values or isinstance(values[0], str | None):
         return answer
     return {f"predicted_{i}": value for i, value in enumerate(values)}
 
@@ -131,7 +139,8 @@ def in_words(row: dict[str, Any]) -> str:
     if "score" in row:
         return f"{predicted}  {row['score']:.1%}"
     values = predicted if isinstance(predicted, list) else [predicted]
-    return "  ".join(value if isinstance(value, str) else f"{value:.4g}" for value in values) or "(none)"
+    said = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
+    return "  ".join(said) or "(none)"
 
 
 def swatch(lab: Sequence[float]) -> str:

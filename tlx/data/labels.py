@@ -137,27 +137,35 @@ def token_lists(table: Table, column: str) -> list[list[str]]:
     return found
 
 
+def tags(table: Table, column: str) -> list[list[str]]:
+    """The tags of each row, without the spaces around them."""
+    found = [[tag.strip() for tag in row] for row in _lists(table, column, "tags")]
+    for number, row in enumerate(found, 1):
+        for position, tag in enumerate(row, 1):
+            if not tag:
+                raise TlxError(f"{table.name}, row {number}: tag {position} in {column!r} is missing; fill it.")
+    return found
+
+
 def tag_names(table: Table, column: str) -> tuple[str, ...]:
     """The distinct tags in the alphabet's order, `O` before them where it occurs."""
-    names = {name for tags in _lists(table, column, "tags") for name in tags}
+    names = {name for row in tags(table, column) for name in row}
     return tuple(sorted(names, key=lambda name: (name != OUTSIDE, name)))
 
 
-def tag_indices(table: Table, tokens: str, tags: str, names: Sequence[str]) -> list[np.ndarray]:
+def tag_indices(table: Table, tokens: str, column: str, names: Sequence[str]) -> list[np.ndarray]:
     """int32 (words,) for each row: the position of each word's tag in `names`.
 
     Args:
-      tokens, tags: the columns of words and of tags, as many tags as words in each row.
+      tokens, column: the columns of words and of tags, as many tags as words in each row.
       names: the tags in order, as `tag_names` found them in the training set.
     """
     positions = {name: i for i, name in enumerate(names)}
     found = []
-    for row, (words, given) in enumerate(
-        zip(_lists(table, tokens, "words"), _lists(table, tags, "tags"), strict=True), 1
-    ):
+    for row, (words, given) in enumerate(zip(_lists(table, tokens, "words"), tags(table, column), strict=True), 1):
         if len(words) != len(given):
             raise TlxError(
-                f"{table.name}, row {row}: {len(given)} tags in {tags!r} for {len(words)} words in {tokens!r};"
+                f"{table.name}, row {row}: {len(given)} tags in {column!r} for {len(words)} words in {tokens!r};"
                 " expected one for each."
             )
         for name in given:
@@ -177,7 +185,7 @@ def _lists(table: Table, column: str, what: str) -> list[list[str]]:
                 f"{table.name}, row {row}: {column!r} is {str(value)[:40]!r}; expected a list of {what}, as conll:"
                 " files and lists in jsonl: files give."
             )
-        if any(element is None or isinstance(element, (list, dict)) for element in value):
+        if any(element is None or element != element or isinstance(element, (list, dict)) for element in value):  # NaN
             raise TlxError(
                 f"{table.name}, row {row}: the list in {column!r} holds more than {what}: {str(value)[:80]}."
             )

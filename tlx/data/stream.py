@@ -131,7 +131,7 @@ def _writer(lines: IO[str], format_: str) -> Write:
 
 
 def _cell(value: Any) -> Any:
-    """A list as its items between `|`, an object as JSON."""
+    """A list as its items between `|`, None as an empty one, an object as JSON."""
     if isinstance(value, list):
-        return "|".join(str(_cell(item)) for item in value)
+        return "|".join("" if item is None else str(_cell(item)) for item in value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value

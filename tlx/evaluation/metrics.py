@@ -10,7 +10,7 @@ import numpy as np
 
 from tlx.errors import TlxError
 from tlx.evaluation.calibration import calibration_error
-from tlx.evaluation.entities import counts, precision_recall_f1
+from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -24,6 +24,26 @@ def recalls(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The share of each class's examples that were found, of the classes that occur in the labels."""
     right = logits.argmax(-1) == labels
     return np.array([right[labels == c].mean() for c in np.unique(labels)])
+
+
+def chosen_tags(logits: np.ndarray) -> np.ndarray:
+    """int64 (words,): the tag of the largest logit, -1 for a word that was not predicted (its logits are NaN), which
+    agrees with no label. logits: (words, tags)."""
+    return np.where(np.isnan(logits).all(axis=-1), -1, logits.argmax(-1))
+
+
+def tag_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The share of words whose tag is right; a word that was not predicted is wrong."""
+    return float((chosen_tags(logits) == labels).mean())
+
+
+def tag_macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 averaged over the tags that occur in labels or predictions; a word that was not predicted is missed."""
+    from sklearn.metrics import f1_score
+
+    chosen = chosen_tags(logits)
+    occurring = np.union1d(labels, chosen[chosen >= 0])
+    return float(f1_score(labels, chosen, labels=occurring, average="macro", zero_division=0.0))
 
 
 def balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -219,7 +239,7 @@ METRICS: dict[str, dict[str, Metric]] = {
     "regression": {
         "r2": r2, "mean_error": mean_error, "pearson": pearson, "spearman": spearman, "kendall": kendall,
     },
-    "tagging": {"accuracy": accuracy},
+    "tagging": {"accuracy": tag_accuracy, "macro_f1": tag_macro_f1},
     "masked_lm": {"accuracy": accuracy},
 }  # fmt: skip
 # Metrics that say something of some numbers of classes only: the least and the largest.
@@ -233,15 +253,26 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
 }
 # What picks the checkpoint, unless the config says otherwise.
 MONITOR = {
-    "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "entity_f1",
+    "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "accuracy",
     "masked_lm": "accuracy",
 }  # fmt: skip
 
 
-def metric_names(kind: str, outputs: int | None = None) -> tuple[str, ...]:
-    """What `measure` returns for a kind of head with so many outputs; None: with whatever number."""
-    names = (*METRICS[kind], *(ENTITY if kind == "tagging" else ()))
-    return tuple(name for name in names if outputs is None or _of(name, outputs))
+def metric_names(kind: str, names: Sequence[str] = (), outputs: int | None = None) -> tuple[str, ...]:
+    """What `measure` returns for a kind of head.
+
+    Args:
+      kind: of the head.
+      names: of its classes or tags.
+      outputs: how many it has; None: the metrics of whatever number.
+    """
+    every = (*METRICS[kind], *(ENTITY if kind == "tagging" and has_entities(names) else ()))
+    return tuple(name for name in every if outputs is None or _of(name, outputs))
+
+
+def default_monitor(kind: str, names: Sequence[str] = ()) -> str:
+    """The metric that picks the checkpoint unless the config names one: of tags that form entities their F1."""
+    return "entity_f1" if kind == "tagging" and has_entities(names) else MONITOR[kind]
 
 
 def _of(name: str, outputs: int) -> bool:
@@ -255,6 +286,7 @@ def measure(
     labels: np.ndarray,
     names: Sequence[str] = (),
     offsets: np.ndarray | None = None,
+    predictable: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Every metric of a kind of head, those of `metric_names`.
 
@@ -264,18 +296,26 @@ def measure(
       labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs).
       names: of the classes; a tagging needs them.
       offsets: of a tagging, (sentences + 1,): where each sentence begins among the words.
+      predictable: of a tagging, bool (words,): whether the model was given the word. The answers of other words are
+        NaN, and wrong in every metric. None: it was given all.
 
     Raises:
       TlxError: there is nothing to measure, or an answer is no finite number.
     """
     if not len(labels):
         raise TlxError("there are no examples to measure; the split is empty.")
-    if bad := int((~np.isfinite(answers)).any(axis=-1).sum()):
-        raise TlxError(f"{bad} of {len(answers)} answers are NaN or infinite; the model has diverged.")
+    if predictable is not None and not predictable.any():
+        raise TlxError(
+            f"none of the split's {len(labels)} words can be predicted: the tokenizer leaves nothing of them, or their "
+            "tokens alone exceed data.max_length."
+        )
+    given = answers if predictable is None else answers[predictable]
+    if bad := int((~np.isfinite(given)).any(axis=-1).sum()):
+        raise TlxError(f"{bad} of {len(given)} answers are NaN or infinite; the model has diverged.")
     found = {name: metric(answers, labels) for name, metric in METRICS[kind].items() if _of(name, answers.shape[-1])}
-    if kind == "tagging":
+    if kind == "tagging" and has_entities(names):
         assert offsets is not None
-        by_type = counts(answers.argmax(-1), labels, names, offsets)
+        by_type = counts(chosen_tags(answers), labels, names, offsets)
         found |= dict(zip(ENTITY, precision_recall_f1(*_sums(by_type.values())), strict=True))
     return found
 

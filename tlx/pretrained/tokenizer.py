@@ -63,8 +63,8 @@ class Tokenizer:
         return self._checked(coded["input_ids"], coded["token_type_ids"], self.max_length)
 
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """Token ids and types of sentences given as words, and the position of each word's first token; -1 of a word
-        that was cut off, or of which the tokenizer leaves nothing."""
+        """Token ids and types of sentences given as words, whole even where they are longer than `max_length`, and the
+        position of each word's first token; -1 of a word of which the tokenizer leaves nothing."""
         encode = self._fast_words if self._tokenizer.is_fast else self._slow_words
         ids, types, firsts = encode([list(words) for words in sentences])
         return *self._checked(ids, types, None), firsts
@@ -89,9 +89,7 @@ class Tokenizer:
         return _open(self.folder, add_prefix_space=True)
 
     def _fast_words(self, sentences: list[list[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        coded = self._run(
-            self._of_words, sentences, is_split_into_words=True, truncation=True, max_length=self.max_length
-        )
+        coded = self._run(self._of_words, sentences, is_split_into_words=True, truncation=False)
         firsts = []
         for row, words in enumerate(sentences):
             positions = [-1] * len(words)
@@ -105,16 +103,14 @@ class Tokenizer:
         """Tokenizers written in Python do not say which word a token is of, so each word is encoded by itself."""
         tokenizer = self._tokenizer
         before = tokenizer.build_inputs_with_special_tokens([-1]).index(-1)  # special tokens before the first word
-        room = self.max_length - tokenizer.num_special_tokens_to_add()
         ids, types, firsts = [], [], []
         for words in sentences:
             tokens: list[int] = []
             positions = []
             for word in words:
                 found = self._run(tokenizer, word, add_special_tokens=False)["input_ids"]
-                fits = found and len(tokens) < room
-                positions.append(before + len(tokens) if fits else -1)
-                tokens = [*tokens, *found][:room]
+                positions.append(before + len(tokens) if found else -1)
+                tokens += found
             ids.append(tokenizer.build_inputs_with_special_tokens(tokens))
             types.append(tokenizer.create_token_type_ids_from_sequences(tokens))
             firsts.append(positions)

@@ -42,6 +42,7 @@ def finetune() -> ConfigDict:
     config.data.label = "label"  # column; of a regression or several labels also several, joined by commas
     config.data.label_separator = "|"  # between several labels in one column
     config.data.max_length = 128  # tokens
+    config.data.stride = placeholder(int)  # of tagging: tokens by which windows of longer sentences overlap; None: 1/4
 
     config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # of training images (tlx/augment/settings.py)
     config.augment.preset = "none"  # or "flip_crop", "inception", "randaugment", "deit"; the fields go before it

@@ -15,16 +15,19 @@ from tlx.recipes import sets
 from tlx.recipes.answers import answer_examples
 from tlx.recipes.finetune import score
 from tlx.recipes.run_directory import Trained, load_run, read_run
+from tlx.recipes.sets import word_facts
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """One set's figures. classes: of each class, label or type of entity; empty of a regression."""
+    """One set's figures. classes: of each class, label or type of entity; empty of a regression. words: of tagged
+    sentences, as `tlx.recipes.sets.word_facts` counts them."""
 
     examples: int
     step: int
     metrics: dict[str, float]
     classes: list[ClassReport]
+    words: dict[str, int]
 
 
 def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
@@ -38,8 +41,11 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     found = {}
     for part, examples in sets_of(run, trained, data).items():
         answers = answer_examples(trained, examples)
-        classes = per_class(head.kind, answers, examples.labels, head.labels, examples.word_offsets)
-        found[part] = Evaluated(len(examples), trained.step, _metrics(answers, examples, head), classes)
+        words = examples.words
+        classes = per_class(head.kind, answers, examples.labels, head.labels, None if words is None else words.offsets)
+        count = len(examples) if words is None else len(words.sentence_id)
+        facts = word_facts(words)
+        found[part] = Evaluated(count, trained.step, _metrics(answers, examples, head), classes, facts)
     return found
 
 

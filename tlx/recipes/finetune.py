@@ -124,14 +124,15 @@ class Job:
         for split in (name for name in self.sets.examples if name != "train"):
             examples, answers = self.sets.examples[split], self.answers(params, split)
             values |= score(answers, examples, self.sets.head, split)
-            reports = per_class(
-                self.sets.head.kind, answers, examples.labels, self.sets.head.labels, examples.word_offsets
-            )
+            of_words = examples.words
+            offsets = None if of_words is None else of_words.offsets
+            reports = per_class(self.sets.head.kind, answers, examples.labels, self.sets.head.labels, offsets)
             classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
-            words: dict[str, Any] = {} if examples.word_offsets is None else {"word_offsets": examples.word_offsets}
+            words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
+            rows = examples.example_id if of_words is None else of_words.sentence_id
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
-                example_id=examples.example_id, answers=answers, labels=examples.labels, **words,
+                example_id=rows, answers=answers, labels=examples.labels, **words,
             )  # fmt: skip
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
@@ -168,9 +169,14 @@ class Job:
 
 
 def score(answers: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
-    """Metrics of a head's kind and the mean loss, over exactly the examples there are."""
-    labels = examples.labels
-    values = measure(head.kind, answers, labels, head.labels, examples.word_offsets)
+    """Metrics of a head's kind and the mean loss, over exactly the examples there are. A word that cannot be predicted
+    is wrong in every metric; it has no loss."""
+    labels, words = examples.labels, examples.words
+    if words is None:
+        values = measure(head.kind, answers, labels, head.labels)
+    else:
+        values = measure(head.kind, answers, labels, head.labels, words.offsets, words.predictable)
+        answers, labels = answers[words.predictable], labels[words.predictable]
     total, count = _jitted_loss(head)(answers, labels, np.ones(len(labels), np.float32))
     return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
 

@@ -78,7 +78,7 @@ def plan_learning(
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
-    schedule = pace(config, len(sets.examples["train"]), sets.head.kind, sets.head.outputs)
+    schedule = pace(config, len(sets.examples["train"]), sets.head.kind, sets.head.labels, sets.head.outputs)
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]

@@ -7,7 +7,7 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
+from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, default_monitor, metric_names
 from tlx.optim.schedules import SETTINGS, check_settings, make_schedule
 from tlx.recipes.choosing import Schedules
 from tlx.recipes.phases import PhasePlan
@@ -15,17 +15,20 @@ from tlx.recipes.regularise import averaged_rate
 from tlx.training.loop import Schedule
 
 
-def pace(config: ConfigDict, examples: int, kind: str, outputs: int | None = None) -> Schedule:
-    """What the loop does when. examples: of the training split. kind, outputs: of the head."""
+def pace(
+    config: ConfigDict, examples: int, kind: str, names: Sequence[str] = (), outputs: int | None = None
+) -> Schedule:
+    """What the loop does when. examples: of the training split. kind, names, outputs: of the head."""
     train = config.train
     steps_per_epoch = math.ceil(examples / train.batch_size)
-    monitor = train.monitor or f"validation/{MONITOR[kind]}"
+    monitor = train.monitor or f"validation/{default_monitor(kind, names)}"
     name = monitor.removeprefix("validation/")
-    names = ("loss", *metric_names(kind, outputs))
-    if name not in names or monitor == name:
-        with_outputs = "" if outputs is None else f" with {outputs} output{'s' if outputs > 1 else ''}"
-        known = listed((f"validation/{name}" for name in names), most=len(names))
-        raise TlxError(f"config.train.monitor is {monitor!r}; a {kind}{with_outputs} has {known}.")
+    metrics = ("loss", *metric_names(kind, names, outputs))
+    if name not in metrics or monitor == name:
+        of = kind if outputs is None else f"{kind} with {outputs} output{'s' if outputs > 1 else ''}"
+        of = f"{kind} whose tags form no entities" if kind == "tagging" and name in ENTITY else of
+        known = listed((f"validation/{metric}" for metric in metrics), most=len(metrics))
+        raise TlxError(f"config.train.monitor is {monitor!r}; a {of} has {known}.")
     return Schedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,

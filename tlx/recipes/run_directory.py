@@ -20,6 +20,7 @@ from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
 from tlx.pretrained.tokenizer import Tokenizer
 from tlx.pretrained.tokenizer_files import copy_files
+from tlx.recipes import defaults
 from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
 from tlx.training.checkpoint import Checkpoints, abstract
@@ -34,7 +35,7 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
     if file.is_file():
         before = read_run(run)
         same = {name: before.get(name) for name in plain}
-        changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()})
+        changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()} - _new(plain, same))
         if changed := [name for name in changed if name != "config.resume"]:
             raise TlxError(
                 f"{run} was begun with another config or other data (differing: {listed(changed)}); "
@@ -48,6 +49,17 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
     copy_files(checkpoint, run / "pretrained")
     inputs.save(run / "pretrained")
     write_json(file, {**plain, "versions": versions(), "revision": revision()})
+
+
+def _new(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
+    """What a run that an earlier version of tlx began has not written, and what is no difference: facts, and fields of
+    the config that are at their defaults."""
+    usual = _leaves({"config": json.loads(json.dumps(defaults.finetune().to_dict()))})
+    return {
+        name
+        for name, value in _leaves(now).items()
+        if name not in _leaves(before) and (not name.startswith("config.") or usual.get(name) == value)
+    }
 
 
 def write_json(file: Path, content: Any) -> None:

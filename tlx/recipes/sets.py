@@ -8,10 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.examples import ExampleSet
+from tlx.data.examples import ExampleSet, Words
 from tlx.data.sources import Table, load
 from tlx.data.splits import cut, few
 from tlx.errors import TlxError, listed
+from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.models.heads import Head
 from tlx.recipes.inputs import Inputs
 
@@ -91,6 +92,8 @@ def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
         part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
     facts = _facts(config.data, tables, examples, inputs)
+    if head.kind == "tagging":
+        facts |= _tagging_facts(labels.tags(tables["train"][0], config.data.label), head, examples)
     return Sets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
 
 
@@ -107,6 +110,48 @@ def _facts(
         **({"groups": groups} if groups else {}),
         "sha256": {part: digest(found) for part, found in examples.items()},
     }
+
+
+def _tagging_facts(tags: list[list[str]], head: Head, examples: dict[str, ExampleSet]) -> dict[str, Any]:
+    """The scheme of the training tags and what became of each split's words; both are printed."""
+    scheme = scheme_of(tags)
+    if scheme is None:
+        what = f"{len(head.labels)} classes of tokens, no entity scheme; measured by accuracy and macro-F1"
+    else:
+        types = sorted({name.partition("-")[2] for name in head.labels} - {""})
+        what = f"{scheme}, entities{f' of type {listed(types)}' if types else ''}; measured by entity F1"
+    print(f"tags: {what}.", flush=True)
+    if scheme is None and (why := near_scheme(head.labels)):
+        print(f"tags: {why}.", flush=True)
+    words = {part: word_facts(found.words) for part, found in examples.items()}
+    for part, found in words.items():
+        if found["windowed_sentences"] or found["unpredictable_words"]:
+            print(f"{part}: {words_in_words(found)}.", flush=True)
+    return {"tags": scheme or "classes of tokens", "words": words}
+
+
+def word_facts(words: Words | None) -> dict[str, int]:
+    """Of a set: `words`, `windowed_sentences` (longer than max_length), `unpredictable_words`; empty without words."""
+    if words is None:
+        return {}
+    return {
+        "words": len(words.label),
+        "windowed_sentences": words.windowed,
+        "unpredictable_words": int((~words.predictable).sum()),
+    }
+
+
+def words_in_words(facts: dict[str, int]) -> str:
+    """What `word_facts` found, in a line."""
+    said = f"{facts['words']} words"
+    if facts["windowed_sentences"]:
+        said += f", {facts['windowed_sentences']} sentences longer than max_length and read in overlapping windows"
+    if facts["unpredictable_words"]:
+        said += (
+            f", {facts['unpredictable_words']} words that cannot be predicted and count as wrong (the tokenizer leaves "
+            "nothing of them, or their tokens alone exceed max_length)"
+        )
+    return said
 
 
 def digest(examples: ExampleSet) -> str:

@@ -93,7 +93,13 @@ def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
 
 
 def _limits(config: Mapping[str, Any], images: bool) -> list[str]:
-    cut = "" if images else f"Texts are cut to {config['data']['max_length']} tokens. "
+    most = config["data"]["max_length"]
+    if images:
+        cut = ""
+    elif config["head"]["kind"] == "tagging":
+        cut = f"Sentences of more than {most} tokens were read in overlapping windows of {most}. "
+    else:
+        cut = f"Texts are cut to {most} tokens. "
     return [
         "## Limits",
         "",
