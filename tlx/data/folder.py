@@ -84,12 +84,12 @@ def _suffixes() -> set[str]:
 
 def _with_table(folder: Path, table: Path) -> dict[str, list[Any]]:
     columns = METADATA[table.name](table)
+    if not columns:
+        raise TlxError(f"{table} holds no rows.")
     if "file_name" not in columns:
         raise TlxError(f"{table} has no column 'file_name'; its columns are {listed(columns)}.")
     if "image" in columns:
         raise TlxError(f"{table} has a column 'image', which is what the images themselves are called; rename it.")
-    if not columns["file_name"]:
-        raise TlxError(f"{table} holds no rows.")
     real = Path(os.path.realpath(folder))
     images = [_inside(folder, real, name, f"{table}, row {row}") for row, name in enumerate(columns["file_name"], 1)]
     return {"image": images, **{name: values for name, values in columns.items() if name != "file_name"}}
