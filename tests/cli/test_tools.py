@@ -67,7 +67,9 @@ def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
                 answered.append(capsys.readouterr().out.count("\n"))
             yield json.dumps({"id": number, "text": "the film was great"}).encode() + b"\n"
 
-    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=lines()))
+    given = lines()
+    readable = SimpleNamespace(readline=lambda most: next(given, b""))
+    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=readable))
     main(["predict", f"{place}/run", "--input", "-", "--format", "jsonl"])
     assert answered == [CHUNK]
     rest = capsys.readouterr().out.splitlines()

@@ -105,6 +105,10 @@ def _inside(folder: Path, real: Path, name: Any, where: str) -> Path:
     file = folder / path
     if not Path(os.path.realpath(file)).is_relative_to(real):
         raise TlxError(f"{where}: {name!r} is a link that leads out of {folder}; put the file itself there.")
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         raise TlxError(f"{where}: there is no file {file}.")
     return file

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tlx.data.conll import conll_rows
+from tlx.data.npz import read_npz
 from tlx.data.tabular import Row, Rows, delimited_rows, jsonl_rows
-from tlx.data.textfile import file_lines, lines
+from tlx.data.textfile import file_lines, lines, pieces
 from tlx.errors import TlxError, listed
 
 FORMATS = ("jsonl", "csv")  # that are written
@@ -34,8 +35,17 @@ def format_of(where: str, given: str | None, known: Iterable[str] = FORMATS) -> 
 
 def read_rows(where: str, format_: str) -> Rows:
     """`(place, row)` after `(place, row)` of a file, or of standard input (`-`), by the readers that training uses."""
-    if where == "-":
-        yield from READERS[format_]("standard input", lines("standard input", sys.stdin.buffer))
+    if format_ == "npz":
+        if where == "-":
+            raise TlxError("an npz archive is read from a file, not from standard input.")
+        columns = {
+            name: column if isinstance(column, list) else column.tolist()
+            for name, column in read_npz(Path(where)).items()
+        }
+        for row, values in enumerate(zip(*columns.values(), strict=True), 1):
+            yield f"{where}, row {row}", dict(zip(columns, values, strict=True))
+    elif where == "-":
+        yield from READERS[format_]("standard input", lines("standard input", pieces(sys.stdin.buffer)))
     else:
         yield from READERS[format_](where, file_lines(Path(where)))
 
@@ -46,6 +56,9 @@ READERS: dict[str, Callable[[str, Iterable[str]], Rows]] = {
     "tsv": lambda name, found: delimited_rows(name, found, "\t"),
     "conll": conll_rows,
 }
+
+
+READ = (*READERS, "npz")  # formats of rows that are read
 
 
 @contextlib.contextmanager
