@@ -1,8 +1,9 @@
 """Spoils data files at random and reads them: python tests/data/fuzz_readers.py --minutes 10
 
 For every reader (csv, tsv, jsonl, conll, npz, folder) a valid file is edited. What is read then either gives a
-`TlxError` of one line, or every row: as many as an independent count finds. Training's columns and the rows of `tlx predict` are
-the same, or both are refused. No other exception. What breaks this is written to --keep, and the exit code is 1.
+`TlxError` of one line, or every row: as many as an independent count finds. Training's columns and the rows of
+`tlx predict` are the same, or both are refused. No other exception. What breaks this is written to --keep, and the
+exit code is 1.
 """
 
 import argparse
