@@ -4,9 +4,14 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+MOST = 3000  # characters of a message; what it quotes of a file may be of any length
+
 
 class TlxError(ValueError):
     """Bad input. The message is one sentence for the person who gave it; no traceback adds to it."""
+
+    def __init__(self, message: str):
+        super().__init__(message if len(message) <= MOST else f"{message[: MOST - 1000]} … {message[-900:]}")
 
 
 @contextlib.contextmanager

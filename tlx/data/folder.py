@@ -84,12 +84,12 @@ def _suffixes() -> set[str]:
 
 def _with_table(folder: Path, table: Path) -> dict[str, list[Any]]:
     columns = METADATA[table.name](table)
+    if not columns:
+        raise TlxError(f"{table} holds no rows.")
     if "file_name" not in columns:
         raise TlxError(f"{table} has no column 'file_name'; its columns are {listed(columns)}.")
     if "image" in columns:
         raise TlxError(f"{table} has a column 'image', which is what the images themselves are called; rename it.")
-    if not columns["file_name"]:
-        raise TlxError(f"{table} holds no rows.")
     real = Path(os.path.realpath(folder))
     images = [_inside(folder, real, name, f"{table}, row {row}") for row, name in enumerate(columns["file_name"], 1)]
     return {"image": images, **{name: values for name, values in columns.items() if name != "file_name"}}
@@ -105,6 +105,10 @@ def _inside(folder: Path, real: Path, name: Any, where: str) -> Path:
     file = folder / path
     if not Path(os.path.realpath(file)).is_relative_to(real):
         raise TlxError(f"{where}: {name!r} is a link that leads out of {folder}; put the file itself there.")
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         raise TlxError(f"{where}: there is no file {file}.")
     return file

@@ -35,7 +35,7 @@ def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None 
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
         return [{"predicted": tags} for tags in answer_words(trained, texts)]
-    return [ROWS[head.kind](head, values) for values in answer(trained, [str(text) for text in texts], pairs)]
+    return [ROWS[head.kind](head, values) for values in answer(trained, texts, pairs)]
 
 
 def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:

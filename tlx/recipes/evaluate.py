@@ -7,7 +7,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.examples import ExampleSet
-from tlx.data.sources import load
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.models.heads import Head
@@ -64,10 +63,11 @@ def sets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, E
     head = dict(trained.model.heads_by_name)["default"]
     config = ConfigDict(trained.config)
     if data is None:
-        tables = {part: held for part, held in sets.load_tables(config.data, trained.inputs).items() if part != "train"}
+        held = sets.load_tables(config.data, trained.inputs, head.kind)
+        tables = {part: found for part, found in held.items() if part != "train"}
     else:
-        table = load(data)
-        tables = {data: (table, np.arange(len(table)))}
+        table = sets.load_labelled(data, config.data.label, head.kind)
+        tables = {data: sets.numbered(table)}
     found = {}
     for part, (table, rows) in tables.items():
         examples = trained.inputs.encode(config.data, head, table, rows.astype(np.int64))

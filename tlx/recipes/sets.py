@@ -30,27 +30,44 @@ class Sets:
     facts: dict[str, Any]
 
 
-def load_tables(config: ConfigDict, inputs: Inputs) -> dict[str, tuple[Table, np.ndarray]]:
-    """Each split's table and the rows of its source that it holds. config: the data's."""
+def load_labelled(spec: str, label: str, kind: str) -> Table:
+    """A set's rows; of a classification, those that have a label (see `data.labels`). kind: of the head."""
+    table = load(spec)
+    if kind != "classification":
+        return table
+    rows = labels.labelled(table, label)
+    if not len(rows):
+        raise TlxError(f"{table.name}: no row has a label; all in {label!r} are {labels.NO_LABEL}.")
+    if len(rows) == len(table):
+        return table
+    return dataclasses.replace(table.rows(rows), left_out=len(table) - len(rows))
+
+
+def numbered(table: Table) -> tuple[Table, np.ndarray]:
+    """A table and, int64 (n,), which row of its source each of its rows is."""
+    return table, np.arange(len(table)) if table.numbers is None else table.numbers
+
+
+def load_tables(config: ConfigDict, inputs: Inputs, kind: str) -> dict[str, tuple[Table, np.ndarray]]:
+    """Each split's table and the rows of its source that it holds. config: the data's. kind: of the head."""
     if not config.train:
         raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
-    train = load(config.train)
+    train = load_labelled(config.train, config.label, kind)
     fractions = {
         part: float(config[f"{part}_fraction"])
         for part in ("test", "validation")
         if not config[part] and config[f"{part}_fraction"] > 0
     }
-    keys = [str(key) for key in train.column(config.group)] if config.group else inputs.whole(config, train)
+    keys = labels.names(train, config.group) if config.group else inputs.whole(config, train)
     rows = cut(keys, fractions, config.split_seed)
-    tables = {part: (train.rows(chosen), chosen) for part, chosen in rows.items()}
+    tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
-        table, chosen = tables["train"]
-        rows_of_few = few(table.column(config.label), config.per_class, config.split_seed)
-        tables["train"] = (table.rows(rows_of_few), chosen[rows_of_few])
+        table, _ = tables["train"]
+        rows_of_few = few(labels.names(table, config.label), config.per_class, config.split_seed)
+        tables["train"] = numbered(table.rows(rows_of_few))
     for part in ("validation", "test"):
         if config[part]:
-            table = load(config[part])
-            tables[part] = (table, np.arange(len(table)))
+            tables[part] = numbered(load_labelled(config[part], config.label, kind))
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables
@@ -75,8 +92,7 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     elif kind == "tagging":
         names = labels.tag_names(train, label)
     elif kind == "classification":
-        labels.refuse_missing(train, label)
-        names = labels.classes(train.column(label))
+        names = labels.classes(labels.names(train, label), f"{train.name}: the labels in {label!r}")
     else:
         raise TlxError(f"config.head.kind is {kind!r}; a file is learnt by one of {listed(LEARNT)}.")
     if len(names) < 2 and kind != "multilabel":
@@ -86,15 +102,37 @@ def make_head(config: ConfigDict, train: Table) -> Head:
 
 def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
     """Everything `config.data` and `config.head` name, as the model takes it."""
-    tables = load_tables(config.data, inputs)
+    tables = load_tables(config.data, inputs, config.head.kind)
     head = make_head(config, tables["train"][0])
     examples = {
         part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
+<<<<<<< HEAD
     facts = _facts(config.data, tables, examples, inputs)
     if head.kind == "tagging":
         facts |= _tagging_facts(labels.tags(tables["train"][0], config.data.label), head, examples)
+=======
+    facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
+>>>>>>> w-read
     return Sets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
+
+
+def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]) -> dict[str, Any]:
+    """What was done to labels, counted, and said once; nothing where nothing was."""
+    label, found = config.data.label, {part: table for part, (table, _) in tables.items()}
+    stripped = {part: labels.stripped(table, label) for part, table in found.items()}
+    left_out = {table.name: table.left_out for table in found.values() if table.left_out}
+    if config.head.kind == "regression":
+        stripped = {}
+    for part, count in stripped.items():
+        if count:
+            print(f"{part}: {count} labels in {label!r} had spaces around them, which were stripped.", flush=True)
+    for name, count in left_out.items():
+        print(f"{name}: {count} rows have no label ({labels.NO_LABEL} in {label!r}) and are left out.", flush=True)
+    return {
+        **({"labels_stripped": stripped} if any(stripped.values()) else {}),
+        **({"left_out_without_label": left_out} if left_out else {}),
+    }
 
 
 def _facts(
