@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.models.reference import THIRD_PARTY
 from tests.pretrained.files import Tensors, checkpoint, expected_leaf, stored
@@ -199,9 +200,29 @@ def test_masked_lm_stores_no_copy_of_the_embedding(tmp_path: Path) -> None:
     assert set(flatten(params["heads"]["default"])) == {
         "bias", *(f"transform/{leaf}" for leaf in ("dense/kernel", "dense/bias", "LayerNorm/scale", "LayerNorm/bias"))
     }  # fmt: skip
-    untied = checkpoint(tmp_path, "masked_lm", tie_word_embeddings=False)
-    with pytest.raises(TlxError, match="has an output layer of its own"):
-        from_pretrained(untied)
+
+
+def test_an_output_layer_that_differs_is_kept(tmp_path: Path) -> None:
+    """Whatever the config says: transformers ties what is absent or equal."""
+    reference = load_file(BERT / "masked_lm_untied" / "model.safetensors")
+    decoder, words = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
+    for changed, tied in (
+        ({}, False),
+        ({decoder: reference[words], "cls.predictions.decoder.bias": reference["cls.predictions.bias"]}, True),
+        ({"cls.predictions.decoder.bias": reference["cls.predictions.bias"]}, False),  # the kernel alone differs
+        ({decoder: reference[words]}, False),  # the bias alone differs
+    ):
+        folder = checkpoint(
+            tmp_path / f"{len(list(tmp_path.iterdir()))}", "masked_lm_untied",
+            lambda tensors, changed=changed: {**tensors, **changed}, tie_word_embeddings=True,
+        )  # fmt: skip
+        model, params = from_pretrained(folder)
+        head = params["heads"]["default"]
+        assert dict(model.heads_by_name)["default"].tied == tied == ("decoder" not in head)
+        expected = {**reference, **changed}
+        np.testing.assert_array_equal(head["bias"], expected["cls.predictions.decoder.bias"])
+        if not tied:
+            np.testing.assert_array_equal(head["decoder"]["kernel"], expected[decoder].T)
 
 
 def test_a_pooler_without_a_reader_is_left_out(tmp_path: Path) -> None:

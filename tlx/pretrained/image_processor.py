@@ -5,6 +5,7 @@ rescaling and normalising, is `pixels * scale + offset` and belongs on the devic
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,28 @@ class ImageProcessor:
         stacked = np.stack(pixels) if pixels else np.zeros((0, self.height, self.width, 3), np.uint8)
         return stacked.astype(np.float32) * self.scale + self.offset
 
-    def inputs(self, images: Sequence[Any]) -> dict[str, np.ndarray]:
-        """`pixel_values`, float32 (images, 3, height, width), as Hugging Face's processors give them."""
-        return {"pixel_values": np.ascontiguousarray(self(images).transpose(0, 3, 1, 2))}
+    def inputs(self, images: Any) -> dict[str, np.ndarray]:
+        """`pixel_values`, float32 (images, 3, height, width), as Hugging Face's processors give them.
+
+        Args:
+          images: one image or several; a single image (a path, bytes, an array of two or three
+            dimensions) is a batch of one.
+
+        Raises:
+          TlxError: no images, or something that is none.
+        """
+        one = isinstance(images, (str, bytes, os.PathLike)) or getattr(images, "ndim", 0) in (2, 3)
+        given = [images] if one else images
+        if given is None or isinstance(given, dict) or not hasattr(given, "__len__"):
+            raise TlxError(f"an image or a list of images was expected, found {type(images).__name__}.")
+        if not len(given):
+            raise TlxError("there are no images; give at least one.")
+        for number, image in enumerate(given):
+            if not isinstance(image, (str, bytes, os.PathLike, np.ndarray)):
+                raise TlxError(
+                    f"image {number} is a {type(image).__name__}; expected a path, bytes or an array."
+                )
+        return {"pixel_values": np.ascontiguousarray(self(given).transpose(0, 3, 1, 2))}
 
     def save(self, folder: Path) -> None:
         """Writes `preprocessor_config.json`, with the size that is followed here, into a folder that exists."""

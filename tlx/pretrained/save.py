@@ -18,6 +18,7 @@ from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
+from tlx.pretrained.load import abstract_params
 from tlx.pretrained.names import NAMES, TO_TORCH
 from tlx.pretrained.own_head import PROBLEMS
 from tlx.pretrained.tokenizer_files import copy_files, file_names
@@ -58,6 +59,7 @@ def write_folder(
     if max_shard_bytes < 1:
         raise TlxError(f"max_shard_bytes is {max_shard_bytes}; a file holds at least one byte.")
     model, params = merge_lora(model, params)
+    _check_whole(model, params)
     config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
@@ -90,6 +92,26 @@ def write_folder(
     return directory
 
 
+def _check_whole(model: Model, params: Any) -> None:
+    """Refuses parameters that are a part of the model's, or of another model: nothing is left out without a word."""
+    expected = {path: tuple(leaf.shape) for path, leaf in flatten(abstract_params(model)).items()}
+    found = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
+    missing, more = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    other = [
+        f"{path} {found[path]} (expected {shape})"
+        for path, shape in expected.items()
+        if found.get(path, shape) != shape
+    ]
+    problems = [
+        f"{what} {len(paths)} of {len(expected)}: {listed(paths, 3)}"
+        for what, paths in (("missing", missing), ("not the model's", more), ("of another shape", other))
+        if paths
+    ]
+    if problems:
+        hint = "a trainable part is put together with the frozen one by tlx.merge" if missing else "load the model anew"
+        raise TlxError(f"params are not this model's parameters ({'; '.join(problems)}); {hint}.")
+
+
 def _replaceable(directory: Path) -> bool:
     """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
     if not directory.is_dir():
@@ -116,7 +138,9 @@ def hf_config(model: Model) -> dict[str, Any]:
     names = NAMES[config["model_type"]]
     name = names.stem + names.class_of(head)
     facts = {"architectures": [name], MARK: version("tlx"), **config}
-    if head is None or head.kind in ("masked_lm", *OUTPUTS):
+    if head is not None and head.kind == "masked_lm":
+        return facts if head.tied else {**facts, "tie_word_embeddings": False}
+    if head is None or head.kind in OUTPUTS:
         return facts
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
     problem = {kind: problem for problem, kind in PROBLEMS.items()}.get(head.kind)
@@ -138,11 +162,15 @@ def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.nd
         _fold(head, leaves)
     tensors = {}
     for path, leaf in leaves.items():
-        name, transpose = names.tensor_of(path, names.class_of(head), flax)
+        name, transpose = names.tensor_of(path, names.layers_of(head), flax)
         name = prefix + name if path.startswith("backbone/") else name
         tensors[name.replace(".", "/") if flax else name] = np.ascontiguousarray(
             leaf.transpose(TO_TORCH[leaf.ndim]) if transpose else leaf
         )
+    if head is not None and not head.tied:  # PyTorch's class has a second bias, that is read where it is tied
+        own, tied = f"{names.decoder}.bias", names.tied_bias
+        own, tied = (name.replace(".", "/") if flax else name for name in (own, tied))
+        tensors[tied] = tensors.pop(own) if flax else tensors[own]
     return tensors
 
 

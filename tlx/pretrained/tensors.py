@@ -65,9 +65,10 @@ class Tensors:
         head: the checkpoint's own, `default`. own_heads: whether heads are read from the file at all.
         carried: by path, what makes a leaf of a tensor of another shape.
         """
-        suffix = self.names.class_of(head)
+        suffix = self.names.layers_of(head)
         carry = carried or {}
-        from_file, missing, reshaped, used = {}, [], [], set()
+        from_file, missing, reshaped = {}, [], []
+        used = {self.names.tied_bias} if head is not None and not head.tied else set()  # a second one, not read there
         for path, leaf in flatten(target).items():
             fresh = any(matches(selector, path) for selector in initialise)
             new_head = path.startswith("heads/") and not own_heads

@@ -69,10 +69,18 @@ class Tokenizer:
         ids, types, firsts = encode([list(words) for words in sentences])
         return *self._checked(ids, types, None), firsts
 
-    def inputs(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    def inputs(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """What the model takes, padded to the longest text: `input_ids`, `token_type_ids`, `attention_mask`, int32
-        (texts, length)."""
-        ids, types = self(texts, pairs)
+        (texts, length). A single text is a batch of one.
+
+        Raises:
+          TlxError: no texts, something that is no text, or another number of pairs.
+        """
+        given = _texts(texts)
+        partners = None if pairs is None else _texts(pairs)
+        if partners is not None and len(partners) != len(given):
+            raise TlxError(f"there are {len(given)} texts and {len(partners)} pairs; expected one for each.")
+        ids, types = self(given, partners)
         longest = max(len(row) for row in ids)
 
         def padded(rows: Sequence[Sequence[int]], fill: int) -> np.ndarray:
@@ -153,6 +161,19 @@ class Tokenizer:
                         f"rows ({field}), numbers 0 to {size - 1}; the tokenizer does not belong to this checkpoint."
                     )
         return ids, types
+
+
+def _texts(given: Any) -> list[str]:
+    """One text or several, as a list."""
+    if isinstance(given, (bytes, os.PathLike, dict)) or not hasattr(given, "__iter__"):
+        raise TlxError(f"a text or a list of texts was expected, found {type(given).__name__} {given!r:.80}.")
+    texts = [given] if isinstance(given, str) else list(given)
+    if not texts:
+        raise TlxError("there are no texts; give at least one.")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TlxError(f"text {row} is {type(text).__name__} {text!r:.80}; expected a str.")
+    return [str(text) for text in texts]
 
 
 def _tables(folder: Path) -> Tables | None:
