@@ -1,4 +1,4 @@
-"""What tensorflow-datasets may do with a prepared set that somebody else wrote: read plain files, build its own features.
+"""What tensorflow-datasets may do with a prepared set of somebody else's: read regular files, build its own features.
 
 By itself it imports the module of every class that `features.json` (or `dataset_info.json`) names, and opens whatever
 file a description names.
@@ -40,8 +40,8 @@ def check_files(spec: str, folder: Path) -> None:
 def own_features(folder: Path) -> Iterator[None]:
     """Within it, tfds builds only the feature classes of its package `tensorflow_datasets.core.features`.
 
-    All ways lead through `FeatureConnector.cls_from_name`, whatever file and whatever spelling a name comes from, so the
-    check stands there: a class that is not known yet is refused in place of imported. Names of labels are read from
+    All ways lead through `FeatureConnector.cls_from_name`, whatever file and whatever spelling a name comes from, so
+    the check stands there: a class that is not known yet is refused in place of imported. Names of labels are read from
     regular files of bounded size below `folder`. One thread at a time.
     """
     from tensorflow_datasets.core import features

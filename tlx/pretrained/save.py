@@ -13,6 +13,7 @@ import numpy as np
 
 from tlx.adapters.model import merge_lora
 from tlx.errors import TlxError, listed
+from tlx.files.regular import read_bytes
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
 from tlx.params.paths import flatten, unflatten
@@ -100,7 +101,7 @@ def _replaceable(directory: Path) -> bool:
     names = {file.name for file in directory.iterdir() if not WEIGHTS.fullmatch(file.name)}
     if not any(directory.iterdir()):
         return True
-    return "config.json" in names <= ours and f'"{MARK}"' in (directory / "config.json").read_text(encoding="utf-8")
+    return "config.json" in names <= ours and f'"{MARK}"'.encode() in read_bytes(directory / "config.json")
 
 
 def hf_config(model: Model) -> dict[str, Any]:
