@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from tlx.data import labels
 from tlx.data.examples import ExampleSet
-from tlx.data.sources import Table, load
+from tlx.data.sources import Table, load, splits_of
 from tlx.data.splits import cut, few
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
@@ -27,6 +27,31 @@ class Sets:
     tables: dict[str, Table]
     head: Head
     facts: dict[str, Any]
+
+
+def with_splits(config: ConfigDict) -> ConfigDict:
+    """The config, with the splits of `data.train` where that is a folder of them: its `train`, and its `validation` and
+    `test` unless the config names others. What was found is said in a line. config: the whole.
+
+    Raises:
+      TlxError: such a folder without `train`.
+    """
+    root = config.data.train
+    found = splits_of(root)
+    if not found:
+        return config
+    if "train" not in found:
+        raise TlxError(f"config.data.train is {root}, which holds {listed(found)} and no train; name what to train on.")
+    config = config.copy_and_resolve_references()
+    parts = {part: spec for part, spec in found.items() if part == "train" or not config.data[part]}
+    for part, spec in parts.items():
+        config.data[part] = spec
+    from_train = [
+        part for part in ("validation", "test") if not config.data[part] and config.data[f"{part}_fraction"] > 0
+    ]
+    rest = f"; {' and '.join(from_train)} is split from train" if from_train else ""
+    print(f"data: {root} holds folders of splits; taken are {listed(parts.values())}{rest}.", flush=True)
+    return config
 
 
 def load_tables(config: ConfigDict, inputs: Inputs) -> dict[str, tuple[Table, np.ndarray]]:
