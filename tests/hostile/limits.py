@@ -19,12 +19,14 @@ NOISE = re.compile(r"^(WARNING|I0000|W0000|E0000|\S+Warning:|\s|/\S+:\d+:)")  # 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """code: the exit code; None of a process that was ended for its time or memory. peak: bytes resident at most."""
+    """code: the exit code; None of a process that was ended for its time or memory. computed: seconds of all cores, for
+    `seconds` depend on what else the machine does. peak: bytes resident at most."""
 
     code: int | None
     said: str
     traceback: bool
     seconds: float
+    computed: float
     peak: int
 
 
@@ -47,36 +49,42 @@ def watched(arguments: Sequence[str], here: Path, seconds: float = SECONDS, most
         "TFDS_DATA_DIR": str(here / "sets"), "XDG_CACHE_HOME": str(here / "cache"), "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     with (here / "stdout").open("wb") as out, (here / "stderr").open("wb") as err:
-        began = time.monotonic()
+        began, before = time.monotonic(), _computed()
         process = subprocess.Popen(
             start, cwd=here, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
         )
-        code, usage = _wait(process, began + seconds, most)
-        took = time.monotonic() - began
+        code, peak = _wait(process, began + seconds, most)
+        took, computed = time.monotonic() - began, _computed() - before
     told = [(here / name).read_text(errors="replace") for name in ("stderr", "stdout")]
     sentence = next((_last_line(text) for text in told if _last_line(text)), "")
-    return Outcome(code, sentence, any(TRACEBACK in text for text in told), took, usage.ru_maxrss * 1024)
+    return Outcome(code, sentence, any(TRACEBACK in text for text in told), took, computed, peak)
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[int | None, resource.struct_rusage]:
-    while True:
-        found, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if found:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
-        if time.monotonic() > deadline or _resident(process.pid) > most:
+def _wait(process: subprocess.Popen[bytes], deadline: float, most: int) -> tuple[int | None, int]:
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _peak(process.pid))
+        if time.monotonic() > deadline or peak > most:
             os.killpg(process.pid, signal.SIGKILL)
-            _, _, usage = os.wait4(process.pid, 0)
-            process.returncode = -signal.SIGKILL
-            return None, usage
+            process.wait()
+            return None, peak
         time.sleep(0.02)
+    return process.returncode, peak
 
 
-def _resident(pid: int) -> int:
+def _computed() -> float:
+    """Seconds that the processes which this one started and waited for have computed."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _peak(pid: int) -> int:
+    """Bytes resident at most since the process's program began; `ru_maxrss` counts its parent's before it."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
         return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _last_line(text: str) -> str:

@@ -18,6 +18,7 @@ def faults(case: Case, found: Outcome, place: Place) -> list[str]:
     card = place.here / "export" / "README.md"
     checks = {
         "it was ended for its time or memory": found.code is None,
+        f"more than {SECONDS:.0f} s of computing": found.computed > SECONDS,
         "a traceback": found.traceback,
         f"more than {BYTES / 2**30:.0f} GB": found.peak > BYTES,
         "something was executed or imported": place.executed,
@@ -45,7 +46,9 @@ def main() -> None:
     given = parser.parse_args()
     cases = [case for case in CASES if not given.names or any(name in case.name for name in given.names)]
     bad = 0
-    print("| case | command | what happened | seconds | peak MB |\n| --- | --- | --- | ---: | ---: |")
+    print(
+        "| case | command | what happened | seconds | computing | peak MB |\n| --- | --- | --- | ---: | ---: | ---: |"
+    )
     with tempfile.TemporaryDirectory(prefix="tlx-hostile-") as root:
         place = Place(Path(root))
         for case in cases:
@@ -54,7 +57,8 @@ def main() -> None:
             said = found.said.replace(root, "…").replace("|", "\\|")[:300]
             told = f"WRONG: {', '.join(wrong)}: {said}" if wrong else said
             command = Path(arguments[0]).stem
-            print(f"| {case.name} | {command} | {told} | {found.seconds:.1f} | {found.peak / 1e6:.0f} |", flush=True)
+            figures = f"{found.seconds:.1f} | {found.computed:.1f} | {found.peak / 1e6:.0f}"
+            print(f"| {case.name} | {command} | {told} | {figures} |", flush=True)
     print(f"\n{len(cases)} cases, {bad} wrong.")
     sys.exit(bad > 0)
 
