@@ -160,6 +160,9 @@ def test_what_is_no_root_of_splits(tmp_path: Path) -> None:
     mixed = place(tmp_path / "d", "train/cat/a.png", "test/cat/b.png", "extra/c.png")
     with pytest.raises(TlxError, match=r"holds folders of splits \(train, test\) beside others \(extra\); name one"):
         load(f"folder:{mixed}")
+    below = place(tmp_path / "f", "cat/train/a.png", "cat/test/b.png", "dog/train/c.png")
+    with pytest.raises(TlxError, match=r"f/cat holds folders of splits \(test, train\) below a class; put the classes"):
+        load(f"folder:{below}")
     twice = place(tmp_path / "e", "val/cat/a.png", "valid/cat/b.png")
     with pytest.raises(TlxError, match="holds val, valid, each a folder of validation images; keep one"):
         load(f"folder:{twice}")

@@ -110,6 +110,15 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _with_classes(folder: Path, classes: list[str]) -> dict[str, list[Any]]:
+    for name in classes:  # all images below a class are read, those of a test split too
+        below = {
+            split for split, known in SPLITS.items() if {found.lower() for found in _folders(folder / name)} & {*known}
+        }
+        if {"train"} < below:
+            raise TlxError(
+                f"{folder / name} holds folders of splits ({listed(_folders(folder / name))}) below a class; put the"
+                f" classes below the splits, as in {folder}/train/{name}."
+            )
     found = {name: _images(folder / name, deep=True) for name in classes}
     if empty := [name for name, images in found.items() if not images]:
         raise TlxError(f"{folder}: no images in the class folder(s) {listed(empty)}; fill them or take them away.")
