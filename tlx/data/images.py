@@ -23,8 +23,8 @@ IN_FLIGHT = MOST_PIXELS  # of all images that the threads of a process have deco
 SHAPES = "(height, width), or (height, width, channels) of 1, 3 or 4 channels"
 PIECE = 2**20  # bytes of a file read at once
 
-# Pillow holds an image in blocks. Beyond 32 MB the C library maps each and gives it back at once; of the default, 16 MB,
-# every thread would keep hundreds of megabytes of a large image. Small images take what they need in either case.
+# Pillow holds an image in blocks. Beyond 32 MB the C library maps each and gives it back at once; of the default, 16
+# MB, every thread would keep hundreds of megabytes of a large image. Small images take what they need in either case.
 Image.core.set_block_size(2**26)
 
 
