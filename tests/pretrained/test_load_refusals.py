@@ -17,7 +17,8 @@ def test_refused_folders(tmp_path: Path) -> None:
 
     folder = checkpoint(tmp_path / "one", "base", model_type="deberta")
     assert (
-        message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has bert, camembert, deit, distilbert, electra, roberta, vit, xlm-roberta."
+        message(folder)
+        == f"{folder} is a 'deberta' checkpoint; tlx has bert, camembert, deit, distilbert, electra, roberta, vit, xlm-roberta."
     )
     folder = checkpoint(tmp_path / "two", "base", position_embedding_type="relative_key_query")
     assert "position_embedding_type='relative_key_query'; tlx has the plain encoder" in message(folder)

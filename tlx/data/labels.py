@@ -276,30 +276,8 @@ def tags(table: Table, column: str) -> list[list[str]]:
     return found
 
 
-def tags(table: Table, column: str) -> list[list[str]]:
-    """The tags of each row, without the spaces around them."""
-    found = [[tag.strip() for tag in row] for row in _lists(table, column, "tags")]
-    for number, row in enumerate(found, 1):
-        for position, tag in enumerate(row, 1):
-            if not tag:
-                raise TlxError(f"{table.name}, row {number}: tag {position} in {column!r} is missing; fill it.")
-    return found
-
-
 def tag_names(table: Table, column: str) -> tuple[str, ...]:
     """The distinct tags in the alphabet's order, `O` before them where it occurs."""
-<<<<<<< HEAD
-    names = {name for row in tags(table, column) for name in row}
-    return tuple(sorted(names, key=lambda name: (name != OUTSIDE, name)))
-
-
-def tag_indices(table: Table, tokens: str, column: str, names: Sequence[str]) -> list[np.ndarray]:
-    """int32 (words,) for each row: the position of each word's tag in `names`.
-
-    Args:
-      tokens, column: the columns of words and of tags, as many tags as words in each row.
-      names: the tags in order, as `tag_names` found them in the training set.
-=======
     found = classes((name for row in tags(table, column) for name in row), f"{table.name}: the tags in {column!r}")
     return tuple(sorted(found, key=lambda name: (name != OUTSIDE, name)))
 
@@ -310,16 +288,9 @@ def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) ->
     Args:
       tokens, column: the columns of words and of tags, as many tags as words in each row.
       known: the tags in order, as `tag_names` found them in the training set.
->>>>>>> w-read
     """
     positions = {name: i for i, name in enumerate(known)}
     found = []
-<<<<<<< HEAD
-    for row, (words, given) in enumerate(zip(_lists(table, tokens, "words"), tags(table, column), strict=True), 1):
-        if len(words) != len(given):
-            raise TlxError(
-                f"{table.name}, row {row}: {len(given)} tags in {column!r} for {len(words)} words in {tokens!r};"
-=======
     for row, (value, given) in enumerate(zip(table.column(tokens), tags(table, column), strict=True)):
         words = _list(value, table.place(row), tokens, "words")
         if any(isinstance(word, (list, dict)) for word in words):
@@ -327,7 +298,6 @@ def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) ->
         if len(words) != len(given):
             raise TlxError(
                 f"{table.place(row)}: {len(given)} tags in {column!r} for {len(words)} words in {tokens!r};"
->>>>>>> w-read
                 " expected one for each."
             )
         for name in given:
@@ -335,21 +305,3 @@ def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) ->
                 raise TlxError(f"{table.place(row)}: the tag {name!r} is none of the training set's {listed(known)}.")
         found.append(np.array([positions[name] for name in given], np.int32))
     return found
-<<<<<<< HEAD
-
-
-def _lists(table: Table, column: str, what: str) -> list[list[str]]:
-    """A column that holds a list in every row, its elements as strings."""
-    for row, value in enumerate(table.column(column), 1):
-        if not isinstance(value, list):
-            raise TlxError(
-                f"{table.name}, row {row}: {column!r} is {str(value)[:40]!r}; expected a list of {what}, as conll:"
-                " files and lists in jsonl: files give."
-            )
-        if any(element is None or element != element or isinstance(element, (list, dict)) for element in value):  # NaN
-            raise TlxError(
-                f"{table.name}, row {row}: the list in {column!r} holds more than {what}: {str(value)[:80]}."
-            )
-    return [[str(element) for element in value] for value in table.column(column)]
-=======
->>>>>>> w-read

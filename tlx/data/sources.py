@@ -1,7 +1,7 @@
 """Where rows come from, read into columns.
 
-`csv:`, `tsv:`, `jsonl:`, `conll:` or `npz:PATH` is one file, `folder:PATH` a folder of images, `builtin:NAME` ships
-with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
+`csv:`, `tsv:`, `jsonl:`, `conll:` or `npz:PATH` is one file, `folder:PATH[@SPLIT]` a folder of images, `builtin:NAME`
+ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 from tlx.data import colors, digits
 from tlx.data.conll import read_conll
-from tlx.data.folder import read_folder
+from tlx.data.folder import read_folder, splits_in
 from tlx.data.lazy import Lazy
 from tlx.data.npz import read_npz
 from tlx.data.tabular import read_delimited, read_jsonl
@@ -81,6 +81,14 @@ def load(spec: str) -> Table:
     if not table.columns or not len(table):
         raise TlxError(f"{file} holds no rows.")
     return table
+
+
+def splits_of(spec: str) -> dict[str, str]:
+    """The specs of `train`, `validation` and `test` in a `folder:` that holds folders of splits; {} for any other."""
+    kind, _, where = os.path.expandvars(spec).partition(":")
+    if kind != "folder" or not where or not Path(where).expanduser().is_dir():
+        return {}
+    return {split: f"{spec}@{split}" for split in splits_in(Path(where).expanduser())}
 
 
 def _builtin(name: str) -> dict[str, Any]:

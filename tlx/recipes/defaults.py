@@ -28,7 +28,7 @@ def finetune() -> ConfigDict:
     config.model.dtype = "float32"  # what to compute in: float32 or bfloat16; parameters stay float32
 
     config.data = ConfigDict()
-    config.data.train = ""  # csv:PATH, tsv:, jsonl:, conll:, npz:, folder:, tfds:NAME[@SPLIT], builtin:colors or digits
+    config.data.train = ""  # csv:PATH, tsv:, jsonl:, conll:, npz:, folder:PATH[@SPLIT], tfds:NAME[@SPLIT], builtin:NAME
     config.data.validation = ""  # the same; "" cuts it from train
     config.data.test = ""  # the same; "" cuts test_fraction from train, or goes without
     config.data.validation_fraction = 0.1

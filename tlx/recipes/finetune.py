@@ -35,7 +35,7 @@ from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.own import draw_own
 from tlx.recipes.regularise import count_drawn, drawn_anew
-from tlx.recipes.sets import Sets, load_sets
+from tlx.recipes.sets import Sets, load_sets, with_splits
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
@@ -203,6 +203,7 @@ def build(
     """
     run = Path(workdir).absolute()
     check(config)
+    config = with_splits(config)
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     sets = load_sets(config, inputs)

@@ -23,7 +23,7 @@ from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import Learning, plan_learning
 from tlx.recipes.regularise import count_drawn, drawn_anew
-from tlx.recipes.sets import Sets, load_sets
+from tlx.recipes.sets import Sets, load_sets, with_splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Inspected:
 def inspect(config: ConfigDict) -> Inspected:
     """Reads the data, the checkpoint's config and tokenizer; no weights. The step is compiled, not run."""
     check(config)
-    config = config.copy_and_resolve_references()
+    config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)

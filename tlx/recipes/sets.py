@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from tlx.data import labels
 from tlx.data.examples import ExampleSet, Words
-from tlx.data.sources import Table, load
+from tlx.data.sources import Table, load, splits_of
 from tlx.data.splits import cut, few
 from tlx.errors import TlxError, listed
 from tlx.evaluation.entities import near_scheme, scheme_of
@@ -46,6 +46,31 @@ def load_labelled(spec: str, label: str, kind: str) -> Table:
 def numbered(table: Table) -> tuple[Table, np.ndarray]:
     """A table and, int64 (n,), which row of its source each of its rows is."""
     return table, np.arange(len(table)) if table.numbers is None else table.numbers
+
+
+def with_splits(config: ConfigDict) -> ConfigDict:
+    """The config, with the splits of `data.train` where that is a folder of them: its `train`, and its `validation` and
+    `test` unless the config names others. What was found is said in a line. config: the whole.
+
+    Raises:
+      TlxError: such a folder without `train`.
+    """
+    root = config.data.train
+    found = splits_of(root)
+    if not found:
+        return config
+    if "train" not in found:
+        raise TlxError(f"config.data.train is {root}, which holds {listed(found)} and no train; name what to train on.")
+    config = config.copy_and_resolve_references()
+    parts = {part: spec for part, spec in found.items() if part == "train" or not config.data[part]}
+    for part, spec in parts.items():
+        config.data[part] = spec
+    from_train = [
+        part for part in ("validation", "test") if not config.data[part] and config.data[f"{part}_fraction"] > 0
+    ]
+    rest = f"; {' and '.join(from_train)} is split from train" if from_train else ""
+    print(f"data: {root} holds folders of splits; taken are {listed(parts.values())}{rest}.", flush=True)
+    return config
 
 
 def load_tables(config: ConfigDict, inputs: Inputs, kind: str) -> dict[str, tuple[Table, np.ndarray]]:
@@ -107,13 +132,9 @@ def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
     examples = {
         part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
-<<<<<<< HEAD
-    facts = _facts(config.data, tables, examples, inputs)
+    facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
     if head.kind == "tagging":
         facts |= _tagging_facts(labels.tags(tables["train"][0], config.data.label), head, examples)
-=======
-    facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
->>>>>>> w-read
     return Sets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
 
 
