@@ -12,11 +12,11 @@ from tlx.errors import TlxError, one_sentence
 
 
 def quiet_logs() -> None:
-    """Errors only; Orbax tells each of its steps otherwise, and warns of being read."""
+    """Orbax tells each of its steps otherwise, and of a save that fails five tracebacks before the exception."""
     from absl import logging
 
-    logging.set_verbosity(logging.ERROR)
-    logging.set_stderrthreshold(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)
+    logging.set_stderrthreshold(logging.FATAL)
 
 
 def compilation_cache() -> Path:
@@ -37,9 +37,10 @@ def use_compilation_cache() -> None:
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Parses the flags and runs a script's `main`; a flag or field that does not fit ends with one sentence."""
-    from absl import app
+    with one_sentence():
+        from absl import app
 
-    app.run(main, flags_parser=parse)
+        app.run(main, flags_parser=parse)
 
 
 def parse(argv: list[str], values: Any = None) -> list[str]:
@@ -93,14 +94,12 @@ def _config_files(argv: Sequence[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def launched() -> Iterator[None]:
-    """Around the whole of a script's work; Ctrl-C ends it with one sentence and exit code 130."""
-    quiet_logs()
-    try:
-        with one_sentence():
-            use_compilation_cache()
-            yield
-    except KeyboardInterrupt:
-        print("tlx: stopped; what was saved is whole, and the same command goes on from there.", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(130)  # as a kill would: threads in the middle of something would print pages
+def launched(workdir: str | None = None) -> Iterator[None]:
+    """Around the whole of a script's work; whatever ends it early is one sentence (`tlx.errors.one_sentence`).
+
+    workdir: the run directory, where the traceback of an unknown error is kept.
+    """
+    with one_sentence(workdir):
+        quiet_logs()
+        use_compilation_cache()
+        yield

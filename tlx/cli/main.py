@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -40,15 +39,11 @@ def module(command: str) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the command `tlx`."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    command = next((word for word in given if word in COMMANDS), None)
-    arguments = parser(command).parse_args(given)
     with one_sentence():
-        try:
-            module(arguments.command).main(arguments)
-            sys.stdout.flush()
-        except BrokenPipeError:  # `| head` has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        given = list(sys.argv[1:] if argv is None else argv)
+        command = next((word for word in given if word in COMMANDS), None)
+        arguments = parser(command).parse_args(given)
+        module(arguments.command).main(arguments)
 
 
 if __name__ == "__main__":

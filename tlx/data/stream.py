@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from tlx.errors import TlxError, listed
+from tlx.files.whole import whole
 
 FORMATS = ("jsonl", "csv")
 Row = dict[str, Any]
@@ -93,16 +94,8 @@ def writing(where: str, format_: str) -> Iterator[Write]:
     if where == "-":
         yield _writer(sys.stdout, format_)
         return
-    file = Path(where)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as lines:
-            yield _writer(lines, format_)
-        partial.replace(file)
-    except OSError as error:
-        raise TlxError(f"{where} cannot be written: {error.strerror}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(where) as lines:
+        yield _writer(lines, format_)
 
 
 def _writer(lines: IO[str], format_: str) -> Write:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 import jax
 
 from tlx.errors import TlxError, listed
+from tlx.files.lock import Lock, hold
+from tlx.files.whole import whole, writable
 from tlx.models.heads import Head
 from tlx.models.model import Model, build_model, config_of
 from tlx.parallel.mesh import make_mesh, replicated
@@ -25,6 +28,27 @@ from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
 from tlx.training.checkpoint import Checkpoints, abstract
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
+
+
+def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
+    """A run directory's absolute path, and the lock on it if it is there: before any work, so that what stands against
+    it is said at once.
+
+    Raises:
+      TlxError: it has no name, is no folder, cannot be written, or another process uses it.
+    """
+    if not str(workdir).strip():
+        raise TlxError("the run directory (workdir) has no name.")
+    run = Path(workdir).absolute()
+    with writable(run):
+        if run.is_dir():
+            return run, hold(run)
+        there = next(place for place in (run, *run.parents) if place.exists())
+        if not there.is_dir():
+            raise TlxError(f"the run directory {run} cannot be made: {there} is no folder.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise TlxError(f"the run directory {run} cannot be made: the folder {there} cannot be written.")
+    return run, None
 
 
 def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Inputs) -> None:
@@ -53,9 +77,8 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
 
 def write_json(file: Path, content: Any) -> None:
     """All or nothing."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(file)
+    with whole(file) as opened:
+        opened.write(json.dumps(content, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -112,8 +112,10 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Waits until everything is written, also when an error ends the run."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
 
 def _rest(state: State) -> dict[str, Any]:
