@@ -13,8 +13,11 @@ from tlx.errors import TlxError, one_sentence
 
 def quiet_logs() -> None:
     """Orbax tells each of its steps otherwise, and of a save that fails five tracebacks before the exception."""
+    import logging as standard
+
     from absl import logging
 
+    standard.getLogger("asyncio").setLevel(standard.CRITICAL)
     logging.set_verbosity(logging.FATAL)
     logging.set_stderrthreshold(logging.FATAL)
 

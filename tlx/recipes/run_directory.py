@@ -91,7 +91,7 @@ def revision() -> str | None:
     where = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=where,
             capture_output=True,
             text=True,
