@@ -15,6 +15,7 @@ import jax
 
 from tlx.errors import TlxError, listed
 from tlx.files.lock import Lock, hold
+from tlx.files.strict_json import read_json
 from tlx.files.whole import whole, writable
 from tlx.models.heads import Head
 from tlx.models.model import Model, build_model, config_of
@@ -25,6 +26,7 @@ from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
 from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
+from tlx.recipes.run_config import read_run_config
 from tlx.training.checkpoint import Checkpoints, abstract
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
@@ -88,18 +90,19 @@ def versions() -> dict[str, str]:
 
 def revision() -> str | None:
     """The git revision of the code, with `-dirty` if files differ from it; None outside a checkout."""
-    where = Path(__file__).parent
+    described = _git("describe", "--always", "--abbrev=12")
+    changed = _git("status", "--porcelain", "--untracked-files=no") if described else None
+    return f"{described}-dirty" if changed else described or None
+
+
+def _git(*command: str) -> str | None:
+    """What git says of this checkout, which it leaves alone: `describe --dirty` would rewrite its index."""
+    asked = ["git", "--no-optional-locks", *command]
     try:
-        found = subprocess.run(
-            ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=where,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        found = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -141,16 +144,13 @@ def read_run(run: Path) -> dict[str, Any]:
     file = run / "config.json"
     if not file.is_file():
         raise TlxError(f"{run} is no run directory: it holds no config.json.")
-    written = json.loads(file.read_text(encoding="utf-8"))
-    if not {"config", "heads"} <= written.keys():
-        raise TlxError(f"{run} is no run directory: its config.json is of another kind (a Hugging Face folder?).")
-    return written
+    return read_run_config(file)
 
 
 def read_summary(run: Path) -> dict[str, Any] | None:
     """The content of a finished run's `summary.json`; None of one that has not ended."""
     file = run / "summary.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(file, "summary of a run", finite=False) if file.is_file() else None
 
 
 def load_run(run: Path) -> Trained:
