@@ -68,6 +68,8 @@ def _tell(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
         return UNKNOWN
     kind = type(error).__name__
     text = f"{kind}: {first_line(error)}" if str(error).strip() else kind
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
     _say(f"{text.rstrip('.')}. This error is not known to tlx; {_keep(error, folder)} (TLX_TRACEBACK=1 prints it).")
     return UNKNOWN
 

@@ -112,3 +112,30 @@ def test_a_checkpoint_that_is_damaged_does_not_go_on(trained: Path, place: Path,
     config.train.epochs = 1.0
     with pytest.raises(TlxError, match=r"checkpoints/\d+ cannot be read \("):
         finetune.build(config, tmp_path / "run").run(quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "to", "said"),
+    [
+        ("predict", "reviews.csv/out.csv", "reviews.csv/out.csv cannot be written: Not a directory."),
+        ("predict", "/dev/full", "/dev/full cannot be written: No space left on device; make room"),
+        ("predict", "/sys/kernel/out.csv", "/sys/kernel/out.csv cannot be written: "),
+        ("features", "/sys/kernel/out.npz", "/sys/kernel/out.npz cannot be written: "),
+        ("features", "/dev/full", "/dev/full cannot be written: No space left on device; make room"),
+        ("export", "reviews.csv/model", "reviews.csv: File exists."),
+    ],
+)
+def test_outputs_that_cannot_be_written(
+    command: str, to: str, said: str, trained: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`/sys` takes no file of the superuser's either."""
+    words = {
+        "predict": ["--input", f"{place}/reviews.csv", "--format", "csv", "--output"],
+        "features": ["--input", f"{place}/reviews.csv", "--output"],
+        "export": ["--to"],
+    }[command]
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(trained), *words, str(place / to)])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and said in told and told.count("\n") == 1, told
+    assert (place / "reviews.csv").read_text().startswith("text,label,score\n")

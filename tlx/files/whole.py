@@ -48,13 +48,11 @@ def writable(where: str | Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.filename is None or _within(error.filename, where):
-            then = "; make room, and give the same command again" if error.errno in FULL else ""
-            raise TlxError(f"{where} cannot be written: {error.strerror or error}{then}.") from error
-        raise
-
-
-def _within(name: object, where: str | Path) -> bool:
-    """Whether the system speaks of this file, one in it, or a folder on the way to it; and not of one that is read."""
-    place, named = Path(where).resolve(), Path(str(name)).resolve()
-    return named.parent == place.parent or named in place.parents or place in named.parents
+        place = Path(where).resolve()
+        named = place if error.filename is None else Path(str(error.filename)).resolve()
+        on_the_way = named in place.parents
+        if not on_the_way and named.parent != place.parent and place not in named.parents:
+            raise  # of something that is read meanwhile
+        said = f"{named}: {error.strerror}" if on_the_way else error.strerror or str(error)
+        then = "; make room, and give the same command again" if error.errno in FULL else ""
+        raise TlxError(f"{where} cannot be written: {said}{then}.") from error
