@@ -142,7 +142,7 @@ def test_export_card(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rules = "params.rules=(('backbone/embeddings/.*', 'frozen'),)"
     overrides = [f"data.train=csv:{place}/reviews.csv", f"model.checkpoint={place}/checkpoint", "data.max_length=16"]
-    main(["inspect", "configs/text_file.py", rules, *overrides])
+    main(["inspect", "configs/text_file.py", rules, "--full", *overrides])
     told = capsys.readouterr().out
     lines = {words[1]: words for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
     assert lines["backbone/encoder/layer/1/output/dense/kernel"][3::2] == [

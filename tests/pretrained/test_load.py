@@ -1,6 +1,7 @@
 """Reading a checkpoint: names, dtypes, heads, and one error that tells everything that does not fit."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,33 @@ def test_names_with_and_without_prefix(tmp_path: Path) -> None:
     bare, named = stored("base"), checkpoint(tmp_path, "base", with_prefix)
     assert_all_equal(from_pretrained(BERT / "base")[1], bare)
     assert_all_equal(from_pretrained(named)[1], bare)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("variant", ["base", "plain"])
+def test_names_with_a_wrapper_of_pytorch(tmp_path: Path, wrapper: str, variant: str) -> None:
+    """Of DataParallel and torch.compile, which put it before every name."""
+    folder = checkpoint(tmp_path, variant, lambda tensors: {wrapper + name: array for name, array in tensors.items()})
+    assert_all_equal(from_pretrained(folder)[1], stored(variant), "bert." if variant == "plain" else "")
+
+
+@pytest.mark.parametrize(
+    ("rename", "advice"),
+    [
+        (lambda name: f"model.{name}", "Every name in it begins with 'model.': save it again with names without that."),
+        (lambda name: f"model.bert.{name}", "Every name in it begins with 'model.': save it again"),
+        (lambda name: f"x{name}", "Not one tensor of it fits: is this the config.json of these weights?"),
+        (lambda name: name if "encoder" in name else f"x{name}", "Name what may be drawn anew with initialise="),
+    ],
+)
+def test_other_names(tmp_path: Path, rename: Callable[[str], str], advice: str) -> None:
+    """The message is short, and advises random weights only where something fits."""
+    folder = checkpoint(tmp_path, "base", lambda tensors: {rename(name): array for name, array in tensors.items()})
+    with pytest.raises(TlxError) as refused:
+        from_pretrained(folder)
+    said = str(refused.value)
+    assert advice in said and len(said) - len(str(folder)) < 900, said
+    assert ("initialise" in said) == ("initialise" in advice)
 
 
 def test_own_head_is_loaded_as_default() -> None:

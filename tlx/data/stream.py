@@ -13,6 +13,7 @@ from tlx.data.npz import read_npz
 from tlx.data.tabular import Row, Rows, delimited_rows, jsonl_rows
 from tlx.data.textfile import file_lines, lines, pieces
 from tlx.errors import TlxError, listed
+from tlx.files.whole import whole
 
 FORMATS = ("jsonl", "csv")  # that are written
 
@@ -67,17 +68,8 @@ def writing(where: str, format_: str) -> Iterator[Write]:
     if where == "-":
         yield _writer(sys.stdout, format_)
         return
-    file = Path(where)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as opened:
-            yield _writer(opened, format_)
-        partial.replace(file)
-    except OSError as error:
-        raise TlxError(f"{where} cannot be written: {error.strerror}.") from None
-    finally:
-        with contextlib.suppress(OSError):  # what stopped the writing is said, not what stops the cleaning
-            partial.unlink(missing_ok=True)
+    with whole(where) as opened:
+        yield _writer(opened, format_)
 
 
 def _writer(to: IO[str], format_: str) -> Write:

@@ -18,6 +18,8 @@ from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
 from tlx.evaluation.per_class import confusion, per_class
 from tlx.evaluation.predict import make_forward, predict
+from tlx.files.lock import Lock, hold
+from tlx.files.whole import writable
 from tlx.methods.finetune import head_loss
 from tlx.models.heads import Head
 from tlx.models.model import Model
@@ -66,9 +68,17 @@ class Job:
     accumulate: int
     mesh: jax.sharding.Mesh
     seed: int
+    lock: Lock | None = None  # on the run directory, until `run` has ended
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
+        self.lock = self.lock or hold(self.run_directory)
+        try:
+            return self._train(quiet)
+        finally:
+            self.lock = None
+
+    def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
             state, so_far = fit(
                 self.state,
@@ -201,7 +211,7 @@ def build(
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
     """
-    run = Path(workdir).absolute()
+    run, lock = run_directory.look_at(workdir)
     check(config)
     config = with_splits(config)
     folder = resolve(config.model.checkpoint)
@@ -216,7 +226,10 @@ def build(
     learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
     own = None if backbone is None else type(backbone.module).__name__
     facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts, "backbone": own}
-    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
+    with writable(run):
+        run.mkdir(parents=True, exist_ok=True)
+        lock = lock or hold(run)
+        run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     if (found := from_features(config, model, params, learning.assigned, inputs, sets, mesh)) is not None:
         inputs, sets = found
         learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
@@ -227,7 +240,7 @@ def build(
     return Job(
         run, model, inputs, sets, learning.assigned, drawn, state, phases,
         learning.schedule, learning.rate,
-        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed,
+        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed, lock,
     )  # fmt: skip
 
 

@@ -1,13 +1,15 @@
 """Checkpoints: asynchronous, atomic, the whole state of a run. Kept are the newest and the best."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError, listed
+from tlx.errors import TlxError, first_line, listed
+from tlx.params.paths import flatten
 from tlx.training.state import State
 
 FORMAT = 2  # of what `meta` and the items hold; a run goes on from this one alone
@@ -66,7 +68,9 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """What was saved beside the state."""
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        with self._reading(step):
+            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            meta.get("loop")["best"]  # every format has it
         if meta.get("format") not in READABLE:
             raise TlxError(
                 f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads "
@@ -95,13 +99,45 @@ class Checkpoints:
         args = ocp.args.Composite(
             params=ocp.args.StandardRestore(target.params), rest=ocp.args.StandardRestore(_rest(target))
         )
-        items = self._manager.restore(step, args=args)
+        with self._reading(step):
+            self._compare(step, target.params)
+            items = self._manager.restore(step, args=args)
         return State(params=items["params"], **items["rest"]).swapped()
 
     def restore_params(self, step: int, target: Any) -> Any:
         """The parameters alone, averaged if the run averages. target: `jax.ShapeDtypeStruct`s with shardings."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args)["params"]
+        with self._reading(step):
+            self._compare(step, target)
+            return self._manager.restore(step, args=args)["params"]
+
+    def _compare(self, step: int, target: Any) -> None:
+        """Raises `TlxError` unless the parameters saved have the names and shapes of `target`: Orbax itself allocates
+        first, and then says no more than that two trees differ."""
+        saved = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / "params").tree
+        held = {path: tuple(leaf.shape) for path, leaf in flatten(saved).items()}
+        asked = {path: tuple(leaf.shape) for path, leaf in flatten(target).items()}
+        if differing := sorted(path for path, _ in held.items() ^ asked.items()):
+            path = differing[0]
+            raise TlxError(
+                f"{self.directory / str(step)} does not fit its run's config: {path} is {held.get(path, 'not there')}, "
+                f"expected {asked.get(path, 'none')} ({len(set(differing))} of {len(asked)} parameters differ); bring "
+                "back the config.json files as the run wrote them."
+            )
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Whatever Orbax raises of a checkpoint that is damaged, as a sentence."""
+        try:
+            yield
+        except TlxError:
+            raise
+        except Exception as error:
+            raise TlxError(
+                f"the checkpoint {self.directory / str(step)} cannot be read ({type(error).__name__}: "
+                f"{first_line(error)}); if it is damaged, remove that folder, and the newest of "
+                f"{listed(sorted(set(self._manager.all_steps()) - {step})) or 'none'} is taken."
+            ) from error
 
     def wait(self) -> None:
         """Until everything is written."""
@@ -112,8 +148,10 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Waits until everything is written, also when an error ends the run."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
 
 def _rest(state: State) -> dict[str, Any]:
