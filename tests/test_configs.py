@@ -53,7 +53,7 @@ def leaves(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 def another(value: Any) -> Any:
     """A value of the same type that differs."""
     if isinstance(value, type):
-        return {str: "column", int: 7, float: 0.25}[value]
+        return {str: "column", int: 7, float: 0.25, bool: True}[value]
     if isinstance(value, bool):
         return not value
     return {str: "other", int: 7, float: 0.125, tuple: (("a.*", "frozen"), ("b.*", "default"))}[type(value)]
