@@ -27,7 +27,7 @@ OWNER = {"w": "model", "frozen": None}
 RATE, RADIUS, ALPHA = 0.1, 0.4, 0.3
 
 
-def losses(params: Any, batch: Any, method_state: Any, key: Any) -> Any:
+def losses(params: Any, batch: Any, method_state: Any, context: Any) -> Any:
     rows = batch["train"]
     error = rows["x"] @ (params["w"] + params["frozen"]) - rows["y"]
     return {"squares": ((rows["valid"] * error**2).sum(), rows["valid"].sum())}, method_state

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
-from tlx.methods.api import Batch, Losses, Update
+from tlx.methods.api import Batch, Context, Losses, Update
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
@@ -72,11 +72,11 @@ class FineTune:
         del key
         return {}, {}
 
-    def losses(self, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
+    def losses(self, params: Any, batch: Batch, method_state: Any, context: Context) -> tuple[Losses, Any]:
         """The mean loss of every head over the examples that are `valid`, or over their tokens that have a label."""
-        inputs, rows = self.prepare(batch["train"], jax.random.fold_in(key, PREPARED))
+        inputs, rows = self.prepare(batch["train"], jax.random.fold_in(context.key, PREPARED))
         output: Any = self.model.apply(
-            {"params": params}, **inputs, deterministic=False, frozen=self.frozen, rngs={"dropout": key}
+            {"params": params}, **inputs, deterministic=False, frozen=self.frozen, rngs={"dropout": context.key}
         )
         losses = {}
         for name, field in self.labels.items():

@@ -124,7 +124,7 @@ def _plan_phase(
     step = make_train_step(
         method, {"model": optimizer}, owner,
         clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
-        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
+        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
     )  # fmt: skip
     return begin, step
 

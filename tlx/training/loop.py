@@ -132,9 +132,11 @@ def fit(
 
 
 def _means(pending: list[Metrics]) -> dict[str, float]:
-    """Means over the steps since the last log, under `train/`."""
+    """Means over the steps since the last log, under `train/`; of a metric that some steps lack, over the others."""
     fetched = jax.device_get(pending)
-    return {f"train/{name}": float(sum(m[name] for m in fetched) / len(fetched)) for name in fetched[0]}
+    names = dict.fromkeys(name for metrics in fetched for name in metrics)
+    values = {name: [metrics[name] for metrics in fetched if name in metrics] for name in names}
+    return {f"train/{name}": float(sum(given) / len(given)) for name, given in values.items()}
 
 
 def _refuse_nan(step: int, loss: float) -> None:
