@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from tlx.methods.api import Context, Update
+from tlx.methods.api import Carried, Context, Update
 from tlx.training.gradient import differentiate, to_microbatches
 from tlx.training.state import State, init_state
 from tlx.training.step import make_train_step
@@ -33,19 +33,19 @@ def errors(params: Any, batch: Any, head: str) -> Any:
     return params[head] * (rows["x"] @ params["w"]) - rows["y"]
 
 
-def supervised(params: Any, batch: Any, method_state: Any, context: Context) -> Any:
+def supervised(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
     """Both heads on the labels."""
     valid = batch["train"]["valid"]
-    return {head: ((valid * errors(params, batch, head) ** 2).sum(), valid.sum()) for head in "ab"}, method_state
+    return {head: ((valid * errors(params, batch, head) ** 2).sum(), valid.sum()) for head in "ab"}, carried
 
 
 def discrepancy(sign: float) -> Any:
     """How far the heads are apart, on all rows."""
 
-    def losses(params: Any, batch: Any, method_state: Any, context: Context) -> Any:
+    def losses(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
         apart = errors(params, batch, "a") - errors(params, batch, "b")
-        state = {"seen": method_state["seen"] + 1}
-        return {"apart": (sign * (apart**2).sum(), jnp.asarray(len(apart), jnp.float64))}, state
+        carried = dataclasses.replace(carried, method={"seen": carried.method["seen"] + 1})
+        return {"apart": (sign * (apart**2).sum(), jnp.asarray(len(apart), jnp.float64))}, carried
 
     return losses
 
@@ -171,17 +171,17 @@ def test_combine_costs_one_forward_pass() -> None:
     width, depth, rows = 128, 4, 256
     params = {f"layer_{i}": jnp.zeros((width, width)) for i in range(depth)}
 
-    def losses(params: Any, batch: Any, method_state: Any, context: Context) -> Any:
+    def losses(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
         h = batch["train"]["x"]
         for layer in params.values():
             h = jnp.tanh(h @ layer)
-        return {"a": (h[:, 0].sum(), jnp.asarray(rows)), "b": ((h[:, 1] ** 2).sum(), jnp.asarray(rows))}, method_state
+        return {"a": (h[:, 0].sum(), jnp.asarray(rows)), "b": ((h[:, 1] ** 2).sum(), jnp.asarray(rows))}, carried
 
     def flops(combine: Any) -> float:
         update = Update(losses, ("model",), combine=combine)
         batch = to_microbatches({"train": {"x": jnp.zeros((rows, width))}}, 1)
         context = Context(KEY, jnp.zeros((), jnp.int32), jnp.zeros(()))
-        lowered = jax.jit(lambda p: differentiate(update, p, dict.fromkeys(p), batch, {}, context).gradient)
+        lowered = jax.jit(lambda p: differentiate(update, p, dict.fromkeys(p), batch, Carried({}), context).gradient)
         cost: Any = lowered.lower(params).compile().cost_analysis()
         return float(cost["flops"])
 
@@ -196,9 +196,9 @@ def test_combine_costs_one_forward_pass() -> None:
 def test_a_count_is_a_constant_unless_its_loss_says_otherwise(x64: None) -> None:
     """Weights that depend on the parameters; the gradient by finite differences, whole and in micro-batches."""
 
-    def losses(params: Any, batch: Any, method_state: Any, context: Context) -> Any:
+    def losses(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
         weight = jax.nn.sigmoid(batch["train"]["x"] @ params["w"])
-        return {"soft": ((weight * errors(params, batch, "a") ** 2).sum(), weight.sum())}, method_state
+        return {"soft": ((weight * errors(params, batch, "a") ** 2).sum(), weight.sum())}, carried
 
     def value(w: Any, counted_at: Any) -> float:
         weight, count = (1 / (1 + np.exp(-X @ v)) for v in (w, counted_at))
@@ -215,7 +215,7 @@ def test_a_count_is_a_constant_unless_its_loss_says_otherwise(x64: None) -> None
             for d in step
         ]  # fmt: skip
         for parts in (1, 3):
-            result = differentiate(update, trainable, fixed, to_microbatches(BATCH, parts), {}, context)
+            result = differentiate(update, trainable, fixed, to_microbatches(BATCH, parts), Carried({}), context)
             np.testing.assert_allclose(result.gradient["w"], expected, rtol=1e-6)
             assert float(result.loss) == pytest.approx(value(START["w"], START["w"]), rel=1e-12)
 
@@ -224,12 +224,12 @@ def test_a_player_without_examples_does_not_move_by_one_bit(x64: None) -> None:
     """Decay, momentum and count included; the other player moves as if the first were not there."""
     rows = {"x": X, "y": Y, "valid": VALID, "task": np.arange(ROWS) % 2}
 
-    def losses(params: Any, batch: Any, method_state: Any, context: Context) -> Any:
+    def losses(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
         task = batch["train"]["task"]
         return {
             head: ((mask := (task == index).astype(jnp.float64)) @ errors(params, batch, head) ** 2, mask.sum())
             for index, head in enumerate("ab")
-        }, method_state
+        }, carried
 
     owner = {"w": None, "a": "head_a", "b": "head_b"}
     update = Update(losses, ("head_a", "head_b"), needs={"head_a": ("a",), "head_b": ("b",)})
@@ -252,8 +252,8 @@ def test_a_player_without_examples_does_not_move_by_one_bit(x64: None) -> None:
 def test_losses_know_step_and_progress(x64: None) -> None:
     """A loss that grows with the run: its gradient at each step is known."""
 
-    def losses(params: Any, batch: Any, method_state: Any, context: Context) -> Any:
-        return {"only": (context.progress * params["a"] + 0 * context.step, jnp.ones(()))}, method_state
+    def losses(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
+        return {"only": (context.progress * params["a"] + 0 * context.step, jnp.ones(()))}, carried
 
     owner = {"w": None, "a": "heads", "b": None}
     optimizers = {"heads": optax.sgd(1.0)}

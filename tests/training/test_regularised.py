@@ -100,9 +100,11 @@ def test_what_averages_cost() -> None:
 
     def flops(**options: Any) -> float:
         params = {"w": jnp.zeros(10_000), "frozen": jnp.zeros(10_000)}
-        method: Any = SimpleNamespace(
-            updates=(Update(lambda p, *_: ({"sum": ((p["w"] * p["frozen"]).sum(), jnp.ones(()))}, {}), ("model",)),)
-        )
+
+        def product(params: Any, batch: Any, carried: Any, context: Any) -> Any:
+            return {"sum": ((params["w"] * params["frozen"]).sum(), jnp.ones(()))}, carried
+
+        method: Any = SimpleNamespace(updates=(Update(product, ("model",)),))
         state = init_state(params, OWNER, {"model": SGD}, {}, bool(options))
         step = jax.jit(make_train_step(method, {"model": SGD}, OWNER, **options))
         cost: Any = step.lower(state, BATCH, jax.random.key(0), None).compile().cost_analysis()

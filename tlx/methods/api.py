@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import jax
 from flax import struct
 
+from tlx.models.forward import Context, ModelState
 from tlx.params.rules import Rules
 
 Batch = Mapping[str, Mapping[str, jax.Array]]  # {stream: {field: array}}
@@ -19,20 +20,16 @@ Gradients = dict[str, Any]  # {loss: gradient with respect to the trainable para
 
 
 @struct.dataclass
-class Context:
-    """What a loss knows besides parameters, batch and the method's state.
+class Carried:
+    """Arrays that go from one update to the next besides the parameters.
 
     Attributes:
-      key: decides every random number of this update.
-      step: int32 (), steps that the run has taken before this one.
-      progress: float32 (), the fraction of the run that lies behind, in [0, 1).
-      constants: arrays that stay as they are during a run, such as the parameters of a teacher; None without any.
+      method: the method's own (`method_state`).
+      model: the model's mutable collections, such as the running statistics of batch norm.
     """
 
-    key: jax.Array
-    step: jax.Array
-    progress: jax.Array
-    constants: Any = None
+    method: Any
+    model: ModelState = struct.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +37,20 @@ class Update:
     """One update of a step.
 
     Attributes:
-      losses: `(params, batch, method_state, context) -> ({name: (total, count)}, method_state)`. What is minimized is
+      losses: `(params, batch, carried, context) -> ({name: (total, count)}, carried)`. What is minimized is
         the sum over losses of total / count, both summed over the micro-batches of a batch. Totals and counts are
         scalars; a count is a constant for differentiation, unless `differentiable_counts` names its loss.
       players: whose parameters it moves.
       name: of its metrics, `NAME/loss`; "" only where a method has one update.
       repeat: how many times it is taken in a step, on the same batch and with random numbers of its own each time.
       combine: `(gradients by loss, {name: total / count}, method_state) -> (gradient, method_state)`, in place of the
-        sum of gradients. All of them come from one forward pass.
+        sum of gradients; `method_state` is that of `Carried.method`. All of them come from one forward pass.
       needs: for a player, losses of which at least one must have a count above 0 in the batch; otherwise the player is
         left as it is: parameters, moments and step count. Players that are not named always move.
       differentiable_counts: losses whose count depends on the parameters and is differentiated too.
     """
 
-    losses: Callable[[Any, Batch, Any, Context], tuple[Losses, Any]]
+    losses: Callable[[Any, Batch, Carried, Context], tuple[Losses, Carried]]
     players: tuple[str, ...]
     name: str = ""
     repeat: int = 1

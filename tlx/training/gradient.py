@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tlx.methods.api import Batch, Context, Update
+from tlx.methods.api import Batch, Carried, Context, Update
 from tlx.params.partition import merge
 
 Given = tuple[Batch, jax.Array]  # a micro-batch and its key
@@ -31,13 +31,13 @@ class Result:
     Attributes:
       gradient: with respect to the trainable leaves.
       losses, counts: by name; losses are means, counts are sums over the whole batch.
-      method_state: after the update.
+      carried: after the update.
     """
 
     gradient: Any
     losses: Values
     counts: Values
-    method_state: Any
+    carried: Carried
 
     @property
     def loss(self) -> jax.Array:
@@ -45,7 +45,7 @@ class Result:
         return sum(self.losses.values(), jnp.zeros(()))
 
 
-jax.tree_util.register_dataclass(Result, ["gradient", "losses", "counts", "method_state"], [])
+jax.tree_util.register_dataclass(Result, ["gradient", "losses", "counts", "carried"], [])
 
 
 def to_microbatches(batch: Batch, parts: int) -> Batch:
@@ -54,13 +54,14 @@ def to_microbatches(batch: Batch, parts: int) -> Batch:
 
 
 def differentiate(
-    update: Update, trainable: Any, fixed: Any, batches: Batch, method_state: Any, context: Context
+    update: Update, trainable: Any, fixed: Any, batches: Batch, carried: Carried, context: Context
 ) -> Result:
     """The losses of an update over all micro-batches, and the gradient of their sum or what `combine` makes of them."""
 
-    def losses(trainable: Any, method_state: Any, given: Given) -> tuple[tuple[Values, Values], Any]:
+    def losses(trainable: Any, carried: Carried, given: Given) -> tuple[tuple[Values, Values], Carried]:
         batch, key = given
-        named, method_state = update.losses(merge(trainable, fixed), batch, method_state, dataclasses.replace(context, key=key))
+        here = dataclasses.replace(context, key=key)
+        named, carried = update.losses(merge(trainable, fixed), batch, carried, here)
         totals = {name: total for name, (total, _) in named.items()}
         counts = {
             name: jnp.asarray(count, totals[name].dtype)
@@ -68,28 +69,28 @@ def differentiate(
             else jax.lax.stop_gradient(jnp.asarray(count, totals[name].dtype))
             for name, (_, count) in named.items()
         }
-        return (totals, counts), method_state
+        return (totals, counts), carried
 
     parts = jax.tree.leaves(batches)[0].shape[0]
     if parts == 1:
         given = (jax.tree.map(lambda x: x[0], batches), context.key)
-        return _in_one_piece(update, losses, trainable, method_state, given)
+        return _in_one_piece(update, losses, trainable, carried, given)
     keys = jax.vmap(lambda part: jax.random.fold_in(context.key, part))(jnp.arange(parts))
-    shapes = jax.eval_shape(losses, trainable, method_state, jax.tree.map(lambda x: x[0], (batches, keys)))[0]
+    shapes = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], (batches, keys)))[0]
     names = tuple(shapes[0])
     if update.combine is not None or len(names) == 1 or update.differentiable_counts:
-        return _by_loss(update, losses, names, trainable, method_state, (batches, keys))
-    return _counted_first(losses, names, trainable, method_state, (batches, keys))
+        return _by_loss(update, losses, names, trainable, carried, (batches, keys))
+    return _counted_first(losses, names, trainable, carried, (batches, keys))
 
 
 Evaluated = Callable[[Any, Any, Given], tuple[tuple[Values, Values], Any]]
 
 
-def _in_one_piece(update: Update, losses: Evaluated, trainable: Any, method_state: Any, given: Given) -> Result:
+def _in_one_piece(update: Update, losses: Evaluated, trainable: Any, carried: Carried, given: Given) -> Result:
     """One micro-batch: the means themselves are differentiated."""
 
     def means(trainable: Any) -> tuple[Values, tuple[Values, Any]]:
-        (totals, counts), after = losses(trainable, method_state, given)
+        (totals, counts), after = losses(trainable, carried, given)
         return _means(totals, counts), (counts, after)
 
     if update.combine is None:
@@ -101,33 +102,31 @@ def _in_one_piece(update: Update, losses: Evaluated, trainable: Any, method_stat
         (_, (values, counts, after)), gradient = jax.value_and_grad(summed, has_aux=True)(trainable)
         return Result(gradient, values, counts, after)
     values, pull, (counts, after) = jax.vjp(means, trainable, has_aux=True)
-    gradient, after = update.combine(_one_by_one(pull, values), values, after)
+    gradient, after = _combined(update, _one_by_one(pull, values), values, after)
     return Result(gradient, values, counts, after)
 
 
 def _by_loss(
-    update: Update, losses: Evaluated, names: tuple[str, ...], trainable: Any, method_state: Any, every: Given
+    update: Update, losses: Evaluated, names: tuple[str, ...], trainable: Any, carried: Carried, every: Given
 ) -> Result:
     """Gradients of totals (and of counts that are differentiated) by loss, summed over micro-batches."""
 
     def add(carry: tuple[Any, Any, Any], given: Given) -> tuple[tuple[Any, Any, Any], None]:
-        gradients, sums, method_state = carry
-        values, pull, method_state = jax.vjp(
-            lambda trainable: losses(trainable, method_state, given), trainable, has_aux=True
-        )
+        gradients, sums, carried = carry
+        values, pull, carried = jax.vjp(lambda trainable: losses(trainable, carried, given), trainable, has_aux=True)
         zero = jax.tree.map(jnp.zeros_like, values)
         more = {}
         for name in names:
             more[name] = pull(({**zero[0], name: jnp.ones_like(values[0][name])}, zero[1]))[0]
             if name in update.differentiable_counts:
                 more[f"{name} count"] = pull((zero[0], {**zero[1], name: jnp.ones_like(values[1][name])}))[0]
-        return (jax.tree.map(jnp.add, gradients, more), jax.tree.map(jnp.add, sums, values), method_state), None
+        return (jax.tree.map(jnp.add, gradients, more), jax.tree.map(jnp.add, sums, values), carried), None
 
     kept = [*names, *(f"{name} count" for name in update.differentiable_counts)]
-    first = jax.eval_shape(losses, trainable, method_state, jax.tree.map(lambda x: x[0], every))[0]
+    first = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], every))[0]
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
     nothing = {name: jax.tree.map(jnp.zeros_like, trainable) for name in kept}
-    (gradients, (totals, counts), method_state), _ = jax.lax.scan(add, (nothing, sums, method_state), every)
+    (gradients, (totals, counts), carried), _ = jax.lax.scan(add, (nothing, sums, carried), every)
     means = _means(totals, counts)
     for name in names:
         count = jnp.maximum(counts[name], LEAST_COUNT)
@@ -138,37 +137,41 @@ def _by_loss(
                 lambda g, c, s=share: g - s.astype(g.dtype) * c, gradients[name], gradients.pop(f"{name} count")
             )
     if update.combine is not None:
-        gradient, method_state = update.combine(gradients, means, method_state)
+        gradient, carried = _combined(update, gradients, means, carried)
     else:
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *(gradients[name] for name in names))
-    return Result(gradient, means, counts, method_state)
+    return Result(gradient, means, counts, carried)
 
 
-def _counted_first(
-    losses: Evaluated, names: tuple[str, ...], trainable: Any, method_state: Any, every: Given
-) -> Result:
+def _counted_first(losses: Evaluated, names: tuple[str, ...], trainable: Any, carried: Carried, every: Given) -> Result:
     """Several losses summed: with the counts known, each micro-batch has one backward pass."""
 
-    def counted(method_state: Any, given: Given) -> tuple[Any, Values]:
-        (_, counts), method_state = losses(trainable, method_state, given)
-        return method_state, counts
+    def counted(carried: Carried, given: Given) -> tuple[Any, Values]:
+        (_, counts), carried = losses(trainable, carried, given)
+        return carried, counts
 
-    _, by_part = jax.lax.scan(counted, method_state, every)
+    _, by_part = jax.lax.scan(counted, carried, every)
     counts = {name: by_part[name].sum() for name in names}
 
-    def shares(trainable: Any, method_state: Any, given: Given) -> tuple[jax.Array, tuple[Values, Any]]:
-        (totals, _), method_state = losses(trainable, method_state, given)
+    def shares(trainable: Any, carried: Carried, given: Given) -> tuple[jax.Array, tuple[Values, Any]]:
+        (totals, _), carried = losses(trainable, carried, given)
         values = _means(totals, counts)
-        return sum(values.values(), jnp.zeros(())), (values, method_state)
+        return sum(values.values(), jnp.zeros(())), (values, carried)
 
     def add(carry: tuple[Any, Any], given: Given) -> tuple[tuple[Any, Any], Values]:
-        gradient, method_state = carry
-        (_, (values, method_state)), more = jax.value_and_grad(shares, has_aux=True)(trainable, method_state, given)
-        return (jax.tree.map(jnp.add, gradient, more), method_state), values
+        gradient, carried = carry
+        (_, (values, carried)), more = jax.value_and_grad(shares, has_aux=True)(trainable, carried, given)
+        return (jax.tree.map(jnp.add, gradient, more), carried), values
 
     nothing = jax.tree.map(jnp.zeros_like, trainable)
-    (gradient, method_state), values = jax.lax.scan(add, (nothing, method_state), every)
-    return Result(gradient, {name: values[name].sum() for name in names}, counts, method_state)
+    (gradient, carried), values = jax.lax.scan(add, (nothing, carried), every)
+    return Result(gradient, {name: values[name].sum() for name in names}, counts, carried)
+
+
+def _combined(update: Update, gradients: dict[str, Any], means: Values, carried: Carried) -> tuple[Any, Carried]:
+    assert update.combine is not None
+    gradient, method_state = update.combine(gradients, means, carried.method)
+    return gradient, dataclasses.replace(carried, method=method_state)
 
 
 def _means(totals: Values, counts: Values) -> Values:

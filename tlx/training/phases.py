@@ -46,7 +46,12 @@ def carried(old: State, new: State) -> State:
     """
     opt_state, averages = (_carried(getattr(old, name), getattr(new, name)) for name in ("opt_state", "averages"))
     return dataclasses.replace(
-        new, step=old.step, method_state=old.method_state, opt_state=opt_state, averages=averages
+        new,
+        step=old.step,
+        method_state=old.method_state,
+        model_state=old.model_state,
+        opt_state=opt_state,
+        averages=averages,
     )
 
 

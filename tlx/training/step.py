@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tlx.methods.api import Batch, Context, Method, Update
+from tlx.methods.api import Batch, Carried, Context, Method, Update
 from tlx.optim.averages import Share, follow
 from tlx.optim.sharpness import Ascent
 from tlx.params.partition import merge
@@ -31,6 +31,7 @@ def make_train_step(
     penalty: Penalty | None = None,
     average: Share | None = None,
     total_steps: int = 0,
+    frozen: tuple[str, ...] = (),
 ) -> Callable[..., tuple[State, Metrics]]:
     """A pure `(state, batch, key, constants=None) -> (state, metrics)`, to be jitted.
 
@@ -50,6 +51,7 @@ def make_train_step(
         The loss that is logged and the method's state are the first pass's.
       penalty: what an update's loss has besides the method's, once a batch.
       total_steps: of the run, for the context's `progress`; 0: the progress is always 0.
+      frozen: path prefixes of blocks in which nothing learns; they run as in evaluation.
       average: how the state's average follows the parameters after each step.
     """
 
@@ -62,7 +64,7 @@ def make_train_step(
         at_step = jax.random.fold_in(key, state.step)
         progress = (state.step / total_steps).astype(jnp.float32) if total_steps else jnp.zeros((), jnp.float32)
         for index, update in enumerate(method.updates):
-            context = Context(jax.random.fold_in(at_step, index), state.step, progress, constants)
+            context = Context(jax.random.fold_in(at_step, index), state.step, progress, constants, frozen=frozen)
             state, logged = repeated(update, state, batch, context)
             metrics.update({f"{update.name}/{name}" if update.name else name: value for name, value in logged.items()})
         if "" not in names:
@@ -90,7 +92,8 @@ def make_train_step(
         parts = to_microbatches(batch, accumulate)
 
         def result_at(point: Any) -> Result:
-            result = differentiate(update, point, fixed, parts, state.method_state, context)
+            carried = Carried(state.method_state, state.model_state)
+            result = differentiate(update, point, fixed, parts, carried, context)
             if penalty is None:
                 return result
             value, more = jax.value_and_grad(penalty)(point, context.constants)
@@ -116,7 +119,10 @@ def make_train_step(
                 )
             trainable, opt_state[player] = merge(moved, trainable), moments
         params = merge(trainable, fixed)
-        state = dataclasses.replace(state, params=params, opt_state=opt_state, method_state=result.method_state)
+        state = dataclasses.replace(
+            state, params=params, opt_state=opt_state,
+            method_state=result.carried.method, model_state=result.carried.model,
+        )  # fmt: skip
         named = {f"loss/{name}": mean for name, mean in result.losses.items()} if len(result.losses) > 1 else {}
         return state, {"loss": result.loss, "gradient_norm": norm, **named}
 
