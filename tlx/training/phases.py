@@ -41,7 +41,8 @@ def steps_of(
     phases: Sequence[Phase], batches: Callable[[int], Iterator[Any]], start: int, total: int
 ) -> Iterator[tuple[Phase, Any]]:
     """`(phase, batch)` of every step from `start` to the end. Phases that share their batches share the iterator."""
-    source, iterator = None, iter(())
+    source: Callable[[int], Iterator[Any]] | None = None
+    iterator: Iterator[Any] = iter(())
     for index, phase in enumerate(phases):
         stop = phases[index + 1].first if index + 1 < len(phases) else total
         if start >= stop:
