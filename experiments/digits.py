@@ -5,10 +5,11 @@ python experiments/digits.py --workdir=runs/digits_transfer
 
 from pathlib import Path
 
-from absl import flags
-
 from tlx.cli.launch import launched, run
-from tlx.recipes import digits
+from tlx.errors import one_sentence
+
+with one_sentence():  # an installation that is broken, too
+    from absl import flags
 
 CHECKPOINT = Path(__file__).parent.parent / "configs" / "vit_digits"
 WORKDIR = flags.DEFINE_string("workdir", "runs/digits_transfer", "Where the table and the picture go.")
@@ -17,7 +18,9 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/digits_transfer", "Where the tabl
 def main(argv: list[str]) -> None:
     """Runs the comparison."""
     del argv
-    with launched():
+    with launched(WORKDIR.value):
+        from tlx.recipes import digits
+
         digits.run(CHECKPOINT, Path(WORKDIR.value))
 
 

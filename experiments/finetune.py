@@ -5,11 +5,12 @@
 The same command on the same workdir goes on where it was stopped.
 """
 
-from absl import flags
-from ml_collections import config_flags
-
 from tlx.cli.launch import launched, run
-from tlx.recipes import finetune
+from tlx.errors import one_sentence
+
+with one_sentence():  # an installation that is broken, too
+    from absl import flags
+    from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "What to run; fields can be overridden: --config.seed=1.")
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
@@ -19,7 +20,9 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     """Builds the job and runs it."""
     del argv
-    with launched():
+    with launched(WORKDIR.value):
+        from tlx.recipes import finetune
+
         summary = finetune.build(CONFIG.value, WORKDIR.value).run()
         for name, value in summary["metrics"].items():
             print(f"{name:28} {value:.4f}")

@@ -50,7 +50,7 @@ def main(file: str) -> None:
     assert built.schedule.evaluate_every > built.schedule.total
     with np.load(out / "run" / "predictions" / "test.npz") as saved:
         answers = saved["answers"]
-    more = {"words": np.diff(built.sets.examples["test"].word_offsets)} if job["kind"] == "tagging" else {}
+    more = {"words": np.diff(built.sets.examples["test"].words.offsets)} if job["kind"] == "tagging" else {}
     np.savez(out / "answers.npz", answers=answers, **more)
     found = {
         "labels": built.sets.head.labels,

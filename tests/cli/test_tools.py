@@ -67,7 +67,9 @@ def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
                 answered.append(capsys.readouterr().out.count("\n"))
             yield json.dumps({"id": number, "text": "the film was great"}).encode() + b"\n"
 
-    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=lines()))
+    given = lines()
+    readable = SimpleNamespace(readline=lambda most: next(given, b""))
+    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=readable))
     main(["predict", f"{place}/run", "--input", "-", "--format", "jsonl"])
     assert answered == [CHUNK]
     rest = capsys.readouterr().out.splitlines()
@@ -140,7 +142,7 @@ def test_export_card(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rules = "params.rules=(('backbone/embeddings/.*', 'frozen'),)"
     overrides = [f"data.train=csv:{place}/reviews.csv", f"model.checkpoint={place}/checkpoint", "data.max_length=16"]
-    main(["inspect", "configs/text_file.py", rules, *overrides])
+    main(["inspect", "configs/text_file.py", rules, "--full", *overrides])
     told = capsys.readouterr().out
     lines = {words[1]: words for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
     assert lines["backbone/encoder/layer/1/output/dense/kernel"][3::2] == [
@@ -187,12 +189,12 @@ def test_unmet_requirements() -> None:
     ("name", "content", "message"),
     [
         ("in.jsonl", '{"text": "a"}\n{"text": \n', "in.jsonl, line 2 is not JSON"),
-        ("in.jsonl", '{"text": "a"}\n[1]\n', "in.jsonl, line 2 is no JSON object"),
+        ("in.jsonl", '{"text": "a"}\n[1]\n', "in.jsonl, line 2 is '[1]'; expected an object"),
         ("in.jsonl", '{"words": "a"}\n', "line 1: there is no column 'text'; there is words"),
         ("in.csv", "text\ngood\n  \n", "line 3: the text in 'text' is empty"),
         ("in.csv", "text,id\ngood\n", "line 2: 1 fields where the header has 2"),
         ("in.csv", "text,id,id\ngood,1,2\n", "two columns have the same name in its header text, id, id"),
-        ("in.csv", b"text\ngood\ngr\xe9at\n", "in.csv, line 3 is not UTF-8"),
+        ("in.csv", b"text\ngood\ngr\xe9at\n", "in.csv is not UTF-8 (line 3, byte 12: "),
         (
             "in.jsonl",
             '{"text": "a"}\n{"text": "b", "id": 1}\n',
@@ -204,7 +206,11 @@ def test_unmet_requirements() -> None:
             "line 2: a CSV has the same columns in every row; id",
         ),
         ("in.jsonl", '{"text": "a \\ud800"}\n', "line 1 holds half of a surrogate pair"),
-        ("in.txt", "good\n", "the format 'txt' is none of jsonl, csv; give the file that suffix, or --format"),
+        (
+            "in.txt",
+            "good\n",
+            "the format 'txt' is none of jsonl, csv, tsv, conll, npz; give the file that suffix, or --format",
+        ),
     ],
 )
 def test_bad_files_leave_nothing(

@@ -46,7 +46,7 @@ def test_take() -> None:
     examples = ImageExamples(IMAGES, Corner(), {"label": LABEL}, np.arange(7, dtype=np.int64) * 10)
     assert len(examples) == 7 and examples.lengths.tolist() == [1] * 7
     np.testing.assert_array_equal(examples.labels, LABEL)
-    assert examples.word_offsets is None
+    assert examples.words is None
     batch = examples.take(np.array([5, -1, 0, 5]), 4)
     assert set(batch) == {"pixel_values", "label", "example_id", "valid"}
     assert batch["pixel_values"].dtype == np.uint8

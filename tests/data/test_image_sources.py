@@ -14,7 +14,7 @@ from PIL import Image
 from tests.data.pictures import noise
 from tlx.data.images import read_rgb
 from tlx.data.lazy import Lazy
-from tlx.data.sources import Table, load
+from tlx.data.sources import Table, load, splits_of
 from tlx.errors import TlxError
 
 
@@ -120,6 +120,52 @@ def test_refused_folders(tmp_path: Path, files: tuple[str, ...], metadata: Any, 
     with pytest.raises(TlxError, match=message) as error:
         load(f"folder:{folder}")
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_root_of_splits(tmp_path: Path) -> None:
+    """Under the names of fastai (`valid`), torchvision (`val`) and `imagefolder`, in any case of letters."""
+    root = place(
+        tmp_path / "set", "train/cat/a.png", "train/dog/b.png", "Val/cat/c.png", "testing/dog/d.png", ".cache/e.png",
+    )  # fmt: skip
+    found = {"train": f"folder:{root}@train", "validation": f"folder:{root}@validation", "test": f"folder:{root}@test"}
+    assert splits_of(f"folder:{root}") == found
+    wanted = {
+        "train": ["train/cat/a.png", "train/dog/b.png"],
+        "validation": ["Val/cat/c.png"],
+        "test": ["testing/dog/d.png"],
+    }
+    for split, spec in found.items():
+        table = load(spec)
+        assert names(root, table) == wanted[split]
+        assert table.column("label") == [name.split("/")[1] for name in wanted[split]]
+    assert names(root, load(f"folder:{root}@dev")) == wanted["validation"]
+    assert splits_of(f"folder:{root}/train") == splits_of("builtin:digits") == splits_of("folder:nowhere") == {}
+    message = rf"holds folders of splits \(train, Val, testing\), not of classes; name one, as in {root}@train"
+    with pytest.raises(TlxError, match=message):
+        load(f"folder:{root}")
+    with pytest.raises(TlxError, match=r"there is no split 'unseen' in .*; there is train, Val, testing"):
+        load(f"folder:{root}@unseen")
+    with pytest.raises(TlxError, match=r"there is no split 'test' in .*; it holds no folders of splits"):
+        load(f"folder:{root}/train@test")
+
+
+def test_what_is_no_root_of_splits(tmp_path: Path) -> None:
+    """A class `train` beside others; an `@` in a folder's own name; images listed in a table."""
+    vehicles = place(tmp_path / "a", "train/a.png", "bus/b.png")
+    assert load(f"folder:{vehicles}").column("label") == ["bus", "train"]
+    assert load(f"folder:{place(tmp_path / 'b@test', 'cat/a.png')}").column("label") == ["cat"]
+    listed = place(tmp_path / "c", "train/a.png", "test/b.png")
+    (listed / "metadata.csv").write_text("file_name\ntest/b.png\n")
+    assert names(listed, load(f"folder:{listed}")) == ["test/b.png"]
+    mixed = place(tmp_path / "d", "train/cat/a.png", "test/cat/b.png", "extra/c.png")
+    with pytest.raises(TlxError, match=r"holds folders of splits \(train, test\) beside others \(extra\); name one"):
+        load(f"folder:{mixed}")
+    below = place(tmp_path / "f", "cat/train/a.png", "cat/test/b.png", "dog/train/c.png")
+    with pytest.raises(TlxError, match=r"f/cat holds folders of splits \(test, train\) below a class; put the classes"):
+        load(f"folder:{below}")
+    twice = place(tmp_path / "e", "val/cat/a.png", "valid/cat/b.png")
+    with pytest.raises(TlxError, match="holds val, valid, each a folder of validation images; keep one"):
+        load(f"folder:{twice}")
 
 
 def test_no_folder(tmp_path: Path) -> None:

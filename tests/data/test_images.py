@@ -115,7 +115,7 @@ def bomb(side: int) -> bytes:
 
 def test_decompression_bombs_are_refused_before_memory_is_taken() -> None:
     tracemalloc.start()
-    with pytest.raises(TlxError, match=r"has more than 178956970 pixels, Pillow's guard"):
+    with pytest.raises(TlxError, match=r"has more than 120,000,000 pixels, the most that are decoded"):
         read_rgb(bomb(50_000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -123,13 +123,14 @@ def test_decompression_bombs_are_refused_before_memory_is_taken() -> None:
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(TlxError, match=r"there is no image file '.*nowhere.png'"):
+    with pytest.raises(TlxError, match=r"there is no file .*nowhere\.png"):
         read_rgb(tmp_path / "nowhere.png")
-    with pytest.raises(TlxError, match="there is no image file"):
+    with pytest.raises(TlxError, match="is no file but a folder"):
         read_rgb(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(TlxError, match="there is no image file"):
-        read_rgb(tmp_path / "pipe.png")
+    for read in (read_rgb, fingerprint):
+        with pytest.raises(TlxError, match=r"pipe\.png is no file but a pipe"):
+            read(tmp_path / "pipe.png")
     (tmp_path / "empty.png").touch()
     with pytest.raises(TlxError, match=r"empty.png is empty: 0 bytes"):
         read_rgb(tmp_path / "empty.png")
@@ -151,5 +152,5 @@ def test_fingerprints(tmp_path: Path) -> None:
     arrays = [pixels, pixels[::-1], pixels.reshape(6, 4, 3), pixels.astype(np.uint16)]
     assert len({fingerprint(array) for array in arrays}) == 4
     assert fingerprint(pixels[:, ::-1]) == fingerprint(pixels[:, ::-1].copy())
-    with pytest.raises(TlxError, match=r"the image file '.*nowhere' cannot be read: No such file"):
+    with pytest.raises(TlxError, match=r"there is no file .*nowhere"):
         fingerprint(tmp_path / "nowhere")

@@ -69,7 +69,7 @@ def test_tags(tmp_path: Path) -> None:
         assert labels.token_lists(found, words) == [["a", "b"], ["c"]]
         indices = labels.tag_indices(found, words, tags, names)
         assert [row.tolist() for row in indices] == [[2, 0], [1]] and indices[0].dtype == np.int32
-    assert labels.tag_names(table(t=[["B", "A"]]), "t") == ("A", "B")
+    assert labels.tag_names(table(t=[["B", "A", " A"]]), "t") == ("A", "B")
     assert labels.tag_names(table(t=[[2, 0], [1]]), "t") == ("0", "1", "2")
 
 
@@ -86,6 +86,8 @@ def test_tags(tmp_path: Path) -> None:
         ([["a"], None], [["O"], ["O"]], "t, row 2: 'words' is 'None'; expected a list of words"),
         ([["a"]], [[None]], r"t, row 1: the list in 'tags' holds more than tags: \[None\]"),
         ([[["a"]]], [["O"]], "t, row 1: the list in 'words' holds more than words"),
+        ([["a", "b"]], [["O", " "]], "t, row 1: tag 2 in 'tags' is missing; fill it"),
+        ([["a"]], [[float("nan")]], "t, row 1: the list in 'tags' holds more than tags"),
     ],
 )
 def test_refused_tags(words: list, tags: list, message: str) -> None:

@@ -151,7 +151,7 @@ def test_labels() -> None:
     assert labels.classes(["²", "1", "--2"]) == ("--2", "1", "²")
     missing = Table("t", {"y": ["a", None, ""], "text": [None]})
     with pytest.raises(TlxError, match="row 2: the label in 'y' is missing"):
-        labels.refuse_missing(missing, "y")
+        labels.names(missing, "y")
     with pytest.raises(TlxError, match="row 1: the text in 'text' is empty"):
         labels.texts(missing, "text")
     with pytest.raises(TlxError, match="row 2: the text in 'text' is empty"):

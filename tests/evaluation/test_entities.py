@@ -1,18 +1,24 @@
 """Entities against seqeval, on tags that nobody would write too."""
 
 import doctest
+import itertools
 import warnings
 
 import numpy as np
 import pytest
 from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
+from sklearn.metrics import f1_score as macro_f1
 
 from tlx.evaluation import entities as module
 from tlx.evaluation.entities import entities
 from tlx.evaluation.metrics import measure
 
 NAMES = ("O", *(f"{prefix}-{kind}" for prefix in "BIES" for kind in ("person", "place", "work-of-art")))
+
+
+def flat(sentences: list[list[str]]) -> list[str]:
+    return list(itertools.chain.from_iterable(sentences))
 
 
 def draw(seed: int, names: tuple[str, ...]) -> list[list[str]]:
@@ -44,6 +50,7 @@ def test_scores_are_seqevals(seed: int) -> None:
     assert found == pytest.approx(
         {
             "accuracy": accuracy_score(true, said),
+            "macro_f1": macro_f1(flat(true), flat(said), average="macro"),
             "entity_precision": precision_score(true, said),
             "entity_recall": recall_score(true, said),
             "entity_f1": f1_score(true, said),

@@ -21,7 +21,7 @@ def no_warnings() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("classes", [2, 3, 5, 8])
 @pytest.mark.parametrize("seed", range(5))
 def test_classification(seed: int, classes: int) -> None:
     random = np.random.default_rng(seed)
@@ -36,12 +36,22 @@ def test_classification(seed: int, classes: int) -> None:
         "worst_class_accuracy": sk.recall_score(labels, answers, average=None).min(),
         "macro_f1": sk.f1_score(labels, answers, average="macro"),
         "micro_f1": sk.f1_score(labels, answers, average="micro"),
+        "weighted_f1": sk.f1_score(labels, answers, average="weighted"),
         "mcc": sk.matthews_corrcoef(labels, answers),
+        "kappa": sk.cohen_kappa_score(labels, answers),
+        "brier": sk.brier_score_loss(labels, p),
+        "average_precision": sk.average_precision_score(labels, p[:, 1] if classes == 2 else p),
+        "roc_auc_ovo": sk.roc_auc_score(labels, p[:, 1])
+        if classes == 2
+        else sk.roc_auc_score(labels, p, multi_class="ovo"),
         "roc_auc": sk.roc_auc_score(labels, p[:, 1])
         if classes == 2
         else sk.roc_auc_score(labels, p, multi_class="ovr"),
     }
     expected |= {"f1": sk.f1_score(labels, answers)} if classes == 2 else {}
+    for k in (3, 5):
+        if classes > k:  # with k classes or fewer it is 1 whatever the model says
+            expected[f"top_{k}_accuracy"] = sk.top_k_accuracy_score(labels, p, k=k)
     assert {name: value for name, value in found.items() if name != "ece"} == pytest.approx(expected, abs=1e-9)
     rows = per_class("classification", logits, labels, [f"c{i}" for i in range(classes)])
     columns = zip(*sk.precision_recall_fscore_support(labels, answers), strict=True)
@@ -59,7 +69,9 @@ def test_multilabel(seed: int) -> None:
         "accuracy": sk.accuracy_score(labels, answers),
         "micro_f1": sk.f1_score(labels, answers, average="micro"),
         "macro_f1": sk.f1_score(labels, answers, average="macro"),
+        "weighted_f1": sk.f1_score(labels, answers, average="weighted"),
         "roc_auc": sk.roc_auc_score(labels, logits),
+        "average_precision": sk.average_precision_score(labels, logits),
     }
     assert measure("multilabel", logits, labels) == pytest.approx(expected, abs=1e-12)
     columns = zip(*sk.precision_recall_fscore_support(labels, answers), strict=True)
@@ -79,6 +91,7 @@ def test_regression(seed: int, outputs: int) -> None:
         "mean_error": np.mean([np.linalg.norm(p - t) for p, t in zip(predictions, targets, strict=True)]),
         "pearson": np.mean([stats.pearsonr(*pair)[0] for pair in pairs]),
         "spearman": np.mean([stats.spearmanr(*pair)[0] for pair in pairs]),
+        "kendall": np.mean([stats.kendalltau(*pair)[0] for pair in pairs]),
     }
     assert measure("regression", predictions, targets) == pytest.approx(expected, abs=1e-9)
 
@@ -94,6 +107,17 @@ RIGHT, WRONG = np.eye(3)[ONE], np.eye(3)[ONE + 1]
         ("classification", WRONG, ONE, {"accuracy": 0, "macro_f1": 0, "mcc": 0, "balanced_accuracy": 0}),
         ("classification", RIGHT[:, :2], ONE, {"f1": 0, "roc_auc": 0.5}),
         ("classification", RIGHT[:1], ONE[:1], {"accuracy": 1, "mcc": 0}),
+        ("classification", RIGHT, ONE, {"kappa": 0, "weighted_f1": 1, "roc_auc_ovo": 0.5, "average_precision": 1}),
+        ("classification", WRONG, ONE, {"kappa": 0, "weighted_f1": 0, "average_precision": 1}),
+        ("classification", RIGHT[:, :2], ONE, {"average_precision": 0, "roc_auc_ovo": 0.5, "kappa": 0}),
+        ("classification", RIGHT[:, :2], ONE + 1, {"average_precision": 1, "roc_auc_ovo": 0.5, "kappa": 0}),
+        ("classification", 1e4 * RIGHT, ONE, {"brier": 0}),
+        ("classification", 1e4 * WRONG, ONE, {"brier": 2}),
+        ("classification", 1e4 * WRONG[:, :2], ONE, {"brier": 1}),
+        ("multilabel", -RIGHT - 1, np.zeros((6, 3), int), {"average_precision": 0, "weighted_f1": 0}),
+        ("multilabel", RIGHT - 0.5, RIGHT.astype(int), {"average_precision": 1, "weighted_f1": 1}),
+        ("regression", np.ones((4, 1)), np.arange(4.0)[:, None], {"kendall": 0}),
+        ("regression", np.ones((1, 2)), np.zeros((1, 2)), {"kendall": 0}),
         ("classification", RIGHT, np.arange(6) % 3, {"accuracy": 1 / 3, "mcc": 0, "worst_class_accuracy": 0}),
         ("multilabel", -RIGHT - 1, np.zeros((6, 3), int), {"accuracy": 1, "micro_f1": 0, "roc_auc": 0.5}),
         ("regression", np.ones((4, 1)), np.arange(4.0)[:, None], {"pearson": 0, "spearman": 0}),
@@ -123,3 +147,42 @@ def test_what_is_monitored_is_always_there() -> None:
     for kind, monitor in MONITOR.items():
         assert monitor in metric_names(kind) and all(name in HIGHER_IS_BETTER for name in metric_names(kind))
     assert set(HIGHER_IS_BETTER) == {"loss", *ENTITY, *(name for names in METRICS.values() for name in names)}
+
+
+def test_one_against_one_leaves_out_what_does_not_occur() -> None:
+    """Two of eight classes are missing; scikit-learn is asked with those that occur, of which the scores' order is the
+    same. Scores have ties."""
+    random = np.random.default_rng(0)
+    labels = random.choice([0, 1, 3, 4, 6, 7], 80)
+    logits = (2 * np.eye(8)[labels] + random.normal(size=(80, 8))).round(1)
+    scores = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    found, pairs = np.unique(labels), []
+    for a in found:
+        for b in found[found != a]:
+            both = (labels == a) | (labels == b)
+            pairs.append(sk.roc_auc_score(labels[both] == a, scores[both, a]))
+    assert measure("classification", logits, labels)["roc_auc_ovo"] == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+def test_top_k_breaks_ties_as_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels, logits = np.arange(60) % 8, random.integers(0, 3, (60, 8)).astype(float)
+    found = measure("classification", logits, labels)
+    for k in (3, 5):
+        assert found[f"top_{k}_accuracy"] == sk.top_k_accuracy_score(labels, logits, k=k)
+
+
+def test_lower_is_better_of_errors_alone() -> None:
+    assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == {"loss", "mean_error", "brier", "ece"}
+
+
+@pytest.mark.parametrize("outputs", [2, 3, 4, 6])
+def test_names_are_what_is_measured(outputs: int) -> None:
+    """A metric that can be monitored is one that this head has: f1 of two classes, top-k of more than k."""
+    random = np.random.default_rng(0)
+    labels = np.arange(12) % outputs
+    found = measure("classification", random.normal(size=(12, outputs)), labels)
+    assert set(metric_names("classification", outputs=outputs)) == set(found)
+    assert ("f1" in found, "top_3_accuracy" in found, "top_5_accuracy" in found) == (
+        outputs == 2, outputs > 3, outputs > 5,
+    )  # fmt: skip

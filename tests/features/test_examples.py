@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tlx.data.examples import Examples
+from tlx.data.examples import Examples, Words
 from tlx.features.compute import FeatureSet
 from tlx.features.examples import FeatureExamples
 
@@ -15,6 +15,7 @@ def test_tagged_words() -> None:
     texts = Examples(
         np.arange(9, dtype=np.int32), np.zeros(9, np.int32), offsets, {"group": np.array([7, 8, 9])},
         np.array([10, 20, 30]), 0, {"label": label, "label_mask": mask},
+        Words(label[mask == 1], np.flatnonzero(mask), np.array([0, 1, 1, 2]), np.array([10, 20, 30]), 0),
     )  # fmt: skip
     values = random.normal(size=(9, 4)).astype(np.float32)
     examples = FeatureExamples(texts, FeatureSet(values, offsets), "hidden_state", True)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,12 +117,20 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
     "no digests": lambda home: _change(home, sha256={}),
     "other facts": lambda home: _change(home, facts={"cut": "another"}),
     "pickle": lambda home: _pickled(home),
+    "a pipe": lambda home: _pipe(home / "values.npy"),
+    "meta is a pipe": lambda home: _pipe(home / "meta.json"),
+    "nested": lambda home: (home / "meta.json").write_text("[" * 10**6),
 }
 
 
 def _change(home: Path, **changes: Any) -> None:
     meta = json.loads((home / "meta.json").read_text())
     (home / "meta.json").write_text(json.dumps({**meta, **changes}))
+
+
+def _pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
 
 
 def _pickled(home: Path) -> None:

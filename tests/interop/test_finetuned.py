@@ -26,7 +26,8 @@ def compare(run: Path, torch_python: str, tmp_path: Path) -> int:
     """Asserts that both answer alike; returns on how many examples."""
     trained = load_run(run)
     write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
-    table, _ = load_tables(ConfigDict(trained.config["data"]), trained.inputs)["test"]
+    kind = trained.config["head"]["kind"]
+    table, _ = load_tables(ConfigDict(trained.config["data"]), trained.inputs, kind)["test"]
     texts = {"texts": table.column(trained.config["data"]["text"]), "max_length": trained.config["data"]["max_length"]}
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     subprocess.run(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +28,25 @@ def test_cross_entropy(x64: None, smoothing: float, weights: tuple[float, ...]) 
     weight = WEIGHT * (np.array(weights)[LABELS] if weights else 1)
     np.testing.assert_allclose(total, (each * weight).sum(), rtol=1e-12)
     np.testing.assert_allclose(count, weight.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0, 0.5, 3.0)])
+def test_a_label_of_weight_0_may_be_any_number(smoothing: float, weights: tuple[float, ...]) -> None:
+    """-100, which Hugging Face's data sets write, changes neither the loss nor its gradient."""
+    odd = np.where(WEIGHT == 0, -100, LABELS)
+
+    def mean(logits: Any, labels: np.ndarray) -> Any:
+        total, count = cross_entropy(logits, jnp.asarray(labels), jnp.asarray(WEIGHT), smoothing, weights)
+        return total / count
+
+    kept = WEIGHT > 0
+    logs = log_softmax(LOGITS[kept])
+    each = -(1 - smoothing) * logs[np.arange(kept.sum()), LABELS[kept]] - smoothing * logs.mean(-1)
+    weight = WEIGHT[kept] * (np.array(weights)[LABELS[kept]] if weights else 1)
+    value, gradient = jax.value_and_grad(mean)(jnp.asarray(LOGITS), odd)
+    np.testing.assert_allclose(value, (each * weight).sum() / weight.sum(), rtol=1e-5)
+    assert np.isfinite(gradient).all() and not gradient[~kept].any()
 
 
 def test_cross_entropy_of_tokens_is_that_of_all_tokens_in_a_row(x64: None) -> None:

@@ -23,7 +23,7 @@ from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import hf_tensors
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
-FAMILIES = ("bert", "deit", "distilbert", "electra", "roberta", "vit")
+FAMILIES = ("bert", "camembert", "deit", "distilbert", "electra", "roberta", "vit", "xlm-roberta")
 VARIANTS = [
     f"{family}/{folder.name}"
     for family in FAMILIES

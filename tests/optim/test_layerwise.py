@@ -34,6 +34,13 @@ def test_published_exponents(convention: str) -> None:
         assert found[path] == pytest.approx(0.75 ** exponents[convention], rel=1e-12), path
 
 
+def test_the_floor_is_timms_min_scale() -> None:
+    """`layer_scales = list(max(min_scale, layer_decay ** (layer_max - i)) for i in range(num_layers))`."""
+    found = multiplied(EVERY, layer_decay_rules(0.75, "timm", BLOCKS, EVERY, 0.1))
+    for path, exponents in EXPONENTS.items():
+        assert found[path] == pytest.approx(max(0.1, 0.75 ** exponents["timm"]), rel=1e-12), path
+
+
 def test_discriminative_is_fastais_slice() -> None:
     """`even_mults(1e-6, 1e-3, 14)` of fastai: equal ratios; NumPy's geomspace is the reference."""
     found = multiplied(EVERY, discriminative_rules(1e-6, 1e-3, 5e-4, BLOCKS, EVERY))

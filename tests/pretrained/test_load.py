@@ -1,6 +1,7 @@
 """Reading a checkpoint: names, dtypes, heads, and one error that tells everything that does not fit."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.models.reference import THIRD_PARTY
 from tests.pretrained.files import Tensors, checkpoint, expected_leaf, stored
@@ -35,6 +37,33 @@ def test_names_with_and_without_prefix(tmp_path: Path) -> None:
     bare, named = stored("base"), checkpoint(tmp_path, "base", with_prefix)
     assert_all_equal(from_pretrained(BERT / "base")[1], bare)
     assert_all_equal(from_pretrained(named)[1], bare)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize("variant", ["base", "plain"])
+def test_names_with_a_wrapper_of_pytorch(tmp_path: Path, wrapper: str, variant: str) -> None:
+    """Of DataParallel and torch.compile, which put it before every name."""
+    folder = checkpoint(tmp_path, variant, lambda tensors: {wrapper + name: array for name, array in tensors.items()})
+    assert_all_equal(from_pretrained(folder)[1], stored(variant), "bert." if variant == "plain" else "")
+
+
+@pytest.mark.parametrize(
+    ("rename", "advice"),
+    [
+        (lambda name: f"model.{name}", "Every name in it begins with 'model.': save it again with names without that."),
+        (lambda name: f"model.bert.{name}", "Every name in it begins with 'model.': save it again"),
+        (lambda name: f"x{name}", "Not one tensor of it fits: is this the config.json of these weights?"),
+        (lambda name: name if "encoder" in name else f"x{name}", "Name what may be drawn anew with initialise="),
+    ],
+)
+def test_other_names(tmp_path: Path, rename: Callable[[str], str], advice: str) -> None:
+    """The message is short, and advises random weights only where something fits."""
+    folder = checkpoint(tmp_path, "base", lambda tensors: {rename(name): array for name, array in tensors.items()})
+    with pytest.raises(TlxError) as refused:
+        from_pretrained(folder)
+    said = str(refused.value)
+    assert advice in said and len(said) - len(str(folder)) < 900, said
+    assert ("initialise" in said) == ("initialise" in advice)
 
 
 def test_own_head_is_loaded_as_default() -> None:
@@ -199,9 +228,29 @@ def test_masked_lm_stores_no_copy_of_the_embedding(tmp_path: Path) -> None:
     assert set(flatten(params["heads"]["default"])) == {
         "bias", *(f"transform/{leaf}" for leaf in ("dense/kernel", "dense/bias", "LayerNorm/scale", "LayerNorm/bias"))
     }  # fmt: skip
-    untied = checkpoint(tmp_path, "masked_lm", tie_word_embeddings=False)
-    with pytest.raises(TlxError, match="has an output layer of its own"):
-        from_pretrained(untied)
+
+
+def test_an_output_layer_that_differs_is_kept(tmp_path: Path) -> None:
+    """Whatever the config says: transformers ties what is absent or equal."""
+    reference = load_file(BERT / "masked_lm_untied" / "model.safetensors")
+    decoder, words = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
+    for changed, tied in (
+        ({}, False),
+        ({decoder: reference[words], "cls.predictions.decoder.bias": reference["cls.predictions.bias"]}, True),
+        ({"cls.predictions.decoder.bias": reference["cls.predictions.bias"]}, False),  # the kernel alone differs
+        ({decoder: reference[words]}, False),  # the bias alone differs
+    ):
+        folder = checkpoint(
+            tmp_path / f"{len(list(tmp_path.iterdir()))}", "masked_lm_untied",
+            lambda tensors, changed=changed: {**tensors, **changed}, tie_word_embeddings=True,
+        )  # fmt: skip
+        model, params = from_pretrained(folder)
+        head = params["heads"]["default"]
+        assert dict(model.heads_by_name)["default"].tied == tied == ("decoder" not in head)
+        expected = {**reference, **changed}
+        np.testing.assert_array_equal(head["bias"], expected["cls.predictions.decoder.bias"])
+        if not tied:
+            np.testing.assert_array_equal(head["decoder"]["kernel"], expected[decoder].T)
 
 
 def test_a_pooler_without_a_reader_is_left_out(tmp_path: Path) -> None:

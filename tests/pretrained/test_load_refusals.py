@@ -16,9 +16,8 @@ def test_refused_folders(tmp_path: Path) -> None:
         return str(raised.value)
 
     folder = checkpoint(tmp_path / "one", "base", model_type="deberta")
-    assert (
-        message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has bert, deit, distilbert, electra, roberta, vit."
-    )
+    known = "bert, camembert, deit, distilbert, electra, roberta, vit, xlm-roberta"
+    assert message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has {known}."
     folder = checkpoint(tmp_path / "two", "base", position_embedding_type="relative_key_query")
     assert "position_embedding_type='relative_key_query'; tlx has the plain encoder" in message(folder)
     whole = (folder / "model.safetensors").read_bytes()

@@ -62,6 +62,15 @@ def test_pickle_that_calls_is_not_run(tmp_path: Path) -> None:
     assert not sentinel.exists()
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt", "tokenizer.json"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(tlx.TlxError, match=f"{name} is no file but a pipe"):
+        _ = tlx.load_pretrained(folder).preprocessor
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
 def test_link_out_of_the_folder(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"

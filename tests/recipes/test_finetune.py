@@ -97,7 +97,7 @@ def test_random_weights(config: Any, tmp_path: Path) -> None:
         ({"model.weights": "none"}, "config.model.weights is 'none'"),
         (
             {"train.monitor": "validation/r2"},
-            "a classification has validation/loss, validation/accuracy, validation/balanced_accuracy",
+            "a classification with 2 outputs has validation/loss, validation/accuracy, validation/balanced_accuracy",
         ),
         (
             {"params.rules": (("backbone/layers/.*", "frozen"),)},

@@ -22,6 +22,7 @@ from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
 from tlx.recipes.images import image_rows
 from tlx.recipes.run_directory import load_run
+from tlx.recipes.sets import with_splits
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,35 @@ def test_predict_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (tmp_path / "looked.png").is_file()
 
 
+def test_a_root_of_splits_is_used_as_it_is(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """torchvision's layout: none of `val` is learnt from, and test is split from train unless it is there."""
+    for split, count in (("train", 30), ("val", 12)):
+        for file in pictures(tmp_path / split, count):
+            to = tmp_path / "set" / split / str(load_digits().target[int(file.stem)] % 2)
+            to.mkdir(parents=True, exist_ok=True)
+            file.rename(to / file.name)
+    config = digits(run.parent / "checkpoint")
+    config.data.train = f"folder:{tmp_path / 'set'}"
+    job = finetune.build(config, tmp_path / "run")
+    told = capsys.readouterr().out
+    assert f"{config.data.train} holds folders of splits; taken are {config.data.train}@train" in told
+    assert "; test is split from train." in told and config.data.validation == ""
+    assert job.sets.facts["examples"] == {"train": 24, "validation": 12, "test": 6}
+    assert job.sets.head.labels == ("0", "1")
+    held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["data"]
+    assert (held["train"], held["validation"]) == (f"{config.data.train}@train", f"{config.data.train}@validation")
+    config.data.validation = "builtin:digits"
+    assert with_splits(config).data.validation == "builtin:digits"
+    with pytest.raises(SystemExit):
+        main(["predict", str(run), "--input", str(tmp_path / "set"), "--output", str(tmp_path / "a.csv")])
+    assert "holds folders of splits (train, val), not of classes; name one, as in " in capsys.readouterr().err
+    main(["predict", str(run), "--input", f"{tmp_path / 'set'}@val", "--output", str(tmp_path / "a.csv")])
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 13
+    (tmp_path / "set" / "train").rename(tmp_path / "set" / "test")
+    with pytest.raises(TlxError, match="which holds validation, test and no train; name what to train on"):
+        finetune.build(config, tmp_path / "other")
+
+
 def test_exported_with_its_processor(run: Path, tmp_path: Path) -> None:
     main(["export", str(run), "--to", str(tmp_path / "export")])
     config = json.loads((tmp_path / "export" / "config.json").read_text())
@@ -140,7 +170,7 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
         ({"augment.flip": 1.5}, "augmentation.flip is 1.5; give a number from 0 to 1"),
         ({"data.image": "picture"}, "builtin:digits has no column 'picture'; its columns are image, label"),
         ({"data.per_class": 500}, "data.per_class is 500, but the class '0' has"),
-        ({"optimizer.name": "lion"}, "the optimizer is 'lion'; tlx has adamw, sgd"),
+        ({"optimizer.name": "lyon"}, "the optimizer is 'lyon'; tlx has adam, adamw, nadam"),
         ({"head.kind": "tagging"}, "expected a list of tags"),
         ({"head.pooling": "distilled"}, "ViT has no distillation token"),
         ({"model.image_size": 1}, "holds no patch of 2"),

@@ -34,11 +34,12 @@ def test_tagging(place: Path, config: Any, tmp_path: Path) -> None:
     config.head.kind, config.train.epochs = "tagging", 4.0
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/entity_f1"] > 0.95
+    assert summary["tags"] == "IOB2" and "validation/entity_f1" in summary["selection"]
     trained = load_run(tmp_path / "run")
     unseen = ["the", "film", "was", "great", "and", "dull", "and", "warm"]
-    long = ["great", "dull"] * 20  # cut to 16 tokens, [CLS] and [SEP] among them
+    long = ["great", "dull"] * 20  # in windows of 16 tokens, [CLS] and [SEP] among them
     tags = answer_words(trained, [unseen, long])
-    assert tags == [[kind_of(word) for word in unseen], ["B-good", "B-bad"] * 7 + ["O"] * 26]
+    assert tags == [[kind_of(word) for word in unseen], ["B-good", "B-bad"] * 20]
     model, params = from_pretrained(
         write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     )
@@ -108,7 +109,7 @@ def test_texts_of_test_that_are_in_train_are_counted(place: Path, config: Any, t
         ({"head.kind": "masked_lm"}, "config.head.kind is 'masked_lm'; a file is learnt by one of"),
         ({"head.kind": "regression"}, "the column 'label' is not all numbers"),
         ({"head.pooling": "max"}, "head pooling is 'max'; tlx has pooler, cls, mean"),
-        ({"optimizer.schedule": "step"}, "schedule is 'step'; tlx has constant, linear"),
+        ({"optimizer.schedule": "steep"}, "schedule is 'steep'; tlx has constant, linear"),
         ({"optimizer.warmup_steps": 5000}, "a warm-up of 5000 steps leaves nothing of a run of"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 
 from tests import tiny
 from tlx.data import plan
-from tlx.errors import TlxError
+from tlx.errors import TlxError, no_space
 from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
@@ -129,6 +130,29 @@ def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, 
     assert 22 <= saved() < 110
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, timeout=900)
     assert_same_end(ConfigDict(json.loads(config.to_json())), finished[0], tmp_path / "run")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk(finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path) -> None:
+    """Writes begin to fail, in every library and thread, once a checkpoint is whole: that one stays, and goes on."""
+    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
+    checkpoints = tmp_path / "run" / "checkpoints"
+
+    def saved() -> list[int]:
+        return sorted(int(path.name) for path in checkpoints.glob("*") if path.name.isdigit())
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    job = finetune.build(config, tmp_path / "run")
+    tiny.before_each_step(job, lambda _: saved() and resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard)))
+    try:
+        with pytest.raises(Exception) as ended:
+            job.run(quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert no_space(ended.value) == "File too large"
+    assert saved() and max(saved()) < 110
+    assert run(config, tmp_path / "run")["metrics"] == finished[1]["metrics"]
+    assert_same_end(config, finished[0], tmp_path / "run")
 
 
 def test_reading_a_run_leaves_a_save_under_way_alone(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

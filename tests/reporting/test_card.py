@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from tests import tiny
 from tlx.reporting.card import model_card
@@ -44,7 +45,7 @@ def test_a_network_drawn_anew_has_no_base_model() -> None:
 def test_figures_and_limits() -> None:
     text = ModelCard(model_card(run(), SUMMARY, 3)).text
     assert "| accuracy | 0.9000 | 0.8000 |" in text and SUMMARY["selection"] in text
-    assert "| validation | cut from train | 10 | 1 |" in text
+    assert "| validation | split from train | 10 | 1 |" in text
     assert "cut to 16 tokens" in text and "One run of one seed" in text
     assert "nothing was measured on test" in model_card(run(), None, 3)
 
@@ -53,3 +54,49 @@ def test_a_bar_in_a_cell_is_no_border() -> None:
     assert markdown(("a", "b"), [("x|y", "z")]).splitlines()[-1] == r"| x\|y | z |"
     text = model_card(run(rules=(("backbone/(embeddings|pooler)/.*", "frozen"),)), SUMMARY, 3)
     assert r"(embeddings\|pooler)" in text
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "a\n---\nlicense: evil\n---\n# Heading",
+    "a\u2028\r\nb | c \\| d",
+    "![x](https://example.org/x.png) [click](javascript:x)",
+    "`code` **bold** _it_ ~~gone~~ $x$ <!-- c",
+    "\u202egnp.exe \ud83d \0",
+    "&lt;b&gt;",
+    "x" * 10_000,
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_texts_of_others_stay_text(text: str) -> None:
+    """By a Markdown reader that lets HTML through: what comes out is the text itself and no element of its making."""
+    held = run()
+    held["heads"]["default"]["labels"] = [text, "yes"]
+    held["config"]["model"]["checkpoint"] = held["config"]["data"]["train"] = text
+    held["config"]["params"]["rules"] = [[text, "frozen"]]
+    summary = {**SUMMARY, "selection": text, "metrics": {f"test/{text}": 0.5}}
+    written = model_card(held, summary, 3, text)
+    written.encode()  # half a surrogate pair would be no UTF-8
+    card, calm = ModelCard(written), ModelCard(model_card(run(), SUMMARY, 3, "x"))
+    assert card.data.to_dict().keys() == calm.data.to_dict().keys() and card.data.base_model == text
+    reader = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    made = [(token.type, token.tag) for token in reader.parse(card.text) if token.type != "inline"]
+    inside = {child.type for token in reader.parse(card.text) for child in token.children or ()}
+    assert inside <= {"text", "code_inline", "softbreak", "text_special"}
+    assert {kind for kind, _ in made} == {kind for kind, _ in reader_kinds(reader, calm.text)}
+    assert [tag for kind, tag in made if kind == "heading_open"] == ["h1", "h2", "h2", "h2", "h2"]
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    title = next(token for token in reader.parse(card.text) if token.type == "inline")
+    assert shown[:150] in "".join(child.content for child in title.children or ())
+    assert len(written) < 12_000 + len(text)
+
+
+def reader_kinds(reader: MarkdownIt, text: str) -> list[tuple[str, str]]:
+    return [(token.type, token.tag) for token in reader.parse(text) if token.type != "inline"]
+
+
+def test_many_labels_are_counted() -> None:
+    held = run()
+    held["heads"]["default"]["labels"] = [f"class {i}" for i in range(5000)]
+    assert "class 99 and 4900 more)" in model_card(held, SUMMARY, 3)

@@ -1,6 +1,7 @@
 """The step: gradients, clipping, freezing, devices. References: finite differences, NumPy, one device against eight."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import optax
 import pytest
 
 from tests.tiny import SMALL
+from tlx.methods.api import Update
 from tlx.methods.finetune import FineTune
 from tlx.models.heads import Head
 from tlx.models.model import build_model
@@ -122,6 +124,33 @@ def test_gradient_by_finite_differences(x64: None) -> None:
             moved[index] += sign * 1e-5
             sides.append(loss(unflatten({**flatten(state.params), path: jnp.asarray(moved)})))
         assert (sides[0] - sides[1]) / 2e-5 == pytest.approx(g[index], rel=1e-6), path
+
+
+@pytest.mark.parametrize(("value", "norm"), [(1e-3, None), (1e-3, 2e-3), (None, 2e-3)])
+def test_clipping_by_value_and_by_norm(value: float | None, norm: float | None) -> None:
+    """A step of plain gradient descent is the clipped gradient: by entry first, then, of what that leaves, by norm,
+    over what learns alone; the norm that is logged is from before."""
+    slopes = {"a": np.array([3.0, -4e-4, 5e-4]), "b": np.array([-12.0, 2e-4]), "frozen": np.array([7.0])}
+
+    def losses(params: Any, batch: Any, method_state: Any, key: Any) -> Any:
+        return {"slope": (sum((params[name] * slopes[name]).sum() for name in slopes), 1.0)}, method_state
+
+    params = {name: jnp.zeros(len(slope)) for name, slope in slopes.items()}
+    owner = {"a": "model", "b": "model", "frozen": None}
+    method: Any = SimpleNamespace(updates=(Update(losses, ("model",)),))
+    optimizers = {"model": optax.sgd(1.0)}
+    step = make_train_step(method, optimizers, owner, clip=norm, clip_value=value)
+    after, metrics = step(
+        init_state(params, owner, optimizers, {}), {"train": {"valid": jnp.ones(1)}}, jax.random.key(0)
+    )
+    expected = np.concatenate([slopes["a"], slopes["b"]])
+    np.testing.assert_allclose(metrics["gradient_norm"], np.linalg.norm(expected), rtol=1e-6)
+    if value is not None:
+        expected = np.clip(expected, -value, value)
+    if norm is not None:
+        expected = expected * min(1.0, norm / np.linalg.norm(expected))
+    np.testing.assert_allclose(-np.concatenate([after.params["a"], after.params["b"]]), expected, rtol=1e-5)
+    assert not np.asarray(after.params["frozen"]).any()
 
 
 @pytest.mark.parametrize(

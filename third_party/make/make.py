@@ -30,12 +30,15 @@ HERE = Path(__file__).parent
 STEMS = {
     "bert": "Bert",
     "roberta": "Roberta",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
     "electra": "Electra",
     "distilbert": "DistilBert",
     "vit": "ViT",
     "deit": "DeiT",
 }
 IMAGES = ("vit", "deit")
+ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 CLASSES = {
     "tagging": "ForTokenClassification",
     "masked_lm": "ForMaskedLM",
@@ -108,7 +111,7 @@ def build(family: str, variant: Variant) -> torch.nn.Module:
     given = {**TINY_OF[family], **variant.config, **labels}
     config = getattr(transformers, f"{STEMS[family]}Config")(**given, attn_implementation="eager")
     if variant.head is None:
-        pooler = {"add_pooling_layer": variant.pooler} if family in ("bert", "roberta", *IMAGES) else {}
+        pooler = {"add_pooling_layer": variant.pooler} if family in ("bert", *ROBERTAS, *IMAGES) else {}
         return getattr(transformers, f"{STEMS[family]}Model")(config, **pooler)
     usual = "ForImageClassification" if family in IMAGES else "ForSequenceClassification"
     return getattr(transformers, STEMS[family] + CLASSES.get(variant.head, usual))(config)
@@ -231,7 +234,11 @@ def answer(
     elif labels:
         answers |= {"output/logits": output.logits}
     answers |= {"output/loss": loss_of_labels} if labels else {}
-    answers |= {f"gradient/{name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    prefix = "" if model is encoder else model.base_model_prefix
+    tied = {parameter: name for name, parameter in encoder.named_parameters(prefix=prefix)}
+    answers |= {
+        f"gradient/{tied.get(p, name)}": p.grad for name, p in model.named_parameters() if p.grad is not None
+    }  # a tied output layer by the embedding's name, whichever of them the class made first
     return {name: tensor.detach().numpy() for name, tensor in answers.items()}
 
 

@@ -34,6 +34,8 @@ TINY_IMAGE: dict[str, Any] = {
 TINY_OF = {
     "bert": TINY,
     "roberta": TINY,
+    "xlm-roberta": TINY,
+    "camembert": TINY,
     "electra": {**TINY, "embedding_size": 24},
     "distilbert": {
         "vocab_size": 48,
@@ -93,6 +95,7 @@ BERT: dict[str, Variant] = {
     "multilabel_4": Variant(head="multi_label_classification", labels=4),
     "tagging_5": Variant(TWO, head="tagging", labels=5),
     "masked_lm": Variant(TWO, head="masked_lm"),
+    "masked_lm_untied": Variant({"tie_word_embeddings": False}, head="masked_lm"),
     "question_answering": Variant(head="question_answering"),
     "multiple_choice": Variant(head="multiple_choice", choices=2, lengths=(10, 7, 4, 9)),
     "base": Variant(TWO, head=None),
@@ -128,6 +131,7 @@ ROBERTA: dict[str, Variant] = {
     "regression_1": Variant(head="regression", labels=1),
     "tagging_5": Variant(head="tagging", labels=5),
     "masked_lm": MASKED,
+    "masked_lm_untied": dataclasses.replace(MASKED, config={**MASKED.config, "tie_word_embeddings": False}),
     "question_answering": ANSWERS,
     "multiple_choice": CHOICE,
     "base": Variant(head=None),
@@ -147,6 +151,7 @@ ELECTRA: dict[str, Variant] = {
     "multilabel_4": Variant(head="multi_label_classification", labels=4),
     "tagging_5": Variant(head="tagging", labels=5),
     "masked_lm": MASKED,
+    "masked_lm_untied": dataclasses.replace(MASKED, config={**MASKED.config, "tie_word_embeddings": False}),
     "question_answering": ANSWERS,
     "multiple_choice": CHOICE,
     "summary_tanh": dataclasses.replace(CHOICE, config={"summary_activation": "tanh"}),
@@ -166,6 +171,7 @@ DISTILBERT: dict[str, Variant] = {
     "regression_1": Variant(head="regression", labels=1, given=MASK),
     "tagging_5": Variant(head="tagging", labels=5, given=MASK),
     "masked_lm": Variant({"activation": "relu"}, head="masked_lm", given=MASK),
+    "masked_lm_untied": Variant({"tie_word_embeddings": False}, head="masked_lm", given=MASK),
     "question_answering": dataclasses.replace(ANSWERS, given=MASK),
     "multiple_choice": dataclasses.replace(CHOICE, given=MASK),
     "base": Variant(head=None, given=MASK),
@@ -213,6 +219,15 @@ DEIT: dict[str, Variant] = {
     "dropout": Variant({**TWO, **IMAGE_RATES}, head="teacher", dropout=True),
 }
 
+# RoBERTa's architecture under another name: a bare encoder, and each head that has a class of its own.
+RELATIVE = {
+    "base": Variant(TWO, head=None),
+    "plain": Variant(),
+    "tagging_5": Variant(head="tagging", labels=5),
+    "masked_lm": MASKED,
+}
+
 VARIANTS = {
     "bert": BERT, "roberta": ROBERTA, "electra": ELECTRA, "distilbert": DISTILBERT, "vit": VIT, "deit": DEIT,
+    "xlm-roberta": RELATIVE, "camembert": RELATIVE,
 }  # fmt: skip

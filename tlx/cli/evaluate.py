@@ -17,10 +17,13 @@ def main(arguments: argparse.Namespace) -> None:
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.evaluate import evaluate
+    from tlx.recipes.sets import words_in_words
     from tlx.reporting.tables import show
 
     for part, found in evaluate(Path(arguments.run), arguments.data).items():
         title = f"{part}: {found.examples} examples, step {found.step} of {Path(arguments.run).name}"
+        if found.words:
+            title += f"; {words_in_words(found.words)}"
         show(title, ("metric", part), [(name, f"{value:.4f}") for name, value in found.metrics.items()])
         if found.classes:
             rows = [

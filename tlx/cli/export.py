@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs
+from tlx.files.whole import writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +40,11 @@ def write(
 
     base_model = hub_id(trained.config["model"]["checkpoint"])
     card = model_card(read_run(run), summary, trained.step, base_model, trained.of_images)
-    folder = write_folder(
-        to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,
-        format=format, max_shard_bytes=max_shard_bytes,
-    )  # fmt: skip
+    with writable(to):
+        folder = write_folder(
+            to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,
+            format=format, max_shard_bytes=max_shard_bytes,
+        )  # fmt: skip
     config = hf_config(trained.model)
     auto = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
     auto = auto if format == "safetensors" else f"Flax{auto}"

@@ -1,10 +1,10 @@
 """`tlx features CHECKPOINT_OR_RUN --input FILE --output FILE.npz`: what a backbone makes of texts or images."""
 
 import argparse
-from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
 from tlx.errors import TlxError
+from tlx.files.whole import whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,15 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
         columns={"text": arguments.text, "pair": arguments.pair, "image": arguments.image}, keep=arguments.keep,
         batch_size=arguments.batch_size, cache=arguments.cache,
     )  # fmt: skip
-    to = Path(arguments.output)
-    partial = to.with_name(f".{to.name}.partial")
-    try:
-        with partial.open("wb") as opened:
-            np.savez(opened, allow_pickle=False, **found)
-        partial.replace(to)
-    except OSError as error:
-        raise TlxError(f"{to} cannot be written: {error.strerror}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(arguments.output, "wb") as opened:
+        np.savez(opened, allow_pickle=False, **found)
     rows, columns = found["features"].shape
-    print(f"{to}: features of {rows:,} examples, {columns:,} numbers each")
+    print(f"{arguments.output}: features of {rows:,} examples, {columns:,} numbers each")

@@ -1,4 +1,4 @@
-"""`tlx inspect CONFIG [FIELD=VALUE …]`: what a config would train, and what a step of it costs."""
+"""`tlx inspect CONFIG [FIELD=VALUE …] [--full]`: what a config would train, and what a step of it costs."""
 
 import argparse
 
@@ -6,9 +6,13 @@ from tlx.cli.launch import load_config, quiet_logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, overrides."""
+    """CONFIG, overrides, --full."""
     parser.add_argument("config", help="a config file, with its argument after a colon: configs/text_file.py:sst2")
-    parser.add_argument("override", nargs="*", metavar="FIELD=VALUE", help="such as train.batch_size=16")
+    parser.add_argument(
+        "override", nargs="*", metavar="FIELD=VALUE",
+        help="such as train.batch_size=16; or the words of a launch, --config=CONFIG --config.FIELD=VALUE",
+    )  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="a row for each parameter; else blocks alike share rows")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -16,7 +20,7 @@ def main(arguments: argparse.Namespace) -> None:
     quiet_logs()
     config = load_config(arguments.config, arguments.override)
     from tlx.params.partition import FROZEN
-    from tlx.recipes.inspect import inspect
+    from tlx.recipes.inspect import folded, inspect
     from tlx.reporting.tables import show
 
     found = inspect(config)
@@ -25,7 +29,7 @@ def main(arguments: argparse.Namespace) -> None:
             leaf.path, "x".join(map(str, leaf.shape)), leaf.dtype, leaf.group,
             f"{leaf.multiplier:g}", f"{leaf.decay:g}", f"{leaf.bytes:,}",
         )
-        for leaf in found.leaves
+        for leaf in (found.leaves if arguments.full else folded(found.leaves))
     ]  # fmt: skip
     if rules := found.phases[0].rules:
         show("rules", ("selector", "group"), [(selector, str(group)) for selector, group in rules])

@@ -9,7 +9,10 @@ from tlx.cli.launch import load_config, quiet_logs, use_compilation_cache
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """CONFIG, overrides, --lowest, --highest, --steps, --to."""
     parser.add_argument("config", help="a config file, with its argument after a colon: configs/text_file.py:sst2")
-    parser.add_argument("override", nargs="*", metavar="FIELD=VALUE", help="such as train.batch_size=16")
+    parser.add_argument(
+        "override", nargs="*", metavar="FIELD=VALUE",
+        help="such as train.batch_size=16; or the words of a launch, --config=CONFIG --config.FIELD=VALUE",
+    )  # fmt: skip
     parser.add_argument("--lowest", type=float, default=1e-7, help="the first rate")
     parser.add_argument("--highest", type=float, default=10.0, help="the last, if the loss has not gone up before")
     parser.add_argument("--steps", type=int, default=100, help="of training")

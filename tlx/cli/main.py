@@ -2,11 +2,11 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from tlx.cli.words import as_words
 from tlx.errors import one_sentence
 
 COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main(arguments)
@@ -20,6 +20,7 @@ COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main
     "export": "a trained run as a folder that transformers opens",
     "doctor": "devices, versions, caches, and what is missing",
 }
+OF_A_CONFIG = ("inspect", "lr-find")  # they take the words of a launch, too
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -40,15 +41,11 @@ def module(command: str) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point of the command `tlx`."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    command = next((word for word in given if word in COMMANDS), None)
-    arguments = parser(command).parse_args(given)
     with one_sentence():
-        try:
-            module(arguments.command).main(arguments)
-            sys.stdout.flush()
-        except BrokenPipeError:  # `| head` has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        given = list(sys.argv[1:] if argv is None else argv)
+        command = next((word for word in given if word in COMMANDS), None)
+        arguments = parser(command).parse_args(as_words(given) if command in OF_A_CONFIG else given)
+        module(arguments.command).main(arguments)
 
 
 if __name__ == "__main__":

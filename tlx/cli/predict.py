@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.errors import TlxError
+from tlx.errors import TlxError, listed
 
 CHUNK = 512  # rows answered at a time
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="FILE",
-        help="JSON lines or CSV with the run's columns; - for standard input; or a folder of images",
+        help="JSON lines, CSV, TSV, CoNLL or npz with the run's columns; - for standard input; or a folder of images",
     )
     parser.add_argument("--output", metavar="FILE", default="-", help="where the rows go, with their answers")
     parser.add_argument("--format", choices=("jsonl", "csv"), help="of both, where no file's suffix tells")
@@ -92,37 +92,48 @@ def of_images(trained: Any, arguments: argparse.Namespace) -> None:
 def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
     """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; a column of that name stays,
     and the answer is then `tlx_predicted` (`tlx_score`)."""
-    from tlx.data.stream import format_of, read_rows, writing
+    from tlx.data.stream import FORMATS, READ, format_of, read_rows, writing
     from tlx.recipes.answers import rows_of
 
     data = trained.config["data"]
     columns = [data["text"], *([data["pair"]] if data.get("pair") else [])]
-    reading = format_of(source, format_)
+    words = dict(trained.model.heads_by_name)["default"].kind == "tagging"
+    reading = format_of(source, format_, READ)
     rows = read_rows(source, reading)
-    written = format_ or reading if to == "-" else format_of(to, format_)
+    alike = {name: name for name in FORMATS} | {"tsv": "csv"}
+    written = format_ or alike.get(reading, "jsonl") if to == "-" else format_of(to, format_)
+    empty = 0
     with writing(to, written) as write:
         while chunk := list(itertools.islice(rows, CHUNK)):
-            inputs = [[_text(place, row, column) for place, row in chunk] for column in columns]
+            inputs = [[_input(place, row, column, words) for place, row in chunk] for column in columns]
             for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
+                empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
                 answer = flat(found) if written == "csv" else found
                 named = {name if name not in row else f"tlx_{name}": value for name, value in answer.items()}
                 write({**row, **named}, place)
+    if empty:
+        print(
+            f"{empty} words could not be predicted and are left empty: the tokenizer leaves nothing of them, or their "
+            "tokens alone exceed max_length.",
+            file=sys.stderr,
+        )
 
 
 def flat(answer: dict[str, Any]) -> dict[str, Any]:
     """For a CSV: of several numbers a column each, `predicted_0` and so on."""
     values = answer["predicted"]
-    if not isinstance(values, list) or not values or isinstance(values[0], str):
+    if not isinstance(values, list) or not values or isinstance(values[0], str | None):
         return answer
     return {f"predicted_{i}": value for i, value in enumerate(values)}
 
 
-def _text(place: str, row: dict[str, Any], column: str) -> Any:
+def _input(place: str, row: dict[str, Any], column: str, words: bool) -> Any:
+    """A row's text, or its words, by the rules of training."""
+    from tlx.data.labels import text_of, words_of
+
     if column not in row:
-        raise TlxError(f"{place}: there is no column {column!r}; there is {', '.join(row)}.")
-    if not row[column] or not str(row[column]).strip():
-        raise TlxError(f"{place}: the text in {column!r} is empty.")
-    return row[column]
+        raise TlxError(f"{place}: there is no column {column!r}; there is {listed(row)}.")
+    return words_of(row[column], place, column) if words else text_of(row[column], place, column)
 
 
 def in_words(row: dict[str, Any]) -> str:
@@ -131,7 +142,8 @@ def in_words(row: dict[str, Any]) -> str:
     if "score" in row:
         return f"{predicted}  {row['score']:.1%}"
     values = predicted if isinstance(predicted, list) else [predicted]
-    return "  ".join(value if isinstance(value, str) else f"{value:.4g}" for value in values) or "(none)"
+    said = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
+    return "  ".join(said) or "(none)"
 
 
 def swatch(lab: Sequence[float]) -> str:

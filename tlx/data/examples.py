@@ -7,12 +7,14 @@ from typing import Protocol
 import numpy as np
 
 from tlx.data.plan import EvaluationPlan, TrainingPlan
+from tlx.data.windows import divide
 
 
 class Encoder(Protocol):
     """A tokenizer: texts (and their partners) to token ids and token types, one sequence per text."""
 
     pad_id: int
+    max_length: int
 
     def __call__(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
@@ -20,7 +22,36 @@ class Encoder(Protocol):
         """ids and types, each of the text's own length."""
 
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """ids, types and, for each word, the position of its first token, -1 where the sentence was cut before it."""
+        """ids and types, of whole sentences whatever their length, and for each word the position of its first token,
+        -1 where it has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """The words of tagged sentences, all of them, in the order of the source.
+
+    label: int32 (words,), 0 where there are no labels. token: int64 (words,), which token of the set (a position in
+    `Examples.ids`) predicts the word; -1 for a word that cannot be predicted. offsets: int64 (sentences + 1,), where
+    each sentence begins. sentence_id: int64 (sentences,), the row in the source. windowed: how many sentences are
+    longer than `max_length`, and so several examples.
+    """
+
+    label: np.ndarray
+    token: np.ndarray
+    offsets: np.ndarray
+    sentence_id: np.ndarray
+    windowed: int
+
+    @property
+    def predictable(self) -> np.ndarray:
+        """bool (words,): whether the model sees the word."""
+        return self.token >= 0
+
+    def spread(self, by_token: np.ndarray) -> np.ndarray:
+        """(words, outputs) from (tokens, outputs): each word's, NaN for a word that cannot be predicted."""
+        found = by_token[np.maximum(self.token, 0)]
+        found[~self.predictable] = np.nan
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +61,7 @@ class Examples:
     ids, types: int32, all texts end to end. offsets: int64 (n + 1,), where each begins.
     fields: per-example arrays by name, such as `label`, (n, …). example_id: int64 (n,), the row in the source.
     token_fields: per-token arrays by name, end to end like `ids`, such as `label` and `label_mask` of tagged words.
+    words: of tagged sentences, where each word is predicted; else None.
     """
 
     ids: np.ndarray
@@ -39,6 +71,7 @@ class Examples:
     example_id: np.ndarray
     pad_id: int
     token_fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    words: Words | None = None
 
     @classmethod
     def encode(
@@ -60,25 +93,51 @@ class Examples:
         sentences: Sequence[Sequence[str]],
         tags: Sequence[np.ndarray] | None = None,
         example_id: np.ndarray | None = None,
+        stride: int | None = None,
     ) -> "Examples":
         """Tokenises words; a word's tag is asked of its first token, and the rest of its tokens have none (Devlin et
-        al. 2019, 5.3). `label_mask` is 1 at first tokens; a word that was cut off has none."""
+        al. 2019, 5.3).
+
+        A sentence longer than the encoder's `max_length` becomes several examples, windows that overlap; each word has
+        its label, and its prediction, in the one window where it has most context. `label_mask` is 1 there. A word
+        that the tokenizer leaves nothing of, or whose tokens alone exceed a window, has none.
+
+        Args:
+          stride: tokens by which windows overlap; None: a quarter of `max_length`.
+
+        Raises:
+          TlxError: `max_length` or `stride` leaves no room for words.
+        """
         ids, types, firsts = encoder.words(sentences)
-        made = cls._of(ids, types, encoder.pad_id, example_id)
-        label, mask = np.zeros_like(made.ids), np.zeros_like(made.ids)
-        for row, positions in enumerate(firsts):
-            words = np.flatnonzero(np.array(positions) >= 0)
-            tokens = made.offsets[row] + np.array(positions, np.int64)[words]
-            mask[tokens] = 1
-            if tags is not None:
-                label[tokens] = np.asarray(tags[row])[words]
-        return dataclasses.replace(made, token_fields={"label": label, "label_mask": mask})
+        longer = sum(len(row) > encoder.max_length for row in ids)
+        special = len(encoder.words([[]])[0][0]) if longer else 0
+        stride = encoder.max_length // 4 if stride is None else stride
+        inputs: list[tuple[np.ndarray, np.ndarray]] = []
+        owner, places = [], [np.zeros((0, 2), np.int64)]
+        for sentence, row in enumerate(zip(ids, types, firsts, strict=True)):
+            windows, place = divide(*row, special=special, max_length=encoder.max_length, stride=stride)
+            place[place[:, 0] >= 0, 0] += len(inputs)
+            inputs += windows
+            owner += [sentence] * len(windows)
+            places.append(place)
+        source = np.arange(len(sentences), dtype=np.int64) if example_id is None else example_id
+        flat = [[window[i] for window in inputs] for i in (0, 1)]
+        made = cls._of(flat[0], flat[1], encoder.pad_id, source[np.array(owner, np.int64)])
+        place = np.concatenate(places)
+        token = np.where(place[:, 0] >= 0, made.offsets[place[:, 0]] + place[:, 1], -1)
+        label = np.concatenate([np.zeros(0, np.int32), *tags]) if tags is not None else np.zeros(len(token), np.int32)
+        fields = {"label": np.zeros_like(made.ids), "label_mask": np.zeros_like(made.ids)}
+        fields["label"][token[token >= 0]] = label[token >= 0]
+        fields["label_mask"][token[token >= 0]] = 1
+        offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
+        words = Words(label, token, offsets, source, longer)
+        return dataclasses.replace(made, token_fields=fields, words=words)
 
     @classmethod
     def _of(
         cls,
-        ids: Sequence[Sequence[int]],
-        types: Sequence[Sequence[int]],
+        ids: Sequence[Sequence[int] | np.ndarray],
+        types: Sequence[Sequence[int] | np.ndarray],
         pad_id: int,
         example_id: np.ndarray | None,
         fields: Mapping[str, np.ndarray] | None = None,
@@ -118,16 +177,7 @@ class Examples:
     @property
     def labels(self) -> np.ndarray:
         """What the answers are compared with: (n, …), or of tagged words (words,)."""
-        if "label" in self.token_fields:
-            return self.token_fields["label"][self.token_fields["label_mask"] == 1]
-        return self.fields["label"]
-
-    @property
-    def word_offsets(self) -> np.ndarray | None:
-        """int64 (n + 1,): where each sentence begins among the words that `labels` holds; None without tagged words."""
-        if "label_mask" not in self.token_fields:
-            return None
-        return np.concatenate([[0], np.cumsum(self.token_fields["label_mask"])])[self.offsets].astype(np.int64)
+        return self.fields["label"] if self.words is None else self.words.label
 
     def content(self) -> Iterator[bytes]:
         """What identifies the set: its tokens, rows, labels and whatever else its fields hold."""
@@ -158,7 +208,7 @@ class ExampleSet(Protocol):
     def labels(self) -> np.ndarray: ...
 
     @property
-    def word_offsets(self) -> np.ndarray | None: ...
+    def words(self) -> Words | None: ...
 
     def __len__(self) -> int: ...
 

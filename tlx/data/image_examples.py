@@ -109,7 +109,7 @@ class ImageExamples:
         return self.fields["label"]
 
     @property
-    def word_offsets(self) -> None:
+    def words(self) -> None:
         """An image has no words."""
 
     def content(self) -> Iterator[bytes]:

@@ -1,7 +1,20 @@
-"""Labels as a column holds them, as numbers that a loss takes; what does not fit is named with its row."""
+"""The one rule for labels and the one for texts: what a column holds as names, numbers and strings.
 
+Labels. None, NaN and strings of spaces are missing, and refused with their row; a row of classification whose label is
+-100, as Hugging Face's data sets write it, has no label and is left out. Spaces around a label are stripped. A whole
+number is written as such, so that 1, 1.0 and "1" are one class; True and False are classes of these names. Labels that
+would be two classes and are one value (`True` and `1`, `1.0` and `1` as strings, one string in two forms of Unicode)
+are refused with their counts. A list or an object is no label.
+
+Texts. A text is a string that holds more than spaces. Numbers, truth values, lists and objects are none and are refused
+with their row, for how they would be written as texts is the file's to say.
+"""
+
+import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,46 +23,127 @@ from tlx.data.sources import Table
 from tlx.errors import TlxError, listed
 
 OUTSIDE = "O"  # the tag of a word that belongs to nothing (Ramshaw & Marcus 1995)
+NO_LABEL = "-100"
 
 
-def classes(column: Sequence[Any]) -> tuple[str, ...]:
-    """The distinct labels, whole numbers in their order, others in the alphabet's."""
-    names = {str(label) for label in column}
-    if all(re.fullmatch(r"-?[0-9]+", name) for name in names):
-        return tuple(sorted(names, key=int))
-    return tuple(sorted(names))
+def name_of(value: Any) -> str:
+    """A label's name; empty where it is missing.
+
+    Raises:
+      ValueError: a list, an object or infinity is no label.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, int):  # True and False too
+        return str(value)
+    raise ValueError
 
 
-def refuse_missing(table: Table, column: str) -> None:
-    """A label that is not there is no class of its own."""
-    for row, label in enumerate(table.column(column)):
-        if label is None or str(label).strip() == "":
-            raise TlxError(f"{table.name}, row {row + 1}: the label in {column!r} is missing; drop the row or fill it.")
+def classes(column: Iterable[Any], where: str = "the labels") -> tuple[str, ...]:
+    """The distinct labels, whole numbers in their order, others in the alphabet's.
+
+    Raises:
+      TlxError: two of them are one value, written in two ways. where: for this message.
+    """
+    counts = Counter(name_of(label) for label in column)
+    _refuse_alike(counts, where)
+    if all(re.fullmatch(r"-?[0-9]{1,1000}", name) for name in counts):
+        return tuple(sorted(counts, key=lambda name: (int(name), name)))
+    return tuple(sorted(counts))
 
 
-def class_indices(table: Table, column: str, names: Sequence[str]) -> np.ndarray:
-    """int32 (n,): the position of each row's label in `names`."""
-    refuse_missing(table, column)
-    positions = {name: i for i, name in enumerate(names)}
-    labels = [str(label) for label in table.column(column)]
+def _refuse_alike(counts: Counter[str], where: str) -> None:
+    first: dict[str, str] = {}
+    for name in sorted(counts):
+        if (other := first.setdefault(_value(name), name)) != name:
+            raise TlxError(
+                f"{where}: {other!r} ({counts[other]} times) and {name!r} ({counts[name]} times) are one value written"
+                " in two ways; write one of them."
+            )
+
+
+def _value(name: str) -> str:
+    """Equal for names that are one value."""
+    name = unicodedata.normalize("NFC", name)
+    if name.lower() in ("true", "false"):
+        return "1" if name.lower() == "true" else "0"
+    return re.sub(r"\.0+$", "", name) if re.fullmatch(r"-?(0|[1-9][0-9]*)(\.0+)?", name) else name
+
+
+def names(table: Table, column: str) -> list[str]:
+    """The label of each row by name, none of them missing."""
+    return [
+        _named(value, table.place(row), f"the label in {column!r}") for row, value in enumerate(table.column(column))
+    ]
+
+
+def _named(value: Any, place: str, what: str) -> str:
+    try:
+        name = name_of(value)
+    except ValueError:
+        raise TlxError(f"{place}: {what} is {value!r:.80}; expected a string or a number.") from None
+    if not name:
+        raise TlxError(f"{place}: {what} is missing; drop the row or fill it.")
+    return name
+
+
+def labelled(table: Table, column: str) -> np.ndarray:
+    """int64, ascending: the rows whose label is another than -100."""
+    return np.array([row for row, value in enumerate(table.column(column)) if not _is_no_label(value)], np.int64)
+
+
+def _is_no_label(value: Any) -> bool:
+    try:
+        return name_of(value) == NO_LABEL
+    except ValueError:
+        return False
+
+
+def stripped(table: Table, column: str) -> int:
+    """How many labels of a column, or elements of its lists, had spaces around them."""
+    values = table.columns.get(column, ())
+    each = (element for value in values for element in (value if isinstance(value, list) else [value]))
+    return sum(isinstance(value, str) and value != value.strip() for value in each)
+
+
+def class_indices(table: Table, column: str, known: Sequence[str]) -> np.ndarray:
+    """int32 (n,): the position of each row's label in `known`, the training set's."""
+    positions = {name: i for i, name in enumerate(known)}
+    labels = names(table, column)
     for row, label in enumerate(labels):
         if label not in positions:
-            raise TlxError(
-                f"{table.name}, row {row + 1}: the label {label!r} is none of the training set's {listed(names)}."
-            )
+            raise TlxError(f"{table.place(row)}: the label {label!r} is none of the training set's {listed(known)}.")
     return np.array([positions[label] for label in labels], np.int32)
 
 
 def targets(table: Table, column: str) -> np.ndarray:
     """float32 (n, outputs): real-valued targets. column: one name, or several joined by commas."""
-    columns = [table.column(name) for name in _split_columns(table, column) or (column,)]
-    try:
-        values = np.column_stack([np.asarray(values, np.float64) for values in columns])
-    except (TypeError, ValueError) as error:
-        raise TlxError(f"{table.name}: the column {column!r} is not all numbers ({error}).") from None
+    columns = [_numbers(table, name) for name in _split_columns(table, column) or (column,)]
+    values = np.column_stack(columns)
     if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
-        raise TlxError(f"{table.name}, row {bad[0] + 1}: the target in {column!r} is not a finite number.")
+        raise TlxError(f"{table.place(int(bad[0]))}: the target in {column!r} is not a finite number.")
     return values.astype(np.float32)
+
+
+def _numbers(table: Table, column: str) -> np.ndarray:
+    """float64 (n, …), NaN where a value is missing."""
+    found: list[Any] = []
+    for row, value in enumerate(table.column(column)):
+        try:
+            if isinstance(value, str) and "_" in value:  # Python's own way of writing a number
+                raise ValueError
+            found.append(np.asarray(np.nan if value is None or value == "" else value, np.float64))
+        except (TypeError, ValueError, OverflowError):
+            raise TlxError(f"{table.place(row)}: the column {column!r} is not all numbers ({value!r:.80}).") from None
+        if found[-1].ndim > 1 or found[-1].shape != found[0].shape:
+            raise TlxError(f"{table.place(row)}: the target in {column!r} has another shape than in the first row.")
+    return np.array(found)
 
 
 def _split_columns(table: Table, column: str) -> tuple[str, ...]:
@@ -61,7 +155,10 @@ def _split_columns(table: Table, column: str) -> tuple[str, ...]:
 
 def label_names(table: Table, column: str, separator: str = "|") -> tuple[str, ...]:
     """The labels of a multi-label table: the columns that `column` joins by commas, or the distinct names in one."""
-    return _split_columns(table, column) or classes([name for row in _sets(table, column, separator) for name in row])
+    where = f"{table.name}: the labels in {column!r}"
+    return _split_columns(table, column) or classes(
+        (name for row in _sets(table, column, separator) for name in row), where
+    )
 
 
 def multilabel(table: Table, column: str, names: Sequence[str], separator: str = "|") -> np.ndarray:
@@ -79,9 +176,7 @@ def multilabel(table: Table, column: str, names: Sequence[str], separator: str =
     for row, found in enumerate(_sets(table, column, separator)):
         for name in found:
             if name not in positions:
-                raise TlxError(
-                    f"{table.name}, row {row + 1}: the label {name!r} is none of the training set's {listed(names)}."
-                )
+                raise TlxError(f"{table.place(row)}: the label {name!r} is none of the training set's {listed(names)}.")
             answers[row, positions[name]] = 1
     return answers
 
@@ -94,13 +189,16 @@ def _sets(table: Table, column: str, separator: str) -> list[list[str]]:
             value = value.split(separator) if value.strip() else []
         if not isinstance(value, list):
             raise TlxError(
-                f"{table.name}, row {row + 1}: the labels in {column!r} are {value!r}; expected a list of names, or"
+                f"{table.place(row)}: the labels in {column!r} are {value!r}; expected a list of names, or"
                 f" names joined by {separator!r}."
             )
-        names = ["" if name is None else str(name).strip() for name in value]
-        if "" in names:
-            raise TlxError(f"{table.name}, row {row + 1}: one of the labels in {column!r}, {value!r}, has no name.")
-        found.append(names)
+        try:
+            given = [name_of(name) for name in value]
+        except ValueError:
+            given = [""]
+        if "" in given:
+            raise TlxError(f"{table.place(row)}: one of the labels in {column!r}, {value!r:.80}, has no name.")
+        found.append(given)
     return found
 
 
@@ -110,75 +208,100 @@ def _zeros_and_ones(table: Table, column: str) -> np.ndarray:
     known = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "False": 0, "True": 1}
     for row, value in enumerate(values):
         if value not in known:
-            raise TlxError(f"{table.name}, row {row + 1}: {column!r} is {value!r}; expected 0 or 1.")
+            raise TlxError(f"{table.place(row)}: {column!r} is {value!r}; expected 0 or 1.")
     return np.array([known[value] for value in values], np.int32)
 
 
 def texts(table: Table, column: str) -> list[str]:
     """A column of texts, none of them empty."""
-    found = ["" if text is None else str(text) for text in table.column(column)]
-    for row, text in enumerate(found):
-        if not text.strip():
-            raise TlxError(f"{table.name}, row {row + 1}: the text in {column!r} is empty; drop the row or fill it.")
-    return found
+    return [text_of(value, table.place(row), column) for row, value in enumerate(table.column(column))]
+
+
+def text_of(value: Any, place: str, column: str) -> str:
+    """One value of a column of texts. place: of the row, for messages.
+
+    Raises:
+      TlxError: it is missing, empty, or no string; or it holds half of a surrogate pair.
+    """
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        raise TlxError(f"{place}: the text in {column!r} is empty; drop the row or fill it.")
+    if not isinstance(value, str):
+        raise TlxError(f"{place}: the text in {column!r} is {value!r:.80}; a text is a string, so put it in quotes.")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise TlxError(f"{place}: the text in {column!r} holds half of a surrogate pair (\\ud800 to \\udfff), no text.")
+    return value
 
 
 def token_lists(table: Table, column: str) -> list[list[str]]:
     """The words of each row, at least one and none of them blank."""
-    found = _lists(table, column, "words")
-    for row, words in enumerate(found):
-        if not words:
-            raise TlxError(f"{table.name}, row {row + 1}: the sentence in {column!r} has no words; drop the row.")
-        for position, word in enumerate(words, 1):
-            if not word.strip():
-                raise TlxError(
-                    f"{table.name}, row {row + 1}: word {position} in {column!r} is empty; drop it with its tag."
-                )
+    return [words_of(value, table.place(row), column) for row, value in enumerate(table.column(column))]
+
+
+def words_of(value: Any, place: str, column: str) -> list[str]:
+    """One value of a column of lists of words; each word is a text as `text_of` says."""
+    for position, word in enumerate(_list(value, place, column, "words"), 1):
+        if word is None or (isinstance(word, str) and not word.strip()):
+            raise TlxError(f"{place}: word {position} in {column!r} is empty; drop it with its tag.")
+        if not isinstance(word, str):
+            raise TlxError(f"{place}: the list in {column!r} holds more than words: {value!r:.80}.")
+        text_of(word, place, column)
+    if not value:
+        raise TlxError(f"{place}: the sentence in {column!r} has no words; drop the row.")
+    return list(value)
+
+
+def _list(value: Any, place: str, column: str, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise TlxError(
+            f"{place}: {column!r} is {str(value)[:40]!r}; expected a list of {what}, as conll: files and lists in"
+            " jsonl: files give."
+        )
+    return value
+
+
+def tags(table: Table, column: str) -> list[list[str]]:
+    """The tags of each row by name."""
+    found = []
+    for row, value in enumerate(table.column(column)):
+        place = table.place(row)
+        given = _list(value, place, column, "tags")
+        if any(tag is None or isinstance(tag, (list, dict)) for tag in given):
+            raise TlxError(f"{place}: the list in {column!r} holds more than tags: {value!r:.80}.")
+        found.append([_named(tag, place, f"tag {number} in {column!r}") for number, tag in enumerate(given, 1)])
+        if NO_LABEL in found[-1]:
+            raise TlxError(
+                f"{place}: a tag in {column!r} is {NO_LABEL}, no label; every word has a tag, so give the words and"
+                " tags as they were before they were tokenized."
+            )
     return found
 
 
 def tag_names(table: Table, column: str) -> tuple[str, ...]:
     """The distinct tags in the alphabet's order, `O` before them where it occurs."""
-    names = {name for tags in _lists(table, column, "tags") for name in tags}
-    return tuple(sorted(names, key=lambda name: (name != OUTSIDE, name)))
+    found = classes((name for row in tags(table, column) for name in row), f"{table.name}: the tags in {column!r}")
+    return tuple(sorted(found, key=lambda name: (name != OUTSIDE, name)))
 
 
-def tag_indices(table: Table, tokens: str, tags: str, names: Sequence[str]) -> list[np.ndarray]:
-    """int32 (words,) for each row: the position of each word's tag in `names`.
+def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) -> list[np.ndarray]:
+    """int32 (words,) for each row: the position of each word's tag in `known`.
 
     Args:
-      tokens, tags: the columns of words and of tags, as many tags as words in each row.
-      names: the tags in order, as `tag_names` found them in the training set.
+      tokens, column: the columns of words and of tags, as many tags as words in each row.
+      known: the tags in order, as `tag_names` found them in the training set.
     """
-    positions = {name: i for i, name in enumerate(names)}
+    positions = {name: i for i, name in enumerate(known)}
     found = []
-    for row, (words, given) in enumerate(
-        zip(_lists(table, tokens, "words"), _lists(table, tags, "tags"), strict=True), 1
-    ):
+    for row, (value, given) in enumerate(zip(table.column(tokens), tags(table, column), strict=True)):
+        words = _list(value, table.place(row), tokens, "words")
+        if any(isinstance(word, (list, dict)) for word in words):
+            raise TlxError(f"{table.place(row)}: the list in {tokens!r} holds more than words: {value!r:.80}.")
         if len(words) != len(given):
             raise TlxError(
-                f"{table.name}, row {row}: {len(given)} tags in {tags!r} for {len(words)} words in {tokens!r};"
+                f"{table.place(row)}: {len(given)} tags in {column!r} for {len(words)} words in {tokens!r};"
                 " expected one for each."
             )
         for name in given:
             if name not in positions:
-                raise TlxError(
-                    f"{table.name}, row {row}: the tag {name!r} is none of the training set's {listed(names)}."
-                )
+                raise TlxError(f"{table.place(row)}: the tag {name!r} is none of the training set's {listed(known)}.")
         found.append(np.array([positions[name] for name in given], np.int32))
     return found
-
-
-def _lists(table: Table, column: str, what: str) -> list[list[str]]:
-    """A column that holds a list in every row, its elements as strings."""
-    for row, value in enumerate(table.column(column), 1):
-        if not isinstance(value, list):
-            raise TlxError(
-                f"{table.name}, row {row}: {column!r} is {str(value)[:40]!r}; expected a list of {what}, as conll:"
-                " files and lists in jsonl: files give."
-            )
-        if any(element is None or isinstance(element, (list, dict)) for element in value):
-            raise TlxError(
-                f"{table.name}, row {row}: the list in {column!r} holds more than {what}: {str(value)[:80]}."
-            )
-    return [[str(element) for element in value] for value in table.column(column)]

@@ -1,7 +1,7 @@
 """Where rows come from, read into columns.
 
-`csv:`, `tsv:`, `jsonl:`, `conll:` or `npz:PATH` is one file, `folder:PATH` a folder of images, `builtin:NAME` ships
-with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
+`csv:`, `tsv:`, `jsonl:`, `conll:` or `npz:PATH` is one file, `folder:PATH[@SPLIT]` a folder of images, `builtin:NAME`
+ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 from tlx.data import colors, digits
 from tlx.data.conll import read_conll
-from tlx.data.folder import read_folder
+from tlx.data.folder import read_folder, splits_in
 from tlx.data.lazy import Lazy
 from tlx.data.npz import read_npz
 from tlx.data.tabular import read_delimited, read_jsonl
@@ -24,13 +24,23 @@ from tlx.errors import TlxError, listed
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Columns of equal length: lists, arrays, or `Lazy` ones read row by row. name: of its spec, for messages."""
+    """Columns of equal length: lists, arrays, or `Lazy` ones read row by row.
+
+    name: of its spec, for messages. numbers: which row of the source each is, from 0; None: they are all there.
+    left_out: rows of the source that were left out because they have no label.
+    """
 
     name: str
     columns: dict[str, Any]
+    numbers: np.ndarray | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    def place(self, row: int) -> str:
+        """The table and the row, counted from 1 in its source, for messages."""
+        return f"{self.name}, row {1 + (row if self.numbers is None else int(self.numbers[row]))}"
 
     def column(self, name: str) -> Any:
         """A column, or a sentence that names the ones there are."""
@@ -44,7 +54,8 @@ class Table:
             name: column[indices] if isinstance(column, (np.ndarray, Lazy)) else [column[i] for i in indices]
             for name, column in self.columns.items()
         }
-        return Table(self.name, taken)
+        numbers = np.asarray(indices) if self.numbers is None else self.numbers[indices]
+        return Table(self.name, taken, numbers, self.left_out)
 
 
 BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {"colors": colors.columns, "digits": digits.columns}
@@ -64,12 +75,20 @@ def load(spec: str) -> Table:
     if kind in SETS:
         return Table(spec, SETS[kind](where))
     file = Path(where).expanduser()
-    if not file.is_file():
+    if not file.exists():  # what is no regular file is named by the reader
         raise TlxError(f"data {spec!r}: there is no file {file}.")
     table = Table(spec, READERS[kind](file))
     if not table.columns or not len(table):
         raise TlxError(f"{file} holds no rows.")
     return table
+
+
+def splits_of(spec: str) -> dict[str, str]:
+    """The specs of `train`, `validation` and `test` in a `folder:` that holds folders of splits; {} for any other."""
+    kind, _, where = os.path.expandvars(spec).partition(":")
+    if kind != "folder" or not where or not Path(where).expanduser().is_dir():
+        return {}
+    return {split: f"{spec}@{split}" for split in splits_in(Path(where).expanduser())}
 
 
 def _builtin(name: str) -> dict[str, Any]:

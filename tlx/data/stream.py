@@ -1,17 +1,21 @@
-"""Rows read and written one at a time, so that a file of any length passes through: JSON lines and CSV."""
+"""Rows read and written one at a time, so that a file of any length passes through."""
 
 import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from tlx.data.conll import conll_rows
+from tlx.data.npz import read_npz
+from tlx.data.tabular import Row, Rows, delimited_rows, jsonl_rows
+from tlx.data.textfile import file_lines, lines, pieces
 from tlx.errors import TlxError, listed
+from tlx.files.whole import whole
 
-FORMATS = ("jsonl", "csv")
-Row = dict[str, Any]
+FORMATS = ("jsonl", "csv")  # that are written
 
 
 class Write(Protocol):
@@ -20,71 +24,42 @@ class Write(Protocol):
     def __call__(self, row: Row, place: str) -> None: ...
 
 
-def format_of(where: str, given: str | None) -> str:
-    """What a file's suffix says, or else `given`."""
-    suffix = Path(where).suffix.lstrip(".")
-    format_ = suffix if suffix in FORMATS else given or suffix
-    if format_ not in FORMATS:
+def format_of(where: str, given: str | None, known: Iterable[str] = FORMATS) -> str:
+    """What a file's suffix says, or else `given`. known: the formats that are possible."""
+    suffix = Path(where).suffix.lstrip(".").lower()
+    format_ = suffix if suffix in known else given or suffix
+    if format_ not in known:
         how = "name it with --format" if where == "-" else "give the file that suffix, or --format"
-        raise TlxError(f"{where}: the format {format_!r} is none of {listed(FORMATS)}; {how}.")
+        raise TlxError(f"{where}: the format {format_!r} is none of {listed(known)}; {how}.")
     return format_
 
 
-def read_rows(where: str, format_: str) -> Iterator[tuple[str, Row]]:
-    """`(place, row)` after `(place, row)` of a file, or of standard input (`-`). place: for messages."""
-    if where != "-" and not Path(where).is_file():
-        raise TlxError(f"there is no file {where}.")
-    name = "standard input" if where == "-" else where
-    with contextlib.ExitStack() as stack:
-        lines = sys.stdin.buffer if where == "-" else stack.enter_context(Path(where).open("rb"))
-        yield from (_csv if format_ == "csv" else _jsonl)(name, _decoded(name, lines))
+def read_rows(where: str, format_: str) -> Rows:
+    """`(place, row)` after `(place, row)` of a file, or of standard input (`-`), by the readers that training uses."""
+    if format_ == "npz":
+        if where == "-":
+            raise TlxError("an npz archive is read from a file, not from standard input.")
+        columns = {
+            name: column if isinstance(column, list) else column.tolist()
+            for name, column in read_npz(Path(where)).items()
+        }
+        for row, values in enumerate(zip(*columns.values(), strict=True), 1):
+            yield f"{where}, row {row}", dict(zip(columns, values, strict=True))
+    elif where == "-":
+        yield from READERS[format_]("standard input", lines("standard input", pieces(sys.stdin.buffer)))
+    else:
+        yield from READERS[format_](where, file_lines(Path(where)))
 
 
-def _decoded(name: str, lines: Iterable[bytes]) -> Iterator[str]:
-    """Line by line, whatever the terminal's encoding; without a byte order mark."""
-    for number, line in enumerate(lines, 1):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise TlxError(
-                f"{name}, line {number} is not UTF-8 ({error.reason}); convert it, e.g. with iconv."
-            ) from None
-        yield text.removeprefix("\ufeff") if number == 1 else text
+READERS: dict[str, Callable[[str, Iterable[str]], Rows]] = {
+    "jsonl": jsonl_rows,
+    "csv": lambda name, found: delimited_rows(name, found, ","),
+    "tsv": lambda name, found: delimited_rows(name, found, "\t"),
+    "conll": conll_rows,
+}
 
 
-def _csv(name: str, lines: Iterable[str]) -> Iterator[tuple[str, Row]]:
-    reader = csv.reader(lines)
-    try:
-        header = next(reader, [])
-        if len(set(header)) < len(header):
-            raise TlxError(f"{name}: two columns have the same name in its header {listed(header)}.")
-        for fields in filter(None, reader):
-            if len(fields) != len(header):
-                raise TlxError(
-                    f"{name}, line {reader.line_num}: {len(fields)} fields where the header has {len(header)}."
-                )
-            yield f"{name}, line {reader.line_num}", dict(zip(header, fields, strict=True))
-    except csv.Error as error:
-        raise TlxError(f"{name}, line {reader.line_num}: {error}.") from None
-
-
-def _jsonl(name: str, lines: Iterable[str]) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise TlxError(
-                f"{name}, line {number} holds half of a surrogate pair (\\ud800 to \\udfff), no text."
-            ) from None
-        except ValueError as error:  # a JSONDecodeError, or a number of thousands of digits
-            raise TlxError(f"{name}, line {number} is not JSON: {getattr(error, 'msg', error)}.") from None
-        if not isinstance(row, dict):
-            raise TlxError(f"{name}, line {number} is no JSON object.")
-        yield f"{name}, line {number}", row
+READ = (*READERS, "npz")  # formats of rows that are read
 
 
 @contextlib.contextmanager
@@ -93,29 +68,22 @@ def writing(where: str, format_: str) -> Iterator[Write]:
     if where == "-":
         yield _writer(sys.stdout, format_)
         return
-    file = Path(where)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as lines:
-            yield _writer(lines, format_)
-        partial.replace(file)
-    except OSError as error:
-        raise TlxError(f"{where} cannot be written: {error.strerror}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(where) as opened:
+        yield _writer(opened, format_)
 
 
-def _writer(lines: IO[str], format_: str) -> Write:
+def _writer(to: IO[str], format_: str) -> Write:
     if format_ == "jsonl":
 
         def write_json(row: Row, place: str) -> None:
             del place
-            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            lines.flush()
+            to.write(json.dumps(row, ensure_ascii=False) + "\n")
+            to.flush()
 
         return write_json
     columns: list[str] = []
-    writer = csv.writer(lines, lineterminator="\n")
+    writer = csv.writer(to, lineterminator="\n")
+    quoting = csv.writer(to, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write_csv(row: Row, place: str) -> None:
         if not columns:
@@ -124,14 +92,16 @@ def _writer(lines: IO[str], format_: str) -> Write:
         if row.keys() != set(columns):
             odd = listed(sorted(row.keys() ^ set(columns)))
             raise TlxError(f"{place}: a CSV has the same columns in every row; {odd} is not in all (write JSON lines).")
-        writer.writerow([_cell(row[name]) for name in columns])
-        lines.flush()
+        cells = [_cell(row[name]) for name in columns]
+        # Python before 3.13 leaves a carriage return without quotes, and so makes two rows of one.
+        (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
+        to.flush()
 
     return write_csv
 
 
 def _cell(value: Any) -> Any:
-    """A list as its items between `|`, an object as JSON."""
+    """A list as its items between `|`, None as an empty one, an object as JSON."""
     if isinstance(value, list):
-        return "|".join(str(_cell(item)) for item in value)
+        return "|".join("" if item is None else str(_cell(item)) for item in value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value

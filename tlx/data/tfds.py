@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data.lazy import Lazy
+from tlx.data.tfds_guard import MOST_CLASSES, check_files, check_shards, own_features
 from tlx.errors import TlxError, listed
 
 Convert = Callable[[Any], Any]
@@ -43,17 +44,26 @@ def _read(spec: str, name: str, split: str) -> dict[str, Any]:
     from tensorflow_datasets.core import decode, features, read_only_builder, registered
 
     folder = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    sets = folder / name.partition("/")[0].partition(":")[0]
+    if sets != folder and sets.parent == folder and ".." not in sets.parts:
+        check_files(spec, sets)
     try:
-        builder = read_only_builder.builder_from_files(name, data_dir=str(folder))
+        with own_features(sets):
+            builder = read_only_builder.builder_from_files(name, data_dir=str(folder))
     except registered.DatasetNotFoundError:
         raise TlxError(_not_prepared(spec, name, folder)) from None
-    except (ValueError, OSError) as error:
+    except ImportError:
+        raise
+    except TlxError as error:
+        raise TlxError(f"{spec}: {sets}: {error}") from None
+    except Exception as error:  # tfds and protobuf raise a dozen kinds; each is told in its first line
         raise TlxError(
             f"{spec}: {name!r} cannot be opened in {folder} ({_first_line(error)}); expected the name of a whole set,"
             " NAME[/CONFIG][:VERSION]."
         ) from None
+    check_shards(spec, builder)
     found = dict(sorted(builder.info.features.items()))
-    kept = {column: convert for column, feature in found.items() if (convert := _convert(feature, features))}
+    kept = {column: convert for column, feature in found.items() if (convert := _convert(spec, feature, features))}
     images = [column for column, feature in found.items() if _is_image(feature, features)]
     if not kept and not images:
         raise TlxError(f"{spec} has no column of texts, labels, numbers or images; its features are {listed(found)}.")
@@ -125,21 +135,23 @@ def _is_image(feature: Any, features: Any) -> bool:
     return isinstance(feature, features.Image) and np.dtype(feature.np_dtype) in (np.uint8, np.uint16)
 
 
-def _convert(feature: Any, features: Any) -> Convert | None:
+def _convert(spec: str, feature: Any, features: Any) -> Convert | None:
     """What makes plain Python of one feature's value; None for a feature that is no text, label or number."""
     if isinstance(feature, features.ClassLabel):
-        return _label(feature)
+        return _label(spec, feature)
     if isinstance(feature, features.Sequence):
-        inner = _convert(feature.feature, features)
+        inner = _convert(spec, feature.feature, features)
         return inner and (lambda values: [inner(value) for value in values])
     if isinstance(feature, features.Tensor) and feature.shape == ():
         return _scalar
     return None
 
 
-def _label(feature: Any) -> Convert:
+def _label(spec: str, feature: Any) -> Convert:
     """An index to its class name; below 0 it stands for a label that the set hides."""
-    names: list[Any] = list(feature.names or [])
+    if (feature.num_classes or 0) > MOST_CLASSES:  # without names of its own, tfds makes one for each
+        raise TlxError(f"{spec}: a label is said to have {feature.num_classes:,} classes, more than {MOST_CLASSES:,}.")
+    names: list[Any] = list(feature.names or []) if feature.num_classes else []
     if all(name.isdecimal() and name.isascii() for name in names):
         names = [int(name) for name in names]
     return lambda index: None if index < 0 else names[index] if names else int(index)

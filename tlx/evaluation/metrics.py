@@ -10,7 +10,7 @@ import numpy as np
 
 from tlx.errors import TlxError
 from tlx.evaluation.calibration import calibration_error
-from tlx.evaluation.entities import counts, precision_recall_f1
+from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -24,6 +24,26 @@ def recalls(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The share of each class's examples that were found, of the classes that occur in the labels."""
     right = logits.argmax(-1) == labels
     return np.array([right[labels == c].mean() for c in np.unique(labels)])
+
+
+def chosen_tags(logits: np.ndarray) -> np.ndarray:
+    """int64 (words,): the tag of the largest logit, -1 for a word that was not predicted (its logits are NaN), which
+    agrees with no label. logits: (words, tags)."""
+    return np.where(np.isnan(logits).all(axis=-1), -1, logits.argmax(-1))
+
+
+def tag_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The share of words whose tag is right; a word that was not predicted is wrong."""
+    return float((chosen_tags(logits) == labels).mean())
+
+
+def tag_macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 averaged over the tags that occur in labels or predictions; a word that was not predicted is missed."""
+    from sklearn.metrics import f1_score
+
+    chosen = chosen_tags(logits)
+    occurring = np.union1d(labels, chosen[chosen >= 0])
+    return float(f1_score(labels, chosen, labels=occurring, average="macro", zero_division=0.0))
 
 
 def balanced_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -46,6 +66,11 @@ def micro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     return _f1(labels, logits.argmax(-1), "micro")
 
 
+def weighted_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of each class weighed by how often it occurs in the labels; a class never predicted counts 0."""
+    return _f1(labels, logits.argmax(-1), "weighted")
+
+
 def f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 of the second of two classes, as GLUE reports it; 0 where that class neither occurs nor is answered."""
     from sklearn.metrics import f1_score
@@ -61,6 +86,65 @@ def mcc(logits: np.ndarray, labels: np.ndarray) -> float:
     if len(np.unique(labels)) == 1 and len(np.unique(answers)) == 1:
         return 0.0
     return float(matthews_corrcoef(labels, answers))
+
+
+def kappa(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Cohen's kappa of labels and predictions; 0 where both are one and the same class throughout."""
+    from sklearn.metrics import cohen_kappa_score
+
+    predicted = logits.argmax(-1)
+    if len(np.unique(np.concatenate([labels, predicted]))) == 1:
+        return 0.0
+    return float(cohen_kappa_score(labels, predicted))
+
+
+def top_k_accuracy(k: int) -> Metric:
+    """The share of examples whose label is among the k largest logits; of equal logits the last classes are taken, as
+    scikit-learn does."""
+
+    def top_k(logits: np.ndarray, labels: np.ndarray) -> float:
+        highest = np.argsort(logits, axis=-1, kind="stable")[:, -k:]
+        return float((highest == labels[:, None]).any(axis=-1).mean())
+
+    return top_k
+
+
+def brier(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The Brier score, lower is better: of two classes the mean of (p - y)² of the second, from 0 to 1; of more the
+    mean over examples of its sum over classes, from 0 to 2, as scikit-learn's `brier_score_loss`."""
+    from scipy.special import softmax
+
+    probabilities = softmax(logits.astype(np.float64), axis=-1)
+    squares = (probabilities - (labels[:, None] == np.arange(logits.shape[-1]))) ** 2
+    return float((squares[:, 1] if logits.shape[-1] == 2 else squares.sum(axis=-1)).mean())
+
+
+def average_precision(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The average precision: of the second of two classes (0 where it does not occur), or the mean of each class
+    against the rest, over the classes that occur."""
+    if logits.shape[-1] == 2:
+        return _mean_precision((labels == 1)[:, None], (logits[:, 1] - logits[:, 0])[:, None])
+    return _mean_precision(labels[:, None] == np.arange(logits.shape[-1]), logits - _logsumexp(logits))
+
+
+def roc_auc_ovo(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The area under the ROC curve averaged over ordered pairs of classes that both occur, one-vs-one (Hand & Till
+    2001, eq. 7; scikit-learn's `multi_class="ovo"`); of two classes it is `roc_auc`. Without such a pair, 0.5.
+
+    scikit-learn takes each pair by itself; here a class is ranked against all the others in one pass, which with a
+    thousand classes takes seconds."""
+    if logits.shape[-1] == 2:
+        return roc_auc(logits, labels)
+    scores, found = logits - _logsumexp(logits), np.unique(labels)
+    counts, areas = np.bincount(labels, minlength=logits.shape[-1]), []
+    for label in found:
+        score = scores[:, label]
+        own = np.sort(score[labels == label])
+        above = len(own) - (np.searchsorted(own, score, "left") + np.searchsorted(own, score, "right")) / 2
+        sums = np.bincount(labels, weights=above / len(own), minlength=logits.shape[-1])
+        others = found[found != label]
+        areas += (sums[others] / counts[others]).tolist()
+    return float(np.mean(areas)) if areas else 0.5
 
 
 def roc_auc(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -86,6 +170,16 @@ def label_micro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
 def label_macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 averaged over labels; one that neither occurs nor is answered counts 0."""
     return _f1(labels, logits > 0, "macro")
+
+
+def label_weighted_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of each label weighed by how often it occurs; 0 where none occurs."""
+    return _f1(labels, logits > 0, "weighted")
+
+
+def label_average_precision(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean average precision over labels that occur; without any, 0."""
+    return _mean_precision(labels == 1, logits)
 
 
 def label_roc_auc(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -123,33 +217,67 @@ def spearman(predictions: np.ndarray, targets: np.ndarray) -> float:
     return _mean_correlation(spearmanr, predictions, targets)
 
 
+def kendall(predictions: np.ndarray, targets: np.ndarray) -> float:
+    """Kendall's tau-b, averaged over outputs; 0 for an output whose predictions or targets are constant."""
+    from scipy.stats import kendalltau
+
+    return _mean_correlation(kendalltau, predictions, targets)
+
+
 METRICS: dict[str, dict[str, Metric]] = {
     "classification": {
         "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "worst_class_accuracy": worst_class_accuracy,
-        "macro_f1": macro_f1, "micro_f1": micro_f1, "f1": f1, "mcc": mcc, "roc_auc": roc_auc, "ece": calibration_error,
+        "macro_f1": macro_f1, "micro_f1": micro_f1, "weighted_f1": weighted_f1, "f1": f1, "mcc": mcc, "kappa": kappa,
+        "top_3_accuracy": top_k_accuracy(3), "top_5_accuracy": top_k_accuracy(5),
+        "roc_auc": roc_auc, "roc_auc_ovo": roc_auc_ovo, "average_precision": average_precision,
+        "brier": brier, "ece": calibration_error,
     },
     "multilabel": {
-        "accuracy": subset_accuracy, "micro_f1": label_micro_f1, "macro_f1": label_macro_f1, "roc_auc": label_roc_auc,
+        "accuracy": subset_accuracy, "micro_f1": label_micro_f1, "macro_f1": label_macro_f1,
+        "weighted_f1": label_weighted_f1, "roc_auc": label_roc_auc, "average_precision": label_average_precision,
     },
-    "regression": {"r2": r2, "mean_error": mean_error, "pearson": pearson, "spearman": spearman},
-    "tagging": {"accuracy": accuracy},
+    "regression": {
+        "r2": r2, "mean_error": mean_error, "pearson": pearson, "spearman": spearman, "kendall": kendall,
+    },
+    "tagging": {"accuracy": tag_accuracy, "macro_f1": tag_macro_f1},
     "masked_lm": {"accuracy": accuracy},
+}  # fmt: skip
+# Metrics that say something of some numbers of classes only: the least and the largest.
+CLASSES: Mapping[str, tuple[int, float]] = {
+    "f1": (2, 2), "top_3_accuracy": (4, np.inf), "top_5_accuracy": (6, np.inf),
 }  # fmt: skip
 ENTITY = ("entity_precision", "entity_recall", "entity_f1")
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     **{name: True for metrics in METRICS.values() for name in (*metrics, *ENTITY)},
-    **dict.fromkeys(("loss", "mean_error", "ece"), False),
+    **dict.fromkeys(("loss", "mean_error", "ece", "brier"), False),
 }
 # What picks the checkpoint, unless the config says otherwise.
 MONITOR = {
-    "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "entity_f1",
+    "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "accuracy",
     "masked_lm": "accuracy",
 }  # fmt: skip
 
 
-def metric_names(kind: str) -> tuple[str, ...]:
-    """What `measure` returns for a kind of head; `f1` only of two classes."""
-    return (*METRICS[kind], *(ENTITY if kind == "tagging" else ()))
+def metric_names(kind: str, names: Sequence[str] = (), outputs: int | None = None) -> tuple[str, ...]:
+    """What `measure` returns for a kind of head.
+
+    Args:
+      kind: of the head.
+      names: of its classes or tags.
+      outputs: how many it has; None: the metrics of whatever number.
+    """
+    every = (*METRICS[kind], *(ENTITY if kind == "tagging" and has_entities(names) else ()))
+    return tuple(name for name in every if outputs is None or _of(name, outputs))
+
+
+def default_monitor(kind: str, names: Sequence[str] = ()) -> str:
+    """The metric that picks the checkpoint unless the config names one: of tags that form entities their F1."""
+    return "entity_f1" if kind == "tagging" and has_entities(names) else MONITOR[kind]
+
+
+def _of(name: str, outputs: int) -> bool:
+    least, largest = CLASSES.get(name, (1, np.inf))
+    return least <= outputs <= largest
 
 
 def measure(
@@ -158,8 +286,9 @@ def measure(
     labels: np.ndarray,
     names: Sequence[str] = (),
     offsets: np.ndarray | None = None,
+    predictable: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Every metric of a kind of head.
+    """Every metric of a kind of head, those of `metric_names`.
 
     Args:
       kind: of the head.
@@ -167,22 +296,26 @@ def measure(
       labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs).
       names: of the classes; a tagging needs them.
       offsets: of a tagging, (sentences + 1,): where each sentence begins among the words.
+      predictable: of a tagging, bool (words,): whether the model was given the word. The answers of other words are
+        NaN, and wrong in every metric. None: it was given all.
 
     Raises:
       TlxError: there is nothing to measure, or an answer is no finite number.
     """
     if not len(labels):
         raise TlxError("there are no examples to measure; the split is empty.")
-    if bad := int((~np.isfinite(answers)).any(axis=-1).sum()):
-        raise TlxError(f"{bad} of {len(answers)} answers are NaN or infinite; the model has diverged.")
-    found = {
-        name: metric(answers, labels)
-        for name, metric in METRICS[kind].items()
-        if name != "f1" or answers.shape[-1] == 2
-    }
-    if kind == "tagging":
+    if predictable is not None and not predictable.any():
+        raise TlxError(
+            f"none of the split's {len(labels)} words can be predicted: the tokenizer leaves nothing of them, or their "
+            "tokens alone exceed data.max_length."
+        )
+    given = answers if predictable is None else answers[predictable]
+    if bad := int((~np.isfinite(given)).any(axis=-1).sum()):
+        raise TlxError(f"{bad} of {len(given)} answers are NaN or infinite; the model has diverged.")
+    found = {name: metric(answers, labels) for name, metric in METRICS[kind].items() if _of(name, answers.shape[-1])}
+    if kind == "tagging" and has_entities(names):
         assert offsets is not None
-        by_type = counts(answers.argmax(-1), labels, names, offsets)
+        by_type = counts(chosen_tags(answers), labels, names, offsets)
         found |= dict(zip(ENTITY, precision_recall_f1(*_sums(by_type.values())), strict=True))
     return found
 
@@ -203,6 +336,13 @@ def _mean_auc(yes: np.ndarray, scores: np.ndarray) -> float:
 
     areas = [roc_auc_score(y, s) for y, s in zip(yes.T, scores.T, strict=True) if y.any() and not y.all()]
     return float(np.mean(areas)) if areas else 0.5
+
+
+def _mean_precision(yes: np.ndarray, scores: np.ndarray) -> float:
+    from sklearn.metrics import average_precision_score
+
+    values = [average_precision_score(y, s) for y, s in zip(yes.T, scores.T, strict=True) if y.any()]
+    return float(np.mean(values)) if values else 0.0
 
 
 def _mean_correlation(correlation: Callable[..., tuple[float, float]], a: np.ndarray, b: np.ndarray) -> float:

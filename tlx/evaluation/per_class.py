@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tlx.evaluation.entities import counts, precision_recall_f1
+from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
+from tlx.evaluation.metrics import chosen_tags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +23,18 @@ class ClassReport:
 def per_class(
     kind: str, answers: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray | None = None
 ) -> list[ClassReport]:
-    """A row for each class of a classification, label of a multilabel, type of entity of a tagging; else none.
+    """A row for each class of a classification, label of a multilabel, type of entity of a tagging or, where its tags
+    form no entities, each tag; else none.
 
     Args: as `tlx.evaluation.metrics.measure` has them.
     """
-    if kind == "tagging" and offsets is not None:
-        table = counts(answers.argmax(-1), labels, names, offsets)
+    if kind == "tagging" and offsets is not None and has_entities(names):
+        table = counts(chosen_tags(answers), labels, names, offsets)
         return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
-    if kind == "classification":
-        classes = np.arange(answers.shape[-1])
+    classes = np.arange(answers.shape[-1])
+    if kind == "tagging":
+        said, true = chosen_tags(answers)[:, None] == classes, labels[:, None] == classes
+    elif kind == "classification":
         said, true = answers.argmax(-1)[:, None] == classes, labels[:, None] == classes
     elif kind == "multilabel":
         said, true = answers > 0, labels == 1

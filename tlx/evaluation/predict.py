@@ -30,7 +30,8 @@ def predict(
     forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None
 ) -> dict[str, np.ndarray]:
     """Answers by head in the order of the examples, padding dropped: (examples, outputs), or of a head that answers
-    every token (words, outputs): one for each first token of a word, sentence after sentence."""
+    every token (words, outputs): one for each word, from its first token, sentence after sentence; NaN for a word that
+    cannot be predicted (`Words.predictable`)."""
     examples = batches.examples
     answers: dict[str, np.ndarray] = {}
     for step in range(len(batches)):
@@ -46,6 +47,6 @@ def predict(
             for i in np.flatnonzero(rows >= 0) if per_token else ():
                 start, stop = examples.offsets[rows[i]], examples.offsets[rows[i] + 1]
                 into[start:stop] = values[i, : stop - start]
-    if (mask := examples.token_fields.get("label_mask")) is not None:
-        answers = {head: values[mask == 1] for head, values in answers.items()}
-    return answers
+    if examples.words is None:
+        return answers
+    return {head: examples.words.spread(values) for head, values in answers.items()}

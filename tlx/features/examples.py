@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tlx.data.examples import ExampleSet
+from tlx.data.examples import ExampleSet, Words
 from tlx.features.compute import FeatureSet
 
 
@@ -56,9 +56,9 @@ class FeatureExamples:
         return self.examples.labels
 
     @property
-    def word_offsets(self) -> np.ndarray | None:
-        """Of tagged words."""
-        return self.examples.word_offsets
+    def words(self) -> Words | None:
+        """Of tagged sentences."""
+        return self.examples.words
 
     def content(self) -> Iterator[bytes]:
         """What identifies the set."""

@@ -22,9 +22,11 @@ import numpy as np
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet, Layout
+from tlx.files.regular import open_regular
+from tlx.files.strict_json import read_json
 from tlx.pretrained.image_processor import ImageProcessor
-from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
+from tlx.pretrained.tokenizer_files import file_names
 
 FORMAT = 1
 PIECE = 2**22  # bytes read at once
@@ -60,7 +62,7 @@ def preprocessing_digest(preprocessor: Tokenizer | ImageProcessor) -> str:
     if isinstance(preprocessor, ImageProcessor):
         return hashlib.sha256(repr(preprocessor.settings).encode()).hexdigest()
     found = hashlib.sha256(str(preprocessor.max_length).encode())
-    for name in INPUT_FILES:
+    for name in file_names(preprocessor.folder):
         if (file := preprocessor.folder / name).is_file():
             found.update(f"{name} {_file_digest(file)}\n".encode())
     return found.hexdigest()
@@ -128,7 +130,7 @@ def _write(home: Path, facts: Mapping[str, str], layout: Layout, extractor: Extr
 
 def _open(home: Path, facts: Mapping[str, str], layout: Layout) -> FeatureSet:
     """Raises `ValueError` and its like for whatever is not as it was written."""
-    meta: Any = json.loads((home / "meta.json").read_text(encoding="utf-8"))
+    meta: Any = read_json(home / "meta.json", "description of features")
     if meta["format"] != FORMAT or meta["facts"] != dict(facts) or meta["dtype"] != str(layout.dtype):
         raise ValueError("meta.json speaks of other features")
     names = ["values.npy"] if layout.offsets is None else ["offsets.npy", "values.npy"]
@@ -140,7 +142,7 @@ def _open(home: Path, facts: Mapping[str, str], layout: Layout) -> FeatureSet:
     values = np.load(home / "values.npy", mmap_mode="r", allow_pickle=False)
     if values.shape != layout.shape or values.dtype != _stored(layout.dtype):
         raise ValueError(f"values.npy is {values.dtype} {values.shape}")
-    offsets = None if layout.offsets is None else np.load(home / "offsets.npy", allow_pickle=False)
+    offsets = None if layout.offsets is None else np.array(np.load(home / "offsets.npy", mmap_mode="r"))
     return FeatureSet(values.view(layout.dtype), offsets)
 
 
@@ -150,7 +152,7 @@ def _stored(dtype: np.dtype) -> np.dtype:
 
 def _file_digest(file: Path) -> str:
     found = hashlib.sha256()
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         while piece := opened.read(PIECE):
             found.update(piece)
     return found.hexdigest()

@@ -12,26 +12,29 @@ from tlx.files.regular import read_bytes
 MOST_BYTES = 8 * 2**20
 
 
-def read_json(file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_json(file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES, finite: bool = True) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Args:
       file: a regular file.
       kind: what the file is, for messages, such as "config of a checkpoint".
       most: the largest size in bytes.
+      finite: refuse NaN and infinity, which JSON does not have and Python writes.
 
     Raises:
       TlxError: as `read_bytes` and `parse`.
     """
-    return parse(read_bytes(file, most), file, kind, most)
+    return parse(read_bytes(file, most), file, kind, most, finite)
 
 
-def parse(text: bytes, file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES) -> dict[str, Any]:
+def parse(
+    text: bytes, file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES, finite: bool = True
+) -> dict[str, Any]:
     """The object that a JSON text describes.
 
     Raises:
-      TlxError: no JSON, not UTF-8, a name that stands twice in one object, NaN or infinity, no object, nested too
-        deeply, a number of too many digits, or more than `most` bytes.
+      TlxError: no JSON, not UTF-8, a name that stands twice in one object, NaN or infinity (unless `finite` is False),
+        no object, nested too deeply, a number of too many digits, or more than `most` bytes.
     """
 
     def refuse(problem: str) -> NoReturn:
@@ -47,8 +50,8 @@ def parse(text: bytes, file: str | os.PathLike[str], kind: str, most: int = MOST
             refuse(f"its JSON says {counts.most_common(1)[0][0]!r:.100} twice")
         return content
 
-    def no_number(text: str) -> None:
-        refuse(f"its JSON holds {text}")
+    def no_number(text: str) -> float:
+        return refuse(f"its JSON holds {text}") if finite else float(text)
 
     try:
         content = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_number)

@@ -18,13 +18,15 @@ def cross_entropy(
     Args:
       logits: (…, classes).
       labels: integers (…,), or q itself (…, classes), as mixing images gives it.
-      weight: (…,); 0 leaves an answer out.
+      weight: (…,); 0 leaves an answer out, and its label may be any number, such as -100.
       label_smoothing: ε; q is then (1 - ε) q plus ε / classes everywhere (Szegedy et al. 2016, 7).
       class_weights: by class; multiplies the weight of every answer of that class, in the sum and in the count; of a q
         of several classes, by their shares.
     """
     chex.assert_equal_shape_prefix([logits, weight], weight.ndim)
     soft = labels.ndim == logits.ndim
+    if not soft:  # out of the classes' range the cross entropy is NaN, and so is 0 times it
+        labels = jnp.where(weight == 0, 0, labels)
     chex.assert_equal_shape([labels, logits] if soft else [labels, weight])
     if soft or label_smoothing:
         q = labels if soft else jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

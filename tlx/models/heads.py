@@ -26,9 +26,9 @@ class Head:
     kind: `classification` (logits over `outputs` classes, of which one is right), `multilabel` (a logit for each of
       `outputs` labels, any number of which is right), `regression` (`outputs` real values), `tagging` (logits over
       `outputs` classes for every token), `masked_lm` (logits over a vocabulary of `outputs` for every token; the
-      output layer is the backbone's word embedding, of which the head stores no copy), `question_answering` (for every
-      token a logit of being the answer's first and one of being its last: 2 outputs), or `multiple_choice` (one logit
-      for each of several texts, given as inputs (batch, choices, length): 1 output).
+      output layer is the backbone's word embedding, of which the head stores no copy, unless `tied` is False),
+      `question_answering` (for every token a logit of being the answer's first and one of being its last: 2 outputs),
+      or `multiple_choice` (one logit for each of several texts, given as inputs (batch, choices, length): 1 output).
     outputs: how many.
     pooling: what an answer to the whole text or image is read from: `pooler` (as this family's published classifiers
       do: BERT's is the backbone's pooler, other texts' a dense layer of the head's own on the first token, images' the
@@ -36,6 +36,7 @@ class Head:
       are no padding, of an image's patches), `distilled` (DeiT's: the mean of two layers' answers, one on the class
       token and one on the distillation token).
     labels: the classes' names, in order; empty if unknown.
+    tied: of `masked_lm`: whether the output layer is the word embedding; False gives it a kernel of its own.
     shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread
       and answers in the data's own. On export both are folded into W and b.
     """
@@ -46,6 +47,7 @@ class Head:
     labels: tuple[str, ...] = ()
     shift: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    tied: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -179,8 +181,21 @@ class Transform(nn.Module):
         return layer_norm("LayerNorm", self.dtype, s.layer_norm_eps)(x)
 
 
+class Decoder(nn.Module):
+    """An output layer that is not tied to the word embeddings; its bias is the head's."""
+
+    outputs: int
+    initializer_range: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        normal = nn.initializers.normal(self.initializer_range)
+        return x @ self.param("kernel", normal, (x.shape[-1], self.outputs), jnp.float32).astype(x.dtype)
+
+
 class MaskedLMHead(nn.Module):
-    """Which word stood here: the word embeddings, tied, and a bias for each of them (Devlin et al. 2019, 3.1)."""
+    """Which word stood here: the word embeddings, or a kernel of the head's own, and a bias for each word (Devlin et
+    al. 2019, 3.1)."""
 
     head: Head
     settings: HeadSettings
@@ -197,7 +212,11 @@ class MaskedLMHead(nn.Module):
             )
         x = Transform(self.settings, self.dtype, name="transform")(features.last_hidden_state)
         bias = self.param("bias", nn.initializers.zeros, (self.head.outputs,), jnp.float32)
-        x = x @ table.T.astype(x.dtype) + bias.astype(x.dtype)
+        if self.head.tied:
+            x = x @ table.T.astype(x.dtype)
+        else:
+            x = Decoder(self.head.outputs, self.settings.initializer_range, name="decoder")(x)
+        x = x + bias.astype(x.dtype)
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 

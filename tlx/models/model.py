@@ -17,7 +17,7 @@ from tlx.models.distilbert import DistilBert, DistilBertConfig
 from tlx.models.electra import Electra, ElectraConfig
 from tlx.models.heads import PER_TOKEN, Features, Head, Heads, HeadSettings
 from tlx.models.layers import Dtype
-from tlx.models.roberta import Roberta, RobertaConfig
+from tlx.models.roberta import CamembertConfig, Roberta, RobertaConfig, XlmRobertaConfig
 from tlx.models.vit import ViT, ViTConfig
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,11 +25,13 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # model_type of a Hugging Face config -> how its config is read, what its backbone is
 FAMILIES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
     "bert": (BertConfig, Bert),
+    "camembert": (CamembertConfig, Roberta),
     "deit": (DeiTConfig, DeiT),
     "distilbert": (DistilBertConfig, DistilBert),
     "electra": (ElectraConfig, Electra),
     "roberta": (RobertaConfig, Roberta),
     "vit": (ViTConfig, ViT),
+    "xlm-roberta": (XlmRobertaConfig, Roberta),
 }
 
 

@@ -55,8 +55,28 @@ class RobertaConfig(BertConfig):
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class XlmRobertaConfig(RobertaConfig):
+    """XLM-RoBERTa (Conneau et al. 2020): RoBERTa's architecture for a hundred languages."""
+
+    model_type = "xlm-roberta"
+    family = "XLM-RoBERTa"
+
+    vocab_size: int = 30522
+
+
+@dataclasses.dataclass(frozen=True)
+class CamembertConfig(RobertaConfig):
+    """CamemBERT (Martin et al. 2020): RoBERTa's architecture for French."""
+
+    model_type = "camembert"
+    family = "CamemBERT"
+
+    vocab_size: int = 30522
+
+
 class Roberta(Bert):
-    """The backbone; `config` is a `RobertaConfig`."""
+    """The backbone; `config` is a `RobertaConfig` or one of its relatives."""
 
     def setup(self) -> None:
         self.embeddings = TextEmbeddings(self.config, self.dtype, position_padding_id=self.config.pad_token_id)

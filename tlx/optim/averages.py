@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from tlx.errors import TlxError
+from tlx.optim.schedules import widest
 
 Share = Callable[[jax.Array], jax.Array]
 
@@ -23,7 +24,7 @@ def ema(decay: float, warmup: bool = True) -> Share:
     """
     if not 0 <= decay < 1:
         raise TlxError(f"an average's decay is {decay}; it is at least 0 and below 1.")
-    return lambda step: jnp.maximum(1 - decay, 9 / (10 + step)) if warmup else jnp.asarray(1 - decay)
+    return lambda step: jnp.maximum(1 - decay, 9 / (10 + widest(step))) if warmup else jnp.asarray(1 - decay)
 
 
 def swa(start: int, every: int) -> Share:
@@ -33,7 +34,7 @@ def swa(start: int, every: int) -> Share:
         raise TlxError(f"SWA begins at step {start} and takes every {every}; both are at least 1.")
 
     def share(step: jax.Array) -> jax.Array:
-        since = jnp.maximum(step - start, 0)
+        since = jnp.maximum(widest(step) - start, 0)
         return jnp.where(since % every == 0, 1 / (1 + since // every), 0.0)
 
     return share

@@ -9,12 +9,13 @@ import jax
 import optax
 
 from tlx.errors import TlxError, listed
+from tlx.optim import optimizers
+from tlx.optim.schedules import widest
 from tlx.params.kinds import KindTable
 from tlx.params.partition import FROZEN
 from tlx.params.paths import Tree, flatten, map_with_path
 from tlx.params.rules import Rules, assign
 
-OPTIMIZERS = ("adamw", "sgd")
 SHIPPED: Rules = ((".*", "default"),)
 # Biases and the parameters of norms are not decayed (the usual recipe of BERT and ViT).
 DECAY: Rules = (("kind:bias", False), ("kind:norm", False), (".*", True))
@@ -25,7 +26,8 @@ class Group:
     """How a group learns.
 
     multiplier: of the run's learning rate. learning_rate: of its own in place of that, a number or a schedule.
-    weight_decay: of AdamW decoupled (Loshchilov & Hutter 2019), times the rate. optimizer: None: the run's.
+    weight_decay: decoupled and times the rate, of some optimizers in the gradient (see `optimizers.build`).
+    optimizer: any of `optimizers.OPTIMIZERS`; None: the run's.
     schedule: factor of the rate by step; None: the run's.
     """
 
@@ -40,8 +42,8 @@ class Group:
             raise TlxError(
                 "a group has a multiplier of the run's learning rate or a learning_rate of its own, not both."
             )
-        if self.optimizer not in (None, *OPTIMIZERS):
-            raise TlxError(f"a group's optimizer is {self.optimizer!r}; tlx has {listed(OPTIMIZERS)}.")
+        if self.optimizer is not None:
+            optimizers.known("a group's optimizer", self.optimizer)
 
 
 def as_group(where: str, given: Group | Mapping[str, Any]) -> Group:
@@ -87,11 +89,8 @@ def make_optimizer(
     multipliers: Mapping[str, float] | None = None,
     since: Mapping[str, int] | None = None,
     name: str = "adamw",
-    momentum: float = 0.9,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
     kinds: KindTable | None = None,
+    **settings: optimizers.Setting,
 ) -> optax.GradientTransformation:
     """An optimizer by group, as a plain `optax.multi_transform` whose group `frozen` is `set_to_zero`.
 
@@ -107,18 +106,18 @@ def make_optimizer(
       multipliers: factor of the rate by path, on top of the groups' (see `multiplied`); 1 if not named.
       since: the step at which each path began to learn, 0 if not named. Paths of a group that began at different steps
         have an optimizer state, and so a count of steps, of their own; schedules go on reading the run's step.
-      name: `adamw` (Loshchilov & Hutter 2019), or `sgd`, whose weight decay is added to the gradient, as in torch.
-      momentum: of sgd (heavy ball); 0 for none.
-      b1, b2, eps: of Adam (Kingma & Ba 2015, algorithm 1).
+      name: `adamw` (Loshchilov & Hutter 2019), or another of `optimizers.OPTIMIZERS`.
       kinds: the family's table of kinds.
+      settings: of the optimizers, such as `b1` or `momentum`; None: each optimizer's default.
 
     Raises:
-      TlxError: a rule that decides nothing or names no group, a group without a learning rate, an optimizer unknown.
+      TlxError: a rule that decides nothing or names no group, a group without a learning rate, an optimizer unknown, a
+        setting that none of the optimizers takes.
     """
-    if name not in OPTIMIZERS:
-        raise TlxError(f"the optimizer is {name!r}; tlx has {listed(OPTIMIZERS)}.")
+    optimizers.known("the optimizer", name)
     known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
     assigned = assign_groups(params, rules, known, kinds)
+    optimizers.check_settings(settings, {name, *(group.optimizer or name for group in known.values())})
     decays = decayed(assigned, kinds)
     begun = {path: (group, (since or {}).get(path, 0)) for path, group in assigned.items() if group != FROZEN}
 
@@ -127,11 +126,7 @@ def make_optimizer(
 
     def of(key: str, group: Group, first: int) -> optax.GradientTransformation:
         rate = _rate(key, group, learning_rate, schedule, first)
-        if (group.optimizer or name) == "sgd":
-            decay = optax.add_decayed_weights(group.weight_decay, decay_mask)
-            steps = optax.chain(decay, optax.sgd(rate, momentum or None))
-        else:
-            steps = optax.adamw(rate, b1, b2, eps, weight_decay=group.weight_decay, mask=decay_mask)
+        steps = optimizers.build(group.optimizer or name, rate, (group.weight_decay, decay_mask), settings)
         return optax.chain(steps, _scale_by_path(multipliers)) if multipliers else steps
 
     transforms = {_label(*pair): of(pair[0], known[pair[0]], pair[1]) for pair in sorted(set(begun.values()))}
@@ -157,7 +152,7 @@ def _rate(
         return group.multiplier * base
 
     def at(count: Any) -> Any:
-        step = count + first
+        step = widest(count) + first
         rate = base(step) if callable(base) else base
         return group.multiplier * rate * (factor(step) if factor else 1.0)
 

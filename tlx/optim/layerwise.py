@@ -17,23 +17,28 @@ CONVENTIONS = {
 }
 
 
-def layer_decay_rules(decay: float, convention: str, blocks: Sequence[str], paths: Iterable[str]) -> Rules:
-    """`(selector, multiplier)` with multiplier = decay^(depth of the head − depth).
+def layer_decay_rules(
+    decay: float, convention: str, blocks: Sequence[str], paths: Iterable[str], floor: float = 0.0
+) -> Rules:
+    """`(selector, multiplier)` with multiplier = max(floor, decay^(depth of the head − depth)).
 
     Args:
       decay: the factor from one block to the one below it, above 0 and at most 1.
       convention: `bert`, `timm`, `beit` or `electra`.
       blocks: path prefixes of the backbone's blocks, in order, without the embeddings.
       paths: those of the tree.
+      floor: the smallest multiplier (`min_scale` of timm's `param_groups_layer_decay`), at least 0 and at most 1.
     """
     if convention not in CONVENTIONS:
         raise TlxError(f"params.layer_decay_convention is {convention!r}; tlx has {listed(CONVENTIONS)}.")
     if not 0 < decay <= 1:
         raise TlxError(f"params.layer_decay is {decay}; it is above 0 and at most 1.")
+    if not 0 <= floor <= 1:
+        raise TlxError(f"params.layer_decay_floor is {floor}; it is at least 0 and at most 1.")
     end, head = CONVENTIONS[convention]
     top = len(blocks) + head
     depths = [*range(len(blocks) + 1), len(blocks) + end]
-    return _present(blocks, [decay ** (top - depth) for depth in depths], paths)
+    return _present(blocks, [max(floor, decay ** (top - depth)) for depth in depths], paths)
 
 
 def discriminative_rules(

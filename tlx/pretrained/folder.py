@@ -3,12 +3,14 @@
 import importlib.util
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from tlx.errors import TlxError
 from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import check_links
+from tlx.pretrained.tokenizer_files import file_names
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # What a checkpoint is read from; nothing that is executed. Other weights are fetched where there are no safetensors.
@@ -64,6 +66,8 @@ def _from_hub(repository: str, revision: str | None) -> Path:
             folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[*WANTED, weights]))
             if any(folder.glob(weights)):
                 break
+        if more := [name for name in file_names(folder) if not any(fnmatch(name, known) for known in WANTED)]:
+            snapshot_download(repository, revision=revision, allow_patterns=more)  # such as PhoBERT's bpe.codes
         return folder
     except Exception as error:  # the hub's client raises a dozen kinds; each is told in its first line
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -5,6 +5,7 @@ rescaling and normalising, is `pixels * scale + offset` and belongs on the devic
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlx.data.images import open_rgb
+from tlx.data.images import MOST_PIXELS, open_rgb
 from tlx.errors import TlxError
 from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import inside
 from tlx.pretrained.image_settings import FILE, Settings, at_size, settings
+
+BAND = 256  # rows of a large image worked on at once
 
 
 class ImageProcessor:
@@ -57,14 +60,14 @@ class ImageProcessor:
         Raises:
           TlxError: an image that cannot be read; one of another size, where the checkpoint does not resize.
         """
-        found = open_rgb(image, where)
-        where = where if isinstance(image, (bytes, np.ndarray)) else str(image)
-        if self.settings.convert_rgb and found.info.get("transparency") is not None:
-            found = found.convert("RGBA")
-            found = Image.alpha_composite(Image.new("RGBA", found.size, "white"), found).convert("RGB")
-        if self.settings.resize is not None:
-            found = self._resized(found, where)
-        cropped = np.asarray(found) if self.settings.crop is None else crop(np.asarray(found), *self.settings.crop)
+        with open_rgb(image, where) as found:
+            where = where if isinstance(image, (bytes, np.ndarray)) else str(image)
+            if self.settings.convert_rgb and found.info.get("transparency") is not None:
+                found = _on_white(found)
+            if self.settings.resize is not None:
+                found = self._resized(found, where)
+            pixels = np.asarray(found)
+        cropped = pixels if self.settings.crop is None else crop(pixels, *self.settings.crop)
         if cropped.shape[:2] != self.settings.size:
             raise TlxError(
                 f"{where} has {found.height} × {found.width} pixels, and {self.folder / FILE} neither resizes nor"
@@ -77,7 +80,7 @@ class ImageProcessor:
         if isinstance(size, int):
             short, long = sorted(image.size)
             length = int(size * long / short)
-            if size * length > 2 * (Image.MAX_IMAGE_PIXELS or size * length):
+            if size * length > MOST_PIXELS:
                 raise TlxError(
                     f"{where} of {image.height} × {image.width} pixels is too long for its width: with its shorter edge"
                     f" resized to {size} it would have {size * length} pixels; cut it."
@@ -92,13 +95,40 @@ class ImageProcessor:
         stacked = np.stack(pixels) if pixels else np.zeros((0, self.height, self.width, 3), np.uint8)
         return stacked.astype(np.float32) * self.scale + self.offset
 
-    def inputs(self, images: Sequence[Any]) -> dict[str, np.ndarray]:
-        """`pixel_values`, float32 (images, 3, height, width), as Hugging Face's processors give them."""
-        return {"pixel_values": np.ascontiguousarray(self(images).transpose(0, 3, 1, 2))}
+    def inputs(self, images: Any) -> dict[str, np.ndarray]:
+        """`pixel_values`, float32 (images, 3, height, width), as Hugging Face's processors give them.
+
+        Args:
+          images: one image or several; a single image (a path, bytes, an array of two or three
+            dimensions) is a batch of one.
+
+        Raises:
+          TlxError: no images, or something that is none.
+        """
+        one = isinstance(images, (str, bytes, os.PathLike)) or getattr(images, "ndim", 0) in (2, 3)
+        given = [images] if one else images
+        if given is None or isinstance(given, dict) or not hasattr(given, "__len__"):
+            raise TlxError(f"an image or a list of images was expected, found {type(images).__name__}.")
+        if not len(given):
+            raise TlxError("there are no images; give at least one.")
+        for number, image in enumerate(given):
+            if not isinstance(image, (str, bytes, os.PathLike, np.ndarray)):
+                raise TlxError(f"image {number} is a {type(image).__name__}; expected a path, bytes or an array.")
+        return {"pixel_values": np.ascontiguousarray(self(given).transpose(0, 3, 1, 2))}
 
     def save(self, folder: Path) -> None:
         """Writes `preprocessor_config.json`, with the size that is followed here, into a folder that exists."""
         (Path(folder) / FILE).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """RGB, its transparent colour made white; in bands of rows, for four copies of a large image would be in memory."""
+    made = Image.new("RGB", image.size)
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        made.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return made
 
 
 def crop(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -24,6 +24,8 @@ TEXT_CLASSES = {
 }
 _IMAGE = "ForImageClassification"
 IMAGE_CLASSES = {"classification": _IMAGE, "multilabel": _IMAGE, "regression": _IMAGE}
+# Not a class: a masked language model whose output layer is not tied to the word embeddings.
+UNTIED = "ForMaskedLM, untied"
 TEACHER = "ForImageClassificationWithTeacher"  # DeiT's, of a head that reads both tokens
 TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}  # other leaves have the same name
 # Axes of a kernel in linen, by their number: (in, out) and (height, width, in, out); in PyTorch out and in come first.
@@ -53,6 +55,7 @@ class Names:
     heads: end of the class -> layer of the head in tlx -> module in the file ("" is the head itself); where nothing
       tells two of them apart, the first is taken.
     classes: kind of head -> end of the class.
+    decoder: module of a masked language model's output layer, which in a checkpoint has a copy of the embeddings.
     others: the modules of heads that tlx does not read, as a regex. pretrained_as: a class of pretraining whose masked
     language model is read. skipped: tensors that hold no parameter (buffers, copies of tied ones), as a regex.
     """
@@ -62,6 +65,7 @@ class Names:
     heads: Mapping[str, Mapping[str, str]]
     skipped: str
     classes: Mapping[str, str] = dataclasses.field(default_factory=lambda: TEXT_CLASSES)
+    decoder: str = ""
     others: str = r"$^"
     pretrained_as: str | None = None
     older: Sequence[tuple[str, str]] = OLDER
@@ -72,13 +76,24 @@ class Names:
             return "Model"
         return TEACHER if head.pooling == "distilled" else self.classes.get(head.kind, "")
 
+    def layers_of(self, head: Head | None) -> str:
+        """The key in `heads` of this head's layers: the end of the class, but for an output layer of its own."""
+        return self.class_of(head) if head is None or head.tied else UNTIED
+
+    @property
+    def tied_bias(self) -> str:
+        """The bias of a masked language model whose output layer is tied."""
+        return f"{self.heads['ForMaskedLM']['']}.bias"
+
     def module_of(self, path: str, suffix: str) -> tuple[str, str]:
-        """(module, leaf) for a parameter's path; suffix: the end of the class that has the head `default`."""
+        """(module, leaf) for a parameter's path; suffix: the key in `heads` of the head `default`."""
         parent, _, leaf = path.rpartition("/")
         if parent.startswith("backbone/"):
             return parent.removeprefix("backbone/").replace("/", "."), leaf
         layer = f"{parent}/".removeprefix("heads/default/").removesuffix("/")
         layers = self.heads.get(suffix, {})
+        if suffix == UNTIED:
+            layers = {**self.heads["ForMaskedLM"], "decoder": self.decoder, "": self.decoder}
         if layer not in layers:
             raise TlxError(f"the parameter {path} has no name in a Hugging Face checkpoint of this family.")
         return layers[layer], leaf
@@ -121,6 +136,7 @@ BERT = Names(
         },
     },
     skipped=r"(bert\.)?embeddings\.(position_ids|token_type_ids)|cls\.predictions\.decoder\.(weight|bias)",
+    decoder="cls.predictions.decoder",
     others=r"cls\.seq_relationship\..*",
     pretrained_as="ForPreTraining",
 )
@@ -131,9 +147,14 @@ ROBERTA = Names(
     heads={
         "ForSequenceClassification": {"dense": "classifier.dense", "output": "classifier.out_proj"},
         **_ONE_LAYER,
-        "ForMaskedLM": {"transform/dense": "lm_head.dense", "transform/LayerNorm": "lm_head.layer_norm", "": "lm_head"},
+        "ForMaskedLM": {
+            "transform/dense": "lm_head.dense",
+            "transform/LayerNorm": "lm_head.layer_norm",
+            "": "lm_head",
+        },
     },
     skipped=r"(roberta\.)?embeddings\.(position_ids|token_type_ids)|lm_head\.decoder\.(weight|bias)",
+    decoder="lm_head.decoder",
 )
 
 ELECTRA = Names(
@@ -150,6 +171,7 @@ ELECTRA = Names(
         "ForMultipleChoice": {"dense": "sequence_summary.summary", "output": "classifier"},
     },
     skipped=r"(electra\.)?embeddings\.(position_ids|token_type_ids)|generator_lm_head\.weight",
+    decoder="generator_lm_head",
     others=r"discriminator_predictions\..*",
 )
 
@@ -168,6 +190,7 @@ DISTILBERT = Names(
         },
     },
     skipped=r"(distilbert\.)?embeddings\.position_ids|vocab_projector\.weight",
+    decoder="vocab_projector",
 )
 
 VIT = Names(
@@ -193,4 +216,13 @@ DEIT = Names(
     older=(*OLDER, *OF_IMAGES),
 )
 
-NAMES = {"bert": BERT, "deit": DEIT, "distilbert": DISTILBERT, "electra": ELECTRA, "roberta": ROBERTA, "vit": VIT}
+NAMES = {
+    "bert": BERT,
+    "camembert": dataclasses.replace(ROBERTA, stem="Camembert"),
+    "deit": DEIT,
+    "distilbert": DISTILBERT,
+    "electra": ELECTRA,
+    "roberta": ROBERTA,
+    "vit": VIT,
+    "xlm-roberta": dataclasses.replace(ROBERTA, stem="XLMRoberta"),
+}

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
 from tlx.pretrained.names import TEACHER
@@ -21,13 +23,37 @@ def own_heads(hf: Mapping[str, Any], tensors: Tensors) -> dict[str, Head]:
     if suffix is None:
         return {}
     if suffix == "ForMaskedLM":
-        if not hf.get("tie_word_embeddings", True):
-            raise TlxError(f"{tensors.file} has an output layer of its own (tie_word_embeddings); tlx ties it.")
-        return {"default": Head("masked_lm", hf["vocab_size"])}
+        return {"default": Head("masked_lm", hf["vocab_size"], tied=_tied(hf, tensors))}
     if suffix in ("ForQuestionAnswering", "ForMultipleChoice"):
         kind = "question_answering" if suffix == "ForQuestionAnswering" else "multiple_choice"
         return {"default": Head(kind, 2 if kind == "question_answering" else 1)}
     return {"default": _classifier(suffix, hf, tensors)}
+
+
+def _tied(hf: Mapping[str, Any], tensors: Tensors) -> bool:
+    """Whether the output layer is the word embedding and has the head's bias.
+
+    What a file holds counts: transformers ties an output layer that is absent or equal, and keeps one that differs.
+    """
+    decoder, stored = tensors.names.decoder, tensors.stored
+    kernel, table = ("kernel", "embedding") if tensors.flax else ("weight", "weight")
+    words = f"embeddings.word_embeddings.{table}"
+    bias = tensors.names.tied_bias
+    tied = bool(hf.get("tie_word_embeddings", True))
+    if f"{decoder}.{kernel}" in stored and words in stored:
+        tied = tied and _equal(stored[f"{decoder}.{kernel}"].read(), stored[words].read(), tensors.flax)
+    if bias in stored and f"{decoder}.bias" in stored:
+        tied = tied and _equal(stored[f"{decoder}.bias"].read(), stored[bias].read())
+    if not tied and bias in stored:
+        stored.setdefault(f"{decoder}.bias", stored[bias])
+        if f"{decoder}.{kernel}" not in stored and words in stored and not tensors.flax:
+            stored.setdefault(f"{decoder}.{kernel}", stored[words])
+    return tied
+
+
+def _equal(own: np.ndarray, other: np.ndarray, transposed: bool = False) -> bool:
+    own = own.T if transposed else own
+    return own.shape == other.shape and own.tobytes() == other.tobytes()
 
 
 def _suffix(classes: list[str], tensors: Tensors) -> str | None:

@@ -13,22 +13,20 @@ import numpy as np
 
 from tlx.adapters.model import merge_lora
 from tlx.errors import TlxError, listed
+from tlx.files.strict_json import read_json
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
+from tlx.pretrained.load import abstract_params
 from tlx.pretrained.names import NAMES, TO_TORCH
 from tlx.pretrained.own_head import PROBLEMS
+from tlx.pretrained.tokenizer_files import copy_files, file_names
 
 MARK = "tlx_version"  # stands in the config.json of what was written here
 FORMATS = ("safetensors", "msgpack")
 SHARD_BYTES = 5 * 10**9
 WEIGHTS = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
-INPUT_FILES = (  # what a tokenizer or an image processor is made from
-    "preprocessor_config.json", "processor_config.json",
-    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json",
-    "merges.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
 
 
 def write_folder(
@@ -61,11 +59,14 @@ def write_folder(
     if max_shard_bytes < 1:
         raise TlxError(f"max_shard_bytes is {max_shard_bytes}; a file holds at least one byte.")
     model, params = merge_lora(model, params)
+    _check_whole(model, params)
     config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
     if tokenizer_from is not None and not Path(tokenizer_from).is_dir():
         raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is no folder.")
+    if tokenizer_from is not None:
+        config |= _tokenizer_class(Path(tokenizer_from))
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     replaced = partial.with_name(partial.name + "-replaced")
@@ -77,9 +78,8 @@ def write_folder(
             write_safetensors(partial, tensors, max_shard_bytes)
         if card is not None:
             (partial / "README.md").write_text(card, encoding="utf-8")
-        for name in INPUT_FILES if tokenizer_from is not None else ():
-            if (Path(tokenizer_from) / name).is_file():  # type: ignore[arg-type]
-                shutil.copyfile(Path(tokenizer_from) / name, partial / name)  # type: ignore[arg-type]
+        if tokenizer_from is not None:
+            copy_files(Path(tokenizer_from), partial)
         partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
         if directory.exists():
             directory.rename(replaced)
@@ -92,15 +92,43 @@ def write_folder(
     return directory
 
 
+def _check_whole(model: Model, params: Any) -> None:
+    """Refuses parameters that are a part of the model's, or of another model: nothing is left out without a word."""
+    expected = {path: tuple(leaf.shape) for path, leaf in flatten(abstract_params(model)).items()}
+    found = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
+    missing, more = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    other = [
+        f"{path} {found[path]} (expected {shape})"
+        for path, shape in expected.items()
+        if found.get(path, shape) != shape
+    ]
+    problems = [
+        f"{what} {len(paths)} of {len(expected)}: {listed(paths, 3)}"
+        for what, paths in (("missing", missing), ("not the model's", more), ("of another shape", other))
+        if paths
+    ]
+    if problems:
+        hint = "a trainable part is put together with the frozen one by tlx.merge" if missing else "load the model anew"
+        raise TlxError(f"params are not this model's parameters ({'; '.join(problems)}); {hint}.")
+
+
 def _replaceable(directory: Path) -> bool:
     """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
     if not directory.is_dir():
         return False
-    ours = {"config.json", "README.md", *INPUT_FILES}
     names = {file.name for file in directory.iterdir() if not WEIGHTS.fullmatch(file.name)}
     if not any(directory.iterdir()):
         return True
-    return "config.json" in names <= ours and f'"{MARK}"' in (directory / "config.json").read_text(encoding="utf-8")
+    if "config.json" not in names or MARK not in read_json(directory / "config.json", "config of a checkpoint"):
+        return False
+    return names <= {"config.json", "README.md", *file_names(directory)}
+
+
+def _tokenizer_class(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's `config.json` says of its tokenizer; some checkpoints say it nowhere else."""
+    file = folder / "config.json"
+    name = read_json(file, "config of a checkpoint").get("tokenizer_class") if file.is_file() else None
+    return {"tokenizer_class": name} if isinstance(name, str) else {}
 
 
 def hf_config(model: Model) -> dict[str, Any]:
@@ -110,7 +138,9 @@ def hf_config(model: Model) -> dict[str, Any]:
     names = NAMES[config["model_type"]]
     name = names.stem + names.class_of(head)
     facts = {"architectures": [name], MARK: version("tlx"), **config}
-    if head is None or head.kind in ("masked_lm", *OUTPUTS):
+    if head is not None and head.kind == "masked_lm":
+        return facts if head.tied else {**facts, "tie_word_embeddings": False}
+    if head is None or head.kind in OUTPUTS:
         return facts
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
     problem = {kind: problem for problem, kind in PROBLEMS.items()}.get(head.kind)
@@ -132,11 +162,15 @@ def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.nd
         _fold(head, leaves)
     tensors = {}
     for path, leaf in leaves.items():
-        name, transpose = names.tensor_of(path, names.class_of(head), flax)
+        name, transpose = names.tensor_of(path, names.layers_of(head), flax)
         name = prefix + name if path.startswith("backbone/") else name
         tensors[name.replace(".", "/") if flax else name] = np.ascontiguousarray(
             leaf.transpose(TO_TORCH[leaf.ndim]) if transpose else leaf
         )
+    if head is not None and not head.tied:  # PyTorch's class has a second bias, that is read where it is tied
+        own, tied = f"{names.decoder}.bias", names.tied_bias
+        own, tied = (name.replace(".", "/") if flax else name for name in (own, tied))
+        tensors[tied] = tensors.pop(own) if flax else tensors[own]
     return tensors
 
 

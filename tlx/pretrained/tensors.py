@@ -18,6 +18,17 @@ from tlx.pretrained.names import NAMES, TO_LINEN, TO_TORCH
 
 Carry = tuple[tuple[int, ...], Callable[[jax.Array], jax.Array]]  # a tensor's shape, what makes the leaf of it
 
+MOST = 5  # names of a kind that a message tells
+WRAPPERS = ("module.", "_orig_mod.")  # of torch's DataParallel and of torch.compile, before every name of a model
+
+
+def wrapping(names: Sequence[str]) -> str:
+    """What PyTorch's wrappers have put before every name of a file; "" where they have not."""
+    prefix = ""
+    while names and (more := [w for w in WRAPPERS if all(name.startswith(prefix + w) for name in names)]):
+        prefix += more[0]
+    return prefix
+
 
 class Tensors:
     """folder: the checkpoint's. model_type: of its family."""
@@ -26,7 +37,9 @@ class Tensors:
         opened = open_tensors(folder)
         self.folder, self.file, self.names = folder, opened.file, NAMES[model_type]
         self.flax = opened.kind == "msgpack"
-        named = {name: self.names.today(name.replace("/", ".") if self.flax else name) for name in opened.tensors}
+        joined = {name: name.replace("/", ".") if self.flax else name for name in opened.tensors}
+        wrapped = len(wrapping(list(joined.values())))
+        named = {name: self.names.today(text[wrapped:]) for name, text in joined.items()}
         first: dict[str, str] = {}
         twice = [
             name
@@ -65,9 +78,10 @@ class Tensors:
         head: the checkpoint's own, `default`. own_heads: whether heads are read from the file at all.
         carried: by path, what makes a leaf of a tensor of another shape.
         """
-        suffix = self.names.class_of(head)
+        suffix = self.names.layers_of(head)
         carry = carried or {}
-        from_file, missing, reshaped, used = {}, [], [], set()
+        from_file, missing, reshaped = {}, [], []
+        used = {self.names.tied_bias} if head is not None and not head.tied else set()  # a second one, not read there
         for path, leaf in flatten(target).items():
             fresh = any(matches(selector, path) for selector in initialise)
             new_head = path.startswith("heads/") and not own_heads
@@ -81,7 +95,7 @@ class Tensors:
                 missing.append(name)
             elif not fresh:
                 reshaped.append(f"{name} {found} (expected {expected})")
-        self._complain(missing, self._left_over(used, ignore, own_heads), reshaped)
+        self._complain(missing, self._left_over(used, ignore, own_heads), reshaped, bool(from_file))
         read = {path: self._read(*found, dtype) for path, found in from_file.items()}
         read |= {path: carry[path][1](read[path]) for path in carry if path in read}
         return {path: read.get(path) for path in flatten(target)}
@@ -102,14 +116,27 @@ class Tensors:
         ]
         return [name for name in left if not any(re.fullmatch(pattern, name) for pattern in ignore)]
 
-    def _complain(self, missing: list[str], left: list[str], reshaped: list[str]) -> None:
+    def _complain(self, missing: list[str], left: list[str], reshaped: list[str], some_fit: bool) -> None:
         found = [
-            f"{what} {listed(names, 40)}"
+            f"{what} {listed(names, MOST)}"
             for what, names in (("missing:", missing), ("left over:", left), ("of another shape:", reshaped))
             if names
         ]
         if found:
-            raise TlxError(
-                f"{self.file} does not fit this model; {'; '.join(found)}. Name what may be drawn anew with "
-                "initialise=… ('pooler', 'heads', 'all' or a regex on paths) and what may be left over with ignore=…."
+            advice = (
+                "Name what may be drawn anew with initialise=… ('pooler', 'heads', 'all' or a regex on paths) and what "
+                "may be left over with ignore=…."
             )
+            if prefix := self._foreign_prefix(missing):
+                advice = f"Every name in it begins with {prefix!r}: save it again with names without that."
+            elif not some_fit:
+                advice = "Not one tensor of it fits: is this the config.json of these weights?"
+            raise TlxError(f"{self.file} does not fit this model; {'; '.join(found)}. {advice}")
+
+    def _foreign_prefix(self, missing: Sequence[str]) -> str | None:
+        """What all names begin with and what is missing would be found without; some training scripts' wrapper."""
+        prefix = f"{next(iter(self.stored), '').partition('.')[0]}."
+        if not all(name.startswith(prefix) for name in self.stored):
+            return None
+        bare = {name.removeprefix(prefix).removeprefix(self.names.prefix) for name in self.stored}
+        return prefix if bare & set(missing) else None

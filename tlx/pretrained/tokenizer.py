@@ -1,43 +1,93 @@
 """A checkpoint's tokenizer, as the `Encoder` that the data room asks for."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlx.errors import TlxError
-from tlx.pretrained.folder import WANTED
-from tlx.pretrained.formats.safe import check_links
+from tlx.models.model import FAMILIES, config_of
+from tlx.models.text_config import TextConfig
+from tlx.pretrained.folder import read_config
+from tlx.pretrained.tokenizer_files import check_complete, check_files
+
+PROBE = "a \u00e9\u4e16\U0010fffd"  # whatever the vocabulary, some of it is unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Tables:
+    """Rows of a checkpoint's tables that a tokenizer indexes.
+
+    Attributes:
+      vocabulary: of the word embeddings.
+      token_types: of the embeddings of token types; None where the model has none.
+    """
+
+    vocabulary: int
+    token_types: int | None
 
 
 class Tokenizer:
-    """The fast tokenizer of a folder.
+    """The tokenizer of a folder.
 
     Args:
-      folder: holds `tokenizer.json`, or what transformers makes one from.
+      folder: holds `tokenizer.json`, or what transformers makes one from, and the model's `config.json`.
       max_length: tokens, special ones included, to which a text (of a pair, the longer one first) is cut.
+
+    Raises:
+      TlxError: files that are missing, damaged or unsafe; a vocabulary larger than the checkpoint's embedding table.
     """
 
     def __init__(self, folder: Path, max_length: int):
         self._tokenizer = _open(folder)
         self.folder, self.max_length = folder, max_length
         self.pad_id: int = self._tokenizer.pad_token_id or 0
+        self.tables = _tables(folder)
+        self._check_vocabulary()
 
     def __call__(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids and token types of each text, cut to `max_length`, not padded."""
-        coded = self._tokenizer(
+        coded = self._run(
+            self._tokenizer,
             list(texts),
             None if pairs is None else list(pairs),
             truncation=True,
             max_length=self.max_length,
-            return_token_type_ids=True,
-            return_attention_mask=False,
         )
-        return coded["input_ids"], coded["token_type_ids"]
+        return self._checked(coded["input_ids"], coded["token_type_ids"], self.max_length)
+
+    def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        """Token ids and types of sentences given as words, whole even where they are longer than `max_length`, and the
+        position of each word's first token; -1 of a word of which the tokenizer leaves nothing."""
+        encode = self._fast_words if self._tokenizer.is_fast else self._slow_words
+        ids, types, firsts = encode([list(words) for words in sentences])
+        return *self._checked(ids, types, None), firsts
+
+    def inputs(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """What the model takes, padded to the longest text: `input_ids`, `token_type_ids`, `attention_mask`, int32
+        (texts, length). A single text is a batch of one.
+
+        Raises:
+          TlxError: no texts, something that is no text, or another number of pairs.
+        """
+        given = _texts(texts)
+        partners = None if pairs is None else _texts(pairs)
+        if partners is not None and len(partners) != len(given):
+            raise TlxError(f"there are {len(given)} texts and {len(partners)} pairs; expected one for each.")
+        ids, types = self(given, partners)
+        longest = max(len(row) for row in ids)
+
+        def padded(rows: Sequence[Sequence[int]], fill: int) -> np.ndarray:
+            return np.array([[*row, *[fill] * (longest - len(row))] for row in rows], np.int32)
+
+        mask = padded([[1] * len(row) for row in ids], 0)
+        return {"input_ids": padded(ids, self.pad_id), "token_type_ids": padded(types, 0), "attention_mask": mask}
 
     @functools.cached_property
     def _of_words(self) -> Any:
@@ -46,17 +96,8 @@ class Tokenizer:
             return self._tokenizer
         return _open(self.folder, add_prefix_space=True)
 
-    def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """Token ids and types of sentences given as words, and the position of each word's first token; -1 of a word
-        that was cut off, or of which the tokenizer leaves nothing."""
-        coded = self._of_words(
-            [list(words) for words in sentences],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_token_type_ids=True,
-            return_attention_mask=False,
-        )
+    def _fast_words(self, sentences: list[list[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        coded = self._run(self._of_words, sentences, is_split_into_words=True, truncation=False)
         firsts = []
         for row, words in enumerate(sentences):
             positions = [-1] * len(words)
@@ -66,29 +107,99 @@ class Tokenizer:
             firsts.append(positions)
         return coded["input_ids"], coded["token_type_ids"], firsts
 
-    def inputs(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """What the model takes, padded to the longest text: `input_ids`, `token_type_ids`, `attention_mask`, int32
-        (texts, length)."""
-        ids, types = self(texts, pairs)
-        longest = max(len(row) for row in ids)
+    def _slow_words(self, sentences: list[list[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+        """Tokenizers written in Python do not say which word a token is of, so each word is encoded by itself."""
+        tokenizer = self._tokenizer
+        before = tokenizer.build_inputs_with_special_tokens([-1]).index(-1)  # special tokens before the first word
+        ids, types, firsts = [], [], []
+        for words in sentences:
+            tokens: list[int] = []
+            positions = []
+            for word in words:
+                found = self._run(tokenizer, word, add_special_tokens=False)["input_ids"]
+                positions.append(before + len(tokens) if found else -1)
+                tokens += found
+            ids.append(tokenizer.build_inputs_with_special_tokens(tokens))
+            types.append(tokenizer.create_token_type_ids_from_sequences(tokens))
+            firsts.append(positions)
+        return ids, types, firsts
 
-        def padded(rows: Sequence[Sequence[int]], fill: int) -> np.ndarray:
-            return np.array([[*row, *[fill] * (longest - len(row))] for row in rows], np.int32)
+    def _run(self, tokenizer: Callable[..., Any], *given: Any, **options: Any) -> Any:
+        try:
+            return tokenizer(*given, **options, return_token_type_ids=True, return_attention_mask=False)
+        except Exception as error:  # the library raises plain `Exception`
+            raise TlxError(f"the tokenizer in {self.folder} cannot encode these texts: {_reason(error)}.") from None
 
-        mask = padded([[1] * len(row) for row in ids], 0)
-        return {"input_ids": padded(ids, self.pad_id), "token_type_ids": padded(types, 0), "attention_mask": mask}
+    def _check_vocabulary(self) -> None:
+        added = set(self._tokenizer.get_added_vocab())
+        vocabulary = self._tokenizer.get_vocab()
+        largest = max((index for token, index in vocabulary.items() if token not in added), default=-1)
+        if largest < 0 and vocabulary.keys() <= added and type(self._tokenizer).vocab_files_names:
+            raise TlxError(f"the tokenizer in {self.folder} has an empty vocabulary; copy the checkpoint's files.")
+        if self.tables is not None and largest >= self.tables.vocabulary:
+            raise TlxError(
+                f"the tokenizer in {self.folder} has {largest + 1:,} tokens and the checkpoint's embedding table "
+                f"{self.tables.vocabulary:,} rows (vocab_size); use the tokenizer that the checkpoint was trained with."
+            )
+        self([PROBE])
+
+    def _checked(
+        self, ids: list[list[int]], types: list[list[int]], longest: int | None
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """What was encoded, where every number is a row of the checkpoint's tables and no text too long."""
+        if longest is not None and (row := next((row for row in ids if len(row) > longest), None)) is not None:
+            raise TlxError(f"the tokenizer in {self.folder} gave {len(row)} tokens where {longest} is the most.")
+        if self.tables is not None:
+            for what, rows, size, field in (
+                ("token", ids, self.tables.vocabulary, "vocab_size"),
+                ("token type", types, self.tables.token_types, "type_vocab_size"),
+            ):
+                largest = max((max(row, default=0) for row in rows), default=0)
+                if size is not None and largest >= size:
+                    raise TlxError(
+                        f"the tokenizer in {self.folder} gives {what} {largest}, and the checkpoint's table has {size} "
+                        f"rows ({field}), numbers 0 to {size - 1}; the tokenizer does not belong to this checkpoint."
+                    )
+        return ids, types
+
+
+def _texts(given: Any) -> list[str]:
+    """One text or several, as a list."""
+    if isinstance(given, (bytes, os.PathLike, dict)) or not hasattr(given, "__iter__"):
+        raise TlxError(f"a text or a list of texts was expected, found {type(given).__name__} {given!r:.80}.")
+    texts = [given] if isinstance(given, str) else list(given)
+    if not texts:
+        raise TlxError("there are no texts; give at least one.")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TlxError(f"text {row} is {type(text).__name__} {text!r:.80}; expected a str.")
+    return [str(text) for text in texts]
+
+
+def _tables(folder: Path) -> Tables | None:
+    """Of the checkpoint in the folder; None where it is of no family of texts that tlx has."""
+    hf = read_config(folder)
+    family = FAMILIES.get(hf["model_type"])
+    if family is None or not issubclass(family[0], TextConfig):
+        return None
+    config: Any = config_of(folder, hf, {})
+    return Tables(config.vocab_size, getattr(config, "type_vocab_size", None))
 
 
 def _open(folder: Path, **options: Any) -> Any:
-    import os
-
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found" is how it should be
     from transformers import AutoTokenizer
 
-    check_links(folder, WANTED)
+    check_files(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TlxError(f"{folder} holds no tokenizer that transformers can open: {reason}") from None
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
+    except Exception as error:  # transformers and tokenizers raise a dozen kinds, plain `Exception` among them
+        raise TlxError(f"{folder} holds no tokenizer that transformers can open: {_reason(error)}.") from None
+    check_complete(folder, tokenizer)
+    return tokenizer
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")[:300]

@@ -6,6 +6,15 @@ from ml_collections import ConfigDict
 
 from tlx.recipes.choosing import Choice
 
+# Whose updates are as long as the rate in every entry; by their usual name.
+ADAM_LIKE = {
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "nadam": "NAdam",
+    "nadamw": "NAdamW",
+    "amsgrad": "AMSGrad",
+    "lion": "Lion",
+}
 LOOSE = 1e-3  # a rate for AdamW beyond which a pretrained transformer forgets: those published are 1e-6 to 5e-4
 TIMID = 1e-4  # a rate for SGD below which next to nothing happens
 
@@ -33,8 +42,9 @@ def _rates(config: ConfigDict, choice: Choice) -> Iterable[str]:
         return
     path = max(rates, key=lambda path: rates[path])
     name = choice.groups[choice.assigned[path]].optimizer or optimizer.name
-    if name == "adamw" and rates[path] >= LOOSE:
-        yield f"{path} learns at {rates[path]:g} by AdamW; a pretrained backbone usually takes 1e-5 to 1e-4."
+    if name in ADAM_LIKE and rates[path] >= LOOSE:
+        by = ADAM_LIKE[name]
+        yield f"{path} learns at {rates[path]:g} by {by}; a pretrained backbone usually takes 1e-5 to 1e-4."
     if name == "sgd" and rates[path] < TIMID:
         yield f"{path} learns at {rates[path]:g} by SGD at most; that is a rate for AdamW, SGD takes 1e-3 to 1e-1."
 

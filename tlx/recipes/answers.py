@@ -1,6 +1,7 @@
 """A trained run's answers to new texts."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 from tlx.data.examples import Batches, Examples, ExampleSet
 from tlx.data.plan import EvaluationPlan
 from tlx.errors import TlxError
+from tlx.evaluation.metrics import chosen_tags
 from tlx.evaluation.predict import Forward, Prepare, make_forward, predict
 from tlx.models.heads import Head
 from tlx.models.model import Model
+from tlx.recipes.inputs import TextInputs
 from tlx.recipes.run_directory import Trained
 
 
@@ -23,7 +26,8 @@ def answer(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None =
 def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The answers as plain values, a row each: `predicted`, and of a classification its probability `score`.
 
-    predicted: the class's name; the names of all labels answered; the tags of all words; a number, or several.
+    predicted: the class's name; the names of all labels answered; the tags of all words, None for a word that cannot be
+    predicted; a number, or several.
     """
     head = dict(trained.model.heads_by_name)["default"]
     if head.kind == "tagging":
@@ -31,7 +35,7 @@ def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None 
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
         return [{"predicted": tags} for tags in answer_words(trained, texts)]
-    return [ROWS[head.kind](head, values) for values in answer(trained, [str(text) for text in texts], pairs)]
+    return [ROWS[head.kind](head, values) for values in answer(trained, texts, pairs)]
 
 
 def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:
@@ -51,12 +55,15 @@ def _numbers(head: Head, values: np.ndarray) -> dict[str, Any]:
 ROWS = {"classification": _one_class, "multilabel": _labels, "regression": _numbers}
 
 
-def answer_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-    """A tag for every word. A word that was cut off, or of which the tokenizer leaves nothing, is tagged `O`."""
-    examples, firsts = Examples.encode_words(trained.encoder, sentences), trained.encoder.words(sentences)[2]
-    names = dict(trained.model.heads_by_name)["default"].labels
-    found = iter(answer_examples(trained, examples).argmax(-1))
-    return [["O" if position < 0 else names[next(found)] for position in row] for row in firsts]
+def answer_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """A tag for every word, from overlapping windows where a sentence is longer than the run's `max_length`; None for a
+    word that cannot be predicted (the tokenizer leaves nothing of it, or its tokens alone exceed a window)."""
+    assert isinstance(trained.inputs, TextInputs)
+    examples = trained.inputs.encode_words(sentences)
+    assert examples.words is not None
+    names = [*dict(trained.model.heads_by_name)["default"].labels, None]
+    tags = [names[tag] for tag in chosen_tags(answer_examples(trained, examples))]
+    return [tags[start:stop] for start, stop in itertools.pairwise(examples.words.offsets)]
 
 
 def answer_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:

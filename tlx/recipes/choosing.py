@@ -83,6 +83,11 @@ def _group(name: str, given: ConfigDict, schedules: Schedules) -> Group:
 def _multipliers(config: ConfigDict, model: Model, blocks: Sequence[str], paths: Sequence[str]) -> dict[str, float]:
     c = config.params
     layerwise: Rules = ()
+    if c.layer_decay_floor and c.layer_decay == 1:
+        raise TlxError(
+            f"config.params.layer_decay_floor is {c.layer_decay_floor}, and config.params.layer_decay is 1, so that no "
+            "rate is smaller by layer; set config.params.layer_decay below 1, or leave the floor at 0."
+        )
     if c.discriminative:
         if c.layer_decay != 1:
             raise TlxError(
@@ -95,6 +100,6 @@ def _multipliers(config: ConfigDict, model: Model, blocks: Sequence[str], paths:
         )
     elif c.layer_decay != 1:
         convention = c.layer_decay_convention or model.backbone.config.layer_decay_convention
-        layerwise = layer_decay_rules(c.layer_decay, convention, blocks, paths)
+        layerwise = layer_decay_rules(c.layer_decay, convention, blocks, paths, c.layer_decay_floor)
     head: Rules = (("heads/.*", c.head_multiplier),) if c.head_multiplier != 1 else ()
     return multiplied(dict.fromkeys(paths), tuple(c.multipliers), layerwise, head, kinds=model.backbone.kinds)

@@ -28,7 +28,7 @@ def finetune() -> ConfigDict:
     config.model.dtype = "float32"  # what to compute in: float32 or bfloat16; parameters stay float32
 
     config.data = ConfigDict()
-    config.data.train = ""  # csv:PATH, tsv:, jsonl:, conll:, npz:, folder:, tfds:NAME[@SPLIT], builtin:colors or digits
+    config.data.train = ""  # csv:PATH, tsv:, jsonl:, conll:, npz:, folder:PATH[@SPLIT], tfds:NAME[@SPLIT], builtin:NAME
     config.data.validation = ""  # the same; "" cuts it from train
     config.data.test = ""  # the same; "" cuts test_fraction from train, or goes without
     config.data.validation_fraction = 0.1
@@ -42,6 +42,7 @@ def finetune() -> ConfigDict:
     config.data.label = "label"  # column; of a regression or several labels also several, joined by commas
     config.data.label_separator = "|"  # between several labels in one column
     config.data.max_length = 128  # tokens
+    config.data.stride = placeholder(int)  # of tagging: tokens by which windows of longer sentences overlap; None: 1/4
 
     config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # of training images (tlx/augment/settings.py)
     config.augment.preset = "none"  # or "flip_crop", "inception", "randaugment", "deit"; the fields go before it
@@ -72,6 +73,7 @@ def finetune() -> ConfigDict:
     config.params.head_multiplier = 1.0  # of the heads' rate
     config.params.layer_decay = 1.0  # factor of the rate from a block to the one below
     config.params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit", "electra"; None: as the family
+    config.params.layer_decay_floor = 0.0  # smallest factor of layer_decay (timm's min_scale)
     config.params.phases = ()  # what changes during the run (tlx/recipes/phases.py): dicts with start, in epochs
     config.params.unfreeze = ""  # or a usual course of phases: "gradual:EPOCHS", "lp_ft:EPOCHS", "fine_tune:EPOCHS"
     config.params.discriminative = ()  # rates (lowest, highest) from the embeddings to the head, in equal ratios
@@ -90,18 +92,33 @@ def finetune() -> ConfigDict:
     config.features.folder = ""  # of "disk", shared by runs; "": tlx/features under the user's cache
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adamw"  # or "sgd"
+    config.optimizer.name = "adamw"  # or another of tlx/optim/optimizers.py: "adafactor", "lamb", "lion", "sgd", …
     config.optimizer.learning_rate = 5e-5
-    config.optimizer.schedule = "linear"  # or "cosine", "polynomial", "inverse_sqrt", "constant"
-    config.optimizer.power = 1.0  # of the polynomial
-    config.optimizer.final_fraction = 0.0  # of the rate, at the end
+    config.optimizer.schedule = "linear"  # or another of tlx/optim/schedules.py: "cosine", "one_cycle", "constant", …
     config.optimizer.warmup_steps = placeholder(int)  # None: warmup_fraction of the run
     config.optimizer.warmup_fraction = 0.1
-    config.optimizer.momentum = 0.9  # of sgd
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.eps = 1e-8
+    # Of the schedules that have them; None: the schedule's default.
+    config.optimizer.final_fraction = placeholder(float)  # of the rate, below which it does not fall; 0
+    config.optimizer.power = placeholder(float)  # of polynomial; 1
+    config.optimizer.cycles = placeholder(int)  # of cosine_restarts; 1
+    config.optimizer.cycle_length = placeholder(float)  # of a cycle, in lengths of the one before; 1
+    config.optimizer.cycle_peak = placeholder(float)  # of a cycle, in peaks of the one before; 1
+    config.optimizer.div_factor = placeholder(float)  # one_cycle begins at the rate / div_factor; 25
+    config.optimizer.final_div_factor = placeholder(float)  # and ends at that / final_div_factor; 10,000
+    config.optimizer.drop = placeholder(float)  # step and exponential: factor of the rate every drop_every steps; 0.1
+    config.optimizer.drop_every = placeholder(int)  # steps; None: a third of the steps after the warm-up
+    # Of the optimizers that have them; None: the optimizer's default.
+    config.optimizer.momentum = placeholder(float)  # of sgd (0.9) and rmsprop (0)
+    config.optimizer.nesterov = placeholder(bool)  # of sgd and rmsprop; False
+    config.optimizer.b1 = placeholder(float)  # of the Adam family, lamb and lion; 0.9
+    config.optimizer.b2 = placeholder(float)  # the same; 0.999, of lion 0.99
+    config.optimizer.eps = placeholder(float)  # 1e-8; of lamb 1e-6, adagrad 1e-7, adafactor 1e-30; lion and sgd: none
+    config.optimizer.decay_rate = placeholder(float)  # of squared gradients, of adafactor (0.8) and rmsprop (0.9)
+    config.optimizer.min_dim_size_to_factor = placeholder(int)  # adafactor factors from this size on; 128
+    config.optimizer.clipping_threshold = placeholder(float)  # of the RMS of an update of adafactor; 1; 0 for none
+    config.optimizer.multiply_by_parameter_scale = placeholder(bool)  # of adafactor: relative rates; True
     config.optimizer.clip = 1.0  # largest global norm of the trainable gradient; 0 for none
+    config.optimizer.clip_value = 0.0  # largest absolute value of its entries, clipped before the norm; 0 for none
 
     config.average = ConfigDict()  # of what learns; it is evaluated, selected by, predicted with and exported
     config.average.kind = "none"  # or "ema", "swa"

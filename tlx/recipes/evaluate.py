@@ -7,7 +7,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.examples import ExampleSet
-from tlx.data.sources import load
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.models.heads import Head
@@ -15,16 +14,19 @@ from tlx.recipes import sets
 from tlx.recipes.answers import answer_examples
 from tlx.recipes.finetune import score
 from tlx.recipes.run_directory import Trained, load_run, read_run
+from tlx.recipes.sets import word_facts
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """One set's figures. classes: of each class, label or type of entity; empty of a regression."""
+    """One set's figures. classes: of each class, label or type of entity; empty of a regression. words: of tagged
+    sentences, as `tlx.recipes.sets.word_facts` counts them."""
 
     examples: int
     step: int
     metrics: dict[str, float]
     classes: list[ClassReport]
+    words: dict[str, int]
 
 
 def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
@@ -38,8 +40,11 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     found = {}
     for part, examples in sets_of(run, trained, data).items():
         answers = answer_examples(trained, examples)
-        classes = per_class(head.kind, answers, examples.labels, head.labels, examples.word_offsets)
-        found[part] = Evaluated(len(examples), trained.step, _metrics(answers, examples, head), classes)
+        words = examples.words
+        classes = per_class(head.kind, answers, examples.labels, head.labels, None if words is None else words.offsets)
+        count = len(examples) if words is None else len(words.sentence_id)
+        facts = word_facts(words)
+        found[part] = Evaluated(count, trained.step, _metrics(answers, examples, head), classes, facts)
     return found
 
 
@@ -58,10 +63,11 @@ def sets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, E
     head = dict(trained.model.heads_by_name)["default"]
     config = ConfigDict(trained.config)
     if data is None:
-        tables = {part: held for part, held in sets.load_tables(config.data, trained.inputs).items() if part != "train"}
+        held = sets.load_tables(config.data, trained.inputs, head.kind)
+        tables = {part: found for part, found in held.items() if part != "train"}
     else:
-        table = load(data)
-        tables = {data: (table, np.arange(len(table)))}
+        table = sets.load_labelled(data, config.data.label, head.kind)
+        tables = {data: sets.numbered(table)}
     found = {}
     for part, (table, rows) in tables.items():
         examples = trained.inputs.encode(config.data, head, table, rows.astype(np.int64))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.data import labels
 from tlx.data.sources import READERS, SETS, Table, load
 from tlx.errors import TlxError, listed
 from tlx.features.cut import Cut
@@ -66,5 +67,5 @@ def _opened(source: str) -> tuple[Model, Any, Preprocessor, Columns]:
 def _rows(table: Table, columns: Columns, of_images: bool) -> Any:
     if of_images:
         return table.column(str(columns["image"]))
-    texts = [table.column(name) for name in (columns["text"], columns["pair"]) if name]
+    texts = [labels.texts(table, name) for name in (columns["text"], columns["pair"]) if name]
     return texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))

@@ -18,6 +18,8 @@ from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
 from tlx.evaluation.per_class import confusion, per_class
 from tlx.evaluation.predict import make_forward, predict
+from tlx.files.lock import Lock, hold
+from tlx.files.whole import writable
 from tlx.methods.finetune import head_loss
 from tlx.models.heads import Head
 from tlx.models.model import Model
@@ -35,7 +37,7 @@ from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import plan_learning
 from tlx.recipes.own import draw_own
 from tlx.recipes.regularise import count_drawn, drawn_anew
-from tlx.recipes.sets import Sets, load_sets
+from tlx.recipes.sets import Sets, load_sets, with_splits
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
@@ -66,9 +68,17 @@ class Job:
     accumulate: int
     mesh: jax.sharding.Mesh
     seed: int
+    lock: Lock | None = None  # on the run directory, until `run` has ended
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
+        self.lock = self.lock or hold(self.run_directory)
+        try:
+            return self._train(quiet)
+        finally:
+            self.lock = None
+
+    def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
             state, so_far = fit(
                 self.state,
@@ -124,14 +134,15 @@ class Job:
         for split in (name for name in self.sets.examples if name != "train"):
             examples, answers = self.sets.examples[split], self.answers(params, split)
             values |= score(answers, examples, self.sets.head, split)
-            reports = per_class(
-                self.sets.head.kind, answers, examples.labels, self.sets.head.labels, examples.word_offsets
-            )
+            of_words = examples.words
+            offsets = None if of_words is None else of_words.offsets
+            reports = per_class(self.sets.head.kind, answers, examples.labels, self.sets.head.labels, offsets)
             classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
-            words: dict[str, Any] = {} if examples.word_offsets is None else {"word_offsets": examples.word_offsets}
+            words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
+            rows = examples.example_id if of_words is None else of_words.sentence_id
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
-                example_id=examples.example_id, answers=answers, labels=examples.labels, **words,
+                example_id=rows, answers=answers, labels=examples.labels, **words,
             )  # fmt: skip
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
@@ -168,9 +179,14 @@ class Job:
 
 
 def score(answers: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
-    """Metrics of a head's kind and the mean loss, over exactly the examples there are."""
-    labels = examples.labels
-    values = measure(head.kind, answers, labels, head.labels, examples.word_offsets)
+    """Metrics of a head's kind and the mean loss, over exactly the examples there are. A word that cannot be predicted
+    is wrong in every metric; it has no loss."""
+    labels, words = examples.labels, examples.words
+    if words is None:
+        values = measure(head.kind, answers, labels, head.labels)
+    else:
+        values = measure(head.kind, answers, labels, head.labels, words.offsets, words.predictable)
+        answers, labels = answers[words.predictable], labels[words.predictable]
     total, count = _jitted_loss(head)(answers, labels, np.ones(len(labels), np.float32))
     return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
 
@@ -195,8 +211,9 @@ def build(
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
     """
-    run = Path(workdir).absolute()
+    run, lock = run_directory.look_at(workdir)
     check(config)
+    config = with_splits(config)
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     sets = load_sets(config, inputs)
@@ -209,7 +226,10 @@ def build(
     learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
     own = None if backbone is None else type(backbone.module).__name__
     facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts, "backbone": own}
-    run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
+    with writable(run):
+        run.mkdir(parents=True, exist_ok=True)
+        lock = lock or hold(run)
+        run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
     if (found := from_features(config, model, params, learning.assigned, inputs, sets, mesh)) is not None:
         inputs, sets = found
         learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
@@ -220,7 +240,7 @@ def build(
     return Job(
         run, model, inputs, sets, learning.assigned, drawn, state, phases,
         learning.schedule, learning.rate,
-        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed,
+        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed, lock,
     )  # fmt: skip
 
 

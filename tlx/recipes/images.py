@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.data.image_examples import ImageExamples
-from tlx.data.images import read_rgb
+from tlx.data.images import open_rgb
 from tlx.errors import TlxError
 from tlx.evaluation.rollout import rollout
 from tlx.recipes.answers import ROWS, answer_examples
 from tlx.recipes.inputs import ImageInputs
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
+
+THUMBNAIL = 400  # pixels of the longer edge on a sheet, about twice what is drawn
 
 
 def image_rows(trained: Trained, images: Sequence[Any]) -> list[dict[str, Any]]:
@@ -36,7 +38,14 @@ def least_certain(images: Sequence[Any], rows: Sequence[dict[str, Any]], file: P
     order = sorted(range(len(rows)), key=lambda i: rows[i]["score"])[:most]
     lines = [f"{rows[i]['predicted']} {rows[i]['score']:.0%}" for i in order]
     title = f"the {len(order)} of {len(rows)} answered with the least certainty"
-    return plot_sheet([read_rgb(images[i]) for i in order], lines, title, file)
+    return plot_sheet([_thumbnail(images[i]) for i in order], lines, title, file)
+
+
+def _thumbnail(image: Any) -> np.ndarray:
+    """As it is where it is small: a sheet of photographs in full would be gigabytes."""
+    with open_rgb(image) as opened:
+        opened.thumbnail((THUMBNAIL, THUMBNAIL))
+        return np.asarray(opened)
 
 
 def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:

@@ -1,7 +1,7 @@
 """What a run reads and what its model takes of it: texts through a tokenizer, images through an image processor."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,14 +67,18 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Inputs:
         return ImageInputs(ImageProcessor(folder, size), augmentation(config.get("augment", {})))
     if augmentation(config.get("augment", {})) != Augmentation():
         raise TlxError("config.augment is of images; this checkpoint takes texts.")
-    return TextInputs(Tokenizer(folder, config["data"]["max_length"]))
+    return TextInputs(Tokenizer(folder, config["data"]["max_length"]), config["data"].get("stride"))
 
 
 @dataclasses.dataclass(frozen=True)
 class TextInputs:
-    """Texts, pairs of texts, or words."""
+    """Texts, pairs of texts, or words.
+
+    stride: tokens by which the windows of a sentence overlap that is longer than `max_length`; None: a quarter of it.
+    """
 
     tokenizer: Tokenizer
+    stride: int | None = None
 
     FIELDS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -92,10 +96,19 @@ class TextInputs:
     def encode(self, data: ConfigDict, head: Head, table: Table, rows: np.ndarray) -> Examples:
         if head.kind == "tagging":
             tags = labels.tag_indices(table, data.text, data.label, head.labels)
-            return Examples.encode_words(self.tokenizer, labels.token_lists(table, data.text), tags, rows)
+            return self.encode_words(labels.token_lists(table, data.text), tags, rows)
         pairs = labels.texts(table, data.pair) if data.pair else None
         fields = {"label": targets(data, head, table)}
         return Examples.encode(self.tokenizer, labels.texts(table, data.text), pairs, fields, rows)
+
+    def encode_words(
+        self,
+        sentences: Sequence[Sequence[str]],
+        tags: Sequence[np.ndarray] | None = None,
+        rows: np.ndarray | None = None,
+    ) -> Examples:
+        """As `Examples.encode_words`, with the run's tokenizer, `max_length` and `stride`."""
+        return Examples.encode_words(self.tokenizer, sentences, tags, rows, self.stride)
 
     def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
         del key

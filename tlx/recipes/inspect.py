@@ -1,7 +1,8 @@
 """What a config would train, before anything is trained: every parameter's group, and what a step costs."""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.learning import Learning, plan_learning
 from tlx.recipes.regularise import count_drawn, drawn_anew
-from tlx.recipes.sets import Sets, load_sets
+from tlx.recipes.sets import Sets, load_sets, with_splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Inspected:
 def inspect(config: ConfigDict) -> Inspected:
     """Reads the data, the checkpoint's config and tokenizer; no weights. The step is compiled, not run."""
     check(config)
-    config = config.copy_and_resolve_references()
+    config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
@@ -117,6 +118,34 @@ def _leaves(params: Any, choice: Choice, config: ConfigDict, kinds: Any) -> list
         decay = choice.groups[name].weight_decay * decays[path] if name in choice.groups else 0.0
         rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, choice.factor(path, rate), decay, _bytes(leaf)))
     return rows
+
+
+def folded(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """One row for the leaves of several blocks that differ in the block's number alone: `…/layer/0–3/…`, with the bytes
+    of all of them. The rows stand where their first leaf stood."""
+    alike: dict[tuple[Any, ...], list[tuple[int, Leaf]]] = {}
+    for leaf in leaves:
+        number = re.search(r"(?<=/)\d+(?=/)", leaf.path)
+        path = leaf.path if number is None else f"{leaf.path[: number.start()]}{{}}{leaf.path[number.end() :]}"
+        facts = dataclasses.replace(leaf, path=path)
+        alike.setdefault(dataclasses.astuple(facts), []).append((int(number[0]) if number else 0, leaf))
+    return [
+        dataclasses.replace(
+            of[0][1], path=facts[0].replace("{}", ranges(n for n, _ in of)), bytes=sum(leaf.bytes for _, leaf in of)
+        )
+        for facts, of in alike.items()
+    ]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`0–3,5`: numbers in order, those that follow each other as first and last."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def _phases(params: Any, learning: Learning) -> list[InspectedPhase]:

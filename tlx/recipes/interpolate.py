@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR
+from tlx.evaluation.metrics import HIGHER_IS_BETTER, default_monitor
 from tlx.params.interpolate import interpolate
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.folder import resolve
@@ -38,13 +38,17 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     trained = load_run(run)
     start = starting_point(trained)
     examples = sets_of(run, trained)
-    kind = dict(trained.model.heads_by_name)["default"].kind
-    monitor = (trained.config["train"]["monitor"] or f"validation/{MONITOR[kind]}").partition("/")[2]
+    head = dict(trained.model.heads_by_name)["default"]
+    monitor = (trained.config["train"]["monitor"] or f"validation/{default_monitor(head.kind, head.labels)}").partition(
+        "/"
+    )[2]
 
     def at(share: float) -> Trained:
         return dataclasses.replace(trained, params=interpolate(start, trained.params, share))
 
     validation = [measured(at(share), examples["validation"]) for share in shares]
+    if monitor not in validation[0]:
+        raise TlxError(f"{run} was selected by {monitor}, which its tags do not have: they form no entities.")
     sign = 1 if HIGHER_IS_BETTER[monitor] else -1
     _, chosen = max((sign * found[monitor], share) for share, found in zip(shares, validation, strict=True))
     metrics = {

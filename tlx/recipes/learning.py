@@ -17,10 +17,11 @@ from tlx.methods.finetune import FineTune, LossSettings
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer
+from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
 from tlx.recipes.choosing import Choice, choose
 from tlx.recipes.inputs import Inputs
-from tlx.recipes.pacing import factors_of, pace, rate_of, run_factor
+from tlx.recipes.pacing import check_schedules, factors_of, pace, rate_of, run_factor
 from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_ascent, plan_average, plan_penalty
 from tlx.recipes.sets import Sets
@@ -77,8 +78,9 @@ def plan_learning(
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
-    schedule = pace(config, len(sets.examples["train"]), sets.head.kind)
+    schedule = pace(config, len(sets.examples["train"]), sets.head.kind, sets.head.labels, sets.head.outputs)
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
+    check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
     choices = [choose(plan.config, model, params, factors_of(plan, schedule.total)) for plan in plans]
     since = learning_since([choice.assigned for choice in choices], [plan.first for plan in plans])
@@ -113,8 +115,7 @@ def _plan_phase(
     optimizer = make_optimizer(
         params, choice.rules, choice.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
         multipliers=choice.multipliers, since=since, kinds=model.backbone.kinds,
-        name=config.optimizer.name, momentum=config.optimizer.momentum,
-        b1=config.optimizer.b1, b2=config.optimizer.b2, eps=config.optimizer.eps,
+        name=config.optimizer.name, **{setting: config.optimizer[setting] for setting in SETTINGS},
     )  # fmt: skip
     _, method_state = method.init(jax.random.key(config.seed))
     begin = functools.partial(
@@ -123,11 +124,19 @@ def _plan_phase(
     )  # fmt: skip
     step = make_train_step(
         method, {"model": optimizer}, owner,
-        clip=config.optimizer.clip or None, accumulate=config.train.accumulate,
+        clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
         ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
         frozen=frozen_blocks(model, choice.assigned),
     )  # fmt: skip
     return begin, step
+
+
+def _bound(config: ConfigDict, name: str) -> float | None:
+    """A bound of the gradient; None: none."""
+    bound = config.optimizer[name]
+    if not bound >= 0:
+        raise TlxError(f"config.optimizer.{name} is {bound}; it is above 0, or 0 for none.")
+    return bound or None
 
 
 def _entered(begin: Callable[[Any], State]) -> Callable[[State], State]:

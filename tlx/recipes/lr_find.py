@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from tlx.files.whole import whole
 from tlx.optim.range_test import RangeTest, sweep, watch
 from tlx.recipes.finetune import build
 from tlx.reporting.range_test import plot_range_test
@@ -33,10 +34,9 @@ def lr_find(config: ConfigDict, lowest: float = 1e-7, highest: float = 10.0, ste
 
 def write(found: RangeTest, folder: Path) -> tuple[Path, Path]:
     """`lr_find.png` and `lr_find.csv` (rate, loss, smoothed) into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     picture = plot_range_test(found.rates, found.losses, found.smoothed, found.steepest, folder / "lr_find.png")
     table = folder / "lr_find.csv"
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with whole(table) as file:
         rows = csv.writer(file)
         rows.writerow(("learning_rate", "loss", "smoothed"))
         rows.writerows(zip(found.rates.tolist(), found.losses.tolist(), found.smoothed.tolist(), strict=True))

@@ -7,23 +7,28 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, MONITOR, metric_names
-from tlx.optim.schedules import make_schedule
+from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, default_monitor, metric_names
+from tlx.optim.schedules import SETTINGS, check_settings, make_schedule
 from tlx.recipes.choosing import Schedules
 from tlx.recipes.phases import PhasePlan
 from tlx.recipes.regularise import averaged_rate
 from tlx.training.loop import Schedule
 
 
-def pace(config: ConfigDict, examples: int, kind: str) -> Schedule:
-    """What the loop does when. examples: of the training split. kind: of the head."""
+def pace(
+    config: ConfigDict, examples: int, kind: str, names: Sequence[str] = (), outputs: int | None = None
+) -> Schedule:
+    """What the loop does when. examples: of the training split. kind, names, outputs: of the head."""
     train = config.train
     steps_per_epoch = math.ceil(examples / train.batch_size)
-    monitor = train.monitor or f"validation/{MONITOR[kind]}"
+    monitor = train.monitor or f"validation/{default_monitor(kind, names)}"
     name = monitor.removeprefix("validation/")
-    if name not in {"loss", *metric_names(kind)} or monitor == name:
-        known = [f"validation/{metric}" for metric in ("loss", *metric_names(kind))]
-        raise TlxError(f"config.train.monitor is {monitor!r}; a {kind} has {listed(known)}.")
+    metrics = ("loss", *metric_names(kind, names, outputs))
+    if name not in metrics or monitor == name:
+        of = kind if outputs is None else f"{kind} with {outputs} output{'s' if outputs > 1 else ''}"
+        of = f"{kind} whose tags form no entities" if kind == "tagging" and name in ENTITY else of
+        known = listed((f"validation/{metric}" for metric in metrics), most=len(metrics))
+        raise TlxError(f"config.train.monitor is {monitor!r}; a {of} has {known}.")
     return Schedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
@@ -39,15 +44,26 @@ def pace(config: ConfigDict, examples: int, kind: str) -> Schedule:
 def factors(config: ConfigDict, total: int) -> Schedules:
     """From a schedule's name to the factor of the rate by step, at most 1, over so many steps."""
     optimizer = config.optimizer
+    settings = {name: optimizer[name] for name in SETTINGS}
     warmup = optimizer.warmup_steps
     warmup = round(optimizer.warmup_fraction * total) if warmup is None else warmup
 
     def factor(name: str) -> optax.Schedule:
-        return make_schedule(
-            name, 1.0, total, warmup, power=optimizer.power, final_fraction=optimizer.final_fraction
-        )  # fmt: skip
+        return make_schedule(name, 1.0, total, warmup, **settings)
 
     return factor
+
+
+def check_schedules(config: ConfigDict, plans: Sequence[PhasePlan]) -> None:
+    """Refuses a schedule that tlx has not, and a field of `config.optimizer` that is of other schedules than the run's,
+    its groups' and its phases'."""
+    used = {"config.optimizer.schedule": config.optimizer.schedule}
+    for name, group in config.params.groups.items():
+        if dict(group).get("schedule") is not None:
+            used[f"config.params.groups.{name}.schedule"] = dict(group)["schedule"]
+    for index, plan in enumerate(plans):
+        used[f"the schedule of phase {index}"] = plan.config.optimizer.schedule
+    check_settings({name: config.optimizer[name] for name in SETTINGS}, used)
 
 
 def factors_of(plan: PhasePlan, total: int) -> Schedules:

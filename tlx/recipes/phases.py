@@ -11,7 +11,7 @@ from tlx.errors import TlxError, listed
 
 OF_PARAMS = (
     "rules", "freeze", "train", "multipliers", "head_multiplier", "layer_decay", "layer_decay_convention",
-    "discriminative",
+    "layer_decay_floor", "discriminative",
 )  # fmt: skip
 OF_OPTIMIZER = ("learning_rate", "schedule", "warmup_steps", "warmup_fraction")
 COURSES = ("gradual", "lp_ft", "fine_tune")

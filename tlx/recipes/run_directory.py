@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -13,18 +14,51 @@ from typing import Any
 import jax
 
 from tlx.errors import TlxError, listed
+from tlx.files.lock import Lock, hold
+from tlx.files.strict_json import read_json
+from tlx.files.whole import whole, writable
 from tlx.models.heads import Head
 from tlx.models.model import Model, build_model, config_of
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
-from tlx.pretrained.save import INPUT_FILES
 from tlx.pretrained.tokenizer import Tokenizer
+from tlx.pretrained.tokenizer_files import copy_files
+from tlx.recipes import defaults
 from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
+from tlx.recipes.run_config import read_run_config
 from tlx.training.checkpoint import Checkpoints, abstract
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
+
+
+def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
+    """A run directory's absolute path, and the lock on it if it is there: before any work, so that what stands against
+    it is said at once.
+
+    Raises:
+      TlxError: it has no name, is no folder, cannot be written, or another process uses it.
+    """
+    if not str(workdir).strip():
+        raise TlxError("the run directory (workdir) has no name.")
+    run = Path(workdir).absolute()
+    with writable(run):
+        if run.is_dir():
+            return run, hold(run)
+        there = next(place for place in (run, *run.parents) if place.exists())
+        if not there.is_dir():
+            raise TlxError(f"the run directory {run} cannot be made: {there} is no folder.")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise TlxError(f"the run directory {run} cannot be made: the folder {there} cannot be written.")
+    return run, None
+
+
+# What earlier versions wrote as the default of a field that is None today, which means the same.
+EARLIER = {
+    "config.optimizer.b1": 0.9, "config.optimizer.b2": 0.999, "config.optimizer.eps": 1e-8,
+    "config.optimizer.momentum": 0.9, "config.optimizer.power": 1.0, "config.optimizer.final_fraction": 0.0,
+}  # fmt: skip
 
 
 def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Inputs) -> None:
@@ -34,7 +68,7 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
     if file.is_file():
         before = read_run(run)
         same = {name: before.get(name) for name in plain}
-        changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()})
+        changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()} - _new(plain, same))
         if changed := [name for name in changed if name != "config.resume"]:
             raise TlxError(
                 f"{run} was begun with another config or other data (differing: {listed(changed)}); "
@@ -44,18 +78,33 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
             raise TlxError(f"{run} holds a run already, and config.resume is 'never'; name a new workdir.")
         return
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", *INPUT_FILES):
-        if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, run / "pretrained" / name)
+    shutil.copyfile(checkpoint / "config.json", run / "pretrained" / "config.json")
+    copy_files(checkpoint, run / "pretrained")
     inputs.save(run / "pretrained")
     write_json(file, {**plain, "versions": versions(), "revision": revision()})
 
 
+def _new(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
+    """What a run that an earlier version of tlx began has written otherwise, and what is no difference: facts and
+    fields of the config that are new and at their defaults, and `EARLIER`."""
+    usual = _leaves({"config": json.loads(json.dumps(defaults.finetune().to_dict()))})
+    written = _leaves(before)
+    new = {
+        name
+        for name, value in _leaves(now).items()
+        if name not in written and (not name.startswith("config.") or usual.get(name) == value)
+    }
+    return new | {
+        name
+        for name, value in EARLIER.items()
+        if written.get(name) == json.dumps(value) and _leaves(now).get(name) == "null"
+    }
+
+
 def write_json(file: Path, content: Any) -> None:
     """All or nothing."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(file)
+    with whole(file) as opened:
+        opened.write(json.dumps(content, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -65,18 +114,19 @@ def versions() -> dict[str, str]:
 
 def revision() -> str | None:
     """The git revision of the code, with `-dirty` if files differ from it; None outside a checkout."""
-    where = Path(__file__).parent
+    described = _git("describe", "--always", "--abbrev=12")
+    changed = _git("status", "--porcelain", "--untracked-files=no") if described else None
+    return f"{described}-dirty" if changed else described or None
+
+
+def _git(*command: str) -> str | None:
+    """What git says of this checkout, which it leaves alone: `describe --dirty` would rewrite its index."""
+    asked = ["git", "--no-optional-locks", *command]
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=where,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
+        found = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -118,16 +168,13 @@ def read_run(run: Path) -> dict[str, Any]:
     file = run / "config.json"
     if not file.is_file():
         raise TlxError(f"{run} is no run directory: it holds no config.json.")
-    written = json.loads(file.read_text(encoding="utf-8"))
-    if not {"config", "heads"} <= written.keys():
-        raise TlxError(f"{run} is no run directory: its config.json is of another kind (a Hugging Face folder?).")
-    return written
+    return read_run_config(file)
 
 
 def read_summary(run: Path) -> dict[str, Any] | None:
     """The content of a finished run's `summary.json`; None of one that has not ended."""
     file = run / "summary.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(file, "summary of a run", finite=False) if file.is_file() else None
 
 
 def load_run(run: Path) -> Trained:

@@ -8,10 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.examples import ExampleSet
-from tlx.data.sources import Table, load
+from tlx.data.examples import ExampleSet, Words
+from tlx.data.sources import Table, load, splits_of
 from tlx.data.splits import cut, few
 from tlx.errors import TlxError, listed
+from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.models.heads import Head
 from tlx.recipes.inputs import Inputs
 
@@ -29,27 +30,69 @@ class Sets:
     facts: dict[str, Any]
 
 
-def load_tables(config: ConfigDict, inputs: Inputs) -> dict[str, tuple[Table, np.ndarray]]:
-    """Each split's table and the rows of its source that it holds. config: the data's."""
+def load_labelled(spec: str, label: str, kind: str) -> Table:
+    """A set's rows; of a classification, those that have a label (see `data.labels`). kind: of the head."""
+    table = load(spec)
+    if kind != "classification":
+        return table
+    rows = labels.labelled(table, label)
+    if not len(rows):
+        raise TlxError(f"{table.name}: no row has a label; all in {label!r} are {labels.NO_LABEL}.")
+    if len(rows) == len(table):
+        return table
+    return dataclasses.replace(table.rows(rows), left_out=len(table) - len(rows))
+
+
+def numbered(table: Table) -> tuple[Table, np.ndarray]:
+    """A table and, int64 (n,), which row of its source each of its rows is."""
+    return table, np.arange(len(table)) if table.numbers is None else table.numbers
+
+
+def with_splits(config: ConfigDict) -> ConfigDict:
+    """The config, with the splits of `data.train` where that is a folder of them: its `train`, and its `validation` and
+    `test` unless the config names others. What was found is said in a line. config: the whole.
+
+    Raises:
+      TlxError: such a folder without `train`.
+    """
+    root = config.data.train
+    found = splits_of(root)
+    if not found:
+        return config
+    if "train" not in found:
+        raise TlxError(f"config.data.train is {root}, which holds {listed(found)} and no train; name what to train on.")
+    config = config.copy_and_resolve_references()
+    parts = {part: spec for part, spec in found.items() if part == "train" or not config.data[part]}
+    for part, spec in parts.items():
+        config.data[part] = spec
+    from_train = [
+        part for part in ("validation", "test") if not config.data[part] and config.data[f"{part}_fraction"] > 0
+    ]
+    rest = f"; {' and '.join(from_train)} is split from train" if from_train else ""
+    print(f"data: {root} holds folders of splits; taken are {listed(parts.values())}{rest}.", flush=True)
+    return config
+
+
+def load_tables(config: ConfigDict, inputs: Inputs, kind: str) -> dict[str, tuple[Table, np.ndarray]]:
+    """Each split's table and the rows of its source that it holds. config: the data's. kind: of the head."""
     if not config.train:
         raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
-    train = load(config.train)
+    train = load_labelled(config.train, config.label, kind)
     fractions = {
         part: float(config[f"{part}_fraction"])
         for part in ("test", "validation")
         if not config[part] and config[f"{part}_fraction"] > 0
     }
-    keys = [str(key) for key in train.column(config.group)] if config.group else inputs.whole(config, train)
+    keys = labels.names(train, config.group) if config.group else inputs.whole(config, train)
     rows = cut(keys, fractions, config.split_seed)
-    tables = {part: (train.rows(chosen), chosen) for part, chosen in rows.items()}
+    tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
-        table, chosen = tables["train"]
-        rows_of_few = few(table.column(config.label), config.per_class, config.split_seed)
-        tables["train"] = (table.rows(rows_of_few), chosen[rows_of_few])
+        table, _ = tables["train"]
+        rows_of_few = few(labels.names(table, config.label), config.per_class, config.split_seed)
+        tables["train"] = numbered(table.rows(rows_of_few))
     for part in ("validation", "test"):
         if config[part]:
-            table = load(config[part])
-            tables[part] = (table, np.arange(len(table)))
+            tables[part] = numbered(load_labelled(config[part], config.label, kind))
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables
@@ -74,8 +117,7 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     elif kind == "tagging":
         names = labels.tag_names(train, label)
     elif kind == "classification":
-        labels.refuse_missing(train, label)
-        names = labels.classes(train.column(label))
+        names = labels.classes(labels.names(train, label), f"{train.name}: the labels in {label!r}")
     else:
         raise TlxError(f"config.head.kind is {kind!r}; a file is learnt by one of {listed(LEARNT)}.")
     if len(names) < 2 and kind != "multilabel":
@@ -85,13 +127,33 @@ def make_head(config: ConfigDict, train: Table) -> Head:
 
 def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
     """Everything `config.data` and `config.head` name, as the model takes it."""
-    tables = load_tables(config.data, inputs)
+    tables = load_tables(config.data, inputs, config.head.kind)
     head = make_head(config, tables["train"][0])
     examples = {
         part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
-    facts = _facts(config.data, tables, examples, inputs)
+    facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
+    if head.kind == "tagging":
+        facts |= _tagging_facts(labels.tags(tables["train"][0], config.data.label), head, examples)
     return Sets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
+
+
+def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]) -> dict[str, Any]:
+    """What was done to labels, counted, and said once; nothing where nothing was."""
+    label, found = config.data.label, {part: table for part, (table, _) in tables.items()}
+    stripped = {part: labels.stripped(table, label) for part, table in found.items()}
+    left_out = {table.name: table.left_out for table in found.values() if table.left_out}
+    if config.head.kind == "regression":
+        stripped = {}
+    for part, count in stripped.items():
+        if count:
+            print(f"{part}: {count} labels in {label!r} had spaces around them, which were stripped.", flush=True)
+    for name, count in left_out.items():
+        print(f"{name}: {count} rows have no label ({labels.NO_LABEL} in {label!r}) and are left out.", flush=True)
+    return {
+        **({"labels_stripped": stripped} if any(stripped.values()) else {}),
+        **({"left_out_without_label": left_out} if left_out else {}),
+    }
 
 
 def _facts(
@@ -107,6 +169,48 @@ def _facts(
         **({"groups": groups} if groups else {}),
         "sha256": {part: digest(found) for part, found in examples.items()},
     }
+
+
+def _tagging_facts(tags: list[list[str]], head: Head, examples: dict[str, ExampleSet]) -> dict[str, Any]:
+    """The scheme of the training tags and what became of each split's words; both are printed."""
+    scheme = scheme_of(tags)
+    if scheme is None:
+        what = f"{len(head.labels)} classes of tokens, no entity scheme; measured by accuracy and macro-F1"
+    else:
+        types = sorted({name.partition("-")[2] for name in head.labels} - {""})
+        what = f"{scheme}, entities{f' of type {listed(types)}' if types else ''}; measured by entity F1"
+    print(f"tags: {what}.", flush=True)
+    if scheme is None and (why := near_scheme(head.labels)):
+        print(f"tags: {why}.", flush=True)
+    words = {part: word_facts(found.words) for part, found in examples.items()}
+    for part, found in words.items():
+        if found["windowed_sentences"] or found["unpredictable_words"]:
+            print(f"{part}: {words_in_words(found)}.", flush=True)
+    return {"tags": scheme or "classes of tokens", "words": words}
+
+
+def word_facts(words: Words | None) -> dict[str, int]:
+    """Of a set: `words`, `windowed_sentences` (longer than max_length), `unpredictable_words`; empty without words."""
+    if words is None:
+        return {}
+    return {
+        "words": len(words.label),
+        "windowed_sentences": words.windowed,
+        "unpredictable_words": int((~words.predictable).sum()),
+    }
+
+
+def words_in_words(facts: dict[str, int]) -> str:
+    """What `word_facts` found, in a line."""
+    said = f"{facts['words']} words"
+    if facts["windowed_sentences"]:
+        said += f", {facts['windowed_sentences']} sentences longer than max_length and read in overlapping windows"
+    if facts["unpredictable_words"]:
+        said += (
+            f", {facts['unpredictable_words']} words that cannot be predicted and count as wrong (the tokenizer leaves "
+            "nothing of them, or their tokens alone exceed max_length)"
+        )
+    return said
 
 
 def digest(examples: ExampleSet) -> str:

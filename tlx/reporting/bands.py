@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tlx.reporting.figure import save
+
 
 def plot_bands(curves: Mapping[str, Mapping[int, Sequence[float]]], across: str, up: str, file: Path) -> Path:
     """Draws each curve's means, its draws as dots and the range of them as a band.
@@ -32,6 +34,5 @@ def plot_bands(curves: Mapping[str, Mapping[int, Sequence[float]]], across: str,
     axis.set(xlabel=across, ylabel=up)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    save(figure, file, dpi=120)
     return file

@@ -1,10 +1,12 @@
 """A model card: what an exported folder says of itself (Mitchell et al. 2019), with Hugging Face's front matter."""
 
+import html
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from tlx.errors import listed
 from tlx.reporting.tables import markdown
 
 PIPELINES = {
@@ -13,6 +15,8 @@ PIPELINES = {
     "regression": "text-classification",
     "tagging": "token-classification",
 }
+MOST_LABELS, LONGEST = 100, 200  # labels that the title lists, characters of each text
+MARKUP = re.compile(r"[\\`*\[\]~$]|(?<!\w)_|_(?!\w)")  # Markdown's own within a line; a table escapes its borders
 SETTINGS = (
     *("seed", "head.kind", "head.pooling", "loss.label_smoothing", "loss.balanced", "params.rules"),
     *(f"optimizer.{name}" for name in ("learning_rate", "schedule", "warmup_steps", "warmup_fraction", "clip")),
@@ -47,12 +51,21 @@ def model_card(
     if base_model and pretrained:
         front["base_model"] = base_model
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in front.items()), "---", ""]
-    what = f"{head['kind']}, {head['outputs']} outputs" + (f" ({', '.join(head['labels'])})" if head["labels"] else "")
-    lines += [f"# {checkpoint.rpartition(':')[2]}, {'fine-tuned' if pretrained else 'from random weights'}: {what}", ""]
-    lines += [f"Step {step} of a run of tlx {run['versions']['tlx']} from `{checkpoint}`.", ""]
+    labels = f" ({listed(map(plain, head['labels']), MOST_LABELS)})" if head["labels"] else ""
+    what = f"{plain(head['kind'])}, {head['outputs']} outputs{labels}"
+    name = plain(checkpoint.rpartition(":")[2])
+    lines += [f"# {name}, {'fine-tuned' if pretrained else 'from random weights'}: {what}", ""]
+    lines += [f"Step {step} of a run of tlx {plain(run['versions']['tlx'])} from {plain(checkpoint)}.", ""]
     return "\n".join(
         [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(config, images)]
     )
+
+
+def plain(value: Any, longest: int = LONGEST) -> str:
+    """A label or another text of somebody's as text on one line: neither HTML nor Markdown, nothing unprintable."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return MARKUP.sub(r"\\\g<0>", html.escape(text, quote=False))
 
 
 def _published(spec: str) -> str:
@@ -64,7 +77,7 @@ def _data(data: Mapping[str, Any], summary: Mapping[str, Any] | None) -> list[st
     sizes = (summary or {}).get("examples", {})
     shared = (summary or {}).get("also_in_train", {})
     rows = [
-        (part, _published(data[part]) or "cut from train", str(sizes.get(part, "")), str(shared.get(part, "")))
+        (part, plain(_published(data[part])) or "split from train", str(sizes.get(part, "")), str(shared.get(part, "")))
         for part in ("train", "validation", "test")
         if data[part] or part in sizes
     ]
@@ -77,8 +90,8 @@ def _metrics(summary: Mapping[str, Any] | None) -> list[str]:
     found = summary["metrics"]
     names = sorted({name.partition("/")[2] for name in found})
     parts = [part for part in ("validation", "test") if any(name.startswith(part + "/") for name in found)]
-    rows = [(name, *(f"{found[f'{part}/{name}']:.4f}" for part in parts)) for name in names]
-    return ["## Metrics", "", markdown(("metric", *parts), rows), f"Selected: {summary['selection']}.", ""]
+    rows = [(plain(name), *(f"{found[f'{part}/{name}']:.4f}" for part in parts)) for name in names]
+    return ["## Metrics", "", markdown(("metric", *parts), rows), f"Selected: {plain(summary['selection'])}.", ""]
 
 
 def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -87,13 +100,20 @@ def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
         value: Any = config
         for key in name.split("."):
             value = value[key]
-        rows.append((f"`{name}`", json.dumps(value)))
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    return ["## Training", "", markdown(("field", "value"), rows), f"Revision {run['revision']}; {versions}.", ""]
+        rows.append((f"`{name}`", plain(json.dumps(value, ensure_ascii=False), 2000)))
+    versions = plain(", ".join(f"{name} {version}" for name, version in run["versions"].items()))
+    revision = plain(run["revision"])
+    return ["## Training", "", markdown(("field", "value"), rows), f"Revision {revision}; {versions}.", ""]
 
 
 def _limits(config: Mapping[str, Any], images: bool) -> list[str]:
-    cut = "" if images else f"Texts are cut to {config['data']['max_length']} tokens. "
+    most = config["data"]["max_length"]
+    if images:
+        cut = ""
+    elif config["head"]["kind"] == "tagging":
+        cut = f"Sentences of more than {most} tokens were read in overlapping windows of {most}. "
+    else:
+        cut = f"Texts are cut to {most} tokens. "
     return [
         "## Limits",
         "",

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tlx.reporting.figure import save
+
 # How many classes are still legible: counts are written up to the first, every name up to the second.
 WRITTEN, NAMED = 20, 100
 
@@ -38,6 +40,5 @@ def plot_confusion(table: np.ndarray, names: Sequence[str], file: Path) -> Path:
     for spine in axis.spines.values():
         spine.set_visible(False)
     figure.colorbar(image, ax=axis, label="share of the label", shrink=0.8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120, bbox_inches="tight")  # a square image leaves the axis' own label outside
+    save(figure, file, dpi=120, bbox_inches="tight")  # a square image leaves the axis' own label outside
     return file

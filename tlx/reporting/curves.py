@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlx.reporting.figure import save
+
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
     """Draws the lines of `metrics.jsonl`, one colour a run.
@@ -30,8 +32,7 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> 
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    save(figure, file, dpi=120)
     return file
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tlx.data.colors import lab_to_srgb
+from tlx.reporting.figure import save
 
 
 def plot_palette(names: Sequence[str], columns: Mapping[str, np.ndarray], file: Path, panels: int = 3) -> Path:
@@ -34,6 +35,5 @@ def plot_palette(names: Sequence[str], columns: Mapping[str, np.ndarray], file: 
         axis.tick_params(which="minor", length=0)
         for spine in axis.spines.values():
             spine.set_visible(False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130)
+    save(figure, file, dpi=130)
     return file

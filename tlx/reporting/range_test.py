@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tlx.reporting.figure import save
+
 
 def plot_range_test(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float, file: Path) -> Path:
     """Draws it.
@@ -24,6 +26,5 @@ def plot_range_test(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray,
     axis.set_ylim(0.9 * float(smoothed.min()), 1.1 * float(min(smoothed.max(), 2 * smoothed[0])))
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    save(figure, file, dpi=120)
     return file

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tlx.evaluation.calibration import Reliability
+from tlx.reporting.figure import save
 
 
 def plot_reliability(bins: Reliability, file: Path) -> Path:
@@ -32,6 +33,5 @@ def plot_reliability(bins: Reliability, file: Path) -> Path:
     for axis in (above, below):
         axis.grid(alpha=0.3)
         axis.set_axisbelow(True)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    save(figure, file, dpi=120)
     return file

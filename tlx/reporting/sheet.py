@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tlx.reporting.figure import save
+
 ACROSS, SIDE = 6, 1.6  # images in a row, inches
 
 
@@ -29,8 +31,7 @@ def plot_sheet(images: Sequence[np.ndarray], lines: Sequence[str], title: str, f
     for axis, image, line in zip(axes, images, lines, strict=False):
         axis.imshow(image, interpolation="nearest")
         axis.set_title(line, fontsize=7, pad=2)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=120)
+    save(figure, file, dpi=120)
     return file
 
 

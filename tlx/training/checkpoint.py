@@ -1,13 +1,15 @@
 """Checkpoints: asynchronous, atomic, the whole state of a run. Kept are the newest and the best."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError, listed
+from tlx.errors import TlxError, first_line, listed
+from tlx.params.paths import flatten
 from tlx.training.state import State
 
 FORMAT = 3  # of what `meta` and the items hold
@@ -68,7 +70,9 @@ class Checkpoints:
 
     def meta(self, step: int) -> dict[str, Any]:
         """What was saved beside the state."""
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        with self._reading(step):
+            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            meta.get("loop")["best"]  # every format has it
         if meta.get("format") not in READABLE:
             raise TlxError(
                 f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads "
@@ -98,7 +102,9 @@ class Checkpoints:
         if found == 2:
             items["rest"] = items.pop("train_state")
         args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
-        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        with self._reading(step):
+            self._compare(step, items["params"])
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         train_state = restored["rest" if found == 2 else "train_state"]
         params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in items else {})}
         model_state = restored["model_state"] if "model_state" in items else {}
@@ -107,14 +113,45 @@ class Checkpoints:
     def restore_params(self, step: int, target: Any) -> Any:
         """The model's parameters alone, averaged if the run averages. target: shapes and dtypes with shardings."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args)["params"]
+        with self._reading(step):
+            self._compare(step, target)
+            return self._manager.restore(step, args=args)["params"]
+
+    def _compare(self, step: int, target: Any) -> None:
+        """Raises `TlxError` unless the parameters saved have the names and shapes of `target`: Orbax itself allocates
+        first, and then says no more than that two trees differ."""
+        saved = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / "params").tree
+        held = {path: tuple(leaf.shape) for path, leaf in flatten(saved).items()}
+        asked = {path: tuple(leaf.shape) for path, leaf in flatten(target).items()}
+        if differing := sorted(path for path, _ in held.items() ^ asked.items()):
+            path = differing[0]
+            raise TlxError(
+                f"{self.directory / str(step)} does not fit its run's config: {path} is {held.get(path, 'not there')}, "
+                f"expected {asked.get(path, 'none')} ({len(set(differing))} of {len(asked)} parameters differ); bring "
+                "back the config.json files as the run wrote them."
+            )
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Whatever Orbax raises of a checkpoint that is damaged, as a sentence."""
+        try:
+            yield
+        except TlxError:
+            raise
+        except Exception as error:
+            raise TlxError(
+                f"the checkpoint {self.directory / str(step)} cannot be read ({type(error).__name__}: "
+                f"{first_line(error)}); if it is damaged, remove that folder, and the newest of "
+                f"{listed(sorted(set(self._manager.all_steps()) - {step})) or 'none'} is taken."
+            ) from error
 
     def restore_model_state(self, step: int, target: Any) -> Any:
         """The model's mutable collections. target: `jax.ShapeDtypeStruct`s with shardings; {} reads nothing."""
         if not target:
             return target
         args = ocp.args.Composite(model_state=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=args)["model_state"]
+        with self._reading(step):
+            return self._manager.restore(step, args=args)["model_state"]
 
     def wait(self) -> None:
         """Until everything is written."""
@@ -125,8 +162,10 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Waits until everything is written, also when an error ends the run."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
 
 def _items(state: State) -> dict[str, Any]:

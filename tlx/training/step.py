@@ -26,6 +26,7 @@ def make_train_step(
     owner: Owners,
     *,
     clip: float | None = None,
+    clip_value: float | None = None,
     accumulate: int = 1,
     ascent: Ascent | None = None,
     penalty: Penalty | None = None,
@@ -46,6 +47,7 @@ def make_train_step(
       optimizers: one per player.
       owner: whose each path is.
       clip: the largest global norm of an update's gradient; None: as it is.
+      clip_value: the largest absolute value of an entry of the gradient, before its norm is clipped; None: as it is.
       accumulate: how many micro-batches a batch is cut into; they run one after the other, in less memory.
       ascent: where the gradient is taken instead (SAM), by a second pass over the whole batch with the same dropout.
         The loss that is logged and the method's state are the first pass's.
@@ -106,6 +108,8 @@ def make_train_step(
         result = result_at(trainable)
         gradient = result.gradient if ascent is None else result_at(ascent(trainable, result.gradient)).gradient
         norm = optax.global_norm(gradient)
+        if clip_value is not None:
+            gradient, _ = optax.clip(clip_value).update(gradient, optax.EmptyState())
         if clip is not None:
             gradient, _ = optax.clip_by_global_norm(clip).update(gradient, optax.EmptyState())
         opt_state = dict(state.opt_state)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tlx.files.regular import read_bytes
+from tlx.files.whole import whole, writable
+
 
 class MetricsWriter:
     """One line of `metrics.jsonl` and one TensorBoard event per call.
@@ -20,22 +23,26 @@ class MetricsWriter:
 
         self.file = run / "metrics.jsonl"
         kept = [line for line in read_metrics(run) if line["step"] <= resumed_at] if resumed_at else []
-        partial = self.file.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        partial.replace(self.file)
-        self._lines = self.file.open("a", encoding="utf-8", buffering=1)
+        with whole(self.file) as opened:
+            opened.writelines(json.dumps(line) + "\n" for line in kept)
+        with writable(self.file):
+            self._lines = self.file.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """values: by name such as `train/loss`, `validation/r2`."""
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        with writable(self.file):
+            self._lines.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes both."""
-        self._lines.close()
-        self._board.close()
+        try:
+            with writable(self.file):
+                self._lines.close()
+        finally:
+            self._board.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -44,10 +51,10 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     lines = []
-    for text in file.read_text(encoding="utf-8").splitlines():
+    for text in read_bytes(file).splitlines():
         try:
             lines.append(json.loads(text))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
     return lines
 

@@ -31,7 +31,8 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def check_links(folder: Path, patterns: Iterable[str]) -> None:
-    """Refuses a folder in which an entry that matches one of the patterns leads out, for libraries that open it all.
+    """Refuses a folder in which an entry that matches one of the patterns leads out, or is a pipe or a device, for
+    libraries that open it all.
 
     Raises:
       TlxError: as `inside`; or the folder cannot be listed.
@@ -43,7 +44,9 @@ def check_links(folder: Path, patterns: Iterable[str]) -> None:
         raise TlxError(f"{folder} cannot be listed: {error.strerror}; name a folder.") from None
     for name in names:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-            inside(folder, name)
+            file = inside(folder, name)
+            if file.exists() and not file.is_file() and not file.is_dir():
+                raise TlxError(f"{file} is no file but a pipe or a device; expected a regular file.")
 
 
 def _in_the_hubs_cache(real: Path, name: str, target: Path) -> bool:
