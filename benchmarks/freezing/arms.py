@@ -90,7 +90,7 @@ def lay_out(
     return Laid(method, owner, begin, step, batch)
 
 
-def linear(owner: Owners, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
+def linear(owner: Owners, params: Any, batch: Batch, method_state: Any, context: Any) -> tuple[Losses, Any]:
     """A loss of two operations a parameter. Its gradient stands in memory, as that of a product of matrices does."""
     count = batch["train"]["valid"].sum(dtype=jnp.float32)
     own = jax.lax.optimization_barrier([leaf for path, leaf in flatten(params).items() if owner[path]])

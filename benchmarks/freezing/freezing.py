@@ -18,11 +18,13 @@ from typing import Any
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from arms import CLASSES, RANK, SHAPES, STRATEGIES, arm, lay_out
 from count import expected, product_flops
 
 from tlx.errors import one_sentence
+from tlx.methods.api import Carried, Context
 from tlx.models.model import Model
 from tlx.params.paths import flatten, map_with_path
 from tlx.params.rules import Rules
@@ -116,9 +118,10 @@ def compiled(model: Model, rules: Rules, rows: int, length: int, **extra: Any) -
     own = owned_by(params, laid.owner, ("model",))
     fixed = map_with_path(lambda path, leaf: None if laid.owner[path] else leaf, params)
     once = {"train": {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in laid.batch.items()}}
-    _, slopes = jax.eval_shape(
-        lambda *given: gradient.differentiate(laid.method.updates[0], *given, {}, jax.random.key(0)), own, fixed, once
-    )
+    context = Context(jax.random.key(0), jnp.zeros((), jnp.int32), jnp.zeros(()))
+    slopes = jax.eval_shape(
+        lambda *given: gradient.differentiate(laid.method.updates[0], *given, Carried({}), context), own, fixed, once
+    ).gradient
     gradients = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slopes))
     return Compiled(cost["flops"], product_flops(done.as_text()), memory.temp_size_in_bytes, gradients, moments)
 

@@ -27,7 +27,7 @@ OWNER = {"w": "model", "frozen": None}
 RATE, RADIUS, ALPHA = 0.1, 0.4, 0.3
 
 
-def losses(params: Any, batch: Any, method_state: Any, key: Any) -> Any:
+def losses(params: Any, batch: Any, method_state: Any, context: Any) -> Any:
     rows = batch["train"]
     error = rows["x"] @ (params["w"] + params["frozen"]) - rows["y"]
     return {"squares": ((rows["valid"] * error**2).sum(), rows["valid"].sum())}, method_state
@@ -100,9 +100,11 @@ def test_what_averages_cost() -> None:
 
     def flops(**options: Any) -> float:
         params = {"w": jnp.zeros(10_000), "frozen": jnp.zeros(10_000)}
-        method: Any = SimpleNamespace(
-            updates=(Update(lambda p, *_: ({"sum": ((p["w"] * p["frozen"]).sum(), jnp.ones(()))}, {}), ("model",)),)
-        )
+
+        def product(params: Any, batch: Any, carried: Any, context: Any) -> Any:
+            return {"sum": ((params["w"] * params["frozen"]).sum(), jnp.ones(()))}, carried
+
+        method: Any = SimpleNamespace(updates=(Update(product, ("model",)),))
         state = init_state(params, OWNER, {"model": SGD}, {}, bool(options))
         step = jax.jit(make_train_step(method, {"model": SGD}, OWNER, **options))
         cost: Any = step.lower(state, BATCH, jax.random.key(0), None).compile().cost_analysis()

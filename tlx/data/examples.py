@@ -237,5 +237,15 @@ class Batches:
         rows = self.plan.batch(step).rows
         return np.concatenate([rows, np.full(-len(rows) % self.multiple, -1, np.int64)])
 
+    def length(self, step: int) -> int:
+        """To how many tokens a batch's texts are padded."""
+        return self.plan.batch(step).length
+
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        return self.examples.take(self.rows(step), self.plan.batch(step).length)
+        return self.padded(step, self.length(step))
+
+    def padded(self, step: int, length: int) -> dict[str, np.ndarray]:
+        """The batch with its texts padded to `length`, at least its own. `position`, int64 (rows,), is where a row
+        stands in its split, -1 for padding; `example_id` is the row of its source."""
+        rows = self.rows(step)
+        return {**self.examples.take(rows, length), "position": rows}

@@ -6,6 +6,7 @@ resumes at step k needs to know k and nothing else.
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,11 +43,19 @@ class TrainingPlan:
       seed: of the order.
       ladder: lengths to which batches are padded.
       by_length: sort within groups of 50 batches before cutting them (then shuffle the batches).
+      stream: the stream's name, which enters the seed, so that two streams of equal size differ in their order.
     """
 
     def __init__(
-        self, lengths: np.ndarray, batch_size: int, seed: int, ladder: Sequence[int] = LADDER, by_length: bool = True
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        seed: int,
+        ladder: Sequence[int] = LADDER,
+        by_length: bool = True,
+        stream: str = "train",
     ):
+        self.stream = () if stream == "train" else (int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8]),)
         self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
         self.ladder, self.by_length = tuple(ladder), by_length
         self.steps_per_epoch = -(-len(self.lengths) // batch_size)
@@ -59,7 +68,7 @@ class TrainingPlan:
         return _fill(rows, self.lengths, self.batch_size, self.ladder)
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
-        random = np.random.default_rng((self.seed, epoch))
+        random = np.random.default_rng((self.seed, epoch, *self.stream))
         order = random.permutation(len(self.lengths))
         if not self.by_length:
             return _chunks(order, self.batch_size)

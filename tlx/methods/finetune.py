@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
-from tlx.methods.api import Batch, Losses, Update
+from tlx.methods.api import Batch, Carried, Context, Losses, Update
+from tlx.models.forward import forward
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
@@ -44,7 +45,6 @@ class FineTune:
     Args:
       model: a backbone with heads.
       labels: the field of the batch that each head answers.
-      frozen: path prefixes of blocks that run without dropout, because nothing in them learns.
       settings: of the losses.
       prepare: `(rows, key) -> (what the model takes, rows)`, from the batch's rows to the model's inputs; what it draws
         is decided by the key, and the labels it gives back are those learnt.
@@ -58,11 +58,10 @@ class FineTune:
         model: Model,
         labels: Mapping[str, str],
         prepare: Prepare,
-        frozen: tuple[str, ...] = (),
         settings: LossSettings = LossSettings(),
     ):
         self.prepare = prepare
-        self.model, self.labels, self.frozen = model, dict(labels), frozen
+        self.model, self.labels = model, dict(labels)
         self.heads = dict(model.heads_by_name)
         self.loss_of = {name: head_loss(head, settings) for name, head in self.heads.items()}
         self.updates: tuple[Update, ...] = (Update(self.losses, ("model",)),)
@@ -72,16 +71,14 @@ class FineTune:
         del key
         return {}, {}
 
-    def losses(self, params: Any, batch: Batch, method_state: Any, key: jax.Array) -> tuple[Losses, Any]:
+    def losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
         """The mean loss of every head over the examples that are `valid`, or over their tokens that have a label."""
-        inputs, rows = self.prepare(batch["train"], jax.random.fold_in(key, PREPARED))
-        output: Any = self.model.apply(
-            {"params": params}, **inputs, deterministic=False, frozen=self.frozen, rngs={"dropout": key}
-        )
+        inputs, rows = self.prepare(batch["train"], jax.random.fold_in(context.key, PREPARED))
+        output, model_state = forward(self.model, params, carried.model, inputs, context)
         losses = {}
         for name, field in self.labels.items():
             weight = rows["valid"].astype(jnp.float32)
             if self.heads[name].kind in PER_TOKEN:
                 weight = weight[:, None] * rows[f"{field}_mask"]
             losses[name] = self.loss_of[name](output.logits[name], rows[field], weight)
-        return losses, method_state
+        return losses, dataclasses.replace(carried, model=model_state)

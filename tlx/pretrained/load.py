@@ -1,5 +1,6 @@
 """From a Hugging Face checkpoint to a model and its parameters; every disagreement is told at once."""
 
+import dataclasses
 import math
 import os
 import re
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError
+from tlx.files.memory import available, told
 from tlx.models.config import BackboneConfig
 from tlx.models.heads import Head
 from tlx.models.image_config import ImageConfig
@@ -160,6 +162,44 @@ def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> 
     return unflatten(params)
 
 
+def count_params(model: Model) -> int:
+    """How many parameters a model has. Of its blocks two are traced, whatever their number: all others are alike."""
+    config: Any = model.backbone.config
+    field = next((name for name in ("num_hidden_layers", "n_layers") if hasattr(config, name)), None)
+    if field is None or config.num_blocks <= 2:
+        return _count(model)
+    one, two = (
+        _count(model.clone(backbone=model.backbone.clone(config=dataclasses.replace(config, **{field: blocks}))))
+        for blocks in (1, 2)
+    )
+    return one + (config.num_blocks - 1) * (two - one)
+
+
+def _count(model: Model) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_params(model)))
+
+
+def check_memory(model: Model, param_dtype: Dtype = jnp.float32) -> None:
+    """Refuses a model whose parameters exceed the memory that is free; a config may claim any size.
+
+    Raises:
+      TlxError: with the bytes that are needed and that there are.
+    """
+    count, free = count_params(model), available()
+    size = count * jnp.dtype(param_dtype).itemsize
+    if free is not None and size > free:
+        config: Any = model.backbone.config
+        raise TlxError(
+            f"a {config.family} of {config.num_blocks} blocks has {count:,} parameters, {told(size)}, and {told(free)} "
+            "of memory are free; use a smaller config or a larger machine."
+        )
+
+
 def random_params(model: Model, seed: int, param_dtype: Dtype = jnp.float32) -> dict[str, Any]:
-    """Parameters drawn as the reference draws them: N(0, initializer_range²), biases 0, layer norms 1 and 0."""
+    """Initial parameters as the reference initializes them: N(0, initializer_range²), biases 0, layer norms 1 and 0.
+
+    Raises:
+      TlxError: as `check_memory`.
+    """
+    check_memory(model, param_dtype)
     return _with_new(model, dict.fromkeys(flatten(abstract_params(model))), seed, param_dtype)

@@ -254,7 +254,7 @@ def compiled(phase: Phase, mesh: jax.sharding.Mesh, constants: tuple[Any, Any]) 
         out_shardings=(everywhere, everywhere),
     )
     enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
-    return Phase(phase.first, enter, lambda *given: step(*given, *constants))
+    return dataclasses.replace(phase, enter=enter, step=lambda *given: step(*given, *constants))
 
 
 def check(config: ConfigDict) -> None:

@@ -89,7 +89,7 @@ def plan_learning(
     prepare = inputs.training(sets.head)
     begins, phases = [], []
     for plan, choice, factor, begun in zip(plans, choices, rates, since, strict=True):
-        method = FineTune(model, {"default": "label"}, prepare, frozen_blocks(model, choice.assigned), losses)
+        method = FineTune(model, {"default": "label"}, prepare, losses)
         begin, step = _plan_phase(plan.config, model, params, method, schedule, choice, factor, begun)
         begins.append(begin)
         phases.append(Phase(plan.first, _entered(begin), step))
@@ -125,7 +125,8 @@ def _plan_phase(
     step = make_train_step(
         method, {"model": optimizer}, owner,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
-        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
+        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
+        frozen=frozen_blocks(model, choice.assigned),
     )  # fmt: skip
     return begin, step
 

@@ -54,6 +54,13 @@ def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
     return run, None
 
 
+# What earlier versions wrote as the default of a field that is None today, which means the same.
+EARLIER = {
+    "config.optimizer.b1": 0.9, "config.optimizer.b2": 0.999, "config.optimizer.eps": 1e-8,
+    "config.optimizer.momentum": 0.9, "config.optimizer.power": 1.0, "config.optimizer.final_fraction": 0.0,
+}  # fmt: skip
+
+
 def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Inputs) -> None:
     """Writes `config.json`, the checkpoint's config and what reads its inputs; or checks that the run began so."""
     file = run / "config.json"
@@ -78,13 +85,19 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
 
 
 def _new(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
-    """What a run that an earlier version of tlx began has not written, and what is no difference: facts, and fields of
-    the config that are at their defaults."""
+    """What a run that an earlier version of tlx began has written otherwise, and what is no difference: facts and
+    fields of the config that are new and at their defaults, and `EARLIER`."""
     usual = _leaves({"config": json.loads(json.dumps(defaults.finetune().to_dict()))})
-    return {
+    written = _leaves(before)
+    new = {
         name
         for name, value in _leaves(now).items()
-        if name not in _leaves(before) and (not name.startswith("config.") or usual.get(name) == value)
+        if name not in written and (not name.startswith("config.") or usual.get(name) == value)
+    }
+    return new | {
+        name
+        for name, value in EARLIER.items()
+        if written.get(name) == json.dumps(value) and _leaves(now).get(name) == "null"
     }
 
 

@@ -12,8 +12,10 @@ from tlx.errors import TlxError, first_line, listed
 from tlx.params.paths import flatten
 from tlx.training.state import State
 
-FORMAT = 2  # of what `meta` and the items hold; a run goes on from this one alone
-READABLE = (1, 2)  # whose parameters are where they are now
+FORMAT = 3  # of what `meta` and the items hold
+RESUMABLE = (2, 3)  # from which a run goes on
+READABLE = (1, 2, 3)  # whose parameters can be read
+AUX = "aux"  # the root of the parameters that only training needs
 
 
 class _NewestAndBest:
@@ -29,10 +31,13 @@ class _NewestAndBest:
 
 
 class Checkpoints:
-    """The checkpoints of a run directory. Items: `params`, `rest` (all else of the state) and `meta` (JSON).
+    """The checkpoints of a run directory.
 
-    Where an average is kept, `params` is the average, so that whoever reads parameters reads those that were selected;
-    the parameters that go on learning are then in `rest`.
+    Items: `params` (the model's), `aux` (parameters that only training needs), `model_state` (the model's mutable
+    collections), `train_state` (all else of the state) and `meta` (JSON); `aux` and `model_state` only where there is
+    something to put in. So whoever reads the model need not know what it was trained with. Where an average is kept,
+    `params` is the average, so that readers get the parameters that were selected; those that go on learning are then
+    in `train_state`. In format 2, `train_state` was called `rest` and there was no `aux` or `model_state`.
 
     Args:
       directory: made if absent.
@@ -55,12 +60,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self._keep.best = (meta.get("best") or {}).get("step")
-        args = {
-            "params": ocp.args.StandardSave(state.swapped().params),
-            "rest": ocp.args.StandardSave(_rest(state)),
-            "meta": ocp.args.JsonSave({"format": FORMAT, **meta}),
-        }
-        self._manager.save(step, args=ocp.args.Composite(**args))
+        args = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+        meta = {"format": FORMAT, **meta}
+        self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
 
     def newest(self) -> int | None:
         """The newest whole step, if there is one."""
@@ -91,21 +93,25 @@ class Checkpoints:
 
     def restore(self, step: int, target: State) -> State:
         """The state of a step, in the shapes, dtypes and shardings of `target`."""
-        if (found := self.meta(step)["format"]) != FORMAT:
+        if (found := self.meta(step)["format"]) not in RESUMABLE:
             raise TlxError(
                 f"{self.directory / str(step)} has checkpoint format {found}, which can be read but not trained on "
-                f"(that is {FORMAT}); name a new workdir."
+                f"(that are {listed(RESUMABLE)}); name a new workdir."
             )
-        args = ocp.args.Composite(
-            params=ocp.args.StandardRestore(target.params), rest=ocp.args.StandardRestore(_rest(target))
-        )
+        items = _items(target)
+        if found == 2:
+            items["rest"] = items.pop("train_state")
+        args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
         with self._reading(step):
-            self._compare(step, target.params)
-            items = self._manager.restore(step, args=args)
-        return State(params=items["params"], **items["rest"]).swapped()
+            self._compare(step, items["params"])
+            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        train_state = restored["rest" if found == 2 else "train_state"]
+        params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in items else {})}
+        model_state = restored["model_state"] if "model_state" in items else {}
+        return State(params=params, model_state=model_state, **train_state).swapped()
 
     def restore_params(self, step: int, target: Any) -> Any:
-        """The parameters alone, averaged if the run averages. target: `jax.ShapeDtypeStruct`s with shardings."""
+        """The model's parameters alone, averaged if the run averages. target: shapes and dtypes with shardings."""
         args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         with self._reading(step):
             self._compare(step, target)
@@ -139,6 +145,14 @@ class Checkpoints:
                 f"{listed(sorted(set(self._manager.all_steps()) - {step})) or 'none'} is taken."
             ) from error
 
+    def restore_model_state(self, step: int, target: Any) -> Any:
+        """The model's mutable collections. target: `jax.ShapeDtypeStruct`s with shardings; {} reads nothing."""
+        if not target:
+            return target
+        args = ocp.args.Composite(model_state=ocp.args.StandardRestore(target))
+        with self._reading(step):
+            return self._manager.restore(step, args=args)["model_state"]
+
     def wait(self) -> None:
         """Until everything is written."""
         self._manager.wait_until_finished()
@@ -154,13 +168,19 @@ class Checkpoints:
             self._manager.close()
 
 
-def _rest(state: State) -> dict[str, Any]:
-    """What the item `rest` holds, in which the average and the parameters have changed places."""
+def _items(state: State) -> dict[str, Any]:
+    """What the items hold, in which the average and the parameters have changed places."""
     swapped = state.swapped()
-    return {
-        "step": swapped.step, "opt_state": swapped.opt_state,
-        "method_state": swapped.method_state, "averages": swapped.averages,
+    items = {
+        "params": {name: part for name, part in swapped.params.items() if name != AUX},
+        "aux": swapped.params.get(AUX),
+        "model_state": dict(swapped.model_state),
+        "train_state": {
+            "step": swapped.step, "opt_state": swapped.opt_state,
+            "method_state": swapped.method_state, "averages": swapped.averages,
+        },
     }  # fmt: skip
+    return {name: item for name, item in items.items() if item or name in ("params", "train_state")}
 
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:

@@ -30,4 +30,6 @@ class _Steps:
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        return {name: batches[int(step)] for name, batches in self.streams.items()}
+        """All streams of a step share one padded length, so that their lengths do not multiply what is compiled."""
+        length = max(batches.length(int(step)) for batches in self.streams.values())
+        return {name: batches.padded(int(step), length) for name, batches in self.streams.items()}

@@ -10,7 +10,7 @@ import jax
 
 from tlx.errors import TlxError
 from tlx.training.checkpoint import Checkpoints
-from tlx.training.phases import Phase, phase_of, state_in
+from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.state import State
 from tlx.training.step import Metrics
 from tlx.training.writers import MetricsWriter, Progress
@@ -90,13 +90,13 @@ def fit(
     writing, showing = writer(start), progress(start)
     pending: list[Metrics] = []
     clock = logged = time.perf_counter()
-    phase = phases[phase_of(phases, start)]
-    borders = {border.first: border for border in phases[1:]}
     try:
-        for step, batch in enumerate(batches(start), start + 1):
-            if step - 1 in borders:
-                phase = borders[step - 1]
+        for step, (phase, batch) in enumerate(steps_of(phases, batches, start, schedule.total), start + 1):
+            done = step - 1 - phase.first
+            if done == 0 and phase.first > 0:
                 state = phase.enter(state)
+            if phase.before_epoch is not None and done % schedule.steps_per_epoch == 0:
+                state = phase.before_epoch(state, done // schedule.steps_per_epoch)
             state, metrics = phase.step(state, batch)
             pending.append(metrics)
             last = step == schedule.total
@@ -132,9 +132,11 @@ def fit(
 
 
 def _means(pending: list[Metrics]) -> dict[str, float]:
-    """Means over the steps since the last log, under `train/`."""
+    """Means over the steps since the last log, under `train/`; of a metric that some steps lack, over the others."""
     fetched = jax.device_get(pending)
-    return {f"train/{name}": float(sum(m[name] for m in fetched) / len(fetched)) for name in fetched[0]}
+    names = dict.fromkeys(name for metrics in fetched for name in metrics)
+    values = {name: [metrics[name] for metrics in fetched if name in metrics] for name in names}
+    return {f"train/{name}": float(sum(given) / len(given)) for name, given in values.items()}
 
 
 def _refuse_nan(step: int, loss: float) -> None:

@@ -1,7 +1,8 @@
 """Phases: what learns may change during a run. At the border what goes on learning keeps its moments and its count."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,17 +13,45 @@ from tlx.training.state import State
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """first: steps taken before it. enter: from the state at that point (of the first phase: from itself). step: the
-    training step, `(state, batch) -> (state, metrics)`."""
+    """A part of a run, with a training step of its own.
+
+    Attributes:
+      first: steps taken before it.
+      enter: from the state at that point (of the first phase: from itself) to the one that it begins with.
+      step: the training step, `(state, batch) -> (state, metrics)`.
+      batches: its batches from a step of the run on, where they differ from the run's (other streams, another length).
+      before_epoch: `(state, epochs of the phase done) -> state` before each epoch of the phase, to compute the method's
+        state anew (pseudo-labels, centroids). Between epochs a resumed run has that state from its checkpoint; one
+        that resumes at the border of an epoch computes it again, from the same state.
+    """
 
     first: int
     enter: Callable[[State], State]
     step: Callable[..., Any]
+    batches: Callable[[int], Iterator[Any]] | None = None
+    before_epoch: Callable[[State, int], State] | None = None
 
 
 def phase_of(phases: Sequence[Phase], steps: int) -> int:
     """The phase in which a state was made after so many steps; at a border the one that ends there."""
     return max((index for index, phase in enumerate(phases) if phase.first < steps), default=0)
+
+
+def steps_of(
+    phases: Sequence[Phase], batches: Callable[[int], Iterator[Any]], start: int, total: int
+) -> Iterator[tuple[Phase, Any]]:
+    """`(phase, batch)` of every step from `start` to the end. Phases that share their batches share the iterator."""
+    source: Callable[[int], Iterator[Any]] | None = None
+    iterator: Iterator[Any] = iter(())
+    for index, phase in enumerate(phases):
+        stop = phases[index + 1].first if index + 1 < len(phases) else total
+        if start >= stop:
+            continue
+        if source is None or (phase.batches or batches) is not source:
+            source = phase.batches or batches
+            iterator = source(start)
+        yield from ((phase, batch) for batch in itertools.islice(iterator, stop - start))
+        start = stop
 
 
 def state_in(phases: Sequence[Phase], state: State) -> State:
@@ -46,7 +75,12 @@ def carried(old: State, new: State) -> State:
     """
     opt_state, averages = (_carried(getattr(old, name), getattr(new, name)) for name in ("opt_state", "averages"))
     return dataclasses.replace(
-        new, step=old.step, method_state=old.method_state, opt_state=opt_state, averages=averages
+        new,
+        step=old.step,
+        method_state=old.method_state,
+        model_state=old.model_state,
+        opt_state=opt_state,
+        averages=averages,
     )
 
 

@@ -19,14 +19,23 @@ ANSWERS = "answers"  # the average that is evaluated, selected by and handed on 
 
 @struct.dataclass
 class State:
-    """step: int32, how many were taken. params: the whole tree. opt_state: by player.
-    method_state: arrays that the method carries. averages: by name, None where a leaf is frozen."""
+    """What a checkpoint holds.
+
+    Attributes:
+      step: int32 (), how many were taken.
+      params: the whole tree.
+      opt_state: by player.
+      method_state: arrays that the method carries.
+      averages: by name, None where a leaf is frozen.
+      model_state: the model's mutable collections by name, such as batch norm's running statistics; {} of most models.
+    """
 
     step: jax.Array
     params: Tree
     opt_state: dict[str, Any]
     method_state: Any
     averages: dict[str, Tree] = struct.field(default_factory=dict)
+    model_state: Any = struct.field(default_factory=dict)
 
     def swapped(self) -> "State":
         """With the average `answers` in the parameters' place and these in its, where there is one; its own inverse."""
@@ -59,10 +68,11 @@ def init_state(
     optimizers: Mapping[str, optax.GradientTransformation],
     method_state: Any,
     averaged: bool = False,
+    model_state: Any = None,
 ) -> State:
     """The state before the first step. Moments, and copies if an average is kept, exist for what a player owns and
     nothing else."""
     opt_state = {name: tx.init(owned_by(params, owner, (name,))) for name, tx in optimizers.items()}
     owned = owned_by(params, owner, tuple(optimizers))
     averages = {ANSWERS: jax.tree.map(jnp.copy, owned)} if averaged else {}
-    return State(jnp.zeros((), jnp.int32), params, opt_state, method_state, averages)
+    return State(jnp.zeros((), jnp.int32), params, opt_state, method_state, averages, model_state or {})

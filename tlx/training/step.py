@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tlx.methods.api import Batch, Method, Update
+from tlx.methods.api import Batch, Carried, Context, Method, Update
 from tlx.optim.averages import Share, follow
 from tlx.optim.sharpness import Ascent
 from tlx.params.partition import merge
 from tlx.params.paths import map_with_path
-from tlx.training.gradient import cut, differentiate
+from tlx.training.gradient import Result, differentiate, to_microbatches
 from tlx.training.state import ANSWERS, Owners, State, owned_by
 
 Metrics = dict[str, jax.Array]
@@ -31,6 +31,8 @@ def make_train_step(
     ascent: Ascent | None = None,
     penalty: Penalty | None = None,
     average: Share | None = None,
+    total_steps: int = 0,
+    frozen: tuple[str, ...] = (),
 ) -> Callable[..., tuple[State, Metrics]]:
     """A pure `(state, batch, key, constants=None) -> (state, metrics)`, to be jitted.
 
@@ -50,15 +52,25 @@ def make_train_step(
       ascent: where the gradient is taken instead (SAM), by a second pass over the whole batch with the same dropout.
         The loss that is logged and the method's state are the first pass's.
       penalty: what an update's loss has besides the method's, once a batch.
+      total_steps: of the run, for the context's `progress`; 0: the progress is always 0.
+      frozen: path prefixes of blocks in which nothing learns; they run as in evaluation.
       average: how the state's average follows the parameters after each step.
     """
+
+    names = [update.name for update in method.updates]
+    if len(names) > 1 and (len(set(names)) < len(names) or "" in names):
+        raise ValueError(f"the updates of a method with several need different names; found {names}.")
 
     def train_step(state: State, batch: Batch, key: jax.Array, constants: Any = None) -> tuple[State, Metrics]:
         metrics: Metrics = {}
         at_step = jax.random.fold_in(key, state.step)
+        progress = (state.step / total_steps).astype(jnp.float32) if total_steps else jnp.zeros((), jnp.float32)
         for index, update in enumerate(method.updates):
-            state, logged = one_update(update, state, batch, jax.random.fold_in(at_step, index), constants)
-            metrics.update(logged)
+            context = Context(jax.random.fold_in(at_step, index), state.step, progress, constants, frozen=frozen)
+            state, logged = repeated(update, state, batch, context)
+            metrics.update({f"{update.name}/{name}" if update.name else name: value for name, value in logged.items()})
+        if "" not in names:
+            metrics["loss"] = sum((metrics[f"{name}/loss"] for name in names), jnp.zeros(()))
         state = dataclasses.replace(state, step=state.step + 1)
         if average is not None:
             learnt = owned_by(state.params, owner, tuple(optimizers))
@@ -66,22 +78,35 @@ def make_train_step(
             state = dataclasses.replace(state, averages={**state.averages, ANSWERS: mean})
         return state, metrics
 
-    def one_update(update: Update, state: State, batch: Batch, key: jax.Array, constants: Any) -> tuple[State, Metrics]:
+    def repeated(update: Update, state: State, batch: Batch, context: Context) -> tuple[State, Metrics]:
+        """The update so many times; metrics are means over them."""
+        if update.repeat == 1:
+            return one_update(update, state, batch, context)
+        keys = jax.vmap(lambda time: jax.random.fold_in(context.key, time))(jnp.arange(update.repeat))
+        state, logged = jax.lax.scan(
+            lambda state, key: one_update(update, state, batch, dataclasses.replace(context, key=key)), state, keys
+        )
+        return state, jax.tree.map(lambda values: values.mean(axis=0), logged)
+
+    def one_update(update: Update, state: State, batch: Batch, context: Context) -> tuple[State, Metrics]:
         trainable = owned_by(state.params, owner, update.players)
         fixed = map_with_path(lambda path, leaf: None if owner[path] in update.players else leaf, state.params)
-        parts = cut(batch, accumulate)
+        parts = to_microbatches(batch, accumulate)
 
-        def gradient_at(point: Any) -> tuple[tuple[jax.Array, Metrics, Any], Any]:
-            (loss, means, method_state), gradient = differentiate(update, point, fixed, parts, state.method_state, key)
-            if penalty is not None:
-                value, more = jax.value_and_grad(penalty)(point, constants)
-                loss, means = loss + value, {**means, "penalty": value}
-                gradient = jax.tree.map(jnp.add, gradient, more)
-            return (loss, means, method_state), gradient
+        def result_at(point: Any) -> Result:
+            carried = Carried(state.method_state, state.model_state)
+            result = differentiate(update, point, fixed, parts, carried, context)
+            if penalty is None:
+                return result
+            value, more = jax.value_and_grad(penalty)(point, context.constants)
+            return dataclasses.replace(
+                result,
+                losses={**result.losses, "penalty": value},
+                gradient=jax.tree.map(jnp.add, result.gradient, more),
+            )
 
-        (loss, means, method_state), gradient = gradient_at(trainable)
-        if ascent is not None:
-            _, gradient = gradient_at(ascent(trainable, gradient))
+        result = result_at(trainable)
+        gradient = result.gradient if ascent is None else result_at(ascent(trainable, result.gradient)).gradient
         norm = optax.global_norm(gradient)
         if clip_value is not None:
             gradient, _ = optax.clip(clip_value).update(gradient, optax.EmptyState())
@@ -89,13 +114,26 @@ def make_train_step(
             gradient, _ = optax.clip_by_global_norm(clip).update(gradient, optax.EmptyState())
         opt_state = dict(state.opt_state)
         for player in update.players:
-            own = owned_by(trainable, owner, (player,))
-            own_gradient = owned_by(gradient, owner, (player,))
-            updates, opt_state[player] = optimizers[player].update(own_gradient, opt_state[player], own)
-            trainable = merge(optax.apply_updates(own, updates), trainable)
+            own, own_gradient = owned_by(trainable, owner, (player,)), owned_by(gradient, owner, (player,))
+            moved, moments = move(player, own, own_gradient, opt_state[player], state.step)
+            if player in update.needs:
+                present = sum(result.counts[name] for name in update.needs[player]) > 0
+                moved, moments = jax.tree.map(
+                    lambda new, old, keep=present: jnp.where(keep, new, old), (moved, moments), (own, opt_state[player])
+                )
+            trainable, opt_state[player] = merge(moved, trainable), moments
         params = merge(trainable, fixed)
-        state = dataclasses.replace(state, params=params, opt_state=opt_state, method_state=method_state)
-        named = {f"loss/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
-        return state, {"loss": loss, "gradient_norm": norm, **named}
+        state = dataclasses.replace(
+            state, params=params, opt_state=opt_state,
+            method_state=result.carried.method, model_state=result.carried.model,
+        )  # fmt: skip
+        named = {f"loss/{name}": mean for name, mean in result.losses.items()} if len(result.losses) > 1 else {}
+        return state, {"loss": result.loss, "gradient_norm": norm, **named}
+
+    def move(player: str, own: Any, gradient: Any, moments: Any, step: jax.Array) -> tuple[Any, Any]:
+        """One player's parameters and moments after its optimizer's update, at the rate of the run's step."""
+        optimizer = optax.with_extra_args_support(optimizers[player])
+        updates, moments = optimizer.update(gradient, moments, own, step=step)
+        return optax.apply_updates(own, updates), moments
 
     return train_step
