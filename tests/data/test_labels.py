@@ -84,7 +84,7 @@ def test_tags(tmp_path: Path) -> None:
         ([["a"]], [["X"]], "t, row 1: the tag 'X' is none of the training set's O, B"),
         ([["a"]], ["O"], "t, row 1: 'tags' is 'O'; expected a list of tags"),
         ([["a"], None], [["O"], ["O"]], "t, row 2: 'words' is 'None'; expected a list of words"),
-        ([["a"]], [[None]], r"t, row 1: tag 1 in 'tags' is missing: \[None\]"),
+        ([["a"]], [[None]], r"t, row 1: the list in 'tags' holds more than tags: \[None\]"),
         ([[["a"]]], [["O"]], "t, row 1: the list in 'words' holds more than words"),
         ([["a", "b"]], [["O", " "]], "t, row 1: tag 2 in 'tags' is missing; drop the row or fill it"),
         ([["a"]], [[float("nan")]], "t, row 1: tag 1 in 'tags' is missing"),
