@@ -23,7 +23,7 @@ from tlx.pretrained.save import write_folder
 from tlx.pretrained.tokenizer import Tokenizer
 from tlx.recipes import finetune
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+SIZES: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 FAMILIES: dict[str, Any] = {
     "bert": tiny.SMALL,
     "roberta": RobertaConfig(**SIZES, vocab_size=400, max_position_embeddings=40),
@@ -150,9 +150,16 @@ def unknown_class(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "NobodysTokenizer"}')
 
 
+def byte_order_mark(folder: Path) -> None:
+    """The first line is no [PAD] then, and transformers adds one after the last."""
+    words = [*WORDPIECES, *(f"more{i}" for i in range(tiny.SMALL.vocab_size - len(WORDPIECES)))]
+    (folder / "vocab.txt").write_text("\ufeff" + "\n".join(words) + "\n", encoding="utf-8")
+
+
 DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (without_vocabulary, "made from tokenizer.json or from vocab.txt, and vocab.txt is not there"),
     (too_many, rf"has {len(WORDPIECES) + 20} tokens and the checkpoint's embedding table 32 rows"),
+    (byte_order_mark, r"pads by token 32 \('\[PAD\]'\), and the checkpoint's embedding table has 32 rows"),
     (empty, "empty vocabulary"),
     (pointer, "git lfs pull"),
     (no_unknown, r"Missing \[UNK\] token"),
@@ -263,11 +270,53 @@ def test_a_tokenizer_json_that_would_use_up_time_or_memory(tmp_path: Path) -> No
     for name, (changes, message) in cases.items():
         with pytest.raises(TlxError, match=message):
             Tokenizer(tokenizer_json(tmp_path / name, **changes), 8)
+    long_words = tokenizer_json(tmp_path / "long words")
+    content = json.loads((long_words / "tokenizer.json").read_text())
+    content["model"]["max_input_chars_per_word"] = 10**9
+    (long_words / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(TlxError, match="words of 1,000,000,000 characters"):
+        Tokenizer(long_words, 8)
     spaces = tokenizer_json(tmp_path / "spaces") / "tokenizer.json"
     with spaces.open("ab") as file:
         file.truncate(2**30)
     with pytest.raises(TlxError, match=r"has 1,073,741,824 bytes, more than"):
         Tokenizer(spaces.parent, 8)
+
+
+def test_a_file_for_newer_versions_is_checked_and_copied(tmp_path: Path) -> None:
+    """transformers opens it in place of tokenizer.json."""
+    source = tokenizer_json(tmp_path / "source")
+    newer = json.loads((source / "tokenizer.json").read_text())
+    newer["normalizer"] = {"type": "Replace", "pattern": {"String": "film"}, "content": "plot"}
+    (source / "tokenizer.4.0.0.json").write_text(json.dumps(newer))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "fast_tokenizer_files": ["tokenizer.json", "tokenizer.4.0.0.json"],
+        "unk_token": "[UNK]", "pad_token": "[PAD]",
+    }  # fmt: skip
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert Tokenizer(source, 8)(["film"])[0] == [[2, WORDPIECES.index("plot"), 3]]
+    model = build_model(tiny.SMALL, {})
+    copy = write_folder(tmp_path / "copy", model, random_params(model, 0), tokenizer_from=source)
+    assert ids_of(copy) == ids_of(source)
+    (source / "tokenizer.4.0.0.json").write_text(json.dumps({**newer, "normalizer": nested(40)}))
+    with pytest.raises(TlxError, match="times longer"):
+        Tokenizer(source, 8)
+    (source / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "fast_tokenizer_files": ["../tokenizer.4.json"]})
+    )
+    with pytest.raises(TlxError, match="fast_tokenizer_files of"):
+        Tokenizer(source, 8)
+
+
+def test_a_panic_while_encoding_is_a_sentence(tmp_path: Path) -> None:
+    """A pattern that backtracks without end makes `tokenizers` raise what is no `Exception`."""
+    split = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    folder = tokenizer_json(tmp_path / "folder", pre_tokenizer=split)
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    tokenizer = Tokenizer(folder, 8)
+    with pytest.raises(TlxError, match=r"cannot encode these texts: .*retry-limit"):
+        tokenizer(["a" * 60 + "b"])
 
 
 def test_padding_and_truncation_said_in_the_file_do_not_count(tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ class Tokenizer:
     def _run(self, tokenizer: Callable[..., Any], *given: Any, **options: Any) -> Any:
         try:
             return tokenizer(*given, **options, return_token_type_ids=True, return_attention_mask=False)
-        except Exception as error:  # the library raises plain `Exception`
+        except BaseException as error:  # the library raises plain `Exception`, and `PanicException`
+            if not _of_library(error):
+                raise
             raise TlxError(f"the tokenizer in {self.folder} cannot encode these texts: {_reason(error)}.") from None
 
     def _check_vocabulary(self) -> None:
@@ -140,6 +142,12 @@ class Tokenizer:
             raise TlxError(
                 f"the tokenizer in {self.folder} has {largest + 1:,} tokens and the checkpoint's embedding table "
                 f"{self.tables.vocabulary:,} rows (vocab_size); use the tokenizer that the checkpoint was trained with."
+            )
+        if self.tables is not None and not 0 <= self.pad_id < self.tables.vocabulary:  # no text gives it, batches do
+            raise TlxError(
+                f"the tokenizer in {self.folder} pads by token {self.pad_id} ({self._tokenizer.pad_token!r}), and the "
+                f"checkpoint's embedding table has {self.tables.vocabulary} rows (vocab_size); its vocabulary lacks "
+                "that token where the checkpoint had it: copy the checkpoint's files."
             )
         self([PROBE])
 
@@ -194,12 +202,19 @@ def _open(folder: Path, **options: Any) -> Any:
     check_files(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
-    except Exception as error:  # transformers and tokenizers raise a dozen kinds, plain `Exception` among them
+    except BaseException as error:  # transformers and tokenizers raise a dozen kinds, plain `Exception` among them
+        if not _of_library(error):
+            raise
         raise TlxError(f"{folder} holds no tokenizer that transformers can open: {_reason(error)}.") from None
     check_complete(folder, tokenizer)
     return tokenizer
 
 
-def _reason(error: Exception) -> str:
+def _of_library(error: BaseException) -> bool:
+    """Whether it is an error rather than, say, Ctrl-C; a panic of Rust code derives from `BaseException` alone."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _reason(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".")[:300]

@@ -5,6 +5,7 @@ Their names are asked of the tokenizer's class (`vocab_files_names`), which the 
 """
 
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tlx.files.strict_json import MOST_BYTES, parse, read_json
 from tlx.pretrained.formats.safe import inside
 
 TOKENIZER_JSON = "tokenizer.json"
+WHOLE = re.compile(r"tokenizer(\.\d[\w.-]*)?\.json")  # one for all versions of transformers, or from a version on
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 USUAL = (TOKENIZER_JSON, *SETTINGS, "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 OF_IMAGES = ("preprocessor_config.json", "processor_config.json")
@@ -23,6 +25,7 @@ OF_IMAGES = ("preprocessor_config.json", "processor_config.json")
 MOST_JSON_BYTES = 48 * 2**20
 MOST_FILE_BYTES = 256 * 2**20
 MOST_PIECES = 256  # steps of normalizing and splitting, and pieces of a template
+MOST_WORD = 1000  # characters of a word that WordPiece looks up, in time of the third power; published: 100
 MOST_GROWTH = 64.0  # how many times longer all replacements together may make a text
 
 
@@ -51,7 +54,7 @@ def check_files(folder: Path) -> None:
         file = inside(folder, name)
         if not file.exists() and not file.is_symlink():
             continue
-        if name == TOKENIZER_JSON:
+        if WHOLE.fullmatch(name):
             _check_json(file, read_json(file, "tokenizer", MOST_JSON_BYTES))
         elif name.endswith(".json") and name != "vocab.json":
             parse(read_bytes(file, MOST_BYTES), file, "part of a tokenizer")
@@ -91,7 +94,13 @@ def _names_of_class(folder: Path) -> tuple[str, ...]:
             config |= {key: value for key, value in read_json(file, "config").items() if value is not None}
     kind: Any = config.get("tokenizer_class") or auto.TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
     found = auto.tokenizer_class_from_name(kind) if isinstance(kind, str) else None
-    return tuple(getattr(found, "vocab_files_names", {}).values())
+    versions = config.get("fast_tokenizer_files", [])  # transformers opens one of them in place of tokenizer.json
+    if not isinstance(versions, list) or not all(isinstance(name, str) and WHOLE.fullmatch(name) for name in versions):
+        raise TlxError(
+            f"{folder}: fast_tokenizer_files of tokenizer_config.json is {versions!r:.80}; expected a list of names "
+            "such as tokenizer.json and tokenizer.4.0.0.json."
+        )
+    return (*versions, *getattr(found, "vocab_files_names", {}).values())
 
 
 def _check_json(file: Path, content: dict[str, Any]) -> None:
@@ -106,6 +115,10 @@ def _check_json(file: Path, content: dict[str, Any]) -> None:
     growth = math.prod(_growth(step) for step in _steps(content.get("normalizer")))
     if growth > MOST_GROWTH:
         refuse(f"its replacements can make a text {growth:.3g} times longer, more than {MOST_GROWTH:.0f}")
+    model = content.get("model")
+    word = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
+    if isinstance(word, (int, float)) and word > MOST_WORD:
+        refuse(f"words of {word:,} characters (max_input_chars_per_word), more than {MOST_WORD:,}")
     for step in _steps(content.get("post_processor")):
         pieces = [*_list(step.get("single")), *_list(step.get("pair"))]
         tokens = step.get("special_tokens")
