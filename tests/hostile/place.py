@@ -104,7 +104,7 @@ class Place:
         started = self.root / "training"
         started.mkdir()
         options = {"data.test_fraction": 0.2, "data.max_length": 16, "train.epochs": 1, "train.batch_size": 20}
-        found = watched([*self.finetune(self.text, f"csv:{self.reviews}", self.root / "run", **options)], started, 120)
+        found = watched([*self.finetune(self.text, f"csv:{self.reviews}", self.root / "run", **options)], started, 300)
         assert found.code == 0, found
         return self.root / "run"
 
