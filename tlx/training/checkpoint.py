@@ -96,7 +96,7 @@ class Checkpoints:
         if (found := self.meta(step)["format"]) not in RESUMABLE:
             raise TlxError(
                 f"{self.directory / str(step)} has checkpoint format {found}, which can be read but not trained on "
-                f"(that are {listed(RESUMABLE)}); name a new workdir."
+                f"(formats {listed(RESUMABLE)} can); name a new workdir."
             )
         items = _items(target)
         if found == 2:
