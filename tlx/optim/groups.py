@@ -105,7 +105,8 @@ def make_optimizer(
       schedule: factor of every rate by step; None: 1.
       multipliers: factor of the rate by path, on top of the groups' (see `multiplied`); 1 if not named.
       since: the step at which each path began to learn, 0 if not named. Paths of a group that began at different steps
-        have an optimizer state, and so a count of steps, of their own; schedules go on reading the run's step.
+        have an optimizer state, and so a count of steps, of their own; schedules go on reading the run's step, which
+        `update(…, step=…)` says, or which is how often `update` was called.
       name: `adamw` (Loshchilov & Hutter 2019), or another of `optimizers.OPTIMIZERS`.
       kinds: the family's table of kinds.
       settings: of the optimizers, such as `b1` or `momentum`; None: each optimizer's default.
@@ -127,6 +128,7 @@ def make_optimizer(
     def of(key: str, group: Group, first: int) -> optax.GradientTransformation:
         rate = _rate(key, group, learning_rate, schedule, first)
         steps = optimizers.build(group.optimizer or name, rate, (group.weight_decay, decay_mask), settings)
+        steps = _by_the_runs_step(steps, first)
         return optax.chain(steps, _scale_by_path(multipliers)) if multipliers else steps
 
     transforms = {_label(*pair): of(pair[0], known[pair[0]], pair[1]) for pair in sorted(set(begun.values()))}
@@ -143,7 +145,7 @@ def _label(group: str, first: int) -> str:
 def _rate(
     name: str, group: Group, run: float | optax.Schedule | None, schedule: optax.Schedule | None, first: int
 ) -> Any:
-    """A group's learning rate, by the count of its own optimizer, which was 0 at the run's step `first`."""
+    """A group's learning rate, by a count of steps that was 0 at the run's step `first`."""
     base = group.learning_rate if group.learning_rate is not None else run
     if base is None:
         raise TlxError(f"the group {name!r} has no learning_rate, and none is given for all.")
@@ -157,6 +159,24 @@ def _rate(
         return group.multiplier * rate * (factor(step) if factor else 1.0)
 
     return at
+
+
+def _by_the_runs_step(steps: optax.GradientTransformation, first: int) -> optax.GradientTransformationExtraArgs:
+    """Lets schedules read the run's step where `update` is given one (`step=`, as the loop does).
+
+    optax evaluates a schedule at a count of its own, which an optimizer that is asked twice in a step exhausts early,
+    and one that is skipped lets lag. Only that count is set; Adam's goes on counting its own updates.
+    """
+    steps = optax.with_extra_args_support(steps)
+
+    def update(updates: Any, state: Any, params: Any = None, *, step: Any = None, **extra: Any) -> Any:
+        if step is not None:
+            is_schedule = lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)  # noqa: E731
+            at = lambda leaf: leaf._replace(count=step - first) if is_schedule(leaf) else leaf  # noqa: E731
+            state = jax.tree.map(at, state, is_leaf=is_schedule)
+        return steps.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(steps.init, update)
 
 
 def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
