@@ -111,3 +111,9 @@ def test_refused_words(words: list, message: str) -> None:
 def test_a_missing_label_is_no_unknown_one() -> None:
     with pytest.raises(TlxError, match="t, row 2: the label in 'y' is missing"):
         labels.class_indices(table(y=["a", None]), "y", ("a", "b"))
+
+
+def test_targets_of_an_array_column() -> None:
+    """The colours that ship with tlx: a vector in every row."""
+    table = load("builtin:colors")
+    np.testing.assert_array_equal(labels.targets(table, "lab"), np.asarray(table.column("lab"), np.float32))

@@ -38,3 +38,10 @@ def test_what_exceeds_memory_is_refused_at_once() -> None:
     with pytest.raises(TlxError, match=r"BERT of 1000 blocks has 3,2\d\d,\d{3},\d{3},\d{3} parameters, 1[12]\.\d TiB"):
         random_params(build_model(huge, {}), 0)
     assert time.perf_counter() - began < 20
+
+
+def test_blocks_without_end_are_refused_at_once() -> None:
+    """A thousand small blocks fit into memory; tracing them alone takes a minute."""
+    deep = dataclasses.replace(tiny.SMALL, num_hidden_layers=1000)
+    with pytest.raises(TlxError, match=r"1,000 blocks \(.* parameters, .* MiB\); tlx initializes at most 256"):
+        random_params(build_model(deep, {}), 0)

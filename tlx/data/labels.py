@@ -138,7 +138,8 @@ def _numbers(table: Table, column: str) -> np.ndarray:
         try:
             if isinstance(value, str) and "_" in value:  # Python's own way of writing a number
                 raise ValueError
-            found.append(np.asarray(np.nan if value is None or value == "" else value, np.float64))
+            missing = value is None or (isinstance(value, str) and not value)
+            found.append(np.asarray(np.nan if missing else value, np.float64))
         except (TypeError, ValueError, OverflowError):
             raise TlxError(f"{table.place(row)}: the column {column!r} is not all numbers ({value!r:.80}).") from None
         if found[-1].ndim > 1 or found[-1].shape != found[0].shape:

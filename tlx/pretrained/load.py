@@ -25,6 +25,7 @@ from tlx.pretrained.folder import read_config, resolve
 from tlx.pretrained.own_head import own_heads
 from tlx.pretrained.tensors import Carry, Tensors
 
+MOST_BLOCKS = 256  # that are initialized; the deepest published encoders have 48
 PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
 
 
@@ -192,6 +193,12 @@ def check_memory(model: Model, param_dtype: Dtype = jnp.float32) -> None:
         raise TlxError(
             f"a {config.family} of {config.num_blocks} blocks has {count:,} parameters, {told(size)}, and {told(free)} "
             "of memory are free; use a smaller config or a larger machine."
+        )
+
+    if (blocks := model.backbone.config.num_blocks) > MOST_BLOCKS:
+        raise TlxError(
+            f"this config has {blocks:,} blocks ({count:,} parameters, {told(size)}); tlx initializes at most "
+            f"{MOST_BLOCKS}, for more take hours to compile."
         )
 
 
