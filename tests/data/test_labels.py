@@ -117,3 +117,11 @@ def test_targets_of_an_array_column() -> None:
     """The colours that ship with tlx: a vector in every row."""
     table = load("builtin:colors")
     np.testing.assert_array_equal(labels.targets(table, "lab"), np.asarray(table.column("lab"), np.float32))
+
+
+def test_a_vector_is_no_label_and_no_text() -> None:
+    odd = table(label=np.zeros((3, 2)), text=np.full((3, 2), np.nan))
+    with pytest.raises(TlxError, match=r"t, row 1: the label in 'label' is array.*expected a string or a number"):
+        labels.names(odd, "label")
+    with pytest.raises(TlxError, match=r"t, row 1: the text in 'text' is array.*a text is a string"):
+        labels.texts(odd, "text")

@@ -224,7 +224,11 @@ def text_of(value: Any, place: str, column: str) -> str:
     Raises:
       TlxError: it is missing, empty, or no string; or it holds half of a surrogate pair.
     """
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+    if (
+        value is None
+        or (isinstance(value, (float, np.floating)) and value != value)
+        or (isinstance(value, str) and not value.strip())
+    ):
         raise TlxError(f"{place}: the text in {column!r} is empty; drop the row or fill it.")
     if not isinstance(value, str):
         raise TlxError(f"{place}: the text in {column!r} is {value!r:.80}; a text is a string, so put it in quotes.")
