@@ -1,5 +1,6 @@
 """A tokenizer is looked at before it is believed: its files, its numbers, and whether copies say the same."""
 
+import csv
 import itertools
 import json
 import shutil
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, SentencePieceUnigramTokenizer
 
 from tests import tiny
 from tlx.cli.main import main
@@ -17,7 +18,7 @@ from tlx.errors import TlxError
 from tlx.models.distilbert import DistilBertConfig
 from tlx.models.electra import ElectraConfig
 from tlx.models.model import build_model
-from tlx.models.roberta import RobertaConfig
+from tlx.models.roberta import CamembertConfig, RobertaConfig, XlmRobertaConfig
 from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder
 from tlx.pretrained.tokenizer import Tokenizer
@@ -27,6 +28,8 @@ SIZES: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attenti
 FAMILIES: dict[str, Any] = {
     "bert": tiny.SMALL,
     "roberta": RobertaConfig(**SIZES, vocab_size=400, max_position_embeddings=40),
+    "xlm-roberta": XlmRobertaConfig(**SIZES, vocab_size=400, max_position_embeddings=40),
+    "camembert": CamembertConfig(**SIZES, vocab_size=400, max_position_embeddings=40),
     "electra": ElectraConfig(**SIZES, embedding_size=16, vocab_size=32, max_position_embeddings=40),
     "distilbert": DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=16, vocab_size=32, initializer_range=0.1),
 }
@@ -44,6 +47,7 @@ WORDPIECES = [
     "caf",
     "cafe",
 ]
+WORLD = ["世界 的 电影", "ประเทศไทย", "مرحبا بالعالم", "नमस्ते दुनिया", "👍🏽 👨‍👩‍👧 film"]
 HARD = [
     "a fine film", "A FINE Film", "  spaces   inside  ", "café déjà vu", "世界 fine 的", "ประเทศไทย", "مرحبا بالعالم",
     "नमस्ते दुनिया", "👍🏽 fine 👨‍👩‍👧", "fine\u200bfilm\ufeff", "fine\tfilm\nplot",
@@ -57,6 +61,15 @@ def vocabulary(folder: Path, family: str) -> None:
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         trained.train_from_iterator(["a lovely film was warm", "the dull plot"] * 5, 300, special_tokens=special)
         trained.save_model(str(folder))
+    elif family in ("xlm-roberta", "camembert"):  # SentencePiece's unigrams, of texts that are not English
+        unigrams = SentencePieceUnigramTokenizer()
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        unigrams.train_from_iterator(
+            [*HARD[:8], *WORLD] * 5, 150, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
+        unigrams.save(str(folder / "tokenizer.json"))
+        kind = {"xlm-roberta": "XLMRobertaTokenizer", "camembert": "CamembertTokenizer"}[family]
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
     else:
         (folder / "vocab.txt").write_text("\n".join(WORDPIECES) + "\n", encoding="utf-8")
 
@@ -229,6 +242,15 @@ def test_a_slow_tokenizer_through_the_commands(tmp_path: Path, capsys: pytest.Ca
     shutil.rmtree(folder)
     main(["predict", str(tmp_path / "run"), "a lovely film", "世界 ประเทศไทย مرحبا नमस्ते 👍🏽"])
     main(["evaluate", str(tmp_path / "run"), "--data", f"csv:{data}"])
+    world = tmp_path / "world.csv"
+    world.write_text("text,label\n" + "".join(f"{text},good\n" for text in WORLD), encoding="utf-8")
+    main(["predict", str(tmp_path / "run"), "--input", str(world), "--output", str(tmp_path / "answers.csv")])
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as answers:
+        assert [row["text"] for row in csv.DictReader(answers)] == WORLD
+    main(["evaluate", str(tmp_path / "run"), "--data", f"csv:{world}"])
+    main(["features", str(tmp_path / "run"), "--input", str(world), "--output", str(tmp_path / "features.npz")])
+    with np.load(tmp_path / "features.npz") as features:
+        assert all(len(array) == len(WORLD) for array in features.values() if array.ndim == 2)
     main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "export")])
     assert "a lovely film" in capsys.readouterr().out
     assert ids_of(tmp_path / "run" / "pretrained") == ids_of(tmp_path / "export") == expected
