@@ -103,14 +103,14 @@ class Place:
         """A run of three steps on the texts."""
         started = self.root / "training"
         started.mkdir()
-        options = {"data.test_fraction": 0.2, "data.max_length": 16, "train.epochs": 1, "train.batch_size": 20}
+        options = {"data.test_fraction": 0.2, "train.epochs": 1, "train.batch_size": 20}
         found = watched([*self.finetune(self.text, f"csv:{self.reviews}", self.root / "run", **options)], started, 300)
         assert found.code == 0, found
         return self.root / "run"
 
     def finetune(self, checkpoint: Path, data: str, workdir: Path | None = None, **options: object) -> list[str]:
         """The launch of a run in the case's folder."""
-        told = {"model.checkpoint": checkpoint, "data.train": data, **options}
+        told = {"model.checkpoint": checkpoint, "data.train": data, "data.max_length": 16, **options}
         return [
             "experiments/finetune.py",
             f"--config={self.config}",

@@ -88,7 +88,7 @@ def run_metrics_nested_deeply(place: Place) -> list[str]:
     """Going on with a run of which a line of `metrics.jsonl` is no line of ours."""
     run = place.copy("run")
     (run / "metrics.jsonl").write_text("[" * 10**6 + "\n")
-    options = {"data.test_fraction": 0.2, "data.max_length": 16, "train.epochs": 1, "train.batch_size": 20}
+    options = {"data.test_fraction": 0.2, "train.epochs": 1, "train.batch_size": 20}
     return place.finetune(place.text, f"csv:{place.reviews}", run, **options)
 
 
@@ -139,4 +139,4 @@ def features_into_a_folder_that_cannot_be_written(place: Place) -> list[str]:
 
 @case()
 def answers_into_a_full_device(place: Place) -> list[str]:
-    return place.predict(place.run, place.reviews, "/dev/full")
+    return [*place.predict(place.run, place.reviews, "/dev/full"), "--format", "csv"]
