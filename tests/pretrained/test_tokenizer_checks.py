@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,33 @@ HARD = [
 ]  # fmt: skip
 
 
+PIECES = [
+    "<s>",
+    "<pad>",
+    "</s>",
+    "<unk>",
+    "\u2581",
+    "\u2581fine",
+    "\u2581film",
+    "s",
+    "ประเทศ",
+    "ไทย",
+    "世",
+    "界",
+    "म",
+    "ब",
+    "👍",
+    "é",
+]
+
+
 def vocabulary(folder: Path, family: str) -> None:
-    if family == "roberta":
+    if family in ("xlm-roberta", "camembert"):  # SentencePiece's unigrams, as transformers converts and saves them
+        from transformers import CamembertTokenizer, XLMRobertaTokenizer
+
+        made = XLMRobertaTokenizer if family == "xlm-roberta" else CamembertTokenizer
+        made(vocab=[(piece, -float(index)) for index, piece in enumerate([*PIECES, "<mask>"])]).save_pretrained(folder)
+    elif family == "roberta":
         trained = ByteLevelBPETokenizer()
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         trained.train_from_iterator(["a lovely film was warm", "the dull plot"] * 5, 300, special_tokens=special)
@@ -124,6 +150,20 @@ def test_a_copy_tokenizes_to_the_same_ids(tmp_path: Path, family: str) -> None:
     assert [row[:-1] for row in own] == [row[: len(ours) - 1] for row, ours in zip(expected, own, strict=True)]
     again = write_folder(copy, model, random_params(model, 0), tokenizer_from=source)  # an export is replaced
     assert ids_of(again) == expected
+
+
+@pytest.mark.parametrize("family", ["xlm-roberta", "camembert"])
+def test_a_sentencepiece_file_alone_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """transformers takes the file for one of tiktoken then, and asks for that."""
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    folder = checkpoint(tmp_path / "checkpoint", family)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    (folder / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02")
+    with pytest.raises(TlxError, match=r"sentencepiece\.bpe\.model is read with the package sentencepiece"):
+        Tokenizer(folder, 40)
 
 
 def without_vocabulary(folder: Path) -> None:
