@@ -1,5 +1,6 @@
 """Reading a checkpoint: names, dtypes, heads, and one error that tells everything that does not fit."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.models.reference import THIRD_PARTY
 from tests.pretrained.files import Tensors, checkpoint, expected_leaf, stored
@@ -17,8 +18,10 @@ from tlx.errors import TlxError
 from tlx.models.heads import Head
 from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
+from tlx.pretrained.names import NAMES
 
 BERT = THIRD_PARTY / "bert"
+UNTIED = ("bert", "distilbert", "electra", "roberta")  # have a reference of that
 
 
 def assert_all_equal(params: Any, tensors: Tensors, prefix: str = "") -> None:
@@ -251,6 +254,19 @@ def test_an_output_layer_that_differs_is_kept(tmp_path: Path) -> None:
         np.testing.assert_array_equal(head["bias"], expected["cls.predictions.decoder.bias"])
         if not tied:
             np.testing.assert_array_equal(head["decoder"]["kernel"], expected[decoder].T)
+
+
+@pytest.mark.parametrize("family", ["bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"])
+def test_an_output_layer_that_should_be_there_is_not_made_up(tmp_path: Path, family: str) -> None:
+    """Not tied, as the config says, and not there: transformers, too, has it among its `missing_keys`."""
+    source = THIRD_PARTY / family / ("masked_lm_untied" if family in UNTIED else "masked_lm")
+    settings = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    decoder = f"{NAMES[family].decoder}.weight"
+    tensors = {name: tensor for name, tensor in load_file(source / "model.safetensors").items() if name != decoder}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(TlxError, match=rf"missing: {re.escape(decoder)}\."):
+        from_pretrained(tmp_path)
 
 
 def test_a_pooler_without_a_reader_is_left_out(tmp_path: Path) -> None:

@@ -34,19 +34,20 @@ def _tied(hf: Mapping[str, Any], tensors: Tensors) -> bool:
     """Whether the output layer is the word embedding and has the head's bias.
 
     What a file holds counts: transformers ties an output layer that is absent or equal, and keeps one that differs.
+    A layer that is absent though the config says it is not tied is not made up: it is missing when tensors are read.
     """
     decoder, stored = tensors.names.decoder, tensors.stored
     kernel, table = ("kernel", "embedding") if tensors.flax else ("weight", "weight")
     words = f"embeddings.word_embeddings.{table}"
     bias = tensors.names.tied_bias
-    tied = bool(hf.get("tie_word_embeddings", True))
+    tied = said = bool(hf.get("tie_word_embeddings", True))
     if f"{decoder}.{kernel}" in stored and words in stored:
         tied = tied and _equal(stored[f"{decoder}.{kernel}"].read(), stored[words].read(), tensors.flax)
     if bias in stored and f"{decoder}.bias" in stored:
         tied = tied and _equal(stored[f"{decoder}.bias"].read(), stored[bias].read())
     if not tied and bias in stored:
         stored.setdefault(f"{decoder}.bias", stored[bias])
-        if f"{decoder}.{kernel}" not in stored and words in stored and not tensors.flax:
+        if said and f"{decoder}.{kernel}" not in stored and words in stored and not tensors.flax:
             stored.setdefault(f"{decoder}.{kernel}", stored[words])
     return tied
 
