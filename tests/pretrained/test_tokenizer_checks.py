@@ -56,33 +56,8 @@ HARD = [
 ]  # fmt: skip
 
 
-PIECES = [
-    "<s>",
-    "<pad>",
-    "</s>",
-    "<unk>",
-    "\u2581",
-    "\u2581fine",
-    "\u2581film",
-    "s",
-    "ประเทศ",
-    "ไทย",
-    "世",
-    "界",
-    "म",
-    "ब",
-    "👍",
-    "é",
-]
-
-
 def vocabulary(folder: Path, family: str) -> None:
-    if family in ("xlm-roberta", "camembert"):  # SentencePiece's unigrams, as transformers converts and saves them
-        from transformers import CamembertTokenizer, XLMRobertaTokenizer
-
-        made = XLMRobertaTokenizer if family == "xlm-roberta" else CamembertTokenizer
-        made(vocab=[(piece, -float(index)) for index, piece in enumerate([*PIECES, "<mask>"])]).save_pretrained(folder)
-    elif family == "roberta":
+    if family == "roberta":
         trained = ByteLevelBPETokenizer()
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         trained.train_from_iterator(["a lovely film was warm", "the dull plot"] * 5, 300, special_tokens=special)

@@ -13,7 +13,7 @@ from tlx.errors import TlxError
 from tlx.models.model import FAMILIES, config_of
 from tlx.models.text_config import TextConfig
 from tlx.pretrained.folder import read_config
-from tlx.pretrained.tokenizer_files import check_complete, check_files
+from tlx.pretrained.tokenizer_files import check_complete, check_files, check_readable
 
 PROBE = "a \u00e9\u4e16\U0010fffd"  # whatever the vocabulary, some of it is unknown
 
@@ -205,6 +205,7 @@ def _open(folder: Path, **options: Any) -> Any:
     except BaseException as error:  # transformers and tokenizers raise a dozen kinds, plain `Exception` among them
         if not _of_library(error):
             raise
+        check_readable(folder)
         raise TlxError(f"{folder} holds no tokenizer that transformers can open: {_reason(error)}.") from None
     check_complete(folder, tokenizer)
     return tokenizer

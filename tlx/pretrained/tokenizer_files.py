@@ -4,6 +4,7 @@ Their names are asked of the tokenizer's class (`vocab_files_names`), which the 
 `config.json` names, or else the model's family; a list of names would leave out what the next class calls its own.
 """
 
+import importlib.util
 import math
 import re
 import shutil
@@ -82,6 +83,19 @@ def check_complete(folder: Path, tokenizer: Any) -> None:
             f"{folder} holds no vocabulary: a {kind} is made from {' or from '.join(ways)}, and "
             f"{listed(missing or [whole])} is not there; copy the tokenizer's files from the checkpoint."
         )
+
+
+def check_readable(folder: Path) -> None:
+    """Refuses a tokenizer that is in a file of SentencePiece alone, where the package that reads it is missing.
+
+    transformers takes such a file for another format then, and asks for that format's package.
+    """
+    models = [name for name in file_names(folder) if name.endswith(".model") and (folder / name).is_file()]
+    if models and not (folder / TOKENIZER_JSON).is_file() and importlib.util.find_spec("sentencepiece") is None:
+        raise TlxError(
+            f"{folder}: {models[0]} is read with the package sentencepiece, which is not installed: "
+            f"pip install sentencepiece, or copy the checkpoint's {TOKENIZER_JSON}."
+        ) from None
 
 
 def _names_of_class(folder: Path) -> tuple[str, ...]:
