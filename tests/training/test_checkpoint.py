@@ -1,0 +1,51 @@
+"""What the items of a checkpoint hold: each part of the state, to the bit, and readable by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tlx.parallel.mesh import make_mesh, replicated
+from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.training.state import State
+
+
+def state() -> State:
+    """With all that a state can have; no two leaves are equal."""
+    numbers = iter(range(100))
+
+    def leaf() -> jax.Array:
+        return jnp.arange(3, dtype=jnp.float32) + 10 * next(numbers)
+
+    params = {"backbone": {"kernel": leaf()}, "heads": {"a": leaf()}, "aux": {"discriminator": {"kernel": leaf()}}}
+    made = State(
+        jnp.asarray(7, jnp.int32), params, {"model": {"mu": leaf()}}, {"centroids": leaf()},
+        {"answers": {"backbone": {"kernel": leaf()}, "heads": {"a": None}, "aux": {"discriminator": {"kernel": None}}}},
+        {"batch_stats": {"norm": {"mean": leaf()}}},
+    )  # fmt: skip
+    placed: State = jax.device_put(made, replicated(make_mesh(1)))
+    return placed
+
+
+def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path) -> None:
+    saved, everywhere = state(), replicated(make_mesh(1))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(saved, {"loop": {"best": None}})
+    items = {entry.name for entry in (tmp_path / "checkpoints" / "7").iterdir() if entry.is_dir()}
+    assert items >= {"params", "aux", "model_state", "train_state", "meta"}
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        again = checkpoints.restore(7, abstract(saved, everywhere))
+        model: Any = {name: part for name, part in saved.params.items() if name != "aux"}
+        params = checkpoints.restore_params(7, abstract(model, everywhere))
+        statistics = checkpoints.restore_model_state(7, abstract(saved.model_state, everywhere))
+    assert jax.tree.structure(again) == jax.tree.structure(saved)
+    for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(again), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+    np.testing.assert_array_equal(params["backbone"]["kernel"], saved.averages["answers"]["backbone"]["kernel"])
+    np.testing.assert_array_equal(params["heads"]["a"], saved.params["heads"]["a"])
+    assert "aux" not in params
+    np.testing.assert_array_equal(
+        statistics["batch_stats"]["norm"]["mean"], saved.model_state["batch_stats"]["norm"]["mean"]
+    )
