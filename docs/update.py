@@ -25,8 +25,8 @@ import sys
 from pathlib import Path
 
 from tlx.evaluation.metrics import MONITOR
-from tlx.recipes.evaluate import evaluate
 from tlx.reporting.tables import insert, markdown
+from tlx.runs.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 

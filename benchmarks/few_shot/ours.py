@@ -22,7 +22,7 @@ from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes.inputs import ImageInputs
 from tlx.training.on_device import train_on_device
-from tlx.training.state import owners
+from tlx.training.state import assign_players
 
 BATCH = 32
 Probe = tuple[np.ndarray, np.ndarray]  # kernel (hidden, classes), bias (classes,)
@@ -69,7 +69,7 @@ class Ours:
         pixels = self.fields["pixel_values"]
         return np.concatenate([np.asarray(cls(self.params, pixels[i : i + 500])) for i in range(0, len(pixels), 500)])
 
-    def answers(self, recipe: Recipe, probe: Probe, rows: np.ndarray, seed: int, asked: np.ndarray) -> np.ndarray:
+    def predictions(self, recipe: Recipe, probe: Probe, rows: np.ndarray, seed: int, asked: np.ndarray) -> np.ndarray:
         """Logits (asked, classes) after the recipe's steps on `rows`; the seed is of order and augmentation."""
         head = {"kernel": jnp.asarray(probe[0], jnp.float32), "bias": jnp.asarray(probe[1], jnp.float32)}
         params = {**self.params, "heads": {"default": {"output": head}}}
@@ -87,8 +87,8 @@ class Ours:
         def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:
             schedule = make_schedule("linear", 1.0, len(rows), len(rows) // 10)
             adamw = make_optimizer(params, (), groups, learning_rate=lambda step: rate, schedule=schedule)
-            owner = owners(params, assign_groups(params, (), groups), method.players)
-            return train_on_device(method, adamw, owner, params, self.fields, rows, key)
+            player_of = assign_players(params, assign_groups(params, (), groups), method.players)
+            return train_on_device(method, adamw, player_of, params, self.fields, rows, key)
 
         return train
 

@@ -200,7 +200,7 @@ class Cell:
         for rate in RATES[min(self.count, 1)]:
             recipe = self.recipe(rate)
             found = [
-                self.accuracy(self.ours.answers(recipe, self.probe(c, rows), rows, seed, asked), asked)
+                self.accuracy(self.ours.predictions(recipe, self.probe(c, rows), rows, seed, asked), asked)
                 for seed, rows, asked in draws
             ]
             tuned[rate] = float(np.mean(found))
@@ -237,7 +237,7 @@ class Cell:
         """On test."""
         asked = self.data.test
         return [
-            self.accuracy(self.ours.answers(recipe, self.probe(c, rows), rows, seed, asked), asked)
+            self.accuracy(self.ours.predictions(recipe, self.probe(c, rows), rows, seed, asked), asked)
             for seed, rows in self.tested()
         ]
 
@@ -266,7 +266,7 @@ class Cell:
             raise TlxError(f"torch's side failed: {done.stderr.strip()[-500:]}")
         (self.folder / "job.npz").unlink()
         with np.load(self.folder / "torch.npz") as saved:
-            return [self.accuracy(logits, self.data.test) for logits in saved["answers"]]
+            return [self.accuracy(logits, self.data.test) for logits in saved["predictions"]]
 
 
 def interval(differences: np.ndarray) -> str:

@@ -23,7 +23,7 @@ def main(file: str) -> None:
         labels = torch.from_numpy(data["labels"])
         tested = pixels[torch.from_numpy(data["tested"])]
         runs = [(data[f"rows{run}"], data[f"kernel{run}"], data[f"bias{run}"]) for run in range(len(job["seeds"]))]
-    answers, started = [], time.perf_counter()
+    predictions, started = [], time.perf_counter()
     for seed, (rows, kernel, bias) in zip(job["seeds"], runs, strict=True):
         torch.manual_seed(seed)
         np.random.seed(seed)
@@ -34,8 +34,8 @@ def main(file: str) -> None:
             model.classifier.weight.copy_(torch.from_numpy(kernel.T.copy()))
             model.classifier.bias.copy_(torch.from_numpy(bias))
         train(model, pixels, labels, torch.from_numpy(rows), job["recipe"])
-        answers.append(answer(model, tested))
-    np.savez(job["out"], answers=np.stack(answers), seconds=time.perf_counter() - started)
+        predictions.append(answer(model, tested))
+    np.savez(job["out"], predictions=np.stack(predictions), seconds=time.perf_counter() - started)
 
 
 def train(model: torch.nn.Module, pixels: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, recipe: dict) -> None:

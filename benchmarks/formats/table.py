@@ -81,7 +81,7 @@ def error(made: Path, reference: Path) -> float:
             expected = dict(arrays)
     changes = {"add_pooling_layer": False} if reference.name == "base_no_pooler" else {}
     model, params = from_pretrained(made, param_dtype=jnp.float64, **changes)
-    found = answers(model, params, inputs)
+    found = predictions(model, params, inputs)
     if missing := expected.keys() - found.keys():
         raise TlxError(f"{made}: tlx gives no {missing}.")
     return max(float(np.abs(found[k] - right).max() / np.abs(right).max()) for k, right in expected.items())
@@ -92,7 +92,7 @@ def as_input(array: np.ndarray) -> Any:
     return bool(array) if array.dtype == bool else jnp.asarray(array, None if array.dtype.kind == "f" else jnp.int32)
 
 
-def answers(model: Any, params: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def predictions(model: Any, params: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Under the reference's names."""
     output = model.apply({"params": params}, **inputs, output_hidden_states=True, output_attentions=True)
     found = {"output/last_hidden_state": output.last_hidden_state}

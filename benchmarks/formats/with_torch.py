@@ -33,7 +33,7 @@ def write_all(source: Path, out: Path) -> None:
     for form, dtype in (("float16", torch.float16), ("bfloat16", torch.bfloat16)):
         rounded = model_class.from_pretrained(source, dtype=dtype, **options)
         rounded.save_pretrained(fresh(out / form))
-        np.savez(out / form / "answers.npz", **answers(rounded.double().eval(), source))
+        np.savez(out / form / "answers.npz", **predictions(rounded.double().eval(), source))
 
 
 def fresh(folder: Path) -> Path:
@@ -61,7 +61,7 @@ def in_parts(tensors: dict[str, torch.Tensor], folder: Path) -> None:
 
 
 @torch.no_grad()
-def answers(model: torch.nn.Module, source: Path) -> dict[str, np.ndarray]:
+def predictions(model: torch.nn.Module, source: Path) -> dict[str, np.ndarray]:
     """Under the names of the reference."""
     with np.load(source / "reference.npz") as arrays:
         given = {k.removeprefix("input/"): v for k, v in arrays.items() if k.startswith("input/")}

@@ -23,7 +23,7 @@ from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.params.shorthand import train_rules
 from tlx.pretrained.load import abstract_params
-from tlx.training.state import Owners, init_state, owners
+from tlx.training.state import PlayerOf, assign_players, init_state
 from tlx.training.step import make_train_step
 
 WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -52,7 +52,7 @@ class Laid:
     """A run laid out. begin: parameters to the first state. step: of the loop. batch: shapes of what it is given."""
 
     method: FineTune
-    owner: Owners
+    player_of: PlayerOf
     begin: Callable[[Any], Any]
     step: Callable[..., Any]
     batch: dict[str, jax.ShapeDtypeStruct]
@@ -72,13 +72,13 @@ def lay_out(
 
     method = FineTune(model, {"default": "label"}, prepare)
     kinds = model.backbone.kinds
-    owner = owners(params, assign_groups(params, rules, GROUPS, kinds), method.players)
+    player_of = assign_players(params, assign_groups(params, rules, GROUPS, kinds), method.players)
     if bare:
-        method.updates = (Update(functools.partial(linear, owner), method.updates[0].players),)
+        method.updates = (Update(functools.partial(linear, player_of), method.updates[0].players),)
     optimizers = {"model": make_optimizer(params, rules, GROUPS, learning_rate=1e-4, kinds=kinds)}
-    begin = functools.partial(init_state, owner=owner, optimizers=optimizers, method_state={}, averaged=average)
+    begin = functools.partial(init_state, player_of=player_of, optimizers=optimizers, method_state={}, averaged=average)
     step = make_train_step(
-        method, optimizers, owner, clip=clip, accumulate=accumulate, average=ema(0.999) if average else None
+        method, optimizers, player_of, clip=clip, accumulate=accumulate, average=ema(0.999) if average else None
     )
     patch = model.backbone.config.image_size if image else None
     shape = (rows, *patch, 3) if isinstance(patch, tuple) else (rows, patch, patch, 3) if image else (rows, length)
@@ -87,11 +87,11 @@ def lay_out(
         "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
         "valid": jax.ShapeDtypeStruct((rows,), bool),
     }
-    return Laid(method, owner, begin, step, batch)
+    return Laid(method, player_of, begin, step, batch)
 
 
-def linear(owner: Owners, params: Any, batch: Batch, method_state: Any, context: Any) -> tuple[Losses, Any]:
+def linear(player_of: PlayerOf, params: Any, batch: Batch, method_state: Any, context: Any) -> tuple[Losses, Any]:
     """A loss of two operations a parameter. Its gradient stands in memory, as that of a product of matrices does."""
     count = batch["train"]["valid"].sum(dtype=jnp.float32)
-    own = jax.lax.optimization_barrier([leaf for path, leaf in flatten(params).items() if owner[path]])
+    own = jax.lax.optimization_barrier([leaf for path, leaf in flatten(params).items() if player_of[path]])
     return {"default": (sum((leaf * count).sum() for leaf in own), count)}, method_state

@@ -32,7 +32,7 @@ from tlx.pretrained.load import abstract_params
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.tables import markdown, show
 from tlx.training import gradient
-from tlx.training.state import owned_by
+from tlx.training.state import leaves_of
 
 HEADER = (
     "model", "strategy", "trainable", "GFLOPs needed", "products compiled / needed", "all compiled / needed",
@@ -76,8 +76,8 @@ def main() -> int:
 def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, float]:
     """One row."""
     model, rules = arm(config, strategy)
-    owner = lay_out(model, rules, rows, length).owner
-    learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if owner[path]}
+    player_of = lay_out(model, rules, rows, length).player_of
+    learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if player_of[path]}
     size = sum(int(np.prod(leaf.shape)) for leaf in learning.values())
     rank = RANK if strategy.startswith("LoRA") else 0
     forward, backward = expected(config, rows, length, CLASSES, learning, rank)
@@ -115,8 +115,8 @@ def compiled(model: Model, rules: Rules, rows: int, length: int, **extra: Any) -
     done = jax.jit(laid.step, donate_argnums=0).lower(state, {"train": laid.batch}, jax.random.key(0)).compile()
     cost, memory = done.cost_analysis(), done.memory_analysis()
     moments = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
-    own = owned_by(params, laid.owner, ("model",))
-    fixed = map_with_path(lambda path, leaf: None if laid.owner[path] else leaf, params)
+    own = leaves_of(params, laid.player_of, ("model",))
+    fixed = map_with_path(lambda path, leaf: None if laid.player_of[path] else leaf, params)
     once = {"train": {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in laid.batch.items()}}
     context = Context(jax.random.key(0), jnp.zeros((), jnp.int32), jnp.zeros(()))
     slopes = jax.eval_shape(

@@ -37,7 +37,7 @@ def main(shape: str, strategy: str, rows: int) -> None:
         return time.perf_counter() - started
 
     steps(2)
-    trainable = sum(leaf.size for path, leaf in flatten(state.params).items() if laid.owner[path])
+    trainable = sum(leaf.size for path, leaf in flatten(state.params).items() if laid.player_of[path])
     print(json.dumps({"trainable": trainable}), flush=True)
     for line in sys.stdin:
         print(json.dumps({"seconds": steps(int(line))}), flush=True)

@@ -47,8 +47,8 @@ def main(folder: str, texts: str, rows: str, way: str) -> None:
 
     def step(chosen: np.ndarray) -> torch.Tensor:
         batch = tokenizer.pad({"input_ids": [ids[row] for row in chosen]}, return_tensors="pt")
-        answers = model({name: batch[name] for name in ("input_ids", "attention_mask")})
-        loss = torch.nn.functional.cross_entropy(answers, labels[chosen])
+        predictions = model({name: batch[name] for name in ("input_ids", "attention_mask")})
+        loss = torch.nn.functional.cross_entropy(predictions, labels[chosen])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

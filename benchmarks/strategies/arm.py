@@ -20,7 +20,7 @@ from tlx.training.writers import read_metrics
 
 def main(name: str, strategy: str, seed: int, folder: Path) -> None:
     """Trains, and writes `found.json`."""
-    plan.LADDER = (32, 64)  # of two lengths a run of 39 steps compiles no longer than it trains
+    plan.LENGTH_BUCKETS = (32, 64)  # of two lengths a run of 39 steps compiles no longer than it trains
     config = defaults.finetune()
     config.update_from_flattened_dict({**SETS[name].fields, **STRATEGIES[strategy], "seed": seed})
     config.data.split_seed = seed  # of the labels drawn, and of the cut

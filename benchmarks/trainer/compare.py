@@ -66,7 +66,7 @@ def failures(tasks: Mapping[str, Interval], mean: Interval) -> list[str]:
     return behind
 
 
-def score(metric: str, gold: Sequence[Any], answers: np.ndarray, labels: Sequence[str], words: np.ndarray) -> float:
+def score(metric: str, gold: Sequence[Any], predictions: np.ndarray, labels: Sequence[str], words: np.ndarray) -> float:
     """One metric of a file of answers, by the same code for both sides.
 
     Args:
@@ -77,8 +77,8 @@ def score(metric: str, gold: Sequence[Any], answers: np.ndarray, labels: Sequenc
       words: of each sentence, how many were answered: its first ones. The rest counts as answered "O".
     """
     if metric == "spearman":
-        return spearman(answers[:, 0], np.array(gold, np.float64))
-    named = np.array(labels)[answers.argmax(-1)].tolist()
+        return spearman(predictions[:, 0], np.array(gold, np.float64))
+    named = np.array(labels)[predictions.argmax(-1)].tolist()
     if metric == "accuracy":
         from sklearn.metrics import accuracy_score
 
@@ -88,11 +88,11 @@ def score(metric: str, gold: Sequence[Any], answers: np.ndarray, labels: Sequenc
     return entity_f1(gold, [[*tags, *["O"] * (len(all_) - len(tags))] for tags, all_ in zip(cut, gold, strict=True)])
 
 
-def spearman(answers: np.ndarray, gold: np.ndarray) -> float:
+def spearman(predictions: np.ndarray, gold: np.ndarray) -> float:
     """Rank correlation; 0 of answers that are all equal."""
     from scipy import stats
 
-    return float(stats.spearmanr(answers, gold).statistic) if np.ptp(answers) > 0 else 0.0
+    return float(stats.spearmanr(predictions, gold).statistic) if np.ptp(predictions) > 0 else 0.0
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:

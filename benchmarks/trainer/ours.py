@@ -49,11 +49,11 @@ def main(file: str) -> None:
     summary = built.run(quiet=True)
     assert built.schedule.evaluate_every > built.schedule.total
     with np.load(out / "run" / "predictions" / "test.npz") as saved:
-        answers = saved["answers"]
-    more = {"words": np.diff(built.sets.examples["test"].words.offsets)} if job["kind"] == "tagging" else {}
-    np.savez(out / "answers.npz", answers=answers, **more)
+        predictions = saved["predictions"]
+    more = {"words": np.diff(built.datasets.examples["test"].words.offsets)} if job["kind"] == "tagging" else {}
+    np.savez(out / "answers.npz", predictions=predictions, **more)
     found = {
-        "labels": built.sets.head.labels,
+        "labels": built.datasets.head.labels,
         "seconds": summary["seconds"],
         "steps": built.schedule.total,
         "versions": {"tlx": summary["revision"] or summary["versions"]["tlx"], "jax": summary["versions"]["jax"]},

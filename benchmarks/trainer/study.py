@@ -130,8 +130,8 @@ def run(workdir: Path, task: Task, rows: Rows, seed: int, side: str) -> None:
         raise TlxError(f"the run {out} failed; {out / 'log.txt'} ends: {process.stderr.strip()[-500:]}")
     found = json.loads((out / "found.json").read_text())
     with np.load(out / "answers.npz") as saved:
-        answers, words = saved["answers"], saved.get("words")
-    value = score(task.metric, rows.splits["test"]["label"], answers, found["labels"], words)
+        predictions, words = saved["predictions"], saved.get("words")
+    value = score(task.metric, rows.splits["test"]["label"], predictions, found["labels"], words)
     who = {"task": task.name, "side": side, "seed": seed}
     write_json(record, {**who, task.metric: value, "score": value, "wall_seconds": wall, **found})
     print(f"seed {seed}  {task.name:8} {side:8} {task.metric} {value:.4f}  {wall:.0f} s", flush=True)

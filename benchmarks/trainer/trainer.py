@@ -102,11 +102,11 @@ def main(file: str) -> None:
     trainer.train()
     seconds = time.perf_counter() - started
     predicted = trainer.predict(examples["test"])
-    answers, more = predicted.predictions, {}
+    predictions, more = predicted.predictions, {}
     if job["kind"] == "tagging":
         first = predicted.label_ids != -100
-        answers, more = answers[first], {"words": first.sum(axis=1)}
-    np.savez(out / "answers.npz", answers=answers, **more)
+        predictions, more = predictions[first], {"words": first.sum(axis=1)}
+    np.savez(out / "answers.npz", predictions=predictions, **more)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     found = {"labels": job["labels"], "seconds": seconds, "steps": trainer.state.global_step, "versions": versions}
     (out / "found.json").write_text(json.dumps(found), encoding="utf-8")

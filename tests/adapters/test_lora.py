@@ -177,7 +177,7 @@ class Own(nn.Module):
             y = y @ self.param("kernel", nn.initializers.ones, (x.shape[-1], x.shape[-1]))
         return BackboneOutput(last_hidden_state=y)
 
-    def read_mask(self, features: Any, inputs: Any) -> None:
+    def pooling_mask(self, features: Any, inputs: Any) -> None:
         return None
 
 

@@ -65,9 +65,9 @@ def test_verdict(tlx: list[float], behind: int) -> None:
 
 
 def test_scores() -> None:
-    answers = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
-    assert compare.score("accuracy", ["b", "a", "a"], answers, ["a", "b"], None) == pytest.approx(2 / 3)
-    assert compare.score("spearman", ["5", "1.5", "3"], answers[:, 1:], [], None) == pytest.approx(1)
+    predictions = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
+    assert compare.score("accuracy", ["b", "a", "a"], predictions, ["a", "b"], None) == pytest.approx(2 / 3)
+    assert compare.score("spearman", ["5", "1.5", "3"], predictions[:, 1:], [], None) == pytest.approx(1)
     assert compare.score("spearman", ["5", "1.5", "3"], np.ones((3, 1)), [], None) == 0
     gold = [["B-x", "I-x", "O"], ["B-y", "O", "B-x"]]
     tags = ["B-x", "I-x", "B-y", "O"]

@@ -77,7 +77,7 @@ def test_every_word_of_the_file_counts(place: Path, capsys: pytest.CaptureFixtur
     }  # fmt: skip
     assert "validation/accuracy" in summary["selection"] and not any("entity" in name for name in summary["metrics"])
     with np.load(place / "run" / "predictions" / "test.npz") as saved:
-        assert len(saved["answers"]) == len(saved["labels"]) == len(true) and len(saved["example_id"]) == 30
+        assert len(saved["predictions"]) == len(saved["labels"]) == len(true) and len(saved["example_id"]) == 30
         assert np.diff(saved["word_offsets"]).tolist() == [len(sentence) for sentence in sentences]
 
     lines = [json.dumps({"tokens": [word for word, _ in sentence]}) for sentence in sentences]

@@ -98,13 +98,13 @@ def test_evaluate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Another file's metrics, by scikit-learn on what predict says of it; the run's own test set, as in its summary."""
     main(["predict", f"{place}/run", "--input", f"{place}/other.csv"])
     rows = rows_in(capsys.readouterr().out)
-    labels, answers = ([row[name] for row in rows] for name in ("label", "predicted"))
+    labels, predictions = ([row[name] for row in rows] for name in ("label", "predicted"))
     main(["evaluate", f"{place}/run", "--data", f"csv:{place}/other.csv"])
     told = capsys.readouterr().out
     for name, value in {
-        "accuracy": accuracy_score(labels, answers),
-        "macro_f1": f1_score(labels, answers, average="macro"),
-        "worst_class_accuracy": min(recall_score(labels, answers, average=None)),
+        "accuracy": accuracy_score(labels, predictions),
+        "macro_f1": f1_score(labels, predictions, average="macro"),
+        "worst_class_accuracy": min(recall_score(labels, predictions, average=None)),
     }.items():
         assert any(name in line.split() and f"{value:.4f}" in line for line in told.splitlines()), (name, value)
     assert f"{CHUNK + 10} examples" in told
@@ -117,10 +117,10 @@ def test_the_run_directory_holds_pictures_and_figures_of_each_class(place: Path)
     for name in ("curves", "confusion_test", "reliability_test"):
         assert (place / "run" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     with np.load(place / "run" / "predictions" / "test.npz") as saved:
-        labels, answers = saved["labels"], saved["answers"].argmax(-1)
+        labels, predictions = saved["labels"], saved["predictions"].argmax(-1)
     summary = json.loads((place / "run" / "summary.json").read_text())
     assert [row["name"] for row in summary["classes"]["test"]] == ["bad", "good"]
-    recalls = recall_score(labels, answers, average=None)
+    recalls = recall_score(labels, predictions, average=None)
     assert [row["recall"] for row in summary["classes"]["test"]] == pytest.approx(list(recalls))
 
 

@@ -25,9 +25,9 @@ def test_multilabel_in_every_form(tmp_path: Path) -> None:
         found = load(f"{kind}:{tmp_path}/a.{kind}")
         for column in ("x, y", "names"):
             names = labels.label_names(found, column)
-            answers = labels.multilabel(found, column, names)
-            assert names == ("x", "y") and answers.dtype == np.int32
-            assert answers.tolist() == [[1, 0], [0, 0], [1, 1]]
+            predictions = labels.multilabel(found, column, names)
+            assert names == ("x", "y") and predictions.dtype == np.int32
+            assert predictions.tolist() == [[1, 0], [0, 0], [1, 1]]
     assert labels.label_names(found, "y,x") == ("y", "x")
     assert labels.multilabel(found, "y,x", ("y", "x")).tolist() == [[0, 1], [0, 0], [1, 1]]
     assert labels.multilabel(table(y=["a;b", "b|c"]), "y", ("b|c", "a", "b"), separator=";").tolist() == [

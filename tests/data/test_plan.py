@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tlx.data.examples import Batches, Examples
-from tlx.data.plan import LADDER, EvaluationPlan, TrainingPlan, padded
+from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan, TrainingPlan, padded
 
 LENGTHS = np.random.default_rng(0).integers(2, 60, size=103)
 
@@ -35,13 +35,13 @@ def test_sorting_by_length_saves_padding_and_all_texts_fit() -> None:
     for by_length in (True, False):
         plan = TrainingPlan(lengths, 16, 0, by_length=by_length)
         batches = [plan.batch(step) for step in range(plan.steps_per_epoch)]
-        assert all(lengths[b.rows[b.rows >= 0]].max() <= b.length and b.length in LADDER for b in batches)
+        assert all(lengths[b.rows[b.rows >= 0]].max() <= b.length and b.length in LENGTH_BUCKETS for b in batches)
         area[by_length] = sum(b.length * 16 for b in batches)
     assert area[True] < 1.25 * lengths.sum() < 1.6 * lengths.sum() < area[False]
 
 
 def test_ladder() -> None:
-    assert [padded(n, LADDER) for n in (1, 4, 5, 9, 13, 17, 25, 512)] == [4, 4, 8, 12, 16, 24, 32, 512]
+    assert [padded(n, LENGTH_BUCKETS) for n in (1, 4, 5, 9, 13, 17, 25, 512)] == [4, 4, 8, 12, 16, 24, 32, 512]
     assert padded(99, (8, 16)) == 99
 
 

@@ -43,9 +43,11 @@ def test_scores_are_seqevals(seed: int) -> None:
     names = NAMES[:7] if seed % 2 else NAMES
     true = draw(seed, names)
     said = [[t if random.random() < 0.75 else str(random.choice(names)) for t in tags] for tags in true]
-    labels, answers = (np.array([names.index(tag) for tags in sentences for tag in tags]) for sentences in (true, said))
+    labels, predictions = (
+        np.array([names.index(tag) for tags in sentences for tag in tags]) for sentences in (true, said)
+    )
     offsets = np.concatenate([[0], np.cumsum([len(tags) for tags in true])])
-    logits = np.eye(len(names))[answers] + random.uniform(0, 0.5, (len(answers), len(names)))
+    logits = np.eye(len(names))[predictions] + random.uniform(0, 0.5, (len(predictions), len(names)))
     found = measure("tagging", logits, labels, names, offsets)
     assert found == pytest.approx(
         {
@@ -65,8 +67,8 @@ def test_scores_are_seqevals(seed: int) -> None:
 )
 def test_degenerate_scores_are_seqevals(true: str, said: str) -> None:
     names = ("O", "B-x", "I-x", "B-y", "I-y")
-    labels, answers = (np.array([names.index(tag) for tag in tags.split()]) for tags in (true, said))
-    found = measure("tagging", np.eye(5)[answers], labels, names, np.array([0, 2]))
+    labels, predictions = (np.array([names.index(tag) for tag in tags.split()]) for tags in (true, said))
+    found = measure("tagging", np.eye(5)[predictions], labels, names, np.array([0, 2]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pair = [true.split()], [said.split()]

@@ -27,18 +27,18 @@ def test_classification(seed: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(60) % classes)
     logits = 2 * np.eye(classes)[labels] * random.random((60, 1)) + random.normal(size=(60, classes))
-    answers = logits.argmax(-1)
+    predictions = logits.argmax(-1)
     found = measure("classification", logits, labels)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = {
-        "accuracy": sk.accuracy_score(labels, answers),
-        "balanced_accuracy": sk.balanced_accuracy_score(labels, answers),
-        "worst_class_accuracy": sk.recall_score(labels, answers, average=None).min(),
-        "macro_f1": sk.f1_score(labels, answers, average="macro"),
-        "micro_f1": sk.f1_score(labels, answers, average="micro"),
-        "weighted_f1": sk.f1_score(labels, answers, average="weighted"),
-        "mcc": sk.matthews_corrcoef(labels, answers),
-        "kappa": sk.cohen_kappa_score(labels, answers),
+        "accuracy": sk.accuracy_score(labels, predictions),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, predictions),
+        "worst_class_accuracy": sk.recall_score(labels, predictions, average=None).min(),
+        "macro_f1": sk.f1_score(labels, predictions, average="macro"),
+        "micro_f1": sk.f1_score(labels, predictions, average="micro"),
+        "weighted_f1": sk.f1_score(labels, predictions, average="weighted"),
+        "mcc": sk.matthews_corrcoef(labels, predictions),
+        "kappa": sk.cohen_kappa_score(labels, predictions),
         "brier": sk.brier_score_loss(labels, p),
         "average_precision": sk.average_precision_score(labels, p[:, 1] if classes == 2 else p),
         "roc_auc_ovo": sk.roc_auc_score(labels, p[:, 1])
@@ -48,13 +48,13 @@ def test_classification(seed: int, classes: int) -> None:
         if classes == 2
         else sk.roc_auc_score(labels, p, multi_class="ovr"),
     }
-    expected |= {"f1": sk.f1_score(labels, answers)} if classes == 2 else {}
+    expected |= {"f1": sk.f1_score(labels, predictions)} if classes == 2 else {}
     for k in (3, 5):
         if classes > k:  # with k classes or fewer it is 1 whatever the model says
             expected[f"top_{k}_accuracy"] = sk.top_k_accuracy_score(labels, p, k=k)
     assert {name: value for name, value in found.items() if name != "ece"} == pytest.approx(expected, abs=1e-9)
     rows = per_class("classification", logits, labels, [f"c{i}" for i in range(classes)])
-    columns = zip(*sk.precision_recall_fscore_support(labels, answers), strict=True)
+    columns = zip(*sk.precision_recall_fscore_support(labels, predictions), strict=True)
     for row, values in zip(rows, columns, strict=True):
         assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(values)
 
@@ -64,17 +64,17 @@ def test_multilabel(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, (40, 4))
     logits = labels - 0.5 + random.normal(size=(40, 4))
-    answers = (logits > 0).astype(int)
+    predictions = (logits > 0).astype(int)
     expected = {
-        "accuracy": sk.accuracy_score(labels, answers),
-        "micro_f1": sk.f1_score(labels, answers, average="micro"),
-        "macro_f1": sk.f1_score(labels, answers, average="macro"),
-        "weighted_f1": sk.f1_score(labels, answers, average="weighted"),
+        "accuracy": sk.accuracy_score(labels, predictions),
+        "micro_f1": sk.f1_score(labels, predictions, average="micro"),
+        "macro_f1": sk.f1_score(labels, predictions, average="macro"),
+        "weighted_f1": sk.f1_score(labels, predictions, average="weighted"),
         "roc_auc": sk.roc_auc_score(labels, logits),
         "average_precision": sk.average_precision_score(labels, logits),
     }
     assert measure("multilabel", logits, labels) == pytest.approx(expected, abs=1e-12)
-    columns = zip(*sk.precision_recall_fscore_support(labels, answers), strict=True)
+    columns = zip(*sk.precision_recall_fscore_support(labels, predictions), strict=True)
     for row, values in zip(per_class("multilabel", logits, labels, "abcd"), columns, strict=True):
         assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(values)
 
@@ -101,7 +101,7 @@ RIGHT, WRONG = np.eye(3)[ONE], np.eye(3)[ONE + 1]
 
 
 @pytest.mark.parametrize(
-    ("kind", "answers", "labels", "expected"),
+    ("kind", "predictions", "labels", "expected"),
     [
         ("classification", RIGHT, ONE, {"accuracy": 1, "macro_f1": 1, "mcc": 0, "roc_auc": 0.5}),
         ("classification", WRONG, ONE, {"accuracy": 0, "macro_f1": 0, "mcc": 0, "balanced_accuracy": 0}),
@@ -126,8 +126,8 @@ RIGHT, WRONG = np.eye(3)[ONE], np.eye(3)[ONE + 1]
         ("regression", np.ones((1, 2)), np.zeros((1, 2)), {"r2": 0, "mean_error": 2**0.5, "spearman": 0}),
     ],
 )  # fmt: skip
-def test_degenerate(kind: str, answers: np.ndarray, labels: np.ndarray, expected: dict[str, float]) -> None:
-    found = measure(kind, answers, labels)
+def test_degenerate(kind: str, predictions: np.ndarray, labels: np.ndarray, expected: dict[str, float]) -> None:
+    found = measure(kind, predictions, labels)
     assert np.isfinite(list(found.values())).all()
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 

@@ -96,13 +96,13 @@ def test_published_example() -> None:
     true = [[*words, "PROPN", "PUNCT", *words, "PROPN", "SYM"]]
     said = [[*words, "NOUN", "PUNCT", *words, "VERB", "SYM"]]
     names = tuple(sorted({tag for tags in true + said for tag in tags}))
-    labels, answers = (np.array([names.index(tag) for tags in rows for tag in tags]) for rows in (true, said))
-    found = measure("tagging", np.eye(len(names))[answers], labels, names, np.array([0, 10]))
+    labels, predictions = (np.array([names.index(tag) for tags in rows for tag in tags]) for rows in (true, said))
+    found = measure("tagging", np.eye(len(names))[predictions], labels, names, np.array([0, 10]))
     pair = flat(true), flat(said)
     expected = {"accuracy": sk.accuracy_score(*pair), "macro_f1": sk.f1_score(*pair, average="macro", zero_division=0)}
     assert found == pytest.approx(expected, abs=1e-12)
     assert found == pytest.approx({"accuracy": 0.8, "macro_f1": 2 / 3})
-    rows = per_class("tagging", np.eye(len(names))[answers], labels, names, np.array([0, 10]))
+    rows = per_class("tagging", np.eye(len(names))[predictions], labels, names, np.array([0, 10]))
     columns = zip(*sk.precision_recall_fscore_support(*pair, labels=names, zero_division=0), strict=True)
     assert [row.name for row in rows] == list(names)
     for row, values in zip(rows, columns, strict=True):
@@ -115,9 +115,9 @@ def test_what_was_not_predicted_is_wrong() -> None:
     true = [["B-x", "I-x", "O", "B-x"], ["O", "B-x", "I-x"]]
     said = [["B-x", "I-x", "O", "?"], ["?", "B-x", "?"]]
     labels = np.array([names.index(tag) for tags in true for tag in tags])
-    answers = np.array([np.full(3, np.nan) if t == "?" else np.eye(3)[names.index(t)] for row in said for t in row])
-    seen = ~np.isnan(answers).any(-1)
-    found = measure("tagging", answers, labels, names, np.array([0, 4, 7]), seen)
+    predictions = np.array([np.full(3, np.nan) if t == "?" else np.eye(3)[names.index(t)] for row in said for t in row])
+    seen = ~np.isnan(predictions).any(-1)
+    found = measure("tagging", predictions, labels, names, np.array([0, 4, 7]), seen)
     assert found["accuracy"] == pytest.approx(4 / 7)
     assert found["macro_f1"] == pytest.approx(
         sk.f1_score(flat(true), flat(said), average="macro", labels=names, zero_division=0)
@@ -126,6 +126,6 @@ def test_what_was_not_predicted_is_wrong() -> None:
     assert found["entity_f1"] == pytest.approx(f1_score(true, as_outside)) == pytest.approx(2 / 5)
     assert {name for name in found if name in ENTITY} == set(ENTITY)
     with pytest.raises(TlxError, match="none of the split's 7 words can be predicted"):
-        measure("tagging", answers, labels, names, np.array([0, 4, 7]), seen & False)
+        measure("tagging", predictions, labels, names, np.array([0, 4, 7]), seen & False)
     with pytest.raises(TlxError, match="3 of 7 answers are NaN"):
-        measure("tagging", answers, labels, names, np.array([0, 4, 7]))
+        measure("tagging", predictions, labels, names, np.array([0, 4, 7]))

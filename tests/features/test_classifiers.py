@@ -25,8 +25,8 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 def objective(w: np.ndarray, x: np.ndarray, y: np.ndarray, strength: float) -> float:
     kernel, bias = w[:-3].reshape(x.shape[1], 3), w[-3:]
-    answers = x @ kernel + bias
-    losses = logsumexp(answers, axis=1) - answers[np.arange(len(y)), y]
+    predictions = x @ kernel + bias
+    losses = logsumexp(predictions, axis=1) - predictions[np.arange(len(y)), y]
     return float(losses.mean() + strength / 2 * (kernel**2).sum())
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests import tiny
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
-from tlx.features.cut import Cut
+from tlx.features.spec import FeatureSpec
 from tlx.features.store import identity, key_of, load_or_compute
 from tlx.features.transformer import _texts, encode
 from tlx.models.model import build_model
@@ -37,7 +37,9 @@ def drawn() -> Any:
 
 def extractor(layer: int = 1, pooling: str | None = None, dtype: Any = None, params: Any = None) -> Extractor:
     model = build_model(tiny.SMALL, {}, dtype)
-    return Extractor(model, params or drawn(), _texts, Cut((layer,), pooling), batch_size=4, ladder=(8,))
+    return Extractor(
+        model, params or drawn(), _texts, FeatureSpec((layer,), pooling), batch_size=4, length_buckets=(8,)
+    )
 
 
 class Counted(Extractor):
@@ -145,7 +147,7 @@ def _pickled(home: Path) -> None:
 def test_damage(checkpoint: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer(checkpoint, 16)
     examples, first = encode(tokenizer, TEXTS), extractor()
-    made = Counted(first.model, first.params, _texts, first.cut, batch_size=4, ladder=(8,))
+    made = Counted(first.model, first.params, _texts, first.spec, batch_size=4, length_buckets=(8,))
     facts, told = identity(made, tokenizer, examples), []
     whole = np.array(load_or_compute(tmp_path, facts, made, examples, told.append).values)
     np.testing.assert_array_equal(whole, first(examples).values)

@@ -84,7 +84,7 @@ class Place:
         return root
 
     @functools.cached_property
-    def sets(self) -> Path:
+    def datasets(self) -> Path:
         """Prepared by tensorflow-datasets."""
         from tests.data.test_tfds_guard import TlxHostileSet
 

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 if __name__ == "__main__":
-    folder, texts, answers = sys.argv[1:]
+    folder, texts, predictions = sys.argv[1:]
     transformers.logging.set_verbosity_error()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -25,4 +25,4 @@ if __name__ == "__main__":
                 batch, padding=True, truncation=True, max_length=given["max_length"], return_tensors="pt"
             )
             rows.append(model(**inputs).logits.numpy())
-    np.save(answers, np.concatenate(rows))
+    np.save(predictions, np.concatenate(rows))

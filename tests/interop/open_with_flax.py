@@ -2,7 +2,7 @@
 
     python open_with_flax.py jobs.json
 
-A job names the `folder`, an `.npz` of `inputs` and where the `answers` go. Prints one JSON list of what was missing or
+A job names the `folder`, an `.npz` of `inputs` and where the `predictions` go. Prints one JSON list of what was missing or
 unexpected.
 """
 
@@ -37,10 +37,10 @@ def run(job):
     with np.load(job["inputs"]) as arrays:
         output = model(**{name: x if x.dtype.kind == "f" else x.astype(np.int32) for name, x in arrays.items()})
     if "start_logits" in output:
-        answers = np.stack([output.start_logits, output.end_logits], -1)
+        predictions = np.stack([output.start_logits, output.end_logits], -1)
     else:
-        answers = output.logits if "logits" in output else output.last_hidden_state
-    np.save(job["answers"], np.asarray(answers))
+        predictions = output.logits if "logits" in output else output.last_hidden_state
+    np.save(job["predictions"], np.asarray(predictions))
     return {"class": type(model).__name__, "told": told.said}
 
 

@@ -2,7 +2,7 @@
 
     python open_with_torch.py jobs.json
 
-A job names the `folder`, the `auto` class that opens it and its `options`, an `.npz` of `inputs`, where the `answers`
+A job names the `folder`, the `auto` class that opens it and its `options`, an `.npz` of `inputs`, where the `predictions`
 go, and perhaps an `original` folder whose parameters should be the same, bit by bit. Prints one JSON list.
 """
 
@@ -38,10 +38,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         output = model.double().eval()(**inputs)
     if "start_logits" in output:
-        answers = torch.stack([output.start_logits, output.end_logits], -1)
+        predictions = torch.stack([output.start_logits, output.end_logits], -1)
     else:
-        answers = output.logits if "logits" in output else output.last_hidden_state
-    np.save(job["answers"], answers.numpy())
+        predictions = output.logits if "logits" in output else output.last_hidden_state
+    np.save(job["predictions"], predictions.numpy())
     if job["tokenize"]:
         found["ids"] = transformers.AutoTokenizer.from_pretrained(job["folder"])(job["tokenize"])["input_ids"]
     return found

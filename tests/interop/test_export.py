@@ -109,17 +109,17 @@ def written(name: str, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), params)
         output = model.apply({"params": exact}, **inputs)
-        answers = np.asarray(output.logits["default"] if output.logits else output.last_hidden_state)
+        predictions = np.asarray(output.logits["default"] if output.logits else output.last_hidden_state)
     job = {
         "folder": str(folder / "export"),
         "auto": export.auto,
         "options": export.options,
         "inputs": str(folder / "inputs.npz"),
-        "answers": str(folder / "answers.npy"),
+        "predictions": str(folder / "answers.npy"),
         "original": str(source) if export.same else None,
         "tokenize": SENTENCE if export.checkpoint == MINILM else None,
     }
-    return job, answers
+    return job, predictions
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +129,9 @@ def opened(torch_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
     jobs, ours = [], []
     for index, name in enumerate([*EXPORTS, *CONTROL]):
         (root / str(index)).mkdir()
-        job, answers = written(name, root / str(index))
+        job, predictions = written(name, root / str(index))
         jobs.append(job)
-        ours.append(answers)
+        ours.append(predictions)
     (root / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     script = Path(__file__).with_name("open_with_torch.py")
     command = [torch_python, str(script), str(root / "jobs.json")]
@@ -139,8 +139,8 @@ def opened(torch_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
     return {
-        name: {**each, "ours": answers, "theirs": np.load(job["answers"])}
-        for name, each, answers, job in zip([*EXPORTS, *CONTROL], found, ours, jobs, strict=True)
+        name: {**each, "ours": predictions, "theirs": np.load(job["predictions"])}
+        for name, each, predictions, job in zip([*EXPORTS, *CONTROL], found, ours, jobs, strict=True)
     }
 
 

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from tests import tiny
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
+from tlx.recipes.datasets import load_tables
 from tlx.recipes.run_directory import load_run
-from tlx.recipes.sets import load_tables
 
 pytestmark = pytest.mark.interop
 SCRIPT = Path(__file__).with_name("classify_with_torch.py")
@@ -34,7 +34,7 @@ def compare(run: Path, torch_python: str, tmp_path: Path) -> int:
         [torch_python, str(SCRIPT), str(tmp_path / "export"), str(tmp_path / "texts.json"), str(tmp_path / "a.npy")],
         check=True, timeout=600,
     )  # fmt: skip
-    theirs, ours = np.load(tmp_path / "a.npy"), np.load(run / "predictions" / "test.npz")["answers"]
+    theirs, ours = np.load(tmp_path / "a.npy"), np.load(run / "predictions" / "test.npz")["predictions"]
     worst = np.abs(theirs - ours).max() / np.abs(theirs).max()
     print(f"\n{run.name}: {len(ours)} examples, largest difference {worst:.1e} of the largest answer")
     assert worst < 1e-4

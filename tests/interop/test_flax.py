@@ -39,7 +39,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
         write_folder(folder, model, params, format="msgpack", max_shard_bytes=10_000 if index % 2 else 10**9)
         np.savez(root / f"{index}.npz", **{key: np.asarray(x) for key, x in reference(name).inputs.items()})
         jobs.append(
-            {"folder": str(folder), "inputs": str(root / f"{index}.npz"), "answers": str(root / f"{index}.npy")}
+            {"folder": str(folder), "inputs": str(root / f"{index}.npz"), "predictions": str(root / f"{index}.npy")}
         )
     (root / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     script = Path(__file__).with_name("open_with_flax.py")
@@ -51,7 +51,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout)
     return {
-        name: {**each, "answers": np.load(job["answers"])} for name, each, job in zip(NAMES, found, jobs, strict=True)
+        name: {**each, "predictions": np.load(job["predictions"])}
+        for name, each, job in zip(NAMES, found, jobs, strict=True)
     }
 
 
@@ -68,5 +69,5 @@ def test_same_answers(name: str, opened: dict[str, dict[str, Any]], full_precisi
     model, params = from_pretrained(THIRD_PARTY / name, **CHANGES.get(name, {}))
     output = jax.device_get(model.apply({"params": params}, **given.inputs))
     ours = output.logits["default"] if output.logits else output.last_hidden_state
-    theirs = opened[name]["answers"]
+    theirs = opened[name]["predictions"]
     assert np.abs(ours - theirs.reshape(ours.shape)).max() <= 2e-5 * np.abs(ours).max()

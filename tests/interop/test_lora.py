@@ -63,8 +63,8 @@ def test_steps_are_those_of_peft(stabilised: bool, torch_python: str, tmp_path: 
     @jax.jit
     def step(trainable: object, state: object, index: int) -> tuple[object, object, jax.Array]:
         def loss(trainable: object) -> jax.Array:
-            answers = logits(adapted, tlx.merge(trainable, frozen), index)
-            return optax.softmax_cross_entropy_with_integer_labels(answers, batches["labels"][index]).mean()
+            predictions = logits(adapted, tlx.merge(trainable, frozen), index)
+            return optax.softmax_cross_entropy_with_integer_labels(predictions, batches["labels"][index]).mean()
 
         value, gradient = jax.value_and_grad(loss)(trainable)
         updates, state = optimizer.update(gradient, state, trainable)

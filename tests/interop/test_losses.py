@@ -77,9 +77,9 @@ def losses_of_tlx(kind: str, folder: Path, files: tuple[Path, Path]) -> tuple[di
     config = configure(kind, *files)
     job = finetune.build(config, folder / "run")
     write_folder(folder / "export", job.model, job.state.params, tokenizer_from=resolve(MINILM))
-    examples = job.sets.examples["train"]
+    examples = job.datasets.examples["train"]
     assert len(examples) % BATCH
-    batches = Batches(examples, TrainingPlan(examples.lengths, BATCH, job.seed, job.inputs.ladder), STEPS)
+    batches = Batches(examples, TrainingPlan(examples.lengths, BATCH, job.seed, job.inputs.length_buckets), STEPS)
     arrays, state, logged = {}, job.state, []
     for step in range(STEPS):
         batch = batches[step]

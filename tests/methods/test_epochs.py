@@ -17,7 +17,7 @@ import pytest
 
 from tlx.methods.api import Carried, Context, Update
 from tlx.training.checkpoint import Checkpoints
-from tlx.training.loop import Schedule, fit
+from tlx.training.loop import LoopSchedule, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State, init_state
 from tlx.training.step import make_train_step
@@ -95,7 +95,7 @@ def run(workdir: Path, stop_before: int | None = None) -> State:
         made = [Phase(p.first, p.enter, stopping(p.step), p.batches, p.before_epoch) for p in made]
     start = {"labels": jnp.zeros(SIZE), "epoch": jnp.asarray(-1)}
     state = jax.device_put(init_state({"w": jnp.zeros(WIDTH)}, OWNER, OPTIMIZERS, start), jax.devices()[0])
-    schedule = Schedule(TOTAL, EPOCH, BATCH, evaluate_every=2, log_every=2, monitor="validation/w", mode="max")
+    schedule = LoopSchedule(TOTAL, EPOCH, BATCH, evaluate_every=2, log_every=2, monitor="validation/w", mode="max")
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, _ = fit(
             state, made, functools.partial(batches, ("source",)), lambda params: {"validation/w": 0.0},

@@ -70,12 +70,12 @@ def test_statistics_move_and_those_of_a_frozen_part_stay(x64: None) -> None:
     variables: Any = TwoNorms().init(jax.random.key(0), X, VALID)
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
     variables["batch_stats"]["norm_0"] = {"mean": jnp.full(WIDTH, 0.3), "var": jnp.full(WIDTH, 1.7)}
-    owner = {path: "model" if path.startswith("norm_1") else None for path in flatten(variables["params"])}
+    player_of = {path: "model" if path.startswith("norm_1") else None for path in flatten(variables["params"])}
     optimizers = {"model": optax.sgd(RATE)}
     model_state = {"batch_stats": variables["batch_stats"]}
     method: Any = SimpleNamespace(updates=(Update(losses, ("model",)),))
-    step = jax.jit(make_train_step(method, optimizers, owner, frozen=("norm_0",)))
-    state = init_state(variables["params"], owner, optimizers, {}, model_state=model_state)
+    step = jax.jit(make_train_step(method, optimizers, player_of, frozen=("norm_0",)))
+    state = init_state(variables["params"], player_of, optimizers, {}, model_state=model_state)
     for _ in range(4):
         state, _ = step(state, BATCH, jax.random.key(0))
     params, high = by_hand(4)

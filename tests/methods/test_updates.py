@@ -57,8 +57,8 @@ UPDATES = (
 )
 
 
-def start(optimizers: Any, owner: Any = OWNER, method_state: Any = None) -> State:
-    return init_state(jax.tree.map(jnp.asarray, START), owner, optimizers, method_state)
+def start(optimizers: Any, player_of: Any = OWNER, method_state: Any = None) -> State:
+    return init_state(jax.tree.map(jnp.asarray, START), player_of, optimizers, method_state)
 
 
 class Adam:
@@ -152,10 +152,10 @@ def project(gradients: Any, losses: Any, method_state: Any) -> Any:
 @pytest.mark.parametrize("parts", [1, 4])
 def test_combine_gets_the_gradient_of_each_loss_before_clipping(x64: None, parts: int) -> None:
     optimizers = {"feature": optax.sgd(1.0)}
-    owner = {"w": "feature", "a": None, "b": None}
+    player_of = {"w": "feature", "a": None, "b": None}
     method: Any = SimpleNamespace(updates=(Update(supervised, ("feature",), combine=project),))
-    step = make_train_step(method, optimizers, owner, clip=0.3, accumulate=parts)
-    state, metrics = jax.jit(step)(start(optimizers, owner, {"inner": jnp.zeros(())}), BATCH, KEY)
+    step = make_train_step(method, optimizers, player_of, clip=0.3, accumulate=parts)
+    state, metrics = jax.jit(step)(start(optimizers, player_of, {"inner": jnp.zeros(())}), BATCH, KEY)
     z = X @ START["w"]
     a, b = (2 * START[h] * X.T @ (VALID * (START[h] * z - Y)) / VALID.sum() for h in "ab")
     assert a @ b < 0  # else nothing is projected
@@ -231,11 +231,11 @@ def test_a_player_without_examples_does_not_move_by_one_bit(x64: None) -> None:
             for index, head in enumerate("ab")
         }, carried
 
-    owner = {"w": None, "a": "head_a", "b": "head_b"}
+    player_of = {"w": None, "a": "head_a", "b": "head_b"}
     update = Update(losses, ("head_a", "head_b"), needs={"head_a": ("a",), "head_b": ("b",)})
     optimizers = {name: optax.adamw(1e-2, weight_decay=0.1) for name in ("head_a", "head_b")}
-    step = jax.jit(make_train_step(SimpleNamespace(updates=(update,)), optimizers, owner))  # type: ignore[arg-type]
-    state, _ = step(start(optimizers, owner, {}), {"train": rows}, KEY)
+    step = jax.jit(make_train_step(SimpleNamespace(updates=(update,)), optimizers, player_of))  # type: ignore[arg-type]
+    state, _ = step(start(optimizers, player_of, {}), {"train": rows}, KEY)
     before = jax.device_get(state)
     state, _ = step(state, {"train": {**rows, "task": np.zeros(ROWS, int)}}, KEY)
     after = jax.device_get(state)
@@ -255,11 +255,11 @@ def test_losses_know_step_and_progress(x64: None) -> None:
     def losses(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
         return {"only": (context.progress * params["a"] + 0 * context.step, jnp.ones(()))}, carried
 
-    owner = {"w": None, "a": "heads", "b": None}
+    player_of = {"w": None, "a": "heads", "b": None}
     optimizers = {"heads": optax.sgd(1.0)}
     method: Any = SimpleNamespace(updates=(Update(losses, ("heads",)),))
-    step = jax.jit(make_train_step(method, optimizers, owner, total_steps=4))
-    state = start(optimizers, owner, {})
+    step = jax.jit(make_train_step(method, optimizers, player_of, total_steps=4))
+    state = start(optimizers, player_of, {})
     for taken in range(4):
         before = float(state.params["a"])
         state, _ = step(state, BATCH, KEY)

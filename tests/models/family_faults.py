@@ -12,7 +12,7 @@ from tests.models.faults import Fault, changed, swapped
 from tlx.models import distilbert, transformer
 from tlx.models.distilbert import DistilBertConfig
 from tlx.models.electra import ElectraConfig
-from tlx.models.heads import HeadSettings, Reading
+from tlx.models.heads import HeadSettings, Readout
 from tlx.models.roberta import Roberta, RobertaConfig
 
 
@@ -34,9 +34,9 @@ def positions(count: Callable[[jax.Array, int], jax.Array]) -> dict[tuple[type, 
     }
 
 
-def of(reading: Reading | None, **changes: Any) -> Reading:
-    assert reading is not None
-    return dataclasses.replace(reading, **changes)
+def of(readout: Readout | None, **changes: Any) -> Readout:
+    assert readout is not None
+    return dataclasses.replace(readout, **changes)
 
 
 class DropsAttention(distilbert.Block):

@@ -77,7 +77,7 @@ def reference(name: str) -> Reference:
         return Reference(folder, config, dict(arrays))
 
 
-def answers(
+def predictions(
     model: Model, params: Any, given: Reference, jit: Mapping[str, Any] | None = None, gradient: bool = True
 ) -> dict[str, np.ndarray]:
     """tlx's outputs and gradients under the names of the reference's.

@@ -6,7 +6,7 @@ import pytest
 from tests.models.family_faults import FAMILY_FAULTS
 from tests.models.faults import FAULTS, Fault
 from tests.models.image_faults import IMAGE_FAULTS
-from tests.models.reference import answers, errors, patch_dropout, reference, worst
+from tests.models.reference import errors, patch_dropout, predictions, reference, worst
 from tests.models.test_parity import FLOAT32, FLOAT64
 from tlx.params.paths import flatten, unflatten
 
@@ -21,7 +21,7 @@ def error_with(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> float:
     patch_dropout(monkeypatch)
     fault.plant(monkeypatch)
     model, params = given.load(jnp.float64, **fault.config)
-    found = answers(model, unflatten(fault.params(flatten(params))), given, gradient=fault.gradient)
+    found = predictions(model, unflatten(fault.params(flatten(params))), given, gradient=fault.gradient)
     return worst(errors(found, {name: right for name, right in given.expected.items() if name in found}))[0]
 
 

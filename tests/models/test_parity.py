@@ -11,9 +11,9 @@ from tests.models.reference import (
     THIRD_PARTY,
     VARIANTS,
     ZERO,
-    answers,
     errors,
     patch_dropout,
+    predictions,
     reference,
     worst,
 )
@@ -29,7 +29,7 @@ def measure(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch, jit: dict[st
     given = reference(name)
     patch_dropout(monkeypatch)
     model, params = given.load(dtype)
-    found = answers(model, params, given, jit)
+    found = predictions(model, params, given, jit)
     assert all(array.dtype == dtype for array in found.values())
     return errors(found, given.expected)
 

@@ -11,7 +11,7 @@ import pytest
 from tlx.models.bert import BertConfig
 from tlx.models.distilbert import DistilBertConfig
 from tlx.models.heads import Head
-from tlx.models.layers import held
+from tlx.models.layers import fusion_barrier
 from tlx.models.model import build_model
 from tlx.models.vit import ViTConfig
 from tlx.pretrained.load import abstract_params
@@ -48,6 +48,6 @@ def test_sums_are_not_computed_anew(family: str) -> None:
 def test_held_changes_no_bit(dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
         given = jnp.array([0.0, -0.0, 1.5, 1e30, jnp.inf, -jnp.inf, jnp.nan], dtype)
-        kept, back = jax.jit(lambda x: jax.vjp(held, x)[1](x)[0])(given), jax.jit(held)(given)
+        kept, back = jax.jit(lambda x: jax.vjp(fusion_barrier, x)[1](x)[0])(given), jax.jit(fusion_barrier)(given)
     for found in (kept, back):
         assert found.dtype == dtype and np.asarray(found).tobytes() == np.asarray(given).tobytes()

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from tlx.errors import TlxError
-from tlx.optim.averages import Share, ema, follow, swa
+from tlx.optim.averages import AverageWeight, ema, swa, update_average
 
 PATH = np.random.default_rng(0).standard_normal((31, 4)).astype(np.float32).cumsum(0)  # the parameters after each step
 
 
-def run(share: Share) -> np.ndarray:
+def run(share: AverageWeight) -> np.ndarray:
     """The average after every step."""
     average, found = {"w": jnp.asarray(PATH[0]), "frozen": None}, []
-    step = jax.jit(lambda average, params, count: follow(average, {"w": params, "frozen": None}, share(count)))
+    step = jax.jit(lambda average, params, count: update_average(average, {"w": params, "frozen": None}, share(count)))
     for count in range(1, len(PATH)):
         average = step(average, jnp.asarray(PATH[count]), jnp.int32(count))
         assert average["frozen"] is None
@@ -43,7 +43,7 @@ def test_swa(start: int, every: int) -> None:
 
 def test_an_average_keeps_its_dtype() -> None:
     half = {"w": jnp.ones(2, jnp.bfloat16)}
-    assert follow(half, half, ema(0.9)(jnp.int32(1)))["w"].dtype == jnp.bfloat16
+    assert update_average(half, half, ema(0.9)(jnp.int32(1)))["w"].dtype == jnp.bfloat16
 
 
 def test_refused() -> None:

@@ -16,7 +16,7 @@ from tlx.optim.groups import Group, make_optimizer
 from tlx.optim.optimizers import OPTIMIZERS
 from tlx.params.paths import flatten
 from tlx.training.phases import carried
-from tlx.training.state import init_state, owners
+from tlx.training.state import assign_players, init_state
 
 STEPS, DECAY = 5, 0.1
 Slots = dict[str, Any]
@@ -194,12 +194,12 @@ def test_factored_moments_go_on_over_a_phases_border() -> None:
     states = []
     for index, rules in enumerate(((("frozen/.*", "frozen"), ("head/.*", "frozen")), (("frozen/.*", "frozen"),))):
         assigned = tlx.optim.groups.assign_groups(params, rules, groups)
-        owner = owners(params, assigned, players)
+        player_of = assign_players(params, assigned, players)
         since = {path: 3 * index * path.startswith("head") for path in assigned}
         tx = make_optimizer(
             params, rules, groups, learning_rate=0.1, name="adafactor", since=since, min_dim_size_to_factor=2
         )
-        state = init_state(params, owner, {"model": tx}, {})
+        state = init_state(params, player_of, {"model": tx}, {})
         if index == 0:
             own = tlx.partition(params, (*rules, (".*", "default")))[0]
             for _ in range(3):

@@ -37,9 +37,9 @@ def test_answers(precision: tuple[Any, float]) -> None:
         "output/attentions/5": features.attentions[5],
         "output/pooler_output": features.pooler_output,
     }
-    answers = {name: array for name, array in expected.items() if name.startswith("output/")}
-    assert found.keys() == answers.keys()
-    error, where = worst(errors({name: np.asarray(array) for name, array in found.items()}, answers))
+    predictions = {name: array for name, array in expected.items() if name.startswith("output/")}
+    assert found.keys() == predictions.keys()
+    error, where = worst(errors({name: np.asarray(array) for name, array in found.items()}, predictions))
     assert error <= tolerance, where
 
 

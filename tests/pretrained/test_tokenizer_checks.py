@@ -260,8 +260,8 @@ def test_a_slow_tokenizer_through_the_commands(tmp_path: Path, capsys: pytest.Ca
     world = tmp_path / "world.csv"
     world.write_text("text,label\n" + "".join(f"{text},good\n" for text in WORLD), encoding="utf-8")
     main(["predict", str(tmp_path / "run"), "--input", str(world), "--output", str(tmp_path / "answers.csv")])
-    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as answers:
-        assert [row["text"] for row in csv.DictReader(answers)] == WORLD
+    with (tmp_path / "answers.csv").open(encoding="utf-8", newline="") as predictions:
+        assert [row["text"] for row in csv.DictReader(predictions)] == WORLD
     main(["evaluate", str(tmp_path / "run"), "--data", f"csv:{world}"])
     main(["features", str(tmp_path / "run"), "--input", str(world), "--output", str(tmp_path / "features.npz")])
     with np.load(tmp_path / "features.npz") as features:

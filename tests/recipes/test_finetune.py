@@ -13,8 +13,8 @@ from tlx.errors import TlxError
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.answers import answer
 from tlx.recipes.run_directory import load_run
+from tlx.runs.predictions import predict_texts
 from tlx.training.writers import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -33,12 +33,12 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
     assert summary["metrics"]["test/r2"] > 0.5
     trained = load_run(tmp_path / "run")
     texts = ["the film was great", "awful and dull plot", "a", "cold"]
-    answers = answer(trained, texts)
-    assert answers.shape == (4, 1) and answers[0, 0] > answers[1, 0] + 0.3
+    predictions = predict_texts(trained, texts)
+    assert predictions.shape == (4, 1) and predictions[0, 0] > predictions[1, 0] + 0.3
     write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     model, params = from_pretrained(tmp_path / "export")
     ids, _ = trained.encoder(texts)
-    for row, text_ids in zip(answers, ids, strict=True):
+    for row, text_ids in zip(predictions, ids, strict=True):
         again = model.apply({"params": params}, input_ids=np.array([text_ids])).logits["default"]
         np.testing.assert_allclose(again[0], row, rtol=1e-5, atol=1e-6)
 
@@ -47,7 +47,7 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
 def test_metrics_count_each_example_once(devices: int, batch_size: int, config: Any, tmp_path: Path) -> None:
     config.parallel.data, config.train.eval_batch_size = devices, batch_size
     job = finetune.build(config, tmp_path / "run")
-    examples = job.sets.examples["test"]
+    examples = job.datasets.examples["test"]
     expected = []
     for i in range(len(examples)):  # one at a time, unpadded
         ids = examples.ids[examples.offsets[i] : examples.offsets[i + 1]][None]
@@ -56,7 +56,7 @@ def test_metrics_count_each_example_once(devices: int, batch_size: int, config: 
         )
     found = job.evaluate(job.state.params, "test")
     assert found["test/accuracy"] == pytest.approx(np.mean(np.array(expected) == examples.fields["label"]), abs=1e-12)
-    assert job.answers(job.state.params, "test").shape == (len(examples), 2)
+    assert job.predictions(job.state.params, "test").shape == (len(examples), 2)
 
 
 def test_early_stopping_and_bfloat16(config: Any, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained, random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
-from tlx.recipes.images import image_rows
+from tlx.recipes.datasets import with_splits
 from tlx.recipes.run_directory import load_run
-from tlx.recipes.sets import with_splits
+from tlx.runs.images import image_rows
 
 pytestmark = pytest.mark.slow
 
@@ -79,12 +79,12 @@ def test_it_learns_and_keeps_what_is_frozen(run: Path) -> None:
 def test_asked_again_it_answers_as_in_the_run(run: Path) -> None:
     """Of the test split, by row, from the images themselves."""
     with np.load(run / "predictions" / "test.npz") as saved:
-        rows, answers = saved["example_id"], saved["answers"]
+        rows, predictions = saved["example_id"], saved["predictions"]
     images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
     trained = load_run(run)
     names = dict(trained.model.heads_by_name)["default"].labels
     found = image_rows(trained, [images[row] for row in rows])
-    assert [row["predicted"] for row in found] == [names[i] for i in answers.argmax(-1)]
+    assert [row["predicted"] for row in found] == [names[i] for i in predictions.argmax(-1)]
 
 
 def test_predict_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,8 +117,8 @@ def test_a_root_of_splits_is_used_as_it_is(run: Path, tmp_path: Path, capsys: py
     told = capsys.readouterr().out
     assert f"{config.data.train} holds folders of splits; taken are {config.data.train}@train" in told
     assert "; test is split from train." in told and config.data.validation == ""
-    assert job.sets.facts["examples"] == {"train": 24, "validation": 12, "test": 6}
-    assert job.sets.head.labels == ("0", "1")
+    assert job.datasets.facts["examples"] == {"train": 24, "validation": 12, "test": 6}
+    assert job.datasets.head.labels == ("0", "1")
     held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["data"]
     assert (held["train"], held["validation"]) == (f"{config.data.train}@train", f"{config.data.train}@validation")
     config.data.validation = "builtin:digits"
@@ -157,10 +157,10 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/accuracy"] > 0.2  # one of ten is 0.1
     with np.load(tmp_path / "run" / "predictions" / "test.npz") as saved:
-        rows, answers = saved["example_id"][:50], saved["answers"][:50]
+        rows, predictions = saved["example_id"][:50], saved["predictions"][:50]
     images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
     found = image_rows(load_run(tmp_path / "run"), [images[row] for row in rows])
-    assert [row["predicted"] for row in found] == [str(i) for i in answers.argmax(-1)]
+    assert [row["predicted"] for row in found] == [str(i) for i in predictions.argmax(-1)]
 
 
 @pytest.mark.parametrize(

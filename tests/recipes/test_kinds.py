@@ -12,8 +12,8 @@ from tlx.errors import TlxError
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.answers import answer, answer_words
 from tlx.recipes.run_directory import load_run
+from tlx.runs.predictions import predict_texts, predict_words
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def test_tagging(place: Path, config: Any, tmp_path: Path) -> None:
     trained = load_run(tmp_path / "run")
     unseen = ["the", "film", "was", "great", "and", "dull", "and", "warm"]
     long = ["great", "dull"] * 20  # in windows of 16 tokens, [CLS] and [SEP] among them
-    tags = answer_words(trained, [unseen, long])
+    tags = predict_words(trained, [unseen, long])
     assert tags == [[kind_of(word) for word in unseen], ["B-good", "B-bad"] * 20]
     model, params = from_pretrained(
         write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
@@ -61,9 +61,11 @@ def test_multilabel_balanced(place: Path, config: Any, tmp_path: Path) -> None:
     config.loss.balanced = True
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/micro_f1"] > 0.9
-    answers = answer(load_run(tmp_path / "run"), ["great and warm film", "cold and dull film", "the film was"])
-    assert (answers > 0).tolist()[:2] == [[False, True], [True, False]]  # bad, good
-    assert (answers[0] > answers[2]).tolist() == [False, True]
+    predictions = predict_texts(
+        load_run(tmp_path / "run"), ["great and warm film", "cold and dull film", "the film was"]
+    )
+    assert (predictions > 0).tolist()[:2] == [[False, True], [True, False]]  # bad, good
+    assert (predictions[0] > predictions[2]).tolist() == [False, True]
 
 
 def test_pairs_accumulated(place: Path, config: Any, tmp_path: Path) -> None:
@@ -78,8 +80,8 @@ def test_pairs_accumulated(place: Path, config: Any, tmp_path: Path) -> None:
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/accuracy"] > 0.8
     trained = load_run(tmp_path / "run")
-    answers = answer(trained, ["the film was"] * 2, ["great and warm", "cold and dull"])
-    assert answers.argmax(-1).tolist() == [1, 0]
+    predictions = predict_texts(trained, ["the film was"] * 2, ["great and warm", "cold and dull"])
+    assert predictions.argmax(-1).tolist() == [1, 0]
     with pytest.raises(TlxError, match="cannot express pooling='mean'"):
         write_folder(tmp_path / "export", trained.model, trained.params)
 
@@ -89,7 +91,7 @@ def test_texts_of_test_that_are_in_train_are_counted(place: Path, config: Any, t
     (tmp_path / "test.csv").write_text("\n".join([rows[0], *rows[1:11], "a great great film was,good,1.0"]) + "\n")
     config.data.test, config.data.validation_fraction = f"csv:{tmp_path}/test.csv", 0.0
     config.data.validation = config.data.test
-    facts = finetune.build(config, tmp_path / "run").sets.facts
+    facts = finetune.build(config, tmp_path / "run").datasets.facts
     known = {row.split(",")[0] for row in rows[1:]}
     expected = sum(row.split(",")[0] in known for row in (tmp_path / "test.csv").read_text().splitlines()[1:])
     assert facts["also_in_train"] == {"validation": expected, "test": expected} and expected >= 10

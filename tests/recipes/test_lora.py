@@ -18,11 +18,11 @@ from tlx.params.paths import flatten
 from tlx.pretrained.load import abstract_params, from_pretrained
 from tlx.recipes import finetune
 from tlx.recipes.adapters import adapted, group_rules
-from tlx.recipes.answers import answer
-from tlx.recipes.evaluate import evaluate
 from tlx.recipes.inspect import inspect
-from tlx.recipes.learning import frozen_blocks
 from tlx.recipes.run_directory import describe_model, load_run
+from tlx.recipes.train import frozen_blocks
+from tlx.runs.evaluate import evaluate
+from tlx.runs.predictions import predict_texts
 
 STEPS = 11  # of an epoch
 
@@ -97,9 +97,12 @@ def test_exported_without_its_adapter_it_answers_alike(finished: tuple[Path, dic
     assert not isinstance(model, LoraModel) and "adapters" not in params
     texts = ["a great film", "the plot was dull and grim and cold", "a sweet and warm plot"] * 10
     plain = dataclasses.replace(trained, model=model, params=params)
-    np.testing.assert_allclose(answer(trained, texts), answer(plain, texts), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(predict_texts(trained, texts), predict_texts(plain, texts), rtol=0, atol=1e-5)
     base = {**params, "backbone": trained.params["backbone"]}
-    assert np.abs(answer(trained, texts) - answer(dataclasses.replace(plain, params=base), texts)).max() > 0.05
+    assert (
+        np.abs(predict_texts(trained, texts) - predict_texts(dataclasses.replace(plain, params=base), texts)).max()
+        > 0.05
+    )
     assert evaluate(folder)["test"].metrics["accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])
 
 

@@ -22,10 +22,10 @@ from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
 from tlx.recipes.inspect import inspect
-from tlx.recipes.interpolate import interpolate_run, parse_shares
 from tlx.recipes.lr_find import lr_find, write
-from tlx.recipes.pacing import factors, pace
-from tlx.recipes.regularise import averaged_rate, drawn_anew, plan_anchors, plan_average
+from tlx.recipes.regularise import averaged_rate, plan_anchors, plan_average, reinitialized
+from tlx.recipes.schedule import factors, loop_schedule
+from tlx.runs.interpolate import interpolate_run, parse_shares
 from tlx.training.writers import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ def test_what_is_selected_and_handed_on_is_the_average(watched: tuple[Path, Path
         assert np.array_equal(found[path], seen[best][path]) == path.startswith(FROZEN), path
     lines = [line for line in read_metrics(folder) if line["step"] == best and "validation/loss" in line]
     assert lines[0]["validation/loss"] == summary["metrics"]["validation/loss"]
-    assert summary["parameters"]["drawn"] == 32 * 2 + 2  # the head
+    assert summary["parameters"]["initialized"] == 32 * 2 + 2  # the head
 
 
 def test_l2_sp_draws_to_the_checkpoint(watched: tuple[Path, Path, Any], place: Path) -> None:
@@ -144,21 +144,21 @@ def test_drawn_anew(place: Path, config: Any, monkeypatch: pytest.MonkeyPatch) -
     config.params.rules = ((f"{FROZEN}.*", "frozen"),)
     old = flatten(from_pretrained(place / "checkpoint")[1])
     heads = {"default": Head("classification", 2)}
-    _, params, drawn = finetune.load_model(config, place / "checkpoint", heads)
+    _, params, initialized = finetune.load_model(config, place / "checkpoint", heads)
     new = flatten(params)
     upper = {path for path in new if path.startswith("backbone/encoder/layer/1/")}
     again = {*upper, "backbone/pooler/dense/kernel"}
-    assert drawn == again | {path for path in new if path.startswith("heads/")}
+    assert initialized == again | {path for path in new if path.startswith("heads/")}
     for path in old:
         constant = path.endswith("/bias") or path.endswith("LayerNorm/scale")  # as drawn: 0 and 1, as the tiny file has
-        assert np.array_equal(old[path], new[path]) == (path not in drawn or constant), path
+        assert np.array_equal(old[path], new[path]) == (path not in initialized or constant), path
     uncompiled = SimpleNamespace(cost_analysis=lambda: {"flops": 0.0, "bytes accessed": 0.0})
     monkeypatch.setattr(jax.stages.Lowered, "compile", lambda *_: uncompiled)
     found = inspect(config)
-    assert found.drawn == sum(new[path].size for path in again)
+    assert found.initialized == sum(new[path].size for path in again)
     learns = {path: leaf for path, leaf in new.items() if not path.startswith(FROZEN)}
     assert found.bytes["averages"] == 4 * sum(leaf.size for leaf in learns.values())
-    assert found.bytes["anchors"] == 4 * sum(leaf.size for path, leaf in learns.items() if path not in drawn)
+    assert found.bytes["anchors"] == 4 * sum(leaf.size for path, leaf in learns.items() if path not in initialized)
 
 
 @pytest.mark.long
@@ -181,7 +181,7 @@ def test_the_range_test_leaves_the_curve_alone(
 
 def test_swa_starts_and_its_rate(config: Any) -> None:
     config.average.kind, config.average.start_fraction, config.average.learning_rate = "swa", 0.5, 1e-3
-    schedule = pace(config, 200, "classification")  # 100 steps, 10 an epoch
+    schedule = loop_schedule(config, 200, "classification")  # 100 steps, 10 an epoch
     peak, factor = config.optimizer.learning_rate, factors(config, schedule.total)(config.optimizer.schedule)
     rate = lambda step: peak * factor(step)  # noqa: E731
     share = plan_average(config.average, schedule)
@@ -215,13 +215,13 @@ def test_nothing_to_go_back_to(config: Any) -> None:
     config.l2_sp.alpha = 0.1
     params, groups = {"a": np.ones(2), "b": np.ones(2)}, {"a": "frozen", "b": "default"}
     with pytest.raises(TlxError, match="nothing that learns came with the checkpoint"):
-        plan_anchors(config, params, groups, drawn={"b"})
+        plan_anchors(config, params, groups, initialized={"b"})
 
 
 def test_drawn_anew_is_said_in_selectors() -> None:
     blocks = ("embeddings", "encoder/layer/0", "encoder/layer/1", "encoder/layer/2")
     said = {"reinitialise": ("last:2", "pooler", "kind:norm")}
-    assert drawn_anew(said, blocks) == (
+    assert reinitialized(said, blocks) == (
         "backbone/encoder/layer/1/.*", "backbone/encoder/layer/2/.*", "backbone/pooler/.*", "kind:norm",
     )  # fmt: skip
 

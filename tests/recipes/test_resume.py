@@ -81,7 +81,7 @@ def test_it_learns(finished: tuple[Path, dict[str, Any]]) -> None:
     ):
         assert (folder / name).exists(), name
     saved = np.load(folder / "predictions" / "test.npz")
-    accuracy = (saved["answers"].argmax(-1) == saved["labels"]).mean()
+    accuracy = (saved["predictions"].argmax(-1) == saved["labels"]).mean()
     assert accuracy == pytest.approx(summary["metrics"]["test/accuracy"])
     assert len(set(saved["example_id"].tolist())) == summary["examples"]["test"]
 
@@ -110,7 +110,7 @@ def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, 
     (tmp_path / "config.json").write_text(config.to_json())
     code = (
         "import json, sys; from ml_collections import ConfigDict; from tlx.recipes import finetune\n"
-        f"from tlx.data import plan; plan.LADDER = {plan.LADDER}\n"
+        f"from tlx.data import plan; plan.LADDER = {plan.LENGTH_BUCKETS}\n"
         f"c = ConfigDict(json.load(open({str(tmp_path / 'config.json')!r})))\n"
         f"finetune.build(c, {str(tmp_path / 'run')!r}).run()"
     )

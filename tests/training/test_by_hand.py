@@ -16,7 +16,7 @@ from tests.tiny import write_checkpoint
 from tlx.methods.finetune import FineTune
 from tlx.optim.groups import assign_groups
 from tlx.params.paths import flatten
-from tlx.training.state import init_state, owners
+from tlx.training.state import assign_players, init_state
 from tlx.training.step import make_train_step
 
 README = Path(__file__).parents[2] / "README.md"
@@ -42,9 +42,9 @@ def test_readmes_step_is_the_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     method = FineTune(
         loaded.model, {"default": "label"}, lambda rows, key: ({n: rows[n] for n in scope["inputs"]}, rows)
     )
-    owner = owners(loaded.params, assign_groups(loaded.params, rules, groups), method.players)
-    step = jax.jit(make_train_step(method, {"model": optimizer}, owner))
-    looped = init_state(loaded.params, owner, {"model": optimizer}, {})
+    player_of = assign_players(loaded.params, assign_groups(loaded.params, rules, groups), method.players)
+    step = jax.jit(make_train_step(method, {"model": optimizer}, player_of))
+    looped = init_state(loaded.params, player_of, {"model": optimizer}, {})
     for seed in range(3):
         draw = np.random.default_rng(seed)
         inputs = {name: np.asarray(x) for name, x in scope["inputs"].items()}

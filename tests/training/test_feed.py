@@ -19,13 +19,13 @@ def examples(lengths: np.ndarray, first_id: int) -> Examples:
 
 def streams(steps: int = STEPS) -> dict[str, Batches]:
     random = np.random.default_rng(0)
-    sets = {
+    datasets = {
         name: examples(random.integers(low, low + 20, 40), first)
         for name, low, first in (("source", 3, 0), ("target", 30, 100))
     }
     return {
         name: Batches(set_, TrainingPlan(set_.lengths, 8, 5, by_length=False, stream=name), steps)
-        for name, set_ in sets.items()
+        for name, set_ in datasets.items()
     }
 
 

@@ -9,8 +9,8 @@ import optax
 
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.params.paths import flatten
-from tlx.training.phases import Phase, carried, learning_since, phase_of
-from tlx.training.state import State, init_state, owned_by, owners
+from tlx.training.phases import Phase, carried, phase_of, trainable_since
+from tlx.training.state import State, assign_players, init_state, leaves_of
 
 FIRSTS = (0, 3, 5, 7)
 # What each phase freezes: b comes late, a rests from 5 to 7 and begins anew, c changes its group at 5.
@@ -55,16 +55,16 @@ def test_every_leaf_has_its_own_course(x64: None) -> None:
     params = {name: {"kernel": jnp.asarray(gradient(name, 99))} for name in "abc"}
     expected = numpy_run({path: np.asarray(leaf) for path, leaf in flatten(params).items()}, 10)
     assigned = [assign_groups(params, rules, GROUPS) for rules in RULES]
-    since = learning_since(assigned, FIRSTS)
+    since = trainable_since(assigned, FIRSTS)
     assert since[3] == {"a/kernel": 7, "b/kernel": 3, "c/kernel": 5}
     state: State | None = None
     for index, (first, last) in enumerate(zip(FIRSTS, (*FIRSTS[1:], 10), strict=True)):
-        owner = owners(params, assigned[index], {"model": ((".*", True),)})
+        player_of = assign_players(params, assigned[index], {"model": ((".*", True),)})
         tx = make_optimizer(params, RULES[index], GROUPS, learning_rate=1.0, schedule=rate, since=since[index])
-        begun = init_state(params if state is None else state.params, owner, {"model": tx}, {})
+        begun = init_state(params if state is None else state.params, player_of, {"model": tx}, {})
         state = begun if state is None else carried(state, begun)
         for step in range(first, last):
-            own = owned_by(state.params, owner, ("model",))
+            own = leaves_of(state.params, player_of, ("model",))
             slopes = {name: {"kernel": None if own[name]["kernel"] is None else gradient(name, step)} for name in "abc"}
             updates, moments = tx.update(slopes, state.opt_state["model"], own)
             changed = flatten(optax.apply_updates(own, updates))
@@ -88,8 +88,8 @@ def test_moments_of_what_rests_are_gone() -> None:
     params = {"a": {"kernel": jnp.ones(3)}, "b": {"kernel": jnp.ones(5)}}
     states = []
     for rules in ((), (("b/.*", "frozen"),)):
-        owner = owners(params, assign_groups(params, rules, GROUPS), {"model": ((".*", True),)})
+        player_of = assign_players(params, assign_groups(params, rules, GROUPS), {"model": ((".*", True),)})
         tx = make_optimizer(params, rules, GROUPS, learning_rate=1.0)
-        states.append(init_state(params, owner, {"model": tx}, {}))
+        states.append(init_state(params, player_of, {"model": tx}, {}))
     found = carried(states[0], states[1])
     assert sum(leaf.size for leaf in jax.tree.leaves(found.opt_state) if leaf.ndim) == 2 * 3

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from tlx.losses.starting_point import l2_sp
+from tlx.losses.l2_sp import l2_sp
 from tlx.methods.api import Update
 from tlx.optim.averages import ema, swa
 from tlx.optim.sharpness import sharpness_aware
 from tlx.params.paths import flatten
-from tlx.training.state import ANSWERS, init_state
+from tlx.training.state import EVAL_PARAMS, init_state
 from tlx.training.step import make_train_step
 
 random = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def slope(w: np.ndarray) -> np.ndarray:
 def test_sam_and_penalty(accumulate: int, x64: None) -> None:
     """The penalty counts once a batch; the point of ascent is that of the whole batch's gradient, penalty included."""
     penalty = functools.partial(l2_sp, alpha=ALPHA, beta=0.0)
-    seen, metrics = steps(3, accumulate=accumulate, ascent=sharpness_aware(RADIUS), penalty=penalty)
+    seen, metrics = steps(3, accumulate=accumulate, perturbation=sharpness_aware(RADIUS), penalty=penalty)
     w = START["w"]
     for state in seen:
         before = w
@@ -77,7 +77,7 @@ def test_sam_and_penalty(accumulate: int, x64: None) -> None:
 
 
 def test_clipping_is_of_the_gradient_at_the_point_of_ascent(x64: None) -> None:
-    (state,), metrics = steps(1, clip=0.01, ascent=sharpness_aware(RADIUS))
+    (state,), metrics = steps(1, clip=0.01, perturbation=sharpness_aware(RADIUS))
     g = slope(START["w"])
     g = slope(START["w"] + RADIUS * g / np.linalg.norm(g))
     np.testing.assert_allclose(state.params["w"], START["w"] - RATE * 0.01 * g / np.linalg.norm(g), rtol=1e-9)
@@ -90,7 +90,7 @@ def test_averages_are_of_what_learns_and_move_nothing(x64: None) -> None:
         seen, _ = steps(6, average=average)
         for with_, without in zip(seen, plain, strict=True):
             assert np.array_equal(with_.params["w"], without.params["w"])
-        kept = seen[-1].averages[ANSWERS]
+        kept = seen[-1].averages[EVAL_PARAMS]
         assert kept.keys() == {"w", "frozen"} and kept["frozen"] is None
     np.testing.assert_allclose(kept["w"], (plain[2].params["w"] + plain[4].params["w"]) / 2, rtol=1e-12)
 
@@ -118,9 +118,12 @@ def test_what_averages_cost() -> None:
 def test_swapping_twice_changes_nothing() -> None:
     seen, _ = steps(2, average=ema(0.5))
     state = seen[-1]
-    swapped = state.swapped()
-    assert swapped.params["w"] is state.averages[ANSWERS]["w"] and swapped.params["frozen"] is state.params["frozen"]
-    again = swapped.swapped()
+    with_eval_params = state.with_eval_params()
+    assert (
+        with_eval_params.params["w"] is state.averages[EVAL_PARAMS]["w"]
+        and with_eval_params.params["frozen"] is state.params["frozen"]
+    )
+    again = with_eval_params.with_eval_params()
     for path, leaf in flatten(state).items():
         assert np.array_equal(leaf, flatten(again)[path]), path
     assert flatten(again).keys() == flatten(state).keys()

@@ -20,7 +20,7 @@ from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.load import random_params
-from tlx.training.state import ANSWERS, State, init_state, owners
+from tlx.training.state import EVAL_PARAMS, State, assign_players, init_state
 from tlx.training.step import make_train_step
 
 GROUPS = {"default": Group(1.0, 0.1)}
@@ -54,10 +54,10 @@ def make(
     params = random_params(model, 0, param_dtype)
     groups = assign_groups(params, rules, GROUPS)
     method = FineTune(model, {"default": "label"}, prepare)
-    owner = owners(params, groups, method.players)
+    player_of = assign_players(params, groups, method.players)
     tx = make_optimizer(params, rules, GROUPS, learning_rate=rate)
-    state = init_state(params, owner, {"model": tx}, {}, averaged=average is not None)
-    step = make_train_step(method, {"model": tx}, owner, clip=clip, accumulate=accumulate, average=average)
+    state = init_state(params, player_of, {"model": tx}, {}, averaged=average is not None)
+    step = make_train_step(method, {"model": tx}, player_of, clip=clip, accumulate=accumulate, average=average)
     return state, step, method, groups
 
 
@@ -77,8 +77,8 @@ def test_frozen_leaves_keep_every_bit(devices: int) -> None:
         state, metrics = step(state, batch_of(16, seed), jax.random.key(0))
     assert float(metrics["gradient_norm"]) > 0
     learnt = {path for path, group in groups.items() if group != "frozen"}
-    assert {path for path, leaf in flatten(state.averages[ANSWERS]).items() if leaf is not None} == learnt
-    for path, leaf in flatten(state.swapped().params).items():  # those of the average, with what is frozen
+    assert {path for path, leaf in flatten(state.averages[EVAL_PARAMS]).items() if leaf is not None} == learnt
+    for path, leaf in flatten(state.with_eval_params().params).items():  # those of the average, with what is frozen
         assert np.array_equal(before[path], leaf) == (path not in learnt) or "key/bias" in path, path
     for path, leaf in flatten(state.params).items():
         if groups[path] == "frozen":
@@ -93,9 +93,9 @@ def test_frozen_leaves_keep_every_bit(devices: int) -> None:
 def test_gradient_by_finite_differences(x64: None) -> None:
     """The step of plain gradient descent is the derivative of the mean loss over the valid rows."""
     state, _, method, _ = make(param_dtype=jnp.float64)
-    owner = dict.fromkeys(flatten(state.params), "model")
+    player_of = dict.fromkeys(flatten(state.params), "model")
     state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
-    step = make_train_step(method, {"model": optax.sgd(1.0)}, owner)
+    step = make_train_step(method, {"model": optax.sgd(1.0)}, player_of)
     batch = batch_of(6, valid=4)
     after, metrics = jax.jit(step)(state, batch, jax.random.key(0))
     gradient = jax.tree.map(lambda a, b: np.asarray(a - b), state.params, after.params)
@@ -136,12 +136,12 @@ def test_clipping_by_value_and_by_norm(value: float | None, norm: float | None) 
         return {"slope": (sum((params[name] * slopes[name]).sum() for name in slopes), 1.0)}, method_state
 
     params = {name: jnp.zeros(len(slope)) for name, slope in slopes.items()}
-    owner = {"a": "model", "b": "model", "frozen": None}
+    player_of = {"a": "model", "b": "model", "frozen": None}
     method: Any = SimpleNamespace(updates=(Update(losses, ("model",)),))
     optimizers = {"model": optax.sgd(1.0)}
-    step = make_train_step(method, optimizers, owner, clip=norm, clip_value=value)
+    step = make_train_step(method, optimizers, player_of, clip=norm, clip_value=value)
     after, metrics = step(
-        init_state(params, owner, optimizers, {}), {"train": {"valid": jnp.ones(1)}}, jax.random.key(0)
+        init_state(params, player_of, optimizers, {}), {"train": {"valid": jnp.ones(1)}}, jax.random.key(0)
     )
     expected = np.concatenate([slopes["a"], slopes["b"]])
     np.testing.assert_allclose(metrics["gradient_norm"], np.linalg.norm(expected), rtol=1e-6)
@@ -159,11 +159,11 @@ def test_clipping_by_value_and_by_norm(value: float | None, norm: float | None) 
 def test_accumulated_is_one_large_batch(x64: None, valid: int) -> None:
     """Micro-batches of unequal content (with one valid row, most hold none) against the whole batch at once."""
     state, _, method, _ = make(param_dtype=jnp.float64)
-    owner = dict.fromkeys(flatten(state.params), "model")
+    player_of = dict.fromkeys(flatten(state.params), "model")
     state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
     found = {}
     for parts in (1, 2, 4, 12):
-        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, clip=0.5, accumulate=parts)
+        step = make_train_step(method, {"model": optax.sgd(1.0)}, player_of, clip=0.5, accumulate=parts)
         found[parts] = jax.jit(step)(state, batch_of(12, valid=valid), jax.random.key(0))
     for parts in (2, 4, 12):
         for a, b in zip(jax.tree.leaves(found[1]), jax.tree.leaves(found[parts]), strict=True):
@@ -173,11 +173,11 @@ def test_accumulated_is_one_large_batch(x64: None, valid: int) -> None:
 def test_accumulating_costs_no_second_pass() -> None:
     """Counting the examples of all micro-batches first runs no network: less memory, and next to no FLOPs more."""
     state, _, method, _ = make()
-    owner = dict.fromkeys(flatten(state.params), "model")
+    player_of = dict.fromkeys(flatten(state.params), "model")
     state = State(state.step, state.params, {"model": optax.sgd(1.0).init(state.params)}, {})
     compiled = {}
     for parts in (1, 8):
-        step = make_train_step(method, {"model": optax.sgd(1.0)}, owner, accumulate=parts)
+        step = make_train_step(method, {"model": optax.sgd(1.0)}, player_of, accumulate=parts)
         compiled[parts] = jax.jit(step).lower(state, batch_of(256), jax.random.key(0)).compile()
     flops = {parts: step.cost_analysis()["flops"] for parts, step in compiled.items()}
     memory = {parts: step.memory_analysis().temp_size_in_bytes for parts, step in compiled.items()}
@@ -187,11 +187,11 @@ def test_accumulating_costs_no_second_pass() -> None:
 
 def test_clipping_scales_the_trainable_gradient_to_the_norm(x64: None) -> None:
     state, _, method, _ = make(param_dtype=jnp.float64)
-    owner = {p: None if p.startswith("backbone/embeddings") else "model" for p in flatten(state.params)}
+    player_of = {p: None if p.startswith("backbone/embeddings") else "model" for p in flatten(state.params)}
     moved = {}
     for clip in (None, 0.01):
-        start = init_state(state.params, owner, {"model": optax.sgd(1.0)}, {})
-        after, _ = jax.jit(make_train_step(method, {"model": optax.sgd(1.0)}, owner, clip=clip))(
+        start = init_state(state.params, player_of, {"model": optax.sgd(1.0)}, {})
+        after, _ = jax.jit(make_train_step(method, {"model": optax.sgd(1.0)}, player_of, clip=clip))(
             start, batch_of(6), jax.random.key(0)
         )
         moved[clip] = np.concatenate(

@@ -17,7 +17,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Draws each image beside what of it arrives in the class token (attention rollout)."""
     quiet_logs()
     use_compilation_cache()
-    from tlx.recipes.images import draw_attention
     from tlx.recipes.run_directory import load_run
+    from tlx.runs.images import draw_attention
 
     print(draw_attention(load_run(Path(arguments.run)), arguments.image, Path(arguments.output)))

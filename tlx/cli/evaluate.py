@@ -16,9 +16,9 @@ def main(arguments: argparse.Namespace) -> None:
     """Prints a table of metrics and, of classes, one of each."""
     quiet_logs()
     use_compilation_cache()
-    from tlx.recipes.evaluate import evaluate
-    from tlx.recipes.sets import words_in_words
+    from tlx.recipes.datasets import words_in_words
     from tlx.reporting.tables import show
+    from tlx.runs.evaluate import evaluate
 
     for part, found in evaluate(Path(arguments.run), arguments.data).items():
         title = f"{part}: {found.examples} examples, step {found.step} of {Path(arguments.run).name}"

@@ -36,11 +36,11 @@ def main(arguments: argparse.Namespace) -> None:
     use_compilation_cache()
     import numpy as np
 
-    from tlx.features.cut import Cut
-    from tlx.recipes.features import features_of_file
+    from tlx.features.spec import FeatureSpec
+    from tlx.runs.features import features_of_file
 
     found = features_of_file(
-        arguments.source, arguments.input, Cut(tuple(arguments.layers), arguments.pooling),
+        arguments.source, arguments.input, FeatureSpec(tuple(arguments.layers), arguments.pooling),
         columns={"text": arguments.text, "pair": arguments.pair, "image": arguments.image}, keep=arguments.keep,
         batch_size=arguments.batch_size, cache=arguments.cache,
     )  # fmt: skip

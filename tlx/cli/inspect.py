@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> None:
         ("steps", str(found.steps)),
         ("trainable parameters", f"{count[False]:,}"),
         ("frozen parameters", f"{count[True]:,}"),
-        *([("drawn anew by model.reinitialise", f"{found.drawn:,}")] if found.drawn else []),
+        *([("drawn anew by model.reinitialise", f"{found.initialized:,}")] if found.initialized else []),
         *((f"bytes of {name}", f"{size:,}") for name, size in found.bytes.items()),
         ("the costliest step", f"{found.batch[0]} examples of {found.batch[1]} tokens"),
         ("its FLOPs", f"{found.flops:,.0f}"),

@@ -21,9 +21,9 @@ def main(arguments: argparse.Namespace) -> None:
     quiet_logs()
     use_compilation_cache()
     from tlx.cli.export import write
-    from tlx.recipes.interpolate import interpolate_run, parse_shares
     from tlx.recipes.run_directory import read_summary
     from tlx.reporting.tables import show
+    from tlx.runs.interpolate import interpolate_run, parse_shares
 
     run = Path(arguments.run)
     line = interpolate_run(run, parse_shares(arguments.alpha))

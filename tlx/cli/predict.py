@@ -52,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def of_texts(trained: Any, texts: Sequence[str]) -> None:
     """One line a text."""
-    from tlx.recipes.answers import rows_of
+    from tlx.runs.predictions import rows_of
 
     data = trained.config["data"]
     if data.get("pair"):
@@ -68,7 +68,7 @@ def of_images(trained: Any, arguments: argparse.Namespace) -> None:
     """A row for each image, `image` (its path), `predicted` and `score`; in words where single files are given."""
     from tlx.data.folder import read_folder
     from tlx.data.stream import format_of, writing
-    from tlx.recipes.images import image_rows, least_certain
+    from tlx.runs.images import image_rows, least_certain
 
     images = arguments.text or [str(path) for path in read_folder(arguments.input)["image"]]
     rows: list[dict[str, Any]] = []
@@ -93,7 +93,7 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
     """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; a column of that name stays,
     and the answer is then `tlx_predicted` (`tlx_score`)."""
     from tlx.data.stream import FORMATS, READ, format_of, read_rows, writing
-    from tlx.recipes.answers import rows_of
+    from tlx.runs.predictions import rows_of
 
     data = trained.config["data"]
     columns = [data["text"], *([data["pair"]] if data.get("pair") else [])]
@@ -108,8 +108,8 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
             inputs = [[_input(place, row, column, words) for place, row in chunk] for column in columns]
             for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
                 empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
-                answer = flat(found) if written == "csv" else found
-                named = {name if name not in row else f"tlx_{name}": value for name, value in answer.items()}
+                predict_texts = flat(found) if written == "csv" else found
+                named = {name if name not in row else f"tlx_{name}": value for name, value in predict_texts.items()}
                 write({**row, **named}, place)
     if empty:
         print(
@@ -119,11 +119,11 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
         )
 
 
-def flat(answer: dict[str, Any]) -> dict[str, Any]:
+def flat(predict_texts: dict[str, Any]) -> dict[str, Any]:
     """For a CSV: of several numbers a column each, `predicted_0` and so on."""
-    values = answer["predicted"]
+    values = predict_texts["predicted"]
     if not isinstance(values, list) or not values or isinstance(values[0], str | None):
-        return answer
+        return predict_texts
     return {f"predicted_{i}": value for i, value in enumerate(values)}
 
 

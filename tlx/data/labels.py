@@ -173,13 +173,13 @@ def multilabel(table: Table, column: str, names: Sequence[str], separator: str =
     if columns := _split_columns(table, column):
         return np.column_stack([_zeros_and_ones(table, name) for name in columns])
     positions = {name: i for i, name in enumerate(names)}
-    answers = np.zeros((len(table), len(names)), np.int32)
+    predictions = np.zeros((len(table), len(names)), np.int32)
     for row, found in enumerate(_sets(table, column, separator)):
         for name in found:
             if name not in positions:
                 raise TlxError(f"{table.place(row)}: the label {name!r} is none of the training set's {listed(names)}.")
-            answers[row, positions[name]] = 1
-    return answers
+            predictions[row, positions[name]] = 1
+    return predictions
 
 
 def _sets(table: Table, column: str, separator: str) -> list[list[str]]:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 # 4, 8, 12, 16, 24, 32, 48, …: few shapes to compile, and from 12 on at most a third of a row padded
-LADDER = (4, *sorted([8 << i for i in range(12)] + [12 << i for i in range(12)]))
+LENGTH_BUCKETS = (4, *sorted([8 << i for i in range(12)] + [12 << i for i in range(12)]))
 GROUP = 50  # batches within which rows are sorted by length
 
 
-def up_to(longest: int) -> tuple[int, ...]:
+def buckets_up_to(longest: int) -> tuple[int, ...]:
     """The ladder for texts of at most `longest` tokens."""
-    return (*(rung for rung in LADDER if rung < longest), longest)
+    return (*(bucket for bucket in LENGTH_BUCKETS if bucket < longest), longest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Batch:
     length: int
 
 
-def padded(length: int, ladder: Sequence[int]) -> int:
+def padded(length: int, length_buckets: Sequence[int]) -> int:
     """The first rung that holds this length."""
-    return next((rung for rung in ladder if rung >= length), length)
+    return next((bucket for bucket in length_buckets if bucket >= length), length)
 
 
 class TrainingPlan:
@@ -51,13 +51,13 @@ class TrainingPlan:
         lengths: np.ndarray,
         batch_size: int,
         seed: int,
-        ladder: Sequence[int] = LADDER,
+        length_buckets: Sequence[int] = LENGTH_BUCKETS,
         by_length: bool = True,
         stream: str = "train",
     ):
         self.stream = () if stream == "train" else (int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8]),)
         self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
-        self.ladder, self.by_length = tuple(ladder), by_length
+        self.length_buckets, self.by_length = tuple(length_buckets), by_length
         self.steps_per_epoch = -(-len(self.lengths) // batch_size)
         self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
@@ -65,7 +65,7 @@ class TrainingPlan:
         """What step `step` (from 0, any number) trains on."""
         epoch, index = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[index]
-        return _fill(rows, self.lengths, self.batch_size, self.ladder)
+        return _fill(rows, self.lengths, self.batch_size, self.length_buckets)
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         random = np.random.default_rng((self.seed, epoch, *self.stream))
@@ -82,22 +82,22 @@ class TrainingPlan:
 class EvaluationPlan:
     """Every example once, by falling length; the last batch is padded with rows -1."""
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, ladder: Sequence[int] = LADDER):
-        self.lengths, self.batch_size, self.ladder = np.asarray(lengths), batch_size, tuple(ladder)
+    def __init__(self, lengths: np.ndarray, batch_size: int, length_buckets: Sequence[int] = LENGTH_BUCKETS):
+        self.lengths, self.batch_size, self.length_buckets = np.asarray(lengths), batch_size, tuple(length_buckets)
         self._batches = _chunks(np.argsort(-self.lengths, kind="stable"), batch_size)
         self.steps_per_epoch = len(self._batches)
 
     def batch(self, step: int) -> Batch:
         """The `step`-th batch, from 0 to `steps_per_epoch - 1`."""
-        return _fill(self._batches[step], self.lengths, self.batch_size, self.ladder)
+        return _fill(self._batches[step], self.lengths, self.batch_size, self.length_buckets)
 
 
 def _chunks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def _fill(rows: np.ndarray, lengths: np.ndarray, batch_size: int, ladder: Sequence[int]) -> Batch:
+def _fill(rows: np.ndarray, lengths: np.ndarray, batch_size: int, length_buckets: Sequence[int]) -> Batch:
     longest = int(lengths[rows].max())
     filled = np.full(batch_size, -1, np.int64)
     filled[: len(rows)] = rows
-    return Batch(filled, padded(longest, ladder))
+    return Batch(filled, padded(longest, length_buckets))

@@ -9,7 +9,7 @@ import numpy as np
 from tlx.errors import TlxError
 
 
-def cut(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
+def split_by_group(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Cuts rows into named parts; rows with equal keys go together.
 
     The distinct keys are ordered by the SHA-256 of `seed:key` and dealt in that order, each part taking its fraction of
@@ -38,7 +38,7 @@ def cut(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[
     return {part: np.flatnonzero(parts == part) for part in ("train", *fractions)}
 
 
-def few(labels: Sequence[Any], per_class: int, seed: int) -> np.ndarray:
+def subsample_per_class(labels: Sequence[Any], per_class: int, seed: int) -> np.ndarray:
     """int64, in order: `per_class` rows of each class, those first in the order of the SHA-256 of `seed:row`.
 
     Raises:

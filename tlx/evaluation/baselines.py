@@ -14,7 +14,7 @@ Inputs = Sequence[str] | np.ndarray
 class Fitted:
     """answers: on test, (n, outputs). setting: what validation chose. tried: how many settings it chose from."""
 
-    answers: np.ndarray
+    predictions: np.ndarray
     setting: str
     tried: int
 

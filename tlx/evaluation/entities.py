@@ -97,7 +97,7 @@ def entities(tags: Sequence[str]) -> set[Entity]:
 
 
 def counts(
-    answers: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray
+    predictions: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray
 ) -> dict[str, tuple[int, int, int]]:
     """(right, answered, true) entities by type.
 
@@ -108,7 +108,8 @@ def counts(
     table: dict[str, list[int]] = {}
     for start, stop in itertools.pairwise(offsets):
         said, true = (
-            entities([names[tag] if tag >= 0 else OUTSIDE for tag in tags[start:stop]]) for tags in (answers, labels)
+            entities([names[tag] if tag >= 0 else OUTSIDE for tag in tags[start:stop]])
+            for tags in (predictions, labels)
         )
         for column, group in enumerate((said & true, said, true)):
             for type_, _, _ in group:

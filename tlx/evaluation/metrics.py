@@ -82,10 +82,10 @@ def mcc(logits: np.ndarray, labels: np.ndarray) -> float:
     """Matthews' correlation of labels and answers; 0 where either is constant."""
     from sklearn.metrics import matthews_corrcoef
 
-    answers = logits.argmax(-1)
-    if len(np.unique(labels)) == 1 and len(np.unique(answers)) == 1:
+    predictions = logits.argmax(-1)
+    if len(np.unique(labels)) == 1 and len(np.unique(predictions)) == 1:
         return 0.0
-    return float(matthews_corrcoef(labels, answers))
+    return float(matthews_corrcoef(labels, predictions))
 
 
 def kappa(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -282,7 +282,7 @@ def _of(name: str, outputs: int) -> bool:
 
 def measure(
     kind: str,
-    answers: np.ndarray,
+    predictions: np.ndarray,
     labels: np.ndarray,
     names: Sequence[str] = (),
     offsets: np.ndarray | None = None,
@@ -309,13 +309,15 @@ def measure(
             f"none of the split's {len(labels)} words can be predicted: the tokenizer leaves nothing of them, or their "
             "tokens alone exceed data.max_length."
         )
-    given = answers if predictable is None else answers[predictable]
+    given = predictions if predictable is None else predictions[predictable]
     if bad := int((~np.isfinite(given)).any(axis=-1).sum()):
         raise TlxError(f"{bad} of {len(given)} answers are NaN or infinite; the model has diverged.")
-    found = {name: metric(answers, labels) for name, metric in METRICS[kind].items() if _of(name, answers.shape[-1])}
+    found = {
+        name: metric(predictions, labels) for name, metric in METRICS[kind].items() if _of(name, predictions.shape[-1])
+    }
     if kind == "tagging" and has_entities(names):
         assert offsets is not None
-        by_type = counts(chosen_tags(answers), labels, names, offsets)
+        by_type = counts(chosen_tags(predictions), labels, names, offsets)
         found |= dict(zip(ENTITY, precision_recall_f1(*_sums(by_type.values())), strict=True))
     return found
 
@@ -325,10 +327,10 @@ def _sums(rows: object) -> tuple[int, int, int]:
     return int(table[0]), int(table[1]), int(table[2])
 
 
-def _f1(labels: np.ndarray, answers: np.ndarray, average: str) -> float:
+def _f1(labels: np.ndarray, predictions: np.ndarray, average: str) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, answers, average=average, zero_division=0.0))
+    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
 
 
 def _mean_auc(yes: np.ndarray, scores: np.ndarray) -> float:

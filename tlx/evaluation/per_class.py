@@ -21,7 +21,7 @@ class ClassReport:
 
 
 def per_class(
-    kind: str, answers: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray | None = None
+    kind: str, predictions: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray | None = None
 ) -> list[ClassReport]:
     """A row for each class of a classification, label of a multilabel, type of entity of a tagging or, where its tags
     form no entities, each tag; else none.
@@ -29,15 +29,15 @@ def per_class(
     Args: as `tlx.evaluation.metrics.measure` has them.
     """
     if kind == "tagging" and offsets is not None and has_entities(names):
-        table = counts(chosen_tags(answers), labels, names, offsets)
+        table = counts(chosen_tags(predictions), labels, names, offsets)
         return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
-    classes = np.arange(answers.shape[-1])
+    classes = np.arange(predictions.shape[-1])
     if kind == "tagging":
-        said, true = chosen_tags(answers)[:, None] == classes, labels[:, None] == classes
+        said, true = chosen_tags(predictions)[:, None] == classes, labels[:, None] == classes
     elif kind == "classification":
-        said, true = answers.argmax(-1)[:, None] == classes, labels[:, None] == classes
+        said, true = predictions.argmax(-1)[:, None] == classes, labels[:, None] == classes
     elif kind == "multilabel":
-        said, true = answers > 0, labels == 1
+        said, true = predictions > 0, labels == 1
     else:
         return []
     rows = []

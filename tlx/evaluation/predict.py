@@ -33,7 +33,7 @@ def predict(
     every token (words, outputs): one for each word, from its first token, sentence after sentence; NaN for a word that
     cannot be predicted (`Words.predictable`)."""
     examples = batches.examples
-    answers: dict[str, np.ndarray] = {}
+    predictions: dict[str, np.ndarray] = {}
     for step in range(len(batches)):
         rows, batch = batches.rows(step), batches[step]
         inputs = {name: batch[name] for name in INPUT_FIELDS if name in batch}
@@ -41,12 +41,12 @@ def predict(
         for head, values in found.items():
             per_token = values.ndim == 3
             size = int(examples.offsets[-1]) if per_token else len(examples)
-            into = answers.setdefault(head, np.zeros((size, values.shape[-1]), values.dtype))
+            into = predictions.setdefault(head, np.zeros((size, values.shape[-1]), values.dtype))
             if not per_token:
                 into[rows[rows >= 0]] = values[rows >= 0]
             for i in np.flatnonzero(rows >= 0) if per_token else ():
                 start, stop = examples.offsets[rows[i]], examples.offsets[rows[i] + 1]
                 into[start:stop] = values[i, : stop - start]
     if examples.words is None:
-        return answers
-    return {head: examples.words.spread(values) for head, values in answers.items()}
+        return predictions
+    return {head: examples.words.spread(values) for head, values in predictions.items()}

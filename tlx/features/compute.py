@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import LADDER, EvaluationPlan
-from tlx.features.cut import Cut, below, read
+from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
+from tlx.features.spec import FeatureSpec, below, read
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 
@@ -63,20 +63,20 @@ class Extractor:
         model: Model,
         params: Any,
         prepare: Any,
-        cut: Cut,
+        spec: FeatureSpec,
         *,
         batch_size: int = 64,
-        ladder: Sequence[int] = LADDER,
+        length_buckets: Sequence[int] = LENGTH_BUCKETS,
         sharding: jax.sharding.NamedSharding | None = None,
     ):
-        self.model, self.params, self.cut = model, params, cut
-        self.batch_size, self.ladder, self.sharding = batch_size, tuple(ladder), sharding
-        self._forward = _reading(model, prepare, cut)
+        self.model, self.params, self.spec = model, params, spec
+        self.batch_size, self.length_buckets, self.sharding = batch_size, tuple(length_buckets), sharding
+        self._forward = _reading(model, prepare, spec)
 
     @functools.cached_property
     def weights(self) -> str:
         """SHA-256 of the parameters that the cut reads, with their paths, dtypes and shapes."""
-        wanted, found = below(self.model, self.cut), hashlib.sha256()
+        wanted, found = below(self.model, self.spec), hashlib.sha256()
         for path, leaf in sorted(flatten(self.params).items()):
             if path in wanted:
                 array = np.asarray(leaf)
@@ -88,7 +88,7 @@ class Extractor:
         """Shape and dtype; nothing is computed."""
         batch = self._batches(examples)[0]
         one = jax.eval_shape(self._forward, self.params, _inputs(batch))
-        if self.cut.pooling is not None:
+        if self.spec.pooling is not None:
             return Layout((len(examples), *one.shape[1:]), one.dtype, None)
         lengths = examples.lengths if "input_ids" in batch else np.full(len(examples), one.shape[1])
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -114,15 +114,15 @@ class Extractor:
         return FeatureSet(values, layout.offsets)
 
     def _batches(self, examples: ExampleSet) -> Batches:
-        plan = EvaluationPlan(examples.lengths, self.batch_size, self.ladder)
+        plan = EvaluationPlan(examples.lengths, self.batch_size, self.length_buckets)
         devices = 1 if self.sharding is None else self.sharding.mesh.size
         return Batches(examples, plan, plan.steps_per_epoch, devices)
 
 
 @functools.lru_cache(maxsize=8)
-def _reading(model: Model, prepare: Any, cut: Cut) -> Any:
+def _reading(model: Model, prepare: Any, spec: FeatureSpec) -> Any:
     """Compiled once, however many sets are read."""
-    return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], cut))
+    return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], spec))
 
 
 def _inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -38,8 +38,8 @@ class MixFitted:
 
     def predict(self, layers: np.ndarray) -> np.ndarray:
         """The likeliest class of each example."""
-        answers = self.mixed(layers) @ np.asarray(self.params["kernel"]) + np.asarray(self.params["bias"])
-        return np.asarray(self.classes)[answers.argmax(-1)]
+        predictions = self.mixed(layers) @ np.asarray(self.params["kernel"]) + np.asarray(self.params["bias"])
+        return np.asarray(self.classes)[predictions.argmax(-1)]
 
 
 def fit_mix(
@@ -64,9 +64,9 @@ def fit_mix(
     x, y = jnp.asarray(layers), jnp.asarray(targets)
 
     def loss(params: dict[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
-        answers = scalar_mix(params["logits"], params["gamma"], x) @ params["kernel"] + params["bias"]
+        predictions = scalar_mix(params["logits"], params["gamma"], x) @ params["kernel"] + params["bias"]
         penalty = jnp.sum(params["kernel"] ** 2) + (params["gamma"] - 1) ** 2
-        return optax.softmax_cross_entropy_with_integer_labels(answers, y).mean() + strength / 2 * penalty
+        return optax.softmax_cross_entropy_with_integer_labels(predictions, y).mean() + strength / 2 * penalty
 
     params = {
         "logits": jnp.zeros(x.shape[1], x.dtype), "gamma": jnp.ones((), x.dtype),

@@ -46,7 +46,7 @@ def identity(extractor: Extractor, preprocessor: Tokenizer | ImageProcessor, exa
         "backbone": repr(model.backbone.config),
         "preprocessing": preprocessing_digest(preprocessor),
         "data": data_digest(examples),
-        "cut": str(extractor.cut),
+        "cut": str(extractor.spec),
         "dtype": str(extractor.layout(examples).dtype),
         "platform": jax.default_backend(),
     }

@@ -16,7 +16,7 @@ from tlx.data.examples import Examples, ExampleSet
 from tlx.data.image_examples import ImageExamples
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
-from tlx.features.cut import Cut, read, resolved
+from tlx.features.spec import FeatureSpec, read, resolved
 from tlx.features.store import identity, load_or_compute
 from tlx.models.model import Model, dummy_inputs
 from tlx.pretrained.image_processor import ImageProcessor
@@ -34,7 +34,7 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
     Args:
       checkpoint: a folder, `package:NAME/FOLDER` or a hub id.
-      pooling: `mean`, `cls`, `pooler` or `distilled` (see `tlx.features.cut.Cut`).
+      pooling: `mean`, `cls`, `pooler` or `distilled` (see `tlx.features.spec.Cut`).
       layers: of the hidden states, such as (0, -1), each pooled and put side by side; None: the last hidden state.
       batch_size: examples a pass.
       max_length: tokens to which texts are cut; None: as many as the checkpoint takes.
@@ -66,8 +66,8 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise TlxError(f"batch_size is {self.batch_size!r}; it is a number of examples, at least 1.")
         loaded = _open(str(self.checkpoint))
-        cut = resolved(Cut(tuple(self.layers or ()), self.pooling), loaded.model)
-        one = jax.eval_shape(lambda params: read(loaded.model, params, dummy_inputs(loaded.model), cut), loaded.params)
+        spec = resolved(FeatureSpec(tuple(self.layers or ()), self.pooling), loaded.model)
+        one = jax.eval_shape(lambda params: read(loaded.model, params, dummy_inputs(loaded.model), spec), loaded.params)
         self._n_features_out = int(np.prod(one.shape[1:]))
         return self
 
@@ -83,7 +83,7 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if isinstance(preprocessor, Tokenizer) and self.max_length is not None:
             preprocessor = _shorter(loaded.folder, self.max_length, loaded.config.max_length)
         return extract(
-            loaded.model, loaded.params, preprocessor, X, Cut(tuple(self.layers or ()), self.pooling),
+            loaded.model, loaded.params, preprocessor, X, FeatureSpec(tuple(self.layers or ()), self.pooling),
             batch_size=self.batch_size, cache=self.cache,
         )  # fmt: skip
 
@@ -98,14 +98,14 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
 
 def extract(
-    model: Model, params: Any, preprocessor: Preprocessor, given: Any, cut: Cut, *, batch_size: int = 32,
+    model: Model, params: Any, preprocessor: Preprocessor, given: Any, spec: FeatureSpec, *, batch_size: int = 32,
     cache: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
     """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images."""
     examples = encode(preprocessor, given)
     size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
     prepare = _images(preprocessor) if isinstance(preprocessor, ImageProcessor) else _texts
-    extractor = Extractor(model, params, prepare, resolved(cut, model), batch_size=min(size, batch_size))
+    extractor = Extractor(model, params, prepare, resolved(spec, model), batch_size=min(size, batch_size))
     if cache is None:
         values = extractor(examples).values
     else:

@@ -56,7 +56,7 @@ class Backbone(nn.Module):
         """The smallest inputs with which a model of this config can be traced."""
         raise NotImplementedError
 
-    def read_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
+    def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
         """(batch, length), nonzero at the tokens of which `mean` is taken; None for all."""
         raise NotImplementedError
 

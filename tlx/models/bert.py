@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from tlx.models.heads import HeadSettings, Reading
+from tlx.models.heads import HeadSettings, Readout
 from tlx.models.text import TextBackbone
 from tlx.models.text_config import TextConfig
 from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
@@ -38,9 +38,9 @@ class BertConfig(TextConfig):
         """Texts and choices are read from the pooler."""
         rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
         return HeadSettings(
-            text=Reading(rate),
-            token=Reading(rate),
-            choice=Reading(rate),
+            text=Readout(rate),
+            token=Readout(rate),
+            choice=Readout(rate),
             transform_size=self.hidden_size,
             transform_act=self.hidden_act,
             layer_norm_eps=self.layer_norm_eps,

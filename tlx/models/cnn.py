@@ -2,7 +2,7 @@
 
 Two convolutions of 5 × 5, each followed by batch normalization, ReLU and max pooling of 2 × 2, then one dense layer:
 the shape of network that papers on adapting digits train from random weights (Ganin & Lempitsky 2015, figure 4a,
-less its dropout). Give it to `recipes.own.own_backbone(ConvNet(), ConvNet.BLOCKS)`.
+less its dropout). Give it to `recipes.custom.custom_backbone(ConvNet(), ConvNet.BLOCKS)`.
 """
 
 from collections.abc import Collection

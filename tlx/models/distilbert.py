@@ -12,8 +12,8 @@ import jax
 from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
-from tlx.models.heads import HeadSettings, Reading
-from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, held, layer_norm
+from tlx.models.heads import HeadSettings, Readout
+from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, fusion_barrier, layer_norm
 from tlx.models.text import TextBackbone
 from tlx.models.text_config import TextConfig
 from tlx.models.transformer import Encoder
@@ -60,10 +60,10 @@ class DistilBertConfig(TextConfig):
     def head_settings(self) -> HeadSettings:
         """Texts and choices through a dense layer of the head's own, from the first token."""
         return HeadSettings(
-            text=Reading(self.seq_classif_dropout, dense="relu"),
-            token=Reading(self.dropout),
-            span=Reading(self.qa_dropout),
-            choice=Reading(self.seq_classif_dropout, dense="relu"),
+            text=Readout(self.seq_classif_dropout, dense="relu"),
+            token=Readout(self.dropout),
+            span=Readout(self.qa_dropout),
+            choice=Readout(self.seq_classif_dropout, dense="relu"),
             transform_size=self.dim,
             transform_act=self.activation,
             layer_norm_eps=EPSILON,
@@ -131,10 +131,10 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, mask, deterministic)
         mixed = DropPath(self.drop_path)(mixed, deterministic)
-        x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(held(mixed + x))
+        x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(fusion_barrier(mixed + x))
         wide = FeedForward(self.config, self.dtype, name="ffn")(x, deterministic)
         wide = DropPath(self.drop_path)(wide, deterministic)
-        return layer_norm("output_layer_norm", self.dtype, EPSILON)(held(wide + x)), weights
+        return layer_norm("output_layer_norm", self.dtype, EPSILON)(fusion_barrier(wide + x)), weights
 
 
 class DistilBert(TextBackbone):

@@ -6,7 +6,7 @@ import dataclasses
 import jax
 
 from tlx.models.bert import Bert, BertConfig
-from tlx.models.heads import HeadSettings, Reading
+from tlx.models.heads import HeadSettings, Readout
 from tlx.models.layers import dense
 from tlx.models.transformer import Encoder, TextEmbeddings
 
@@ -34,9 +34,9 @@ class ElectraConfig(BertConfig):
         summary = self.summary_activation or "linear"
         whole = self.summary_type == "first" and self.summary_use_proj
         return HeadSettings(
-            text=Reading(rate, dense="gelu", drops_first=True),
-            token=Reading(rate),
-            choice=Reading(self.summary_last_dropout, dense=summary) if whole else None,
+            text=Readout(rate, dense="gelu", drops_first=True),
+            token=Readout(rate),
+            choice=Readout(self.summary_last_dropout, dense=summary) if whole else None,
             transform_size=self.embedding_size,
             transform_act="gelu",
             layer_norm_eps=self.layer_norm_eps,

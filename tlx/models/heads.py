@@ -64,7 +64,7 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class Readout:
     """How a family's heads read what they answer from.
 
     dropout: the rate before the output layer. dense: the activation of a dense layer that the head has of its own
@@ -89,27 +89,27 @@ class HeadSettings:
 
     kinds: tuple[str, ...] = KINDS
     distilled: bool = False
-    text: Reading = Reading()
-    token: Reading = Reading()
-    span: Reading = Reading()
-    choice: Reading | None = Reading()
+    text: Readout = Readout()
+    token: Readout = Readout()
+    span: Readout = Readout()
+    choice: Readout | None = Readout()
     pooled_by: str = "pooler"
     transform_size: int = 768
     transform_act: str = "gelu"
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
 
-    def reading(self, kind: str) -> Reading:
+    def readout(self, kind: str) -> Readout:
         """How a head of this kind reads."""
         found = {"tagging": self.token, "question_answering": self.span, "multiple_choice": self.choice}
-        reading = found.get(kind, self.text)
-        if reading is None:
+        readout = found.get(kind, self.text)
+        if readout is None:
             raise TlxError(f"this checkpoint's config asks for a {kind} head in a form that tlx lacks (summary_type).")
-        return reading
+        return readout
 
 
 @struct.dataclass
-class Features:
+class HeadInputs:
     """What heads read.
 
     last_hidden_state: (batch, length, hidden). pooler_output: (batch, hidden), or None. attention_mask: (batch,
@@ -122,7 +122,7 @@ class Features:
     word_embeddings: jax.Array | None
 
 
-def pool(pooling: str, features: Features) -> jax.Array:
+def pool(pooling: str, features: HeadInputs) -> jax.Array:
     """(batch, hidden): what a text is judged by."""
     hidden, mask = features.last_hidden_state, features.attention_mask
     if pooling == "cls":
@@ -143,20 +143,20 @@ class OutputHead(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, features: Features, deterministic: bool) -> jax.Array:
+    def __call__(self, features: HeadInputs, deterministic: bool) -> jax.Array:
         head, s = self.head, self.settings
-        reading = s.reading(head.kind)
+        readout = s.readout(head.kind)
         if head.kind in PER_TOKEN:
             x = features.last_hidden_state
-        elif head.pooling == "pooler" and reading.dense is not None:
+        elif head.pooling == "pooler" and readout.dense is not None:
             x = pool("cls", features)
-            x = Dropout(reading.dropout if reading.drops_first else 0.0)(x, deterministic)
-            x = ACTIVATIONS[reading.dense](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
+            x = Dropout(readout.dropout if readout.drops_first else 0.0)(x, deterministic)
+            x = ACTIVATIONS[readout.dense](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
         elif head.pooling == "distilled":
             x = features.last_hidden_state[:, :2]
         else:
             x = pool(s.pooled_by if head.pooling == "pooler" else head.pooling, features)
-        x = Dropout(reading.dropout)(x, deterministic)
+        x = Dropout(readout.dropout)(x, deterministic)
         if head.pooling == "distilled":
             own, other = (dense(head.outputs, name, self.dtype, s.initializer_range) for name in ("output", "teacher"))
             x = (own(x[:, 0]) + other(x[:, 1])) / 2
@@ -202,7 +202,7 @@ class MaskedLMHead(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, features: Features, deterministic: bool) -> jax.Array:
+    def __call__(self, features: HeadInputs, deterministic: bool) -> jax.Array:
         del deterministic
         table = features.word_embeddings
         assert table is not None
@@ -228,9 +228,9 @@ class Heads(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, features: Features, deterministic: bool) -> dict[str, jax.Array]:
-        answers: dict[str, Any] = {}
+    def __call__(self, features: HeadInputs, deterministic: bool) -> dict[str, jax.Array]:
+        predictions: dict[str, Any] = {}
         for name, head in self.heads:
             module = MaskedLMHead if head.kind == "masked_lm" else OutputHead
-            answers[name] = module(head, self.settings, self.dtype, name=name)(features, deterministic)
-        return answers
+            predictions[name] = module(head, self.settings, self.dtype, name=name)(features, deterministic)
+        return predictions

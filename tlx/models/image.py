@@ -72,7 +72,7 @@ class ImageBackbone(Backbone):
         """One image."""
         return {"pixel_values": jnp.zeros((1, config.num_channels, *config.image), jnp.float32)}
 
-    def read_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
+    def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
         """The patches, without the model's own tokens."""
         del inputs
         shape = features.last_hidden_state.shape[:2]

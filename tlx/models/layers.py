@@ -108,7 +108,7 @@ def layer_norm(name: str | None, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
 
 
 @jax.custom_vjp
-def held(x: jax.Array) -> jax.Array:
+def fusion_barrier(x: jax.Array) -> jax.Array:
     """x, of which and of whose gradient XLA makes an array.
 
     What a residual connection adds is part of all that follows. XLA for CPUs takes additions for cheap and computes
@@ -120,7 +120,7 @@ def held(x: jax.Array) -> jax.Array:
     return x / jnp.where(x > jnp.inf, 2, 1).astype(x.dtype)
 
 
-held.defvjp(lambda x: (held(x), None), lambda _, gradient: (held(gradient),))
+fusion_barrier.defvjp(lambda x: (fusion_barrier(x), None), lambda _, gradient: (fusion_barrier(gradient),))
 
 
 class Embedding(nn.Module):

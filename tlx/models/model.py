@@ -15,7 +15,7 @@ from tlx.models.config import BackboneConfig
 from tlx.models.deit import DeiT, DeiTConfig
 from tlx.models.distilbert import DistilBert, DistilBertConfig
 from tlx.models.electra import Electra, ElectraConfig
-from tlx.models.heads import PER_TOKEN, Features, Head, Heads, HeadSettings
+from tlx.models.heads import PER_TOKEN, Head, HeadInputs, Heads, HeadSettings
 from tlx.models.layers import Dtype
 from tlx.models.roberta import CamembertConfig, Roberta, RobertaConfig, XlmRobertaConfig
 from tlx.models.vit import ViT, ViTConfig
@@ -73,7 +73,7 @@ class Model(nn.Module):
         pooled: (batch, 1, hidden), in place of all inputs: what the heads' pooling gave; (batch, 2, hidden) where they
         read two tokens. The backbone does not run."""
         if pooled is not None:
-            logits = self.heads(Features(pooled, pooled[:, 0], None, None), deterministic)
+            logits = self.heads(HeadInputs(pooled, pooled[:, 0], None, None), deterministic)
             return ModelOutput(logits, pooled)
         choices = inputs["input_ids"].shape[:2] if getattr(inputs.get("input_ids"), "ndim", 2) == 3 else None
         if choices:
@@ -92,12 +92,12 @@ class Model(nn.Module):
             logits, features.last_hidden_state, features.pooler_output, features.hidden_states, features.attentions
         )
 
-    def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> Features:
+    def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> HeadInputs:
         tied = any(head.kind == "masked_lm" for _, head in self.heads_by_name)
-        return Features(
+        return HeadInputs(
             features.last_hidden_state,
             features.pooler_output,
-            self.backbone.read_mask(features, inputs),
+            self.backbone.pooling_mask(features, inputs),
             self.backbone.word_embeddings() if tied else None,
         )
 
@@ -147,7 +147,7 @@ def reads_pooler(head: Head, config: BackboneConfig) -> bool:
         head.kind not in PER_TOKEN
         and head.pooling == "pooler"
         and config.head_settings.pooled_by == "pooler"
-        and config.head_settings.reading(head.kind).dense is None
+        and config.head_settings.readout(head.kind).dense is None
     )
 
 

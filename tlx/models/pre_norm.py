@@ -9,7 +9,7 @@ import jax
 from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
-from tlx.models.layers import Dropout, DropPath, Dtype, dense, held, layer_norm
+from tlx.models.layers import Dropout, DropPath, Dtype, dense, fusion_barrier, layer_norm
 from tlx.models.transformer import Intermediate, SelfAttention
 
 
@@ -51,11 +51,11 @@ class Block(nn.Module):
         c = self.config
         normed = layer_norm("layernorm_before", self.dtype, c.layer_norm_eps)(x)
         mixed, weights = Attention(c, self.dtype, name="attention")(normed, deterministic)
-        x = held(x + DropPath(self.drop_path)(mixed, deterministic))
+        x = fusion_barrier(x + DropPath(self.drop_path)(mixed, deterministic))
         normed = layer_norm("layernorm_after", self.dtype, c.layer_norm_eps)(x)
         wide = Intermediate(c, self.dtype, name="intermediate")(normed)
         closed = Close(c, self.dtype, name="output")(wide, deterministic)
-        return held(x + DropPath(self.drop_path)(closed, deterministic)), weights
+        return fusion_barrier(x + DropPath(self.drop_path)(closed, deterministic)), weights
 
 
 class ImagePooler(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from tlx.errors import TlxError
 from tlx.models.bert import Bert, BertConfig
-from tlx.models.heads import HeadSettings, Reading
+from tlx.models.heads import HeadSettings, Readout
 from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
 
 
@@ -45,9 +45,9 @@ class RobertaConfig(BertConfig):
         """Texts through the classifier's own dense layer, choices from the pooler; GELU before the vocabulary."""
         rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
         return HeadSettings(
-            text=Reading(rate, dense="tanh", drops_first=True),
-            token=Reading(rate),
-            choice=Reading(self.hidden_dropout_prob),
+            text=Readout(rate, dense="tanh", drops_first=True),
+            token=Readout(rate),
+            choice=Readout(self.hidden_dropout_prob),
             transform_size=self.hidden_size,
             transform_act="gelu",
             layer_norm_eps=self.layer_norm_eps,

@@ -79,7 +79,7 @@ class TextBackbone(Backbone):
         del config
         return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
 
-    def read_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
+    def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
         """The text's own tokens."""
         del features
         return inputs.get("attention_mask")

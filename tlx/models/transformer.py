@@ -12,7 +12,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tlx.models.activations import ACTIVATIONS
-from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, depth_rates, held, layer_norm
+from tlx.models.layers import (
+    Dropout,
+    DropPath,
+    Dtype,
+    Embedding,
+    attend,
+    dense,
+    depth_rates,
+    fusion_barrier,
+    layer_norm,
+)
 
 
 class TextEmbeddings(nn.Module):
@@ -72,7 +82,7 @@ class AddNorm(nn.Module):
         c = self.config
         x = dense(c.hidden_size, "dense", self.dtype, c.initializer_range)(x)
         x = DropPath(self.drop_path)(Dropout(c.hidden_dropout_prob)(x, deterministic), deterministic)
-        return layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(held(residual + x))
+        return layer_norm("LayerNorm", self.dtype, c.layer_norm_eps)(fusion_barrier(residual + x))
 
 
 class Attention(nn.Module):

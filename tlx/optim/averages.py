@@ -10,10 +10,10 @@ import optax
 from tlx.errors import TlxError
 from tlx.optim.schedules import widest
 
-Share = Callable[[jax.Array], jax.Array]
+AverageWeight = Callable[[jax.Array], jax.Array]
 
 
-def ema(decay: float, warmup: bool = True) -> Share:
+def ema(decay: float, warmup: bool = True) -> AverageWeight:
     """The exponential moving average, from the first parameters on: average ← d · average + (1 − d) · parameters.
 
     Args:
@@ -27,7 +27,7 @@ def ema(decay: float, warmup: bool = True) -> Share:
     return lambda step: jnp.maximum(1 - decay, 9 / (10 + widest(step))) if warmup else jnp.asarray(1 - decay)
 
 
-def swa(start: int, every: int) -> Share:
+def swa(start: int, every: int) -> AverageWeight:
     """Stochastic weight averaging (Izmailov et al. 2018, algorithm 1): the mean of the parameters after the steps
     start, start + every, …; until then it is the parameters themselves."""
     if start < 1 or every < 1:
@@ -40,7 +40,7 @@ def swa(start: int, every: int) -> Share:
     return share
 
 
-def follow(average: Any, params: Any, share: jax.Array) -> Any:
+def update_average(average: Any, params: Any, share: jax.Array) -> Any:
     """One step of an average: (1 − share) · average + share · params, in the average's dtypes. A leaf that is None in
     both stays None."""
     moved = optax.incremental_update(params, average, share)

@@ -9,10 +9,10 @@ import optax
 
 from tlx.errors import TlxError
 
-Ascent = Callable[[Any, Any], Any]  # (parameters, gradient) -> the point at which the gradient is taken again
+Perturbation = Callable[[Any, Any], Any]  # (parameters, gradient) -> the point at which the gradient is taken again
 
 
-def sharpness_aware(radius: float, adaptive: bool = False) -> Ascent:
+def sharpness_aware(radius: float, adaptive: bool = False) -> Perturbation:
     """w + ρ ∇L / ‖∇L‖ (eq. 2 with p = 2), the norm over all that learns; the gradient there is what eq. 3 descends by.
 
     `optax.contrib.sam` does the same around an optimizer. Here it is a step from point to point, so that clipping, the

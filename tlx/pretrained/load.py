@@ -109,8 +109,8 @@ def start_from(
     params = tensors.load(abstract_params(model), selectors, left_over, head, own, param_dtype, carried)
     again = selected(params, reinitialise, model.backbone.kinds)
     params = {path: None if path in again else leaf for path, leaf in params.items()}
-    drawn = frozenset(path for path, leaf in params.items() if leaf is None)
-    return model, _with_new(model, params, seed, param_dtype), drawn
+    initialized = frozenset(path for path, leaf in params.items() if leaf is None)
+    return model, _with_new(model, params, seed, param_dtype), initialized
 
 
 def selected(paths: Iterable[str], selectors: Sequence[str], kinds: KindTable | None = None) -> frozenset[str]:

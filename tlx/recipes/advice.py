@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from tlx.recipes.choosing import Choice
+from tlx.recipes.parameters import GroupAssignment
 
 # Whose updates are as long as the rate in every entry; by their usual name.
 ADAM_LIKE = {
@@ -19,7 +19,7 @@ LOOSE = 1e-3  # a rate for AdamW beyond which a pretrained transformer forgets: 
 TIMID = 1e-4  # a rate for SGD below which next to nothing happens
 
 
-def advise(config: ConfigDict, choice: Choice, total: int, examples: int) -> list[str]:
+def advise(config: ConfigDict, assignment: GroupAssignment, total: int, examples: int) -> list[str]:
     """Sentences, none if nothing looks wrong.
 
     Args:
@@ -28,20 +28,20 @@ def advise(config: ConfigDict, choice: Choice, total: int, examples: int) -> lis
       total: steps of the run.
       examples: of the training split.
     """
-    return [*_rates(config, choice), *_frozen(config, choice), *_run(config, total, examples)]
+    return [*_rates(config, assignment), *_frozen(config, assignment), *_run(config, total, examples)]
 
 
-def _rates(config: ConfigDict, choice: Choice) -> Iterable[str]:
+def _rates(config: ConfigDict, assignment: GroupAssignment) -> Iterable[str]:
     optimizer = config.optimizer
     rates = {
-        path: optimizer.learning_rate * choice.factor(path, optimizer.learning_rate)
-        for path, group in choice.assigned.items()
-        if path.startswith("backbone/") and group in choice.groups
+        path: optimizer.learning_rate * assignment.factor(path, optimizer.learning_rate)
+        for path, group in assignment.assigned.items()
+        if path.startswith("backbone/") and group in assignment.groups
     }
     if not rates or config.model.weights != "pretrained":
         return
     path = max(rates, key=lambda path: rates[path])
-    name = choice.groups[choice.assigned[path]].optimizer or optimizer.name
+    name = assignment.groups[assignment.assigned[path]].optimizer or optimizer.name
     if name in ADAM_LIKE and rates[path] >= LOOSE:
         by = ADAM_LIKE[name]
         yield f"{path} learns at {rates[path]:g} by {by}; a pretrained backbone usually takes 1e-5 to 1e-4."
@@ -49,13 +49,13 @@ def _rates(config: ConfigDict, choice: Choice) -> Iterable[str]:
         yield f"{path} learns at {rates[path]:g} by SGD at most; that is a rate for AdamW, SGD takes 1e-3 to 1e-1."
 
 
-def _frozen(config: ConfigDict, choice: Choice) -> Iterable[str]:
-    heads = [path for path in choice.frozen if path.startswith("heads/")]
+def _frozen(config: ConfigDict, assignment: GroupAssignment) -> Iterable[str]:
+    heads = [path for path in assignment.frozen if path.startswith("heads/")]
     if heads:
         yield f"{heads[0]} is drawn anew and frozen, so the answers stay random; let `heads/.*` learn."
     initialise = config.model.initialise
     anew = [initialise] if isinstance(initialise, str) else list(initialise)
-    pooler = [path for path in choice.frozen if path.startswith("backbone/pooler/")]
+    pooler = [path for path in assignment.frozen if path.startswith("backbone/pooler/")]
     if pooler and any(part in ("pooler", "all") for part in anew):
         yield f"{pooler[0]} is drawn anew and frozen; let it learn, or let the head read config.head.pooling='mean'."
 

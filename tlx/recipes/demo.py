@@ -12,7 +12,7 @@ from tlx.data.colors import nearest_terms
 from tlx.evaluation.baselines import Fitted, constant, ridge, tfidf_ridge
 from tlx.evaluation.metrics import mean_error, r2
 from tlx.features.compute import Extractor
-from tlx.features.cut import Cut
+from tlx.features.spec import FeatureSpec
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
@@ -32,31 +32,31 @@ def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, 
     """Trains both networks (or goes on), fits the classical rows, writes table, palette and curves under `workdir`."""
     started = time.perf_counter()
     job = finetune.build(pretrained, workdir / "fine-tuned")
-    sets = job.sets
-    sizes = ", ".join(f"{n} {part}" for part, n in sets.facts["examples"].items())
-    groups = sum(sets.facts["groups"].values())
-    names = sum(sets.facts["examples"].values())
+    datasets = job.datasets
+    sizes = ", ".join(f"{n} {part}" for part, n in datasets.facts["examples"].items())
+    groups = sum(datasets.facts["groups"].values())
+    names = sum(datasets.facts["examples"].values())
     print(f"{names} colour names in {groups} groups of the same words, no group on two sides: {sizes}.", flush=True)
-    rows: dict[str, Fitted] = classical(sets, pretrained)
+    rows: dict[str, Fitted] = classical(datasets, pretrained)
     jobs = {"random weights": finetune.build(random, workdir / "random-weights"), "fine-tuned": job}
     for name, job in jobs.items():
         job.run()
-        answers = np.load(job.run_directory / "predictions" / "test.npz")["answers"]
-        rows[name] = Fitted(answers, "", TRIED[name])
-    tested = [str(text) for text in sets.tables["test"].column(pretrained.data.text)]
-    return report(rows, sets, tested, workdir, started)
+        predictions = np.load(job.run_directory / "predictions" / "test.npz")["predictions"]
+        rows[name] = Fitted(predictions, "", TRIED[name])
+    tested = [str(text) for text in datasets.tables["test"].column(pretrained.data.text)]
+    return report(rows, datasets, tested, workdir, started)
 
 
-def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
+def classical(datasets: Any, config: ConfigDict) -> dict[str, Fitted]:
     """The rows that train no network."""
-    examples = sets.examples
-    texts = {part: [str(text) for text in table.column(config.data.text)] for part, table in sets.tables.items()}
+    examples = datasets.examples
+    texts = {part: [str(text) for text in table.column(config.data.text)] for part, table in datasets.tables.items()}
     targets = {part: examples[part].fields["label"] for part in examples}
     pairs = {part: (texts[part], targets[part]) for part in examples}
     folder = resolve(config.model.checkpoint)
     model, params = from_pretrained(folder, heads={})
     prepare = open_inputs(folder, config).prepare
-    extractor = Extractor(model, params, prepare, Cut((), "mean"))
+    extractor = Extractor(model, params, prepare, FeatureSpec((), "mean"))
     frozen = {part: extractor(examples[part]).values[:, 0] for part in examples}
     return {
         "mean colour": constant(targets["train"], len(targets["test"])),
@@ -71,15 +71,17 @@ def classical(sets: Any, config: ConfigDict) -> dict[str, Fitted]:
     }
 
 
-def report(rows: Mapping[str, Fitted], sets: Any, names: list[str], workdir: Path, started: float) -> dict[str, Any]:
+def report(
+    rows: Mapping[str, Fitted], datasets: Any, names: list[str], workdir: Path, started: float
+) -> dict[str, Any]:
     """Scores every row on test, prints and writes."""
-    targets = sets.examples["test"].fields["label"]
+    targets = datasets.examples["test"].fields["label"]
     terms = np.array(nearest_terms(targets))
     scores = {
         name: {
-            "mean_error": mean_error(row.answers, targets),
-            "r2": r2(row.answers, targets),
-            "term_accuracy": float((np.array(nearest_terms(row.answers)) == terms).mean()),
+            "mean_error": mean_error(row.predictions, targets),
+            "r2": r2(row.predictions, targets),
+            "term_accuracy": float((np.array(nearest_terms(row.predictions)) == terms).mean()),
             "tried": row.tried,
         }
         for name, row in rows.items()
@@ -96,11 +98,11 @@ def report(rows: Mapping[str, Fitted], sets: Any, names: list[str], workdir: Pat
         "frozen features + ridge": "frozen\n+ ridge",
         "character TF-IDF + ridge": "char\nTF-IDF",
     }
-    shown = {"true": targets, **{title: rows[name].answers for name, title in titles.items()}}
+    shown = {"true": targets, **{title: rows[name].predictions for name, title in titles.items()}}
     plot_palette([names[i] for i in chosen], {k: v[chosen] for k, v in shown.items()}, workdir / "palette.png")
     runs = {name: read_metrics(workdir / name.replace(" ", "-")) for name in ("fine-tuned", "random weights")}
     plot_curves(runs, workdir / "curves.png")
-    summary = {"test": scores, **sets.facts, "seconds": round(time.perf_counter() - started, 1)}
+    summary = {"test": scores, **datasets.facts, "seconds": round(time.perf_counter() - started, 1)}
     write_json(workdir / "summary.json", summary)
     show(f"The colour from its name, {len(targets)} names never seen", HEADER, lines)
     run = workdir / "fine-tuned"

@@ -16,7 +16,7 @@ from tlx.data.image_examples import ImageExamples
 from tlx.data.images import fingerprint
 from tlx.data.plan import TrainingPlan
 from tlx.data.sources import Table, load
-from tlx.data.splits import cut, few
+from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.evaluation.predict import make_forward
 from tlx.methods.finetune import FineTune
 from tlx.models.heads import Head
@@ -30,7 +30,7 @@ from tlx.recipes.run_directory import write_json
 from tlx.reporting.bands import plot_bands
 from tlx.reporting.tables import markdown, show
 from tlx.training.on_device import train_on_device
-from tlx.training.state import owners
+from tlx.training.state import assign_players
 
 COUNTS = (1, 2, 5, 10, 20, 50)  # labels of each class
 DRAWS = 5
@@ -64,18 +64,20 @@ def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
     digits = np.asarray(table.columns["label"])
     task = make_task(checkpoint, table)
     low, high = np.flatnonzero(digits < 5), np.flatnonzero(digits >= 5)
-    parts = cut([fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0)
+    parts = split_by_group(
+        [fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0
+    )
     rows = {part: high[chosen] for part, chosen in parts.items()}
     first = task.train(task.draw(jax.random.key(0)), batches(low, PRETRAINING, 0), jax.random.key(0), 1e-3)
 
     def score(arm: str, count: int, draw: int, rate: float, part: str) -> float:
-        chosen = rows["train"][few(digits[rows["train"]].tolist(), count, draw)]
+        chosen = rows["train"][subsample_per_class(digits[rows["train"]].tolist(), count, draw)]
         params = task.draw(jax.random.key(1 + draw))  # the head is new in both arms
         if arm == ARMS[0]:
             params = {**params, "backbone": first["backbone"]}
         params = task.train(params, batches(chosen, STEPS, draw), jax.random.key(draw), rate)
-        answers = np.asarray(task.answer(params, rows[part]))
-        return float((answers.argmax(-1) == task.labels[rows[part]]).mean())
+        predictions = np.asarray(task.answer(params, rows[part]))
+        return float((predictions.argmax(-1) == task.labels[rows[part]]).mean())
 
     def validated(arm: str, rate: float) -> float:
         return float(np.mean([score(arm, CHOSEN_AT, DRAWS + draw, rate, "validation") for draw in range(3)]))
@@ -101,14 +103,14 @@ def make_task(checkpoint: Path, table: Table) -> Task:
     shapes = jax.eval_shape(draw, jax.random.key(0))
     fields = {"pixel_values": pixels, "label": jnp.asarray(labels)}
     method = FineTune(model, {"default": "label"}, inputs.prepare)
-    owner = owners(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
+    player_of = assign_players(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
 
     @jax.jit
     def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:
         groups = {"default": Group(weight_decay=0.01)}
         falling = optax.linear_schedule(1.0, 0.0, len(rows))
         adamw = make_optimizer(shapes, (), groups, learning_rate=lambda step: rate * falling(step))
-        return train_on_device(method, adamw, owner, params, fields, rows, key)
+        return train_on_device(method, adamw, player_of, params, fields, rows, key)
 
     forward = make_forward(model, inputs.prepare)
     return Task(draw, train, lambda params, rows: forward(params, {"pixel_values": pixels[rows]})["default"], labels)

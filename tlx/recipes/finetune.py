@@ -21,9 +21,9 @@ from tlx.evaluation.predict import make_forward, predict
 from tlx.files.lock import Lock, hold
 from tlx.files.whole import writable
 from tlx.methods.finetune import head_loss
+from tlx.models.custom import Custom
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.models.own import Own
 from tlx.optim.groups import as_group
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.params.partition import FROZEN
@@ -32,18 +32,18 @@ from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import random_params, start_from
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapt
-from tlx.recipes.cached import check_features, from_features
+from tlx.recipes.cached_features import check_features, from_features
+from tlx.recipes.custom import initialize_custom
+from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.inputs import Inputs, open_inputs
-from tlx.recipes.learning import plan_learning
-from tlx.recipes.own import draw_own
-from tlx.recipes.regularise import count_drawn, drawn_anew
-from tlx.recipes.sets import Sets, load_sets, with_splits
+from tlx.recipes.regularise import count_initialized, reinitialized
+from tlx.recipes.train import train_setup
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
 from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.feed import feed
-from tlx.training.loop import Progressed, Schedule, fit
+from tlx.training.loop import LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State
 from tlx.training.writers import MetricsWriter, Progress, read_metrics
@@ -56,12 +56,12 @@ class Job:
     run_directory: Path
     model: Model
     inputs: Inputs
-    sets: Sets
+    datasets: Datasets
     groups: dict[str, str]
-    drawn: Collection[str]
+    initialized: Collection[str]
     state: State
     phases: tuple[Phase, ...]
-    schedule: Schedule
+    schedule: LoopSchedule
     learning_rate: optax.Schedule
     batch_size: int
     eval_batch_size: int
@@ -93,7 +93,7 @@ class Job:
                 meta={"seed": self.seed},
             )
             best = int(so_far.best["step"]) if so_far.best else int(state.step)
-            params = state.swapped().params
+            params = state.with_eval_params().params
             if best != int(state.step):
                 checkpoints.wait()
                 params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
@@ -101,9 +101,11 @@ class Job:
 
     def batches(self, start: int = 0, steps: int | None = None) -> Iterator[Any]:
         """What training takes from step `start` on, to the end of the run or of so many steps."""
-        plan = TrainingPlan(self.sets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.ladder)
+        plan = TrainingPlan(
+            self.datasets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.length_buckets
+        )
         multiple = self.mesh.size * self.accumulate
-        batches = Batches(self.sets.examples["train"], plan, steps or self.schedule.total, multiple)
+        batches = Batches(self.datasets.examples["train"], plan, steps or self.schedule.total, multiple)
         return feed({"train": batches}, along_batch(self.mesh), start)
 
     def best(self) -> Any:
@@ -116,45 +118,47 @@ class Job:
         """Answers without dropout, jitted."""
         return make_forward(self.model, self.inputs.prepare)
 
-    def answers(self, params: Any, split: str) -> np.ndarray:
+    def predictions(self, params: Any, split: str) -> np.ndarray:
         """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
-        examples = self.sets.examples[split]
-        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.ladder)
+        examples = self.datasets.examples[split]
+        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
         return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
 
     def evaluate(self, params: Any, split: str) -> dict[str, float]:
         """Every metric of a split, named `split/metric`."""
-        return score(self.answers(params, split), self.sets.examples[split], self.sets.head, split)
+        return score(self.predictions(params, split), self.datasets.examples[split], self.datasets.head, split)
 
     def _summarise(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
         (self.run_directory / "predictions").mkdir(exist_ok=True)
         values: dict[str, float] = {}
         classes: dict[str, Any] = {}
-        for split in (name for name in self.sets.examples if name != "train"):
-            examples, answers = self.sets.examples[split], self.answers(params, split)
-            values |= score(answers, examples, self.sets.head, split)
+        for split in (name for name in self.datasets.examples if name != "train"):
+            examples, predictions = self.datasets.examples[split], self.predictions(params, split)
+            values |= score(predictions, examples, self.datasets.head, split)
             of_words = examples.words
             offsets = None if of_words is None else of_words.offsets
-            reports = per_class(self.sets.head.kind, answers, examples.labels, self.sets.head.labels, offsets)
+            reports = per_class(
+                self.datasets.head.kind, predictions, examples.labels, self.datasets.head.labels, offsets
+            )
             classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
             words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
             rows = examples.example_id if of_words is None else of_words.sentence_id
             np.savez(
                 self.run_directory / "predictions" / f"{split}.npz",
-                example_id=rows, answers=answers, labels=examples.labels, **words,
+                example_id=rows, predictions=predictions, labels=examples.labels, **words,
             )  # fmt: skip
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
-            **self.sets.facts,
+            **self.datasets.facts,
             "metrics": values,
             "classes": classes,
             "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
             "parameters": {
                 "trainable": trainable,
                 "frozen": sum(sizes.values()) - trainable,
-                "drawn": count_drawn(params, self.drawn),
+                "initialized": count_initialized(params, self.initialized),
             },
             "seconds": round(so_far.seconds, 1),
             "versions": run_directory.versions(),
@@ -164,30 +168,30 @@ class Job:
         plot_curves(
             {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
         )
-        if self.sets.head.kind == "classification":
-            self._draw("test" if "test" in self.sets.examples else "validation")
+        if self.datasets.head.kind == "classification":
+            self._draw("test" if "test" in self.datasets.examples else "validation")
         return summary
 
     def _draw(self, split: str) -> None:
         """Which class was taken for which, and how sure the answers are."""
         with np.load(self.run_directory / "predictions" / f"{split}.npz") as saved:
-            answers, labels = saved["answers"], saved["labels"]
-        names = self.sets.head.labels
-        table = confusion(answers, labels)
+            predictions, labels = saved["predictions"], saved["labels"]
+        names = self.datasets.head.labels
+        table = confusion(predictions, labels)
         plot_confusion(table, names, self.run_directory / "plots" / f"confusion_{split}.png")
-        plot_reliability(reliability(answers, labels), self.run_directory / "plots" / f"reliability_{split}.png")
+        plot_reliability(reliability(predictions, labels), self.run_directory / "plots" / f"reliability_{split}.png")
 
 
-def score(answers: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
+def score(predictions: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
     """Metrics of a head's kind and the mean loss, over exactly the examples there are. A word that cannot be predicted
     is wrong in every metric; it has no loss."""
     labels, words = examples.labels, examples.words
     if words is None:
-        values = measure(head.kind, answers, labels, head.labels)
+        values = measure(head.kind, predictions, labels, head.labels)
     else:
-        values = measure(head.kind, answers, labels, head.labels, words.offsets, words.predictable)
-        answers, labels = answers[words.predictable], labels[words.predictable]
-    total, count = _jitted_loss(head)(answers, labels, np.ones(len(labels), np.float32))
+        values = measure(head.kind, predictions, labels, head.labels, words.offsets, words.predictable)
+        predictions, labels = predictions[words.predictable], labels[words.predictable]
+    total, count = _jitted_loss(head)(predictions, labels, np.ones(len(labels), np.float32))
     return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
 
 
@@ -197,7 +201,7 @@ def _jitted_loss(head: Head) -> Callable[..., Any]:
 
 
 def build(
-    config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None = None, backbone: Own | None = None
+    config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None = None, backbone: Custom | None = None
 ) -> Job:
     """Reads data and checkpoint and lays out the run; nothing is trained yet.
 
@@ -206,7 +210,7 @@ def build(
       workdir: the run directory.
       sweep: the learning rate by step, in place of the config's.
       backbone: a module in place of the checkpoint's, whose tokenizer or image processor alone is then read (see
-        `recipes.own.own_backbone`).
+        `recipes.custom.custom_backbone`).
 
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
@@ -216,30 +220,30 @@ def build(
     config = with_splits(config)
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
-    sets = load_sets(config, inputs)
-    heads = {"default": sets.head}
+    datasets = load_datasets(config, inputs)
+    heads = {"default": datasets.head}
     if backbone is None:
-        model, params, drawn = load_model(config, folder, heads)
+        model, params, initialized = load_model(config, folder, heads)
     else:
-        model, params, drawn = draw_own(config, backbone, inputs, sets)
+        model, params, initialized = initialize_custom(config, backbone, inputs, datasets)
     mesh = make_mesh(config.parallel.data)
-    learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
+    setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
     own = None if backbone is None else type(backbone.module).__name__
-    facts = {"heads": run_directory.heads_as_json(heads), "data": sets.facts, "backbone": own}
+    facts = {"heads": run_directory.heads_as_json(heads), "data": datasets.facts, "backbone": own}
     with writable(run):
         run.mkdir(parents=True, exist_ok=True)
         lock = lock or hold(run)
         run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
-    if (found := from_features(config, model, params, learning.assigned, inputs, sets, mesh)) is not None:
-        inputs, sets = found
-        learning = plan_learning(config, model, params, sets, inputs, drawn, sweep)
+    if (found := from_features(config, model, params, setup.assigned, inputs, datasets, mesh)) is not None:
+        inputs, datasets = found
+        setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
     everywhere = replicated(mesh)
-    state = jax.jit(learning.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
-    constants = jax.device_put((jax.random.key(config.seed), learning.anchors), everywhere)
-    phases = tuple(compiled(phase, mesh, constants) for phase in learning.phases)
+    state = jax.jit(setup.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
+    constants = jax.device_put((jax.random.key(config.seed), setup.anchors), everywhere)
+    phases = tuple(compiled(phase, mesh, constants) for phase in setup.phases)
     return Job(
-        run, model, inputs, sets, learning.assigned, drawn, state, phases,
-        learning.schedule, learning.rate,
+        run, model, inputs, datasets, setup.assigned, initialized, state, phases,
+        setup.schedule, setup.rate,
         config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed, lock,
     )  # fmt: skip
 
@@ -286,16 +290,16 @@ def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tupl
     checkpoint's."""
     c = config.model
     model = run_directory.describe_model(folder, c, heads)
-    again = drawn_anew(c, model.backbone.config.block_paths)
+    again = reinitialized(c, model.backbone.config.block_paths)
     if c.weights == "random":
         model, params = adapt(model, random_params(model, config.seed), config)
         return model, params, frozenset(flatten(params))
     if c.weights != "pretrained":
         raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
-    model, params, drawn = start_from(
+    model, params, initialized = start_from(
         folder, heads, initialise=c.initialise, reinitialise=again, ignore=c.ignore, seed=config.seed,
         dtype=run_directory.compute_dtype(c), **run_directory.model_changes(c),
     )  # fmt: skip
-    came = flatten(params).keys() - drawn
+    came = flatten(params).keys() - initialized
     model, params = adapt(model, params, config)
     return model, params, frozenset(flatten(params).keys() - came)

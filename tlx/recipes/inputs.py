@@ -17,7 +17,7 @@ from tlx.data import labels
 from tlx.data.examples import Examples, ExampleSet
 from tlx.data.image_examples import ImageExamples
 from tlx.data.images import fingerprint
-from tlx.data.plan import up_to
+from tlx.data.plan import buckets_up_to
 from tlx.data.sources import Table
 from tlx.errors import TlxError
 from tlx.methods.finetune import Prepare
@@ -35,7 +35,7 @@ class Inputs(Protocol):
     """ladder: lengths to which batches are padded."""
 
     @property
-    def ladder(self) -> tuple[int, ...]: ...
+    def length_buckets(self) -> tuple[int, ...]: ...
 
     def whole(self, data: ConfigDict, table: Table) -> list[str]:
         """A string for each row; rows where it is equal stay on one side of a cut."""
@@ -83,8 +83,8 @@ class TextInputs:
     FIELDS = ("input_ids", "attention_mask", "token_type_ids")
 
     @property
-    def ladder(self) -> tuple[int, ...]:
-        return up_to(self.tokenizer.max_length)
+    def length_buckets(self) -> tuple[int, ...]:
+        return buckets_up_to(self.tokenizer.max_length)
 
     def whole(self, data: ConfigDict, table: Table) -> list[str]:
         return [str(text) for text in table.column(data.text)]
@@ -133,7 +133,7 @@ class ImageInputs:
     processor: ImageProcessor
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
 
-    ladder = (1,)
+    length_buckets = (1,)
 
     def whole(self, data: ConfigDict, table: Table) -> list[str]:
         images = table.column(data.image)

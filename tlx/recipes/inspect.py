@@ -19,12 +19,12 @@ from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapted
 from tlx.recipes.advice import advise
-from tlx.recipes.choosing import Choice
+from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.finetune import check
 from tlx.recipes.inputs import Inputs, open_inputs
-from tlx.recipes.learning import Learning, plan_learning
-from tlx.recipes.regularise import count_drawn, drawn_anew
-from tlx.recipes.sets import Sets, load_sets, with_splits
+from tlx.recipes.parameters import GroupAssignment
+from tlx.recipes.regularise import count_initialized, reinitialized
+from tlx.recipes.train import TrainSetup, train_setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Inspected:
     allowed and usually a mistake."""
 
     leaves: list[Leaf]
-    drawn: int
+    initialized: int
     examples: dict[str, int]
     steps: int
     batch: tuple[int, int]
@@ -75,48 +75,50 @@ def inspect(config: ConfigDict) -> Inspected:
     config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
-    sets = load_sets(config, inputs)
-    model = adapted(run_directory.describe_model(folder, config.model, {"default": sets.head}), config)
+    datasets = load_datasets(config, inputs)
+    model = adapted(run_directory.describe_model(folder, config.model, {"default": datasets.head}), config)
     params = abstract_params(model)
-    again = selected(flatten(params), drawn_anew(config.model, model.backbone.config.block_paths), model.backbone.kinds)
+    again = selected(
+        flatten(params), reinitialized(config.model, model.backbone.config.block_paths), model.backbone.kinds
+    )
     pretrained = config.model.weights == "pretrained"
-    drawn = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
-    learning = plan_learning(config, model, params, sets, inputs, drawn)
-    state = jax.eval_shape(learning.begin, params)
-    batch = _batch(config, sets, inputs)
+    initialized = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
+    setup = train_setup(config, model, params, datasets, inputs, initialized)
+    state = jax.eval_shape(setup.begin, params)
+    batch = _batch(config, datasets, inputs)
     cost: Any = (
-        jax.jit(learning.phases[0].step, donate_argnums=0)
-        .lower(state, {"train": batch}, jax.random.key(0), learning.anchors)
+        jax.jit(setup.phases[0].step, donate_argnums=0)
+        .lower(state, {"train": batch}, jax.random.key(0), setup.anchors)
         .compile()
         .cost_analysis()
     )
-    trainable = {path: leaf for path, leaf in flatten(params).items() if learning.choices[0].assigned[path] != FROZEN}
+    trainable = {path: leaf for path, leaf in flatten(params).items() if setup.assignments[0].assigned[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
         **({"averages": _bytes(state.averages)} if state.averages else {}),
-        **({"anchors": _bytes(learning.anchors)} if learning.anchors is not None else {}),
+        **({"anchors": _bytes(setup.anchors)} if setup.anchors is not None else {}),
     }  # fmt: skip
-    examples = {part: len(found) for part, found in sets.examples.items()}
+    examples = {part: len(found) for part, found in datasets.examples.items()}
     advice = [
         sentence
-        for choice in learning.choices
-        for sentence in advise(config, choice, learning.schedule.total, examples["train"])
+        for assignment in setup.assignments
+        for sentence in advise(config, assignment, setup.schedule.total, examples["train"])
     ]
     return Inspected(
-        _leaves(params, learning.choices[0], config, model.backbone.kinds), count_drawn(params, again), examples,
-        learning.schedule.total,
+        _leaves(params, setup.assignments[0], config, model.backbone.kinds), count_initialized(params, again), examples,
+        setup.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        _phases(params, learning), list(dict.fromkeys(advice)),
+        _phases(params, setup), list(dict.fromkeys(advice)),
     )  # fmt: skip
 
 
-def _leaves(params: Any, choice: Choice, config: ConfigDict, kinds: Any) -> list[Leaf]:
-    decays, rate = decayed(choice.assigned, kinds), config.optimizer.learning_rate
+def _leaves(params: Any, assignment: GroupAssignment, config: ConfigDict, kinds: Any) -> list[Leaf]:
+    decays, rate = decayed(assignment.assigned, kinds), config.optimizer.learning_rate
     rows = []
     for path, leaf in flatten(params).items():
-        name = choice.assigned[path]
-        decay = choice.groups[name].weight_decay * decays[path] if name in choice.groups else 0.0
-        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, choice.factor(path, rate), decay, _bytes(leaf)))
+        name = assignment.assigned[path]
+        decay = assignment.groups[name].weight_decay * decays[path] if name in assignment.groups else 0.0
+        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, assignment.factor(path, rate), decay, _bytes(leaf)))
     return rows
 
 
@@ -148,18 +150,20 @@ def ranges(numbers: Iterable[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
-def _phases(params: Any, learning: Learning) -> list[InspectedPhase]:
+def _phases(params: Any, setup: TrainSetup) -> list[InspectedPhase]:
     sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
     return [
-        InspectedPhase(phase.first, choice.rules, sum(sizes.values()) - sum(sizes[path] for path in choice.frozen))
-        for phase, choice in zip(learning.phases, learning.choices, strict=True)
+        InspectedPhase(
+            phase.first, assignment.rules, sum(sizes.values()) - sum(sizes[path] for path in assignment.frozen)
+        )
+        for phase, assignment in zip(setup.phases, setup.assignments, strict=True)
     ]
 
 
-def _batch(config: ConfigDict, sets: Sets, inputs: Inputs) -> Mapping[str, jax.ShapeDtypeStruct]:
+def _batch(config: ConfigDict, datasets: Datasets, inputs: Inputs) -> Mapping[str, jax.ShapeDtypeStruct]:
     """Shapes of a full batch of the longest texts that this data has, padded as they are in training."""
-    train = sets.examples["train"]
-    length = padded(int(train.lengths.max()), inputs.ladder)
+    train = datasets.examples["train"]
+    length = padded(int(train.lengths.max()), inputs.length_buckets)
     rows = train.take(np.zeros(config.train.batch_size, np.int64), length)
     return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in rows.items()}
 

@@ -10,18 +10,18 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.losses.starting_point import l2_sp
-from tlx.optim.averages import Share, ema, swa
-from tlx.optim.sharpness import Ascent, sharpness_aware
+from tlx.losses.l2_sp import l2_sp
+from tlx.optim.averages import AverageWeight, ema, swa
+from tlx.optim.sharpness import Perturbation, sharpness_aware
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten, map_with_path
-from tlx.training.loop import Schedule
+from tlx.training.loop import LoopSchedule
 from tlx.training.step import Penalty
 
 AVERAGES = ("none", "ema", "swa")
 
 
-def plan_average(config: ConfigDict, schedule: Schedule) -> Share | None:
+def plan_average(config: ConfigDict, schedule: LoopSchedule) -> AverageWeight | None:
     """config: `config.average`."""
     if config.kind not in AVERAGES:
         raise TlxError(f"config.average.kind is {config.kind!r}; it is one of {listed(AVERAGES)}.")
@@ -30,14 +30,14 @@ def plan_average(config: ConfigDict, schedule: Schedule) -> Share | None:
     return swa(swa_start(config, schedule), config.every or schedule.steps_per_epoch) if config.kind == "swa" else None
 
 
-def swa_start(config: ConfigDict, schedule: Schedule) -> int:
+def swa_start(config: ConfigDict, schedule: LoopSchedule) -> int:
     """The step after which SWA takes its first parameters."""
     if not 0 <= config.start_fraction < 1:
         raise TlxError(f"config.average.start_fraction is {config.start_fraction}; it is at least 0 and below 1.")
     return max(1, round(config.start_fraction * schedule.total))
 
 
-def averaged_rate(config: ConfigDict, schedule: Schedule, rate: optax.Schedule) -> optax.Schedule:
+def averaged_rate(config: ConfigDict, schedule: LoopSchedule, rate: optax.Schedule) -> optax.Schedule:
     """The learning rate by step, constant from SWA's start on where `config.average.learning_rate` says so."""
     if config.learning_rate is None:
         return rate
@@ -47,7 +47,7 @@ def averaged_rate(config: ConfigDict, schedule: Schedule, rate: optax.Schedule) 
     return optax.join_schedules([rate, constant], [swa_start(config, schedule)])
 
 
-def plan_ascent(config: ConfigDict) -> Ascent | None:
+def plan_perturbation(config: ConfigDict) -> Perturbation | None:
     """config: `config.sam`."""
     return sharpness_aware(config.radius, config.adaptive) if config.radius else None
 
@@ -60,7 +60,7 @@ def plan_penalty(config: ConfigDict) -> Penalty | None:
     return functools.partial(l2_sp, alpha=config.alpha, beta=config.beta)
 
 
-def plan_anchors(config: ConfigDict, params: Any, groups: Mapping[str, str], drawn: Collection[str]) -> Any:
+def plan_anchors(config: ConfigDict, params: Any, groups: Mapping[str, str], initialized: Collection[str]) -> Any:
     """The starting point, copied, of every leaf that learns and came with the checkpoint; None elsewhere, and
     altogether without L2-SP.
 
@@ -69,7 +69,7 @@ def plan_anchors(config: ConfigDict, params: Any, groups: Mapping[str, str], dra
     if plan_penalty(config.l2_sp) is None:
         return None
     anchors = map_with_path(
-        lambda path, leaf: None if groups[path] == FROZEN or path in drawn else _copied(leaf), params
+        lambda path, leaf: None if groups[path] == FROZEN or path in initialized else _copied(leaf), params
     )
     if not jax.tree.leaves(anchors):
         raise TlxError(
@@ -83,7 +83,7 @@ def _copied(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else np.array(leaf)
 
 
-def drawn_anew(config: Mapping[str, Any], block_paths: Sequence[str]) -> tuple[str, ...]:
+def reinitialized(config: Mapping[str, Any], block_paths: Sequence[str]) -> tuple[str, ...]:
     """`config.model.reinitialise` as selectors: `last:K` is the K highest blocks, `pooler` the pooler, anything else a
     selector (Zhang et al. 2021, section 5, draws the pooler and up to six of BERT's blocks anew)."""
     selectors: list[str] = []
@@ -104,6 +104,6 @@ def drawn_anew(config: Mapping[str, Any], block_paths: Sequence[str]) -> tuple[s
     return tuple(selectors)
 
 
-def count_drawn(params: Any, drawn: Collection[str]) -> int:
+def count_initialized(params: Any, initialized: Collection[str]) -> int:
     """How many parameters did not come with the checkpoint."""
-    return sum(int(np.prod(leaf.shape)) for path, leaf in flatten(params).items() if path in drawn)
+    return sum(int(np.prod(leaf.shape)) for path, leaf in flatten(params).items() if path in initialized)

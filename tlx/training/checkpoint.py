@@ -108,7 +108,7 @@ class Checkpoints:
         train_state = restored["rest" if found == 2 else "train_state"]
         params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in items else {})}
         model_state = restored["model_state"] if "model_state" in items else {}
-        return State(params=params, model_state=model_state, **train_state).swapped()
+        return State(params=params, model_state=model_state, **train_state).with_eval_params()
 
     def restore_params(self, step: int, target: Any) -> Any:
         """The model's parameters alone, averaged if the run averages. target: shapes and dtypes with shardings."""
@@ -170,14 +170,14 @@ class Checkpoints:
 
 def _items(state: State) -> dict[str, Any]:
     """What the items hold, in which the average and the parameters have changed places."""
-    swapped = state.swapped()
+    with_eval_params = state.with_eval_params()
     items = {
-        "params": {name: part for name, part in swapped.params.items() if name != AUX},
-        "aux": swapped.params.get(AUX),
-        "model_state": dict(swapped.model_state),
+        "params": {name: part for name, part in with_eval_params.params.items() if name != AUX},
+        "aux": with_eval_params.params.get(AUX),
+        "model_state": dict(with_eval_params.model_state),
         "train_state": {
-            "step": swapped.step, "opt_state": swapped.opt_state,
-            "method_state": swapped.method_state, "averages": swapped.averages,
+            "step": with_eval_params.step, "opt_state": with_eval_params.opt_state,
+            "method_state": with_eval_params.method_state, "averages": with_eval_params.averages,
         },
     }  # fmt: skip
     return {name: item for name, item in items.items() if item or name in ("params", "train_state")}

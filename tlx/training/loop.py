@@ -17,7 +17,7 @@ from tlx.training.writers import MetricsWriter, Progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class LoopSchedule:
     """When the loop does what, in steps.
 
     total: of the run. evaluate_every: also when it saves. log_every: of training metrics. patience: how many
@@ -58,7 +58,7 @@ def fit(
     batches: Callable[[int], Iterator[Any]],
     evaluate: Callable[[Any], dict[str, float]],
     *,
-    schedule: Schedule,
+    schedule: LoopSchedule,
     checkpoints: Checkpoints,
     writer: Callable[[int], MetricsWriter],
     progress: Callable[[int], Progress],
@@ -111,7 +111,7 @@ def fit(
                 _refuse_nan(step, means["train/loss"])
                 pending = []
             if step % schedule.evaluate_every == 0 or last:
-                values = evaluate(state.swapped().params)
+                values = evaluate(state.with_eval_params().params)
                 so_far = so_far.after(step, values[schedule.monitor], schedule.mode)
                 stop = last or (schedule.patience is not None and so_far.stale >= schedule.patience)
                 now = time.perf_counter()

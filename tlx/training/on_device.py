@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import optax
 
 from tlx.methods.api import Method
-from tlx.training.state import Owners, init_state
+from tlx.training.state import PlayerOf, init_state
 from tlx.training.step import make_train_step
 
 
 def train_on_device(
     method: Method,
     optimizer: optax.GradientTransformation,
-    owner: Owners,
+    player_of: PlayerOf,
     params: Any,
     fields: Mapping[str, jax.Array],
     rows: jax.Array,
@@ -34,12 +34,12 @@ def train_on_device(
       key: of the run.
       clip: as of `make_train_step`.
     """
-    step = make_train_step(method, {"model": optimizer}, owner, clip=clip)
+    step = make_train_step(method, {"model": optimizer}, player_of, clip=clip)
 
     def one(state: Any, chosen: jax.Array) -> tuple[Any, None]:
         batch = {name: field[chosen] for name, field in fields.items()}
         batch |= {"valid": chosen >= 0, "example_id": chosen}
         return step(state, {"train": batch}, key)[0], None
 
-    begun = init_state(params, owner, {"model": optimizer}, {})
+    begun = init_state(params, player_of, {"model": optimizer}, {})
     return jax.lax.scan(one, begun, jnp.asarray(rows))[0].params

@@ -89,7 +89,7 @@ def _carried(old: Any, new: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, leaf: known.get(path, leaf), new)
 
 
-def learning_since(assigned: Sequence[Mapping[str, str]], firsts: Sequence[int]) -> list[dict[str, int]]:
+def trainable_since(assigned: Sequence[Mapping[str, str]], firsts: Sequence[int]) -> list[dict[str, int]]:
     """For each phase the step since which each path has learnt without a break in the group that it is in.
 
     assigned: the group of each path, by phase. firsts: the steps before each phase.

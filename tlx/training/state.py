@@ -13,8 +13,8 @@ from tlx.params.partition import FROZEN, merge
 from tlx.params.paths import Tree, flatten, map_with_path
 from tlx.params.rules import Rules, assign
 
-Owners = Mapping[str, str | None]  # the player of each path; None: frozen
-ANSWERS = "answers"  # the average that is evaluated, selected by and handed on in the parameters' place
+PlayerOf = Mapping[str, str | None]  # the player of each path; None: frozen
+EVAL_PARAMS = "eval_params"  # the average that is evaluated, selected by and handed on in the parameters' place
 
 
 @struct.dataclass
@@ -37,19 +37,19 @@ class State:
     averages: dict[str, Tree] = struct.field(default_factory=dict)
     model_state: Any = struct.field(default_factory=dict)
 
-    def swapped(self) -> "State":
-        """With the average `answers` in the parameters' place and these in its, where there is one; its own inverse."""
-        if ANSWERS not in self.averages:
+    def with_eval_params(self) -> "State":
+        """With the average `predictions` in the parameters' place and these in its, where there is one; its own inverse."""
+        if EVAL_PARAMS not in self.averages:
             return self
-        average = self.averages[ANSWERS]
+        average = self.averages[EVAL_PARAMS]
         learning = jax.tree.map(
             lambda mean, leaf: None if mean is None else leaf, average, self.params, is_leaf=lambda leaf: leaf is None
         )
-        averages = {**self.averages, ANSWERS: learning}
+        averages = {**self.averages, EVAL_PARAMS: learning}
         return dataclasses.replace(self, params=merge(average, self.params), averages=averages)
 
 
-def owners(params: Tree, groups: Mapping[str, str], players: Mapping[str, Rules]) -> dict[str, str | None]:
+def assign_players(params: Tree, groups: Mapping[str, str], players: Mapping[str, Rules]) -> dict[str, str | None]:
     """Which player moves each path. Frozen paths are nobody's."""
     trainable = [path for path in flatten(params) if groups[path] != FROZEN]
     rules = [(selector, name) for name, own in players.items() for selector, mine in own if mine]
@@ -57,14 +57,14 @@ def owners(params: Tree, groups: Mapping[str, str], players: Mapping[str, Rules]
     return {path: owned.get(path) for path in flatten(params)}
 
 
-def owned_by(params: Tree, owner: Owners, players: tuple[str, ...]) -> Tree:
+def leaves_of(params: Tree, player_of: PlayerOf, players: tuple[str, ...]) -> Tree:
     """The tree with None wherever the leaf is not these players'."""
-    return map_with_path(lambda path, leaf: leaf if owner[path] in players else None, params)
+    return map_with_path(lambda path, leaf: leaf if player_of[path] in players else None, params)
 
 
 def init_state(
     params: Tree,
-    owner: Owners,
+    player_of: PlayerOf,
     optimizers: Mapping[str, optax.GradientTransformation],
     method_state: Any,
     averaged: bool = False,
@@ -72,7 +72,7 @@ def init_state(
 ) -> State:
     """The state before the first step. Moments, and copies if an average is kept, exist for what a player owns and
     nothing else."""
-    opt_state = {name: tx.init(owned_by(params, owner, (name,))) for name, tx in optimizers.items()}
-    owned = owned_by(params, owner, tuple(optimizers))
-    averages = {ANSWERS: jax.tree.map(jnp.copy, owned)} if averaged else {}
+    opt_state = {name: tx.init(leaves_of(params, player_of, (name,))) for name, tx in optimizers.items()}
+    owned = leaves_of(params, player_of, tuple(optimizers))
+    averages = {EVAL_PARAMS: jax.tree.map(jnp.copy, owned)} if averaged else {}
     return State(jnp.zeros((), jnp.int32), params, opt_state, method_state, averages, model_state or {})

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import optax
 
 from tlx.methods.api import Batch, Carried, Context, Method, Update
-from tlx.optim.averages import Share, follow
-from tlx.optim.sharpness import Ascent
+from tlx.optim.averages import AverageWeight, update_average
+from tlx.optim.sharpness import Perturbation
 from tlx.params.partition import merge
 from tlx.params.paths import map_with_path
 from tlx.training.gradient import Result, differentiate, to_microbatches
-from tlx.training.state import ANSWERS, Owners, State, owned_by
+from tlx.training.state import EVAL_PARAMS, PlayerOf, State, leaves_of
 
 Metrics = dict[str, jax.Array]
 Penalty = Callable[[Any, Any], jax.Array]  # (trainable leaves, constants) -> what is added to the loss
@@ -23,14 +23,14 @@ Penalty = Callable[[Any, Any], jax.Array]  # (trainable leaves, constants) -> wh
 def make_train_step(
     method: Method,
     optimizers: Mapping[str, optax.GradientTransformation],
-    owner: Owners,
+    player_of: PlayerOf,
     *,
     clip: float | None = None,
     clip_value: float | None = None,
     accumulate: int = 1,
-    ascent: Ascent | None = None,
+    perturbation: Perturbation | None = None,
     penalty: Penalty | None = None,
-    average: Share | None = None,
+    average: AverageWeight | None = None,
     total_steps: int = 0,
     frozen: tuple[str, ...] = (),
 ) -> Callable[..., tuple[State, Metrics]]:
@@ -73,9 +73,9 @@ def make_train_step(
             metrics["loss"] = sum((metrics[f"{name}/loss"] for name in names), jnp.zeros(()))
         state = dataclasses.replace(state, step=state.step + 1)
         if average is not None:
-            learnt = owned_by(state.params, owner, tuple(optimizers))
-            mean = follow(state.averages[ANSWERS], learnt, average(state.step))
-            state = dataclasses.replace(state, averages={**state.averages, ANSWERS: mean})
+            learnt = leaves_of(state.params, player_of, tuple(optimizers))
+            mean = update_average(state.averages[EVAL_PARAMS], learnt, average(state.step))
+            state = dataclasses.replace(state, averages={**state.averages, EVAL_PARAMS: mean})
         return state, metrics
 
     def repeated(update: Update, state: State, batch: Batch, context: Context) -> tuple[State, Metrics]:
@@ -89,8 +89,8 @@ def make_train_step(
         return state, jax.tree.map(lambda values: values.mean(axis=0), logged)
 
     def one_update(update: Update, state: State, batch: Batch, context: Context) -> tuple[State, Metrics]:
-        trainable = owned_by(state.params, owner, update.players)
-        fixed = map_with_path(lambda path, leaf: None if owner[path] in update.players else leaf, state.params)
+        trainable = leaves_of(state.params, player_of, update.players)
+        fixed = map_with_path(lambda path, leaf: None if player_of[path] in update.players else leaf, state.params)
         parts = to_microbatches(batch, accumulate)
 
         def result_at(point: Any) -> Result:
@@ -106,7 +106,9 @@ def make_train_step(
             )
 
         result = result_at(trainable)
-        gradient = result.gradient if ascent is None else result_at(ascent(trainable, result.gradient)).gradient
+        gradient = (
+            result.gradient if perturbation is None else result_at(perturbation(trainable, result.gradient)).gradient
+        )
         norm = optax.global_norm(gradient)
         if clip_value is not None:
             gradient, _ = optax.clip(clip_value).update(gradient, optax.EmptyState())
@@ -114,7 +116,7 @@ def make_train_step(
             gradient, _ = optax.clip_by_global_norm(clip).update(gradient, optax.EmptyState())
         opt_state = dict(state.opt_state)
         for player in update.players:
-            own, own_gradient = owned_by(trainable, owner, (player,)), owned_by(gradient, owner, (player,))
+            own, own_gradient = leaves_of(trainable, player_of, (player,)), leaves_of(gradient, player_of, (player,))
             moved, moments = move(player, own, own_gradient, opt_state[player], state.step)
             if player in update.needs:
                 present = sum(result.counts[name] for name in update.needs[player]) > 0

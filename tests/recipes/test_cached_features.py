@@ -13,14 +13,14 @@ from tlx.data.examples import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.data.sources import load
 from tlx.errors import TlxError
-from tlx.features.cut import Cut
+from tlx.features.spec import FeatureSpec
 from tlx.models.model import build_model
 from tlx.models.vit import ViTConfig
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
-from tlx.recipes.cached import CachedInputs, cut_of
+from tlx.recipes.cached_features import CachedInputs, cacheable_features
 
 pytestmark = pytest.mark.slow
 
@@ -53,8 +53,8 @@ def images(folder: Path) -> Any:
 
 def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
     """Losses, the parameters after some steps, and them as they are on the device."""
-    train = job.sets.examples["train"]
-    plan = TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.ladder)
+    train = job.datasets.examples["train"]
+    plan = TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.length_buckets)
     batches, state, losses = Batches(train, plan, STEPS), job.state, []
     for step in range(STEPS):
         state, metrics = job.phases[0].step(state, {"train": batches[step]})
@@ -66,13 +66,13 @@ def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
 @pytest.mark.parametrize(
     ("rules", "pooling", "cut"),
     [
-        pytest.param(TOP, "pooler", Cut((1,), None), marks=pytest.mark.long),
-        (POOLER, "pooler", Cut((2,), "cls")),
-        (HEAD, "images", Cut((), "mean")),
+        pytest.param(TOP, "pooler", FeatureSpec((1,), None), marks=pytest.mark.long),
+        (POOLER, "pooler", FeatureSpec((2,), "cls")),
+        (HEAD, "images", FeatureSpec((), "mean")),
     ],
 )
 def test_the_same_numbers(
-    rules: Any, pooling: str, cut: Cut, config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rules: Any, pooling: str, spec: FeatureSpec, config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if pooling == "images":
         config, pooling = images(tmp_path), "mean"
@@ -84,16 +84,16 @@ def test_the_same_numbers(
     assert not isinstance(plain.inputs, CachedInputs) and not capsys.readouterr().out
     cached = finetune.build(config, tmp_path / "cached")
     assert isinstance(cached.inputs, CachedInputs)
-    assert cut_of(plain.model, plain.groups, plain.sets.head) == cut
-    kept = sum(part.features.values.nbytes for part in cached.sets.examples.values())  # type: ignore[attr-defined]
-    count = sum(len(part) for part in cached.sets.examples.values())
-    assert capsys.readouterr().out == f"features: {cut} for {count} examples, {kept:,} bytes, kept in memory.\n"
+    assert cacheable_features(plain.model, plain.groups, plain.datasets.head) == spec
+    kept = sum(part.features.values.nbytes for part in cached.datasets.examples.values())  # type: ignore[attr-defined]
+    count = sum(len(part) for part in cached.datasets.examples.values())
+    assert capsys.readouterr().out == f"features: {spec} for {count} examples, {kept:,} bytes, kept in memory.\n"
     (losses, params, learnt), (same, again, _) = steps(plain), steps(cached)
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(same, losses, rtol=RELATIVE)
     if rules == HEAD:  # of hidden states, the runs of test_images.py are asked again
-        answers, also = (job.answers(learnt, "validation") for job in (plain, cached))
-        np.testing.assert_allclose(also, answers, rtol=0, atol=RELATIVE * np.abs(answers).max())
+        predictions, also = (job.predictions(learnt, "validation") for job in (plain, cached))
+        np.testing.assert_allclose(also, predictions, rtol=0, atol=RELATIVE * np.abs(predictions).max())
     for path, leaf in params.items():
         atol = max(RELATIVE * np.abs(leaf).max(), 1e-9)
         np.testing.assert_allclose(again[path], leaf, rtol=0, atol=atol, err_msg=path)
@@ -102,13 +102,13 @@ def test_the_same_numbers(
 @pytest.mark.parametrize(
     ("kind", "dtype", "cut", "relative"),
     [
-        ("tagging", "float32", Cut((2,), None), RELATIVE),
+        ("tagging", "float32", FeatureSpec((2,), None), RELATIVE),
         # Eight bits of mantissa: what is cached was rounded in a batch of another size.
-        pytest.param("classification", "bfloat16", Cut((), "pooler"), 2e-2, marks=pytest.mark.long),
+        pytest.param("classification", "bfloat16", FeatureSpec((), "pooler"), 2e-2, marks=pytest.mark.long),
     ],
 )
 def test_the_same_losses(
-    kind: str, dtype: str, cut: Cut, relative: float, place: Path, config: Any, tmp_path: Path
+    kind: str, dtype: str, spec: FeatureSpec, relative: float, place: Path, config: Any, tmp_path: Path
 ) -> None:
     config.params.rules, config.model.dtype, config.head.kind = HEAD, dtype, kind
     if kind == "tagging":
@@ -118,7 +118,7 @@ def test_the_same_losses(
         config.data.train, config.data.text, config.data.label = f"conll:{tmp_path}/tags.conll", "tokens", "tags"
     plain, cached = (finetune.build(_with(config, cache), tmp_path / cache) for cache in ("off", "memory"))
     assert isinstance(cached.inputs, CachedInputs) and not isinstance(plain.inputs, CachedInputs)
-    assert cut_of(plain.model, plain.groups, plain.sets.head) == cut
+    assert cacheable_features(plain.model, plain.groups, plain.datasets.head) == spec
     losses, same = steps(plain)[0], steps(cached)[0]
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(same, losses, rtol=relative)
@@ -133,17 +133,17 @@ def _with(config: Any, cache: str) -> Any:
 def test_where_it_is_not_taken(config: Any, tmp_path: Path) -> None:
     """Something learns, or is drawn, below any block."""
     job = finetune.build(config, tmp_path / "run")
-    head = job.sets.head
-    assert cut_of(job.model, job.groups, head) is None
+    head = job.datasets.head
+    assert cacheable_features(job.model, job.groups, head) is None
     frozen = dict.fromkeys(job.groups, "frozen") | {"heads/default/output/kernel": "default"}
-    assert cut_of(job.model, frozen, head) == Cut((), "pooler")
-    for path, cut in {
-        "backbone/encoder/layer/1/output/dense/bias": Cut((1,), None),
+    assert cacheable_features(job.model, frozen, head) == FeatureSpec((), "pooler")
+    for path, spec in {
+        "backbone/encoder/layer/1/output/dense/bias": FeatureSpec((1,), None),
         "backbone/encoder/layer/0/output/dense/bias": None,
         "backbone/embeddings/LayerNorm/bias": None,
         "adapters/lora/backbone/encoder/layer/1/output/dense/a": None,
     }.items():
-        assert cut_of(job.model, frozen | {path: "default"}, head) == cut, path
+        assert cacheable_features(job.model, frozen | {path: "default"}, head) == spec, path
 
 
 def test_augmented_images_are_drawn_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,8 +166,8 @@ def test_on_disk(config: Any, tmp_path: Path) -> None:
     config.features.cache, config.features.folder = "disk", str(tmp_path / "features")
 
     def built(name: str) -> dict[str, np.ndarray]:
-        sets: Any = finetune.build(config, tmp_path / name).sets.examples
-        return {part: np.array(found.features.values) for part, found in sets.items()}
+        datasets: Any = finetune.build(config, tmp_path / name).datasets.examples
+        return {part: np.array(found.features.values) for part, found in datasets.items()}
 
     first = built("run")
     written = {file: file.stat().st_mtime_ns for file in (tmp_path / "features").glob("*/values.npy")}

@@ -11,7 +11,7 @@ from tests.models.reference import reference
 from tlx.data.examples import Examples
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
-from tlx.features.cut import Cut, below, read, resolved
+from tlx.features.spec import FeatureSpec, below, read, resolved
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 
@@ -35,21 +35,21 @@ def test_texts_without_their_padding(full_precision: None) -> None:
     kinds = [row[:length].tolist() for row, length in zip(types, lengths, strict=True)]
     examples = Examples._of(rows, kinds, 0, None)
 
-    def features(cut: Cut) -> Any:
+    def features(spec: FeatureSpec) -> Any:
         prepare = lambda batch, key: (dict(batch), batch)  # noqa: E731
-        return Extractor(model, params, prepare, cut, batch_size=2, ladder=(16,))(examples)
+        return Extractor(model, params, prepare, spec, batch_size=2, length_buckets=(16,))(examples)
 
     states = [arrays[f"output/hidden_states/{i}"] for i in range(3)]
-    every = features(Cut((1,), None))
+    every = features(FeatureSpec((1,), None))
     assert every.offsets is not None and np.diff(every.offsets).tolist() == lengths.tolist()
     for i, length in enumerate(lengths):
         found = every.values[every.offsets[i] : every.offsets[i + 1]]
         np.testing.assert_allclose(found, states[1][i, :length], atol=TOLERANCE)
     means = [np.stack([x[i, :length].mean(0) for i, length in enumerate(lengths)]) for x in states]
-    mixed = features(Cut((0, 2), "mean")).values
+    mixed = features(FeatureSpec((0, 2), "mean")).values
     np.testing.assert_allclose(mixed, np.stack([means[0], means[2]], 1), atol=TOLERANCE)
     pooled = arrays["output/pooler_output"][:, None]
-    np.testing.assert_allclose(features(Cut((), "pooler")).values, pooled, atol=TOLERANCE)
+    np.testing.assert_allclose(features(FeatureSpec((), "pooler")).values, pooled, atol=TOLERANCE)
 
 
 def test_images(full_precision: None) -> None:
@@ -57,32 +57,34 @@ def test_images(full_precision: None) -> None:
     model, params, arrays = opened("deit/base")
     inputs, special = reference("deit/base").inputs, 2
     last, first = arrays["output/last_hidden_state"], arrays["output/hidden_states/1"]
-    found = jax.jit(lambda params, cuts: [read(model, params, inputs, cut) for cut in cuts], static_argnums=1)
-    cuts = (Cut((), "mean"), Cut((1,), "mean"), Cut((1,), None), Cut((), "distilled"))
+    found = jax.jit(lambda params, cuts: [read(model, params, inputs, spec) for spec in cuts], static_argnums=1)
+    cuts = (FeatureSpec((), "mean"), FeatureSpec((1,), "mean"), FeatureSpec((1,), None), FeatureSpec((), "distilled"))
     expected = (last[:, special:].mean(1)[:, None], first[:, special:].mean(1)[:, None], first, last[:, :2])
-    for cut, values, right in zip(cuts, found(params, cuts), expected, strict=True):
-        np.testing.assert_allclose(values, right, atol=TOLERANCE, err_msg=str(cut))
+    for spec, values, right in zip(cuts, found(params, cuts), expected, strict=True):
+        np.testing.assert_allclose(values, right, atol=TOLERANCE, err_msg=str(spec))
 
 
 def test_what_decides_a_cut() -> None:
     model, params, _ = opened("electra/base")  # whose embeddings are projected before block 0
     paths = {path for path in flatten(params) if path.startswith("backbone/")}
-    lower = below(model, Cut((1,), None))
+    lower = below(model, FeatureSpec((1,), None))
     assert lower == {path for path in paths if "/embeddings" in path or "/layer/0/" in path}
-    assert "backbone/embeddings_project/kernel" in below(model, Cut((0,), None))
+    assert "backbone/embeddings_project/kernel" in below(model, FeatureSpec((0,), None))
     model, params, _ = opened("vit/plain")
-    assert not [path for path in below(model, Cut((2,), None)) if "layernorm/" in path.removeprefix("backbone/")[:10]]
-    assert "backbone/layernorm/scale" in below(model, Cut((), "mean"))
+    assert not [
+        path for path in below(model, FeatureSpec((2,), None)) if "layernorm/" in path.removeprefix("backbone/")[:10]
+    ]
+    assert "backbone/layernorm/scale" in below(model, FeatureSpec((), "mean"))
 
 
 def test_refused() -> None:
     model, _, _ = opened("bert/plain")
-    assert resolved(Cut((-1, 0)), model).layers == (2, 0)
+    assert resolved(FeatureSpec((-1, 0)), model).layers == (2, 0)
     for made, message in {
-        lambda: Cut((), "max"): "pooling is 'max'; features are pooled by",
-        lambda: Cut((1, 2), None): "without pooling one layer is kept",
-        lambda: Cut((1,), "pooler"): "the pooler reads the last hidden state alone",
-        lambda: resolved(Cut((3,)), model): r"there is no layer 3; this backbone has 0 \(its embeddings\) to 2",
+        lambda: FeatureSpec((), "max"): "pooling is 'max'; features are pooled by",
+        lambda: FeatureSpec((1, 2), None): "without pooling one layer is kept",
+        lambda: FeatureSpec((1,), "pooler"): "the pooler reads the last hidden state alone",
+        lambda: resolved(FeatureSpec((3,)), model): r"there is no layer 3; this backbone has 0 \(its embeddings\) to 2",
     }.items():
         with pytest.raises(TlxError, match=message):
             made()

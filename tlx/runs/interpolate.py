@@ -12,9 +12,9 @@ from tlx.evaluation.metrics import HIGHER_IS_BETTER, default_monitor
 from tlx.params.interpolate import interpolate
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.folder import resolve
-from tlx.recipes.evaluate import measured, sets_of
 from tlx.recipes.finetune import load_model
 from tlx.recipes.run_directory import Trained, load_run
+from tlx.runs.evaluate import datasets_of, measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     """
     trained = load_run(run)
     start = starting_point(trained)
-    examples = sets_of(run, trained)
+    examples = datasets_of(run, trained)
     head = dict(trained.model.heads_by_name)["default"]
     monitor = (trained.config["train"]["monitor"] or f"validation/{default_monitor(head.kind, head.labels)}").partition(
         "/"
@@ -63,10 +63,10 @@ def starting_point(trained: Trained) -> Any:
     """The checkpoint's parameters that the run began with; None where they were drawn."""
     config = ConfigDict(trained.config)
     folder = resolve(config.model.checkpoint)
-    _, params, drawn = load_model(config, folder, dict(trained.model.heads_by_name))
+    _, params, initialized = load_model(config, folder, dict(trained.model.heads_by_name))
     if config.model.weights != "pretrained":
         raise TlxError("this run began with random weights (config.model.weights); there is nothing to go back to.")
-    return unflatten({path: None if path in drawn else leaf for path, leaf in flatten(params).items()})
+    return unflatten({path: None if path in initialized else leaf for path, leaf in flatten(params).items()})
 
 
 def parse_shares(text: str) -> tuple[float, ...]:

@@ -18,9 +18,9 @@ from tlx.recipes.inputs import TextInputs
 from tlx.recipes.run_directory import Trained
 
 
-def answer(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+def predict_texts(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
     """The head's answers in the order of the texts, (texts, outputs). pairs: the second text of each, of pair tasks."""
-    return answer_examples(trained, Examples.encode(trained.encoder, texts, pairs))
+    return predict_examples(trained, Examples.encode(trained.encoder, texts, pairs))
 
 
 def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -34,8 +34,8 @@ def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None 
         for words in texts:
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
-        return [{"predicted": tags} for tags in answer_words(trained, texts)]
-    return [ROWS[head.kind](head, values) for values in answer(trained, texts, pairs)]
+        return [{"predicted": tags} for tags in predict_words(trained, texts)]
+    return [ROWS[head.kind](head, values) for values in predict_texts(trained, texts, pairs)]
 
 
 def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:
@@ -55,23 +55,23 @@ def _numbers(head: Head, values: np.ndarray) -> dict[str, Any]:
 ROWS = {"classification": _one_class, "multilabel": _labels, "regression": _numbers}
 
 
-def answer_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[list[str | None]]:
+def predict_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[list[str | None]]:
     """A tag for every word, from overlapping windows where a sentence is longer than the run's `max_length`; None for a
     word that cannot be predicted (the tokenizer leaves nothing of it, or its tokens alone exceed a window)."""
     assert isinstance(trained.inputs, TextInputs)
     examples = trained.inputs.encode_words(sentences)
     assert examples.words is not None
     names = [*dict(trained.model.heads_by_name)["default"].labels, None]
-    tags = [names[tag] for tag in chosen_tags(answer_examples(trained, examples))]
+    tags = [names[tag] for tag in chosen_tags(predict_examples(trained, examples))]
     return [tags[start:stop] for start, stop in itertools.pairwise(examples.words.offsets)]
 
 
-def answer_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
+def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
     plan = EvaluationPlan(
         examples.lengths,
         min(trained.config["train"]["eval_batch_size"], len(examples)),
-        trained.inputs.ladder,
+        trained.inputs.length_buckets,
     )
     batches = Batches(examples, plan, plan.steps_per_epoch)
     return predict(_forward(trained.model, trained.inputs.prepare), trained.params, batches)["default"]

@@ -12,7 +12,7 @@ from tests import tiny
 from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import defaults, finetune
-from tlx.recipes.own import own_backbone
+from tlx.recipes.custom import custom_backbone
 from tlx.recipes.run_directory import load_run
 
 CHECKPOINT = Path(__file__).parents[2] / "configs" / "vit_digits"
@@ -40,7 +40,7 @@ def config() -> Any:
 
 
 def build(workdir: Path) -> finetune.Job:
-    return finetune.build(config(), workdir, backbone=own_backbone(Convolutions(), ("low", "high")))
+    return finetune.build(config(), workdir, backbone=custom_backbone(Convolutions(), ("low", "high")))
 
 
 @pytest.mark.slow

@@ -14,14 +14,14 @@ from tlx.models.heads import HeadSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnConfig:
+class CustomConfig:
     """blocks: path prefixes within the module, from the bottom up, that `last:K` and rates by layer count; there may be
     none. sample: names, shapes and dtypes of the inputs it is traced with."""
 
     blocks: tuple[str, ...] = ()
     sample: tuple[tuple[str, tuple[int, ...], str], ...] = ()
 
-    model_type = "own"
+    model_type = "custom"
     family = "a module of a script's own"
     layer_decay_convention = "bert"
 
@@ -41,7 +41,7 @@ class OwnConfig:
         return HeadSettings(kinds=("classification", "multilabel", "regression", "tagging"), pooled_by="cls")
 
 
-class Own(Backbone):
+class Custom(Backbone):
     """module: called with the batch's inputs and `deterministic`; gives (batch, hidden) or (batch, tokens, hidden). Its
     parameters stand right under `backbone/`. It has no other collections of variables."""
 
@@ -68,7 +68,7 @@ class Own(Backbone):
         """The sample's shapes, zeros."""
         return {name: jnp.zeros(shape, dtype) for name, shape, dtype in config.sample}
 
-    def read_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
+    def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
         """The text's own tokens, where the module gave one vector for each."""
         mask = inputs.get("attention_mask")
         return mask if mask is not None and mask.shape == features.last_hidden_state.shape[:2] else None

@@ -14,18 +14,18 @@ from tlx.models.model import build_model
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import defaults
 from tlx.recipes.advice import advise
-from tlx.recipes.choosing import Choice, choose
-from tlx.recipes.pacing import factors
+from tlx.recipes.parameters import GroupAssignment, parameter_groups
+from tlx.recipes.schedule import factors
 
 MODEL = build_model(SMALL, {"default": Head("classification", 2)})
 PARAMS = abstract_params(MODEL)
 BLOCK = "backbone/encoder/layer/{}/output/dense/kernel"
 
 
-def chosen(**changes: Any) -> Choice:
+def chosen(**changes: Any) -> GroupAssignment:
     config: ConfigDict = defaults.finetune()
     config.params.update(changes)
-    return choose(config, MODEL, PARAMS, factors(config, 100))
+    return parameter_groups(config, MODEL, PARAMS, factors(config, 100))
 
 
 def test_shorthands_come_after_the_rules() -> None:
@@ -114,5 +114,5 @@ def test_advice(changes: dict[str, Any], message: str) -> None:
     config = defaults.finetune()
     assert advise(config, chosen(), 100, 400) == []
     config.update_from_flattened_dict(changes)
-    found = advise(config, choose(config, MODEL, PARAMS, factors(config, 100)), 100, 400)
+    found = advise(config, parameter_groups(config, MODEL, PARAMS, factors(config, 100)), 100, 400)
     assert len(found) == 1 and re.search(message, found[0])

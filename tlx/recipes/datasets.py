@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tlx.data import labels
 from tlx.data.examples import ExampleSet, Words
 from tlx.data.sources import Table, load, splits_of
-from tlx.data.splits import cut, few
+from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.errors import TlxError, listed
 from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.models.heads import Head
@@ -20,7 +20,7 @@ LEARNT = ("classification", "multilabel", "regression", "tagging")
 
 
 @dataclasses.dataclass(frozen=True)
-class Sets:
+class Datasets:
     """examples, tables: by split (`train`, `validation`, and `test` if there is one). facts: sizes, how many examples
     of the other splits are in train too, digests; for the summary."""
 
@@ -84,11 +84,11 @@ def load_tables(config: ConfigDict, inputs: Inputs, kind: str) -> dict[str, tupl
         if not config[part] and config[f"{part}_fraction"] > 0
     }
     keys = labels.names(train, config.group) if config.group else inputs.whole(config, train)
-    rows = cut(keys, fractions, config.split_seed)
+    rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
         table, _ = tables["train"]
-        rows_of_few = few(labels.names(table, config.label), config.per_class, config.split_seed)
+        rows_of_few = subsample_per_class(labels.names(table, config.label), config.per_class, config.split_seed)
         tables["train"] = numbered(table.rows(rows_of_few))
     for part in ("validation", "test"):
         if config[part]:
@@ -125,7 +125,7 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     return Head(kind, len(names), pooling, labels=names)
 
 
-def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
+def load_datasets(config: ConfigDict, inputs: Inputs) -> Datasets:
     """Everything `config.data` and `config.head` name, as the model takes it."""
     tables = load_tables(config.data, inputs, config.head.kind)
     head = make_head(config, tables["train"][0])
@@ -135,7 +135,7 @@ def load_sets(config: ConfigDict, inputs: Inputs) -> Sets:
     facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
     if head.kind == "tagging":
         facts |= _tagging_facts(labels.tags(tables["train"][0], config.data.label), head, examples)
-    return Sets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
+    return Datasets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
 
 
 def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]) -> dict[str, Any]:

@@ -9,16 +9,16 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from tlx.models.custom import Custom, CustomConfig, sample_of
 from tlx.models.model import Model
-from tlx.models.own import Own, OwnConfig, sample_of
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
 from tlx.recipes.adapters import adapt
+from tlx.recipes.datasets import Datasets
 from tlx.recipes.inputs import Inputs
-from tlx.recipes.sets import Sets
 
 
-def own_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Own:
+def custom_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Custom:
     """A linen module as the backbone of `build`.
 
     Args:
@@ -26,14 +26,16 @@ def own_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Own:
         and `deterministic`; gives (batch, hidden) or (batch, tokens, hidden).
       blocks: path prefixes within it, from the bottom up, that `last:K`, phases and rates by layer count.
     """
-    return Own(OwnConfig(tuple(blocks)), None, module)
+    return Custom(CustomConfig(tuple(blocks)), None, module)
 
 
-def draw_own(config: ConfigDict, backbone: Own, inputs: Inputs, sets: Sets) -> tuple[Model, Any, frozenset[str]]:
+def initialize_custom(
+    config: ConfigDict, backbone: Custom, inputs: Inputs, datasets: Datasets
+) -> tuple[Model, Any, frozenset[str]]:
     """The module with its heads, drawn by the run's seed."""
-    rows = sets.examples["train"].take(np.zeros(1, np.int64), inputs.ladder[0])
+    rows = datasets.examples["train"].take(np.zeros(1, np.int64), inputs.length_buckets[0])
     given, _ = inputs.prepare({name: jnp.asarray(field) for name, field in rows.items()}, None)
     described = backbone.clone(config=dataclasses.replace(backbone.config, sample=sample_of(given)))
-    model = Model(described, (("default", sets.head),), described.config.head_settings)
+    model = Model(described, (("default", datasets.head),), described.config.head_settings)
     model, params = adapt(model, random_params(model, config.seed), config)
     return model, params, frozenset(flatten(params))

@@ -12,18 +12,18 @@ from tlx.data.image_examples import ImageExamples
 from tlx.data.images import open_rgb
 from tlx.errors import TlxError
 from tlx.evaluation.rollout import rollout
-from tlx.recipes.answers import ROWS, answer_examples
 from tlx.recipes.inputs import ImageInputs
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
+from tlx.runs.predictions import ROWS, predict_examples
 
 THUMBNAIL = 400  # pixels of the longer edge on a sheet, about twice what is drawn
 
 
 def image_rows(trained: Trained, images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The answers as plain values, a row each, as `tlx.recipes.answers.rows_of` gives them. images: paths or arrays."""
+    """The answers as plain values, a row each, as `tlx.runs.predictions.rows_of` gives them. images: paths or arrays."""
     head = dict(trained.model.heads_by_name)["default"]
-    found = answer_examples(trained, ImageExamples(images, _inputs(trained).processor, cache_bytes=0))
+    found = predict_examples(trained, ImageExamples(images, _inputs(trained).processor, cache_bytes=0))
     return [ROWS[head.kind](head, values) for values in found]
 
 

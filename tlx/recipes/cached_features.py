@@ -13,17 +13,17 @@ from tlx.data.examples import ExampleSet
 from tlx.data.sources import Table
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet
-from tlx.features.cut import Cut, below
 from tlx.features.examples import FeatureExamples
+from tlx.features.spec import FeatureSpec, below
 from tlx.features.store import default_folder, identity, load_or_compute
 from tlx.methods.finetune import Prepare
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.mesh import along_batch, replicated
 from tlx.params.partition import FROZEN
+from tlx.recipes.datasets import Datasets
 from tlx.recipes.inputs import ImageInputs, Inputs, Rows, TextInputs
-from tlx.recipes.learning import frozen_blocks
-from tlx.recipes.sets import Sets
+from tlx.recipes.train import frozen_blocks
 
 CACHES = ("auto", "memory", "disk", "off")
 
@@ -40,8 +40,8 @@ class CachedInputs:
     start: int | None
 
     @property
-    def ladder(self) -> tuple[int, ...]:
-        return self.inputs.ladder
+    def length_buckets(self) -> tuple[int, ...]:
+        return self.inputs.length_buckets
 
     def whole(self, data: ConfigDict, table: Table) -> list[str]:
         return self.inputs.whole(data, table)
@@ -71,7 +71,7 @@ class CachedInputs:
         self.inputs.save(folder)
 
 
-def cut_of(model: Model, groups: Mapping[str, str], head: Head) -> Cut | None:
+def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> FeatureSpec | None:
     """The highest cut below which nothing learns and so nothing drops; None where there is no block below it.
 
     groups: of each path, for the whole run. A head that reads a pooled vector of a backbone in which nothing learns is
@@ -81,24 +81,24 @@ def cut_of(model: Model, groups: Mapping[str, str], head: Head) -> Cut | None:
     still = frozen_blocks(model, dict(groups))
     prefixes = [f"backbone/{path}" for path in config.block_paths]
     lowest = next((i for i, prefix in enumerate(prefixes) if prefix not in still), len(prefixes)) - 1
-    if lowest < 1 or config.model_type == "own" or any(path.startswith("adapters/") for path in groups):
+    if lowest < 1 or config.model_type == "custom" or any(path.startswith("adapters/") for path in groups):
         return None
-    if any(groups[path] != FROZEN for path in below(model, Cut((lowest,), None))):
+    if any(groups[path] != FROZEN for path in below(model, FeatureSpec((lowest,), None))):
         return None
     if lowest < config.num_blocks or head.kind in PER_TOKEN:
-        return Cut((lowest,), None)
+        return FeatureSpec((lowest,), None)
     pooling = head.pooling
     if pooling == "pooler":
         pooling = "pooler" if reads_pooler(head, config) else "cls"
     if all(group == FROZEN for path, group in groups.items() if path.startswith("backbone/")):
-        return Cut((), pooling)
-    return Cut((lowest,), None if pooling == "mean" else "cls" if pooling == "pooler" else pooling)
+        return FeatureSpec((), pooling)
+    return FeatureSpec((lowest,), None if pooling == "mean" else "cls" if pooling == "pooler" else pooling)
 
 
 def from_features(
-    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, sets: Sets,
+    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, datasets: Datasets,
     mesh: jax.sharding.Mesh,
-) -> tuple[Inputs, Sets] | None:  # fmt: skip
+) -> tuple[Inputs, Datasets] | None:  # fmt: skip
     """Inputs and sets whose batches hold features, computed or found; None where training goes the long road.
 
     Says in one line what is kept, of how many bytes and where, before that is computed.
@@ -109,21 +109,21 @@ def from_features(
     """
     wanted = config.features
     assert isinstance(inputs, TextInputs | ImageInputs)
-    drawn = inputs.training(sets.head) != inputs.prepare
-    cut = None if wanted.cache == "off" or drawn else cut_of(model, groups, sets.head)
-    if cut is None:
+    initialized = inputs.training(datasets.head) != inputs.prepare
+    spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, datasets.head)
+    if spec is None:
         if wanted.cache in ("memory", "disk"):
             why = "no block lies below all that learns, from the first step to the last"
-            why = "training draws images anew (config.augment)" if drawn else why
+            why = "training draws images anew (config.augment)" if initialized else why
             print(f"features: none are kept, because {why}.", flush=True)
         return None
     extractor = Extractor(
-        model, jax.device_put(params, replicated(mesh)), inputs.prepare, cut,
-        batch_size=config.train.eval_batch_size, ladder=inputs.ladder, sharding=along_batch(mesh),
+        model, jax.device_put(params, replicated(mesh)), inputs.prepare, spec,
+        batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets, sharding=along_batch(mesh),
     )  # fmt: skip
-    size = sum(extractor.layout(examples).bytes for examples in sets.examples.values())
-    count = sum(len(examples) for examples in sets.examples.values())
-    said = f"{cut} for {count:,} examples, {size:,} bytes"
+    size = sum(extractor.layout(examples).bytes for examples in datasets.examples.values())
+    count = sum(len(examples) for examples in datasets.examples.values())
+    said = f"{spec} for {count:,} examples, {size:,} bytes"
     if size > wanted.limit:
         print(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.", flush=True)
         return None
@@ -136,13 +136,13 @@ def from_features(
             return extractor(examples)
         return load_or_compute(folder, identity(extractor, preprocessor, examples), extractor, examples)
 
-    start = cut.layers[0] if cut.layers else None
+    start = spec.layers[0] if spec.layers else None
     field = "pooled" if start is None else "hidden_state"
     found: dict[str, ExampleSet] = {
         part: FeatureExamples(examples, kept(examples), field, isinstance(inputs, TextInputs))
-        for part, examples in sets.examples.items()
+        for part, examples in datasets.examples.items()
     }
-    return CachedInputs(inputs, start), dataclasses.replace(sets, examples=found)
+    return CachedInputs(inputs, start), dataclasses.replace(datasets, examples=found)
 
 
 def check_features(config: ConfigDict) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tlx.errors import TlxError
-from tlx.losses.starting_point import l2_sp
+from tlx.losses.l2_sp import l2_sp
 
 random = np.random.default_rng(0)
 PARAMS = {"backbone": {"a": random.standard_normal((2, 3)), "frozen": None}, "head": random.standard_normal(4)}

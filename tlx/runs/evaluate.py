@@ -10,17 +10,17 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.models.heads import Head
-from tlx.recipes import sets
-from tlx.recipes.answers import answer_examples
+from tlx.recipes import datasets
+from tlx.recipes.datasets import word_facts
 from tlx.recipes.finetune import score
 from tlx.recipes.run_directory import Trained, load_run, read_run
-from tlx.recipes.sets import word_facts
+from tlx.runs.predictions import predict_examples
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
     """One set's figures. classes: of each class, label or type of entity; empty of a regression. words: of tagged
-    sentences, as `tlx.recipes.sets.word_facts` counts them."""
+    sentences, as `tlx.recipes.datasets.word_facts` counts them."""
 
     examples: int
     step: int
@@ -38,40 +38,42 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     trained = load_run(run)
     head = dict(trained.model.heads_by_name)["default"]
     found = {}
-    for part, examples in sets_of(run, trained, data).items():
-        answers = answer_examples(trained, examples)
+    for part, examples in datasets_of(run, trained, data).items():
+        predictions = predict_examples(trained, examples)
         words = examples.words
-        classes = per_class(head.kind, answers, examples.labels, head.labels, None if words is None else words.offsets)
+        classes = per_class(
+            head.kind, predictions, examples.labels, head.labels, None if words is None else words.offsets
+        )
         count = len(examples) if words is None else len(words.sentence_id)
         facts = word_facts(words)
-        found[part] = Evaluated(count, trained.step, _metrics(answers, examples, head), classes, facts)
+        found[part] = Evaluated(count, trained.step, _metrics(predictions, examples, head), classes, facts)
     return found
 
 
 def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
     """Every metric of a set by name."""
-    return _metrics(answer_examples(trained, examples), examples, dict(trained.model.heads_by_name)["default"])
+    return _metrics(predict_examples(trained, examples), examples, dict(trained.model.heads_by_name)["default"])
 
 
-def _metrics(answers: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
-    return {name.partition("/")[2]: value for name, value in score(answers, examples, head, "set").items()}
+def _metrics(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
+    return {name.partition("/")[2]: value for name, value in score(predictions, examples, head, "set").items()}
 
 
-def sets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
+def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
     """The run's sets but train, which are as they were when it began; or `data` alone."""
     begun_with = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
     head = dict(trained.model.heads_by_name)["default"]
     config = ConfigDict(trained.config)
     if data is None:
-        held = sets.load_tables(config.data, trained.inputs, head.kind)
+        held = datasets.load_tables(config.data, trained.inputs, head.kind)
         tables = {part: found for part, found in held.items() if part != "train"}
     else:
-        table = sets.load_labelled(data, config.data.label, head.kind)
-        tables = {data: sets.numbered(table)}
+        table = datasets.load_labelled(data, config.data.label, head.kind)
+        tables = {data: datasets.numbered(table)}
     found = {}
     for part, (table, rows) in tables.items():
         examples = trained.inputs.encode(config.data, head, table, rows.astype(np.int64))
-        if sets.digest(examples) != begun_with.get(part, sets.digest(examples)):
+        if datasets.digest(examples) != begun_with.get(part, datasets.digest(examples)):
             raise TlxError(
                 f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "
                 "one with --data."

@@ -9,15 +9,15 @@ from ml_collections import ConfigDict
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, default_monitor, metric_names
 from tlx.optim.schedules import SETTINGS, check_settings, make_schedule
-from tlx.recipes.choosing import Schedules
+from tlx.recipes.parameters import Schedules
 from tlx.recipes.phases import PhasePlan
 from tlx.recipes.regularise import averaged_rate
-from tlx.training.loop import Schedule
+from tlx.training.loop import LoopSchedule
 
 
-def pace(
+def loop_schedule(
     config: ConfigDict, examples: int, kind: str, names: Sequence[str] = (), outputs: int | None = None
-) -> Schedule:
+) -> LoopSchedule:
     """What the loop does when. examples: of the training split. kind, names, outputs: of the head."""
     train = config.train
     steps_per_epoch = math.ceil(examples / train.batch_size)
@@ -29,7 +29,7 @@ def pace(
         of = f"{kind} whose tags form no entities" if kind == "tagging" and name in ENTITY else of
         known = listed((f"validation/{metric}" for metric in metrics), most=len(metrics))
         raise TlxError(f"config.train.monitor is {monitor!r}; a {of} has {known}.")
-    return Schedule(
+    return LoopSchedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
         examples_per_step=train.batch_size,
@@ -79,7 +79,7 @@ def factors_of(plan: PhasePlan, total: int) -> Schedules:
     return shifted
 
 
-def run_factor(config: ConfigDict, schedule: Schedule, factor: optax.Schedule) -> optax.Schedule:
+def run_factor(config: ConfigDict, schedule: LoopSchedule, factor: optax.Schedule) -> optax.Schedule:
     """The factor of the run's rate by step, with SWA's constant rate where the config asks for it."""
     if config.average.learning_rate is None:
         return factor

@@ -19,28 +19,28 @@ from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
-from tlx.recipes.choosing import Choice, choose
+from tlx.recipes.datasets import Datasets
 from tlx.recipes.inputs import Inputs
-from tlx.recipes.pacing import check_schedules, factors_of, pace, rate_of, run_factor
+from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
-from tlx.recipes.regularise import plan_anchors, plan_ascent, plan_average, plan_penalty
-from tlx.recipes.sets import Sets
-from tlx.training.loop import Schedule
-from tlx.training.phases import Phase, carried, learning_since
-from tlx.training.state import State, init_state, owners
+from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation
+from tlx.recipes.schedule import check_schedules, factors_of, loop_schedule, rate_of, run_factor
+from tlx.training.loop import LoopSchedule
+from tlx.training.phases import Phase, carried, trainable_since
+from tlx.training.state import State, assign_players, init_state
 from tlx.training.step import make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
-class Learning:
+class TrainSetup:
     """How a model learns.
 
     choices: what learns, by phase. rate: the run's, by step. begin: parameters to the first state. phases: pure
     functions. anchors: the constants that the step takes; None without any.
     """
 
-    choices: tuple[Choice, ...]
-    schedule: Schedule
+    assignments: tuple[GroupAssignment, ...]
+    schedule: LoopSchedule
     rate: optax.Schedule
     begin: Callable[[Any], State]
     phases: tuple[Phase, ...]
@@ -50,20 +50,20 @@ class Learning:
     def assigned(self) -> dict[str, str]:
         """The group of each path; of what learns in some phase only, its group then."""
         found: dict[str, str] = {}
-        for choice in self.choices:
-            found |= {path: group for path, group in choice.assigned.items() if found.get(path, FROZEN) == FROZEN}
+        for assignment in self.assignments:
+            found |= {path: group for path, group in assignment.assigned.items() if found.get(path, FROZEN) == FROZEN}
         return found
 
 
-def plan_learning(
+def train_setup(
     config: ConfigDict,
     model: Model,
     params: Any,
-    sets: Sets,
+    datasets: Datasets,
     inputs: Inputs,
-    drawn: Collection[str] = (),
+    initialized: Collection[str] = (),
     sweep: optax.Schedule | None = None,
-) -> Learning:
+) -> TrainSetup:
     """Groups, phases, optimizers, method and steps.
 
     Args:
@@ -78,27 +78,29 @@ def plan_learning(
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
-    schedule = pace(config, len(sets.examples["train"]), sets.head.kind, sets.head.labels, sets.head.outputs)
+    schedule = loop_schedule(
+        config, len(datasets.examples["train"]), datasets.head.kind, datasets.head.labels, datasets.head.outputs
+    )
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
-    choices = [choose(plan.config, model, params, factors_of(plan, schedule.total)) for plan in plans]
-    since = learning_since([choice.assigned for choice in choices], [plan.first for plan in plans])
+    assignments = [parameter_groups(plan.config, model, params, factors_of(plan, schedule.total)) for plan in plans]
+    since = trainable_since([assignment.assigned for assignment in assignments], [plan.first for plan in plans])
     rates = [_factor(plan, schedule, sweep) for plan in plans]
-    losses = loss_settings(config.loss, sets.head, sets.examples["train"])
-    prepare = inputs.training(sets.head)
+    losses = loss_settings(config.loss, datasets.head, datasets.examples["train"])
+    prepare = inputs.training(datasets.head)
     begins, phases = [], []
-    for plan, choice, factor, begun in zip(plans, choices, rates, since, strict=True):
+    for plan, assignment, factor, begun in zip(plans, assignments, rates, since, strict=True):
         method = FineTune(model, {"default": "label"}, prepare, losses)
-        begin, step = _plan_phase(plan.config, model, params, method, schedule, choice, factor, begun)
+        begin, step = _plan_phase(plan.config, model, params, method, schedule, assignment, factor, begun)
         begins.append(begin)
         phases.append(Phase(plan.first, _entered(begin), step))
-    learning = Learning(tuple(choices), schedule, rate_of(plans, rates), begins[0], tuple(phases), None)
-    anchors = plan_anchors(config, params, learning.assigned, drawn)
-    return dataclasses.replace(learning, anchors=anchors, rate=sweep or learning.rate)
+    setup = TrainSetup(tuple(assignments), schedule, rate_of(plans, rates), begins[0], tuple(phases), None)
+    anchors = plan_anchors(config, params, setup.assigned, initialized)
+    return dataclasses.replace(setup, anchors=anchors, rate=sweep or setup.rate)
 
 
-def _factor(plan: PhasePlan, schedule: Schedule, sweep: optax.Schedule | None) -> optax.Schedule:
+def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | None) -> optax.Schedule:
     """The factor of a phase's learning rate by step."""
     if sweep is not None:
         peak = plan.config.optimizer.learning_rate
@@ -107,26 +109,29 @@ def _factor(plan: PhasePlan, schedule: Schedule, sweep: optax.Schedule | None) -
 
 
 def _plan_phase(
-    config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: Schedule, choice: Choice,
+    config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: LoopSchedule, assignment: GroupAssignment,
     factor: optax.Schedule, since: dict[str, int],
 ) -> tuple[Callable[[Any], State], Callable[..., Any]]:  # fmt: skip
     """From parameters to the state with which a phase would begin a run, and its step."""
-    owner, average = owners(params, choice.assigned, method.players), plan_average(config.average, schedule)
+    player_of, average = (
+        assign_players(params, assignment.assigned, method.players),
+        plan_average(config.average, schedule),
+    )
     optimizer = make_optimizer(
-        params, choice.rules, choice.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
-        multipliers=choice.multipliers, since=since, kinds=model.backbone.kinds,
+        params, assignment.rules, assignment.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
+        multipliers=assignment.multipliers, since=since, kinds=model.backbone.kinds,
         name=config.optimizer.name, **{setting: config.optimizer[setting] for setting in SETTINGS},
     )  # fmt: skip
     _, method_state = method.init(jax.random.key(config.seed))
     begin = functools.partial(
-        init_state, owner=owner, optimizers={"model": optimizer}, method_state=method_state,
+        init_state, player_of=player_of, optimizers={"model": optimizer}, method_state=method_state,
         averaged=average is not None,
     )  # fmt: skip
     step = make_train_step(
-        method, {"model": optimizer}, owner,
+        method, {"model": optimizer}, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
-        ascent=plan_ascent(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
-        frozen=frozen_blocks(model, choice.assigned),
+        perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
+        frozen=frozen_blocks(model, assignment.assigned),
     )  # fmt: skip
     return begin, step
 

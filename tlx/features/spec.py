@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
-from tlx.models.heads import POOLINGS, Features, pool
+from tlx.models.heads import POOLINGS, HeadInputs, pool
 from tlx.models.model import Model, dummy_inputs
 from tlx.params.paths import flatten
 
 
 @dataclasses.dataclass(frozen=True)
-class Cut:
+class FeatureSpec:
     """What is read of a backbone.
 
     layers: hidden states as Hugging Face counts them, 0 that of the embeddings, k that of the k-th block, before what
@@ -40,32 +40,32 @@ class Cut:
         return f"{what.get(self.pooling, f'the {self.pooling} output')} of {where}"
 
 
-def resolved(cut: Cut, model: Model) -> Cut:
+def resolved(spec: FeatureSpec, model: Model) -> FeatureSpec:
     """The cut with layers counted from the bottom: -1 is the last."""
     blocks = _blocks(model)
-    for layer in cut.layers:
+    for layer in spec.layers:
         if not -blocks - 1 <= layer <= blocks:
             raise TlxError(f"there is no layer {layer}; this backbone has 0 (its embeddings) to {blocks}, or -1 down.")
-    return dataclasses.replace(cut, layers=tuple(layer % (blocks + 1) for layer in cut.layers))
+    return dataclasses.replace(spec, layers=tuple(layer % (blocks + 1) for layer in spec.layers))
 
 
-def read(model: Model, params: Any, inputs: Mapping[str, Any], cut: Cut) -> jax.Array:
+def read(model: Model, params: Any, inputs: Mapping[str, Any], spec: FeatureSpec) -> jax.Array:
     """What the cut says of a batch, without dropout: (batch, vectors, hidden) pooled, else (batch, tokens, hidden).
 
     Blocks above the cut do not run. vectors: one a layer; two of `distilled`.
     """
-    stop = max(cut.layers) if cut.layers else None
+    stop = max(spec.layers) if spec.layers else None
     output: Any = without_heads(model).apply({"params": params}, **inputs, stop=stop, output_hidden_states=True)
-    states = [output.hidden_states[layer] for layer in cut.layers] or [output.last_hidden_state]
-    if cut.pooling is None:
+    states = [output.hidden_states[layer] for layer in spec.layers] or [output.last_hidden_state]
+    if spec.pooling is None:
         return states[0]
-    if cut.pooling == "pooler" and output.pooler_output is None:
+    if spec.pooling == "pooler" and output.pooler_output is None:
         raise TlxError("this backbone has no pooler; say pooling='cls' or 'mean'.")
-    mask = model.backbone.read_mask(output, inputs)
-    return jnp.concatenate([_pooled(cut.pooling, Features(x, output.pooler_output, mask, None)) for x in states], 1)
+    mask = model.backbone.pooling_mask(output, inputs)
+    return jnp.concatenate([_pooled(spec.pooling, HeadInputs(x, output.pooler_output, mask, None)) for x in states], 1)
 
 
-def _pooled(pooling: str, features: Features) -> jax.Array:
+def _pooled(pooling: str, features: HeadInputs) -> jax.Array:
     return features.last_hidden_state[:, :2] if pooling == "distilled" else pool(pooling, features)[:, None]
 
 
@@ -74,18 +74,18 @@ def without_heads(model: Model) -> Model:
     return Model(model.backbone.clone(parent=None), (), model.head_settings, model.dtype)
 
 
-def below(model: Model, cut: Cut) -> set[str]:
+def below(model: Model, spec: FeatureSpec) -> set[str]:
     """The paths of the parameters that decide what is read at a cut (resolved), `backbone/…` all of them.
 
     Which they are is asked of the module itself: it makes parameters for what it runs.
     """
-    top = max(cut.layers, default=_blocks(model))
+    top = max(spec.layers, default=_blocks(model))
 
     def made(stop: int | None) -> set[str]:
         run = lambda: without_heads(model).init(jax.random.key(0), **dummy_inputs(model), stop=stop)  # noqa: E731
         return set(flatten(jax.eval_shape(run)["params"]))
 
-    if not cut.layers:
+    if not spec.layers:
         return made(None)
     if not top:
         return made(0)

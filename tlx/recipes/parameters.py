@@ -21,7 +21,7 @@ Schedules = Callable[[str], optax.Schedule]
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class GroupAssignment:
     """rules: the config's, then those of its shorthands. assigned: the group of each path. multipliers: of each
     path's learning rate, besides its group's."""
 
@@ -49,7 +49,7 @@ def blocks_of(model: Model) -> tuple[str, ...]:
     return tuple(f"backbone/{path}" for path in model.backbone.config.block_paths[1:])
 
 
-def choose(config: ConfigDict, model: Model, params: Any, schedules: Schedules) -> Choice:
+def parameter_groups(config: ConfigDict, model: Model, params: Any, schedules: Schedules) -> GroupAssignment:
     """What `config.params` says of this model.
 
     params: arrays or their shapes. schedules: from a schedule's name to the factor of the rate by step.
@@ -70,7 +70,7 @@ def choose(config: ConfigDict, model: Model, params: Any, schedules: Schedules) 
     assigned = assign_groups(params, rules, groups, kinds)
     if all(group == FROZEN for group in assigned.values()):
         raise TlxError("config.params freezes every parameter; nothing would learn.")
-    return Choice(tuple(rules), groups, assigned, _multipliers(config, model, blocks, paths))
+    return GroupAssignment(tuple(rules), groups, assigned, _multipliers(config, model, blocks, paths))
 
 
 def _group(name: str, given: ConfigDict, schedules: Schedules) -> Group:

@@ -9,7 +9,7 @@ import numpy as np
 from tlx.data import labels
 from tlx.data.sources import READERS, SETS, Table, load
 from tlx.errors import TlxError, listed
-from tlx.features.cut import Cut
+from tlx.features.spec import FeatureSpec
 from tlx.features.transformer import Preprocessor, extract
 from tlx.models.model import Model
 from tlx.pretrained.image_processor import ImageProcessor
@@ -21,7 +21,7 @@ Columns = dict[str, str | None]
 
 
 def features_of_file(
-    source: str, given: str, cut: Cut, *, columns: Columns | None = None, keep: Sequence[str] = (),
+    source: str, given: str, spec: FeatureSpec, *, columns: Columns | None = None, keep: Sequence[str] = (),
     batch_size: int = 32, cache: str | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """`features`, float32 (rows, vectors · hidden), and the columns of `keep`, as an archive of columns.
@@ -39,7 +39,7 @@ def features_of_file(
         if column.dtype == object or name == "features":
             raise TlxError(f"the column {name!r} cannot be kept beside the features; keep numbers or texts.")
     rows = _rows(table, named, isinstance(preprocessor, ImageProcessor))
-    found = extract(model, params, preprocessor, rows, cut, batch_size=batch_size, cache=cache)
+    found = extract(model, params, preprocessor, rows, spec, batch_size=batch_size, cache=cache)
     return {"features": found, **kept}
 
 

@@ -1,0 +1,1 @@
+"""What reads the run directories of trained runs: predictions, metrics, features, interpolation."""
