@@ -2,8 +2,8 @@
 
     python open_with_flax.py jobs.json
 
-A job names the `folder`, an `.npz` of `inputs` and where the `predictions` go. Prints one JSON list of what was missing or
-unexpected.
+A job names the `folder`, an `.npz` of `inputs` and where the `predictions` go. Prints one JSON list of what was
+missing or unexpected.
 """
 
 import json

@@ -2,8 +2,9 @@
 
     python open_with_torch.py jobs.json
 
-A job names the `folder`, the `auto` class that opens it and its `options`, an `.npz` of `inputs`, where the `predictions`
-go, and perhaps an `original` folder whose parameters should be the same, bit by bit. Prints one JSON list.
+A job names the `folder`, the `auto` class that opens it and its `options`, an `.npz` of `inputs`, where the
+`predictions` go, and perhaps an `original` folder whose parameters should be the same, bit by bit. Prints one JSON
+list.
 """
 
 import json

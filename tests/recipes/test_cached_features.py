@@ -64,7 +64,7 @@ def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
 
 
 @pytest.mark.parametrize(
-    ("rules", "pooling", "cut"),
+    ("rules", "pooling", "spec"),
     [
         pytest.param(TOP, "pooler", FeatureSpec((1,), None), marks=pytest.mark.long),
         (POOLER, "pooler", FeatureSpec((2,), "cls")),
@@ -100,7 +100,7 @@ def test_the_same_numbers(
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype", "cut", "relative"),
+    ("kind", "dtype", "spec", "relative"),
     [
         ("tagging", "float32", FeatureSpec((2,), None), RELATIVE),
         # Eight bits of mantissa: what is cached was rounded in a batch of another size.

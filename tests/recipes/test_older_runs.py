@@ -35,4 +35,4 @@ def test_it_is_opened_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         np.testing.assert_array_equal(found["example_id"], expected["example_id"])
         np.testing.assert_array_equal(found["labels"], expected["labels"])
         # two processors round a step differently; a count or a moment that started anew is a thousand times more
-        np.testing.assert_allclose(found["predictions"], expected["predictions"], atol=2e-4)
+        np.testing.assert_allclose(found["predictions"], expected["answers"], atol=2e-4)

@@ -22,7 +22,7 @@ def state() -> State:
     params = {"backbone": {"kernel": leaf()}, "heads": {"a": leaf()}, "aux": {"discriminator": {"kernel": leaf()}}}
     made = State(
         jnp.asarray(7, jnp.int32), params, {"model": {"mu": leaf()}}, {"centroids": leaf()},
-        {"predictions": {"backbone": {"kernel": leaf()}, "heads": {"a": None}, "aux": {"discriminator": {"kernel": None}}}},
+        {"eval_params": {**params, "heads": {"a": None}, "aux": {"discriminator": {"kernel": None}}}},
         {"batch_stats": {"norm": {"mean": leaf()}}},
     )  # fmt: skip
     placed: State = jax.device_put(made, replicated(make_mesh(1)))
@@ -43,7 +43,7 @@ def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path)
     assert jax.tree.structure(again) == jax.tree.structure(saved)
     for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(again), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
-    np.testing.assert_array_equal(params["backbone"]["kernel"], saved.averages["predictions"]["backbone"]["kernel"])
+    np.testing.assert_array_equal(params["backbone"]["kernel"], saved.averages["eval_params"]["backbone"]["kernel"])
     np.testing.assert_array_equal(params["heads"]["a"], saved.params["heads"]["a"])
     assert "aux" not in params
     np.testing.assert_array_equal(

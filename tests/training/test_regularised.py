@@ -118,12 +118,10 @@ def test_what_averages_cost() -> None:
 def test_swapping_twice_changes_nothing() -> None:
     seen, _ = steps(2, average=ema(0.5))
     state = seen[-1]
-    with_eval_params = state.with_eval_params()
-    assert (
-        with_eval_params.params["w"] is state.averages[EVAL_PARAMS]["w"]
-        and with_eval_params.params["frozen"] is state.params["frozen"]
-    )
-    again = with_eval_params.with_eval_params()
+    swapped = state.with_eval_params()
+    assert swapped.params["w"] is state.averages[EVAL_PARAMS]["w"]
+    assert swapped.params["frozen"] is state.params["frozen"]
+    again = swapped.with_eval_params()
     for path, leaf in flatten(state).items():
         assert np.array_equal(leaf, flatten(again)[path]), path
     assert flatten(again).keys() == flatten(state).keys()

@@ -108,8 +108,8 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
             inputs = [[_input(place, row, column, words) for place, row in chunk] for column in columns]
             for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
                 empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
-                predict_texts = flat(found) if written == "csv" else found
-                named = {name if name not in row else f"tlx_{name}": value for name, value in predict_texts.items()}
+                values = flat(found) if written == "csv" else found
+                named = {name if name not in row else f"tlx_{name}": value for name, value in values.items()}
                 write({**row, **named}, place)
     if empty:
         print(
@@ -119,11 +119,11 @@ def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
         )
 
 
-def flat(predict_texts: dict[str, Any]) -> dict[str, Any]:
+def flat(prediction: dict[str, Any]) -> dict[str, Any]:
     """For a CSV: of several numbers a column each, `predicted_0` and so on."""
-    values = predict_texts["predicted"]
+    values = prediction["predicted"]
     if not isinstance(values, list) or not values or isinstance(values[0], str | None):
-        return predict_texts
+        return prediction
     return {f"predicted_{i}": value for i, value in enumerate(values)}
 
 

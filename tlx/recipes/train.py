@@ -109,14 +109,12 @@ def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | Non
 
 
 def _plan_phase(
-    config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: LoopSchedule, assignment: GroupAssignment,
-    factor: optax.Schedule, since: dict[str, int],
+    config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: LoopSchedule,
+    assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
 ) -> tuple[Callable[[Any], State], Callable[..., Any]]:  # fmt: skip
     """From parameters to the state with which a phase would begin a run, and its step."""
-    player_of, average = (
-        assign_players(params, assignment.assigned, method.players),
-        plan_average(config.average, schedule),
-    )
+    player_of = assign_players(params, assignment.assigned, method.players)
+    average = plan_average(config.average, schedule)
     optimizer = make_optimizer(
         params, assignment.rules, assignment.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
         multipliers=assignment.multipliers, since=since, kinds=model.backbone.kinds,
@@ -130,8 +128,8 @@ def _plan_phase(
     step = make_train_step(
         method, {"model": optimizer}, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
-        perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
-        frozen=frozen_blocks(model, assignment.assigned),
+        perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
+        total_steps=schedule.total, frozen=frozen_blocks(model, assignment.assigned),
     )  # fmt: skip
     return begin, step
 

@@ -21,7 +21,7 @@ THUMBNAIL = 400  # pixels of the longer edge on a sheet, about twice what is dra
 
 
 def image_rows(trained: Trained, images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The answers as plain values, a row each, as `tlx.runs.predictions.rows_of` gives them. images: paths or arrays."""
+    """The predictions as plain values, as `tlx.runs.predictions.rows_of` gives them. images: paths or arrays."""
     head = dict(trained.model.heads_by_name)["default"]
     found = predict_examples(trained, ImageExamples(images, _inputs(trained).processor, cache_bytes=0))
     return [ROWS[head.kind](head, values) for values in found]

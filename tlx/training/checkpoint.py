@@ -10,11 +10,12 @@ import orbax.checkpoint as ocp
 
 from tlx.errors import TlxError, first_line, listed
 from tlx.params.paths import flatten
-from tlx.training.state import State
+from tlx.training.state import EVAL_PARAMS, State
 
 FORMAT = 3  # of what `meta` and the items hold
 RESUMABLE = (2, 3)  # from which a run goes on
 READABLE = (1, 2, 3)  # whose parameters can be read
+EARLIER_EVAL_PARAMS = "answers"  # what the average was called before
 AUX = "aux"  # the root of the parameters that only training needs
 
 
@@ -98,14 +99,18 @@ class Checkpoints:
                 f"{self.directory / str(step)} has checkpoint format {found}, which can be read but not trained on "
                 f"(formats {listed(RESUMABLE)} can); name a new workdir."
             )
-        items = _items(target)
-        if found == 2:
-            items["rest"] = items.pop("train_state")
-        args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
+        items, name = _items(target), "rest" if found == 2 else "train_state"
+        items[name] = items.pop("train_state")
         with self._reading(step):
             self._compare(step, items["params"])
+            earlier = EARLIER_EVAL_PARAMS in (self._saved(step, name).get("averages") or {})
+            if earlier:
+                items[name]["averages"] = _renamed(items[name]["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)
+            args = {item: ocp.args.StandardRestore(tree) for item, tree in items.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-        train_state = restored["rest" if found == 2 else "train_state"]
+        train_state = restored[name]
+        if earlier:
+            train_state["averages"] = _renamed(train_state["averages"], EARLIER_EVAL_PARAMS, EVAL_PARAMS)
         params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in items else {})}
         model_state = restored["model_state"] if "model_state" in items else {}
         return State(params=params, model_state=model_state, **train_state).with_eval_params()
@@ -120,7 +125,7 @@ class Checkpoints:
     def _compare(self, step: int, target: Any) -> None:
         """Raises `TlxError` unless the parameters saved have the names and shapes of `target`: Orbax itself allocates
         first, and then says no more than that two trees differ."""
-        saved = ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / "params").tree
+        saved = self._saved(step, "params")
         held = {path: tuple(leaf.shape) for path, leaf in flatten(saved).items()}
         asked = {path: tuple(leaf.shape) for path, leaf in flatten(target).items()}
         if differing := sorted(path for path, _ in held.items() ^ asked.items()):
@@ -130,6 +135,10 @@ class Checkpoints:
                 f"expected {asked.get(path, 'none')} ({len(set(differing))} of {len(asked)} parameters differ); bring "
                 "back the config.json files as the run wrote them."
             )
+
+    def _saved(self, step: int, item: str) -> Any:
+        """The tree of an item as it was saved: shapes and dtypes."""
+        return ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / item).tree
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
@@ -170,17 +179,21 @@ class Checkpoints:
 
 def _items(state: State) -> dict[str, Any]:
     """What the items hold, in which the average and the parameters have changed places."""
-    with_eval_params = state.with_eval_params()
+    swapped = state.with_eval_params()
     items = {
-        "params": {name: part for name, part in with_eval_params.params.items() if name != AUX},
-        "aux": with_eval_params.params.get(AUX),
-        "model_state": dict(with_eval_params.model_state),
+        "params": {name: part for name, part in swapped.params.items() if name != AUX},
+        "aux": swapped.params.get(AUX),
+        "model_state": dict(swapped.model_state),
         "train_state": {
-            "step": with_eval_params.step, "opt_state": with_eval_params.opt_state,
-            "method_state": with_eval_params.method_state, "averages": with_eval_params.averages,
+            "step": swapped.step, "opt_state": swapped.opt_state,
+            "method_state": swapped.method_state, "averages": swapped.averages,
         },
     }  # fmt: skip
     return {name: item for name, item in items.items() if item or name in ("params", "train_state")}
+
+
+def _renamed(tree: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if name == old else name: value for name, value in tree.items()}
 
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:

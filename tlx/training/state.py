@@ -38,7 +38,7 @@ class State:
     model_state: Any = struct.field(default_factory=dict)
 
     def with_eval_params(self) -> "State":
-        """With the average `predictions` in the parameters' place and these in its, where there is one; its own inverse."""
+        """The state with the average `eval_params` and the parameters exchanged, if there is one; its own inverse."""
         if EVAL_PARAMS not in self.averages:
             return self
         average = self.averages[EVAL_PARAMS]
