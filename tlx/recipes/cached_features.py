@@ -21,9 +21,9 @@ from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.mesh import along_batch, replicated
 from tlx.params.partition import FROZEN
-from tlx.recipes.datasets import Datasets
 from tlx.recipes.inputs import ImageInputs, Inputs, Rows, TextInputs
 from tlx.recipes.train import frozen_blocks
+from tlx.training.tasks import Task
 
 CACHES = ("auto", "memory", "disk", "off")
 
@@ -96,10 +96,10 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 
 def from_features(
-    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, datasets: Datasets,
+    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, task: Task,
     mesh: jax.sharding.Mesh,
-) -> tuple[Inputs, Datasets] | None:  # fmt: skip
-    """Inputs and sets whose batches hold features, computed or found; None where training goes the long road.
+) -> tuple[Inputs, Task] | None:  # fmt: skip
+    """Inputs and a task whose batches hold features, computed or found; None where training goes the long road.
 
     Says in one line what is kept, of how many bytes and where, before that is computed.
 
@@ -109,8 +109,8 @@ def from_features(
     """
     wanted = config.features
     assert isinstance(inputs, TextInputs | ImageInputs)
-    initialized = inputs.training(datasets.head) != inputs.prepare
-    spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, datasets.head)
+    initialized = inputs.training(task.head) != inputs.prepare
+    spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, task.head)
     if spec is None:
         if wanted.cache in ("memory", "disk"):
             why = "no block lies below all that learns, from the first step to the last"
@@ -121,8 +121,8 @@ def from_features(
         model, jax.device_put(params, replicated(mesh)), inputs.prepare, spec,
         batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets, sharding=along_batch(mesh),
     )  # fmt: skip
-    size = sum(extractor.layout(examples).bytes for examples in datasets.examples.values())
-    count = sum(len(examples) for examples in datasets.examples.values())
+    size = sum(extractor.layout(examples).bytes for examples in task.splits.values())
+    count = sum(len(examples) for examples in task.splits.values())
     said = f"{spec} for {count:,} examples, {size:,} bytes"
     if size > wanted.limit:
         print(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.", flush=True)
@@ -140,9 +140,9 @@ def from_features(
     field = "pooled" if start is None else "hidden_state"
     found: dict[str, ExampleSet] = {
         part: FeatureExamples(examples, kept(examples), field, isinstance(inputs, TextInputs))
-        for part, examples in datasets.examples.items()
+        for part, examples in task.splits.items()
     }
-    return CachedInputs(inputs, start), dataclasses.replace(datasets, examples=found)
+    return CachedInputs(inputs, start), dataclasses.replace(task, splits=found)
 
 
 def check_features(config: ConfigDict) -> None:
