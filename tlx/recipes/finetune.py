@@ -119,9 +119,7 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
     phases = []
     for phase, rates, method in zip(setup.phases, setup.rates, setup.methods, strict=True):
         if missing := sorted(set(phase.streams) - job.streams.keys()):
-            raise TlxError(
-                f"the method {type(method).__name__} takes batches of {missing[0]!r}; no stream is so named."
-            )
+            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which is not there.")
         step = jax.jit(
             phase.step,
             donate_argnums=0,
