@@ -45,9 +45,9 @@ SETS = {
 RATE = "optimizer.learning_rate"
 STRATEGIES: dict[str, dict[str, Any]] = {
     "full": {RATE: 1e-4},
-    "last 2 blocks": {RATE: 2e-4, "params.train": "last:2"},
-    "head": {RATE: 1e-2, "params.train": "heads"},
-    "biases": {RATE: 1e-3, "params.train": "biases"},
+    "last 2 blocks": {RATE: 2e-4, "params.trainable": "last:2"},
+    "head": {RATE: 1e-2, "params.trainable": "heads"},
+    "biases": {RATE: 1e-3, "params.trainable": "biases"},
     "LoRA, rank 8": {RATE: 1e-3, "lora.rank": 8},
     "layer decay 0.75": {RATE: 2e-4, "params.layer_decay": 0.75},
     "gradual unfreezing": {RATE: 1e-4, "params.unfreeze": "gradual:0.25"},

@@ -33,7 +33,7 @@ def config() -> Any:
     made.data.per_class = 20
     made.data.test_fraction = 0.2
     made.optimizer.learning_rate = 1e-2
-    made.params.phases = ({"train": "heads"}, {"start": 1.0, "train": "last:1"}, {"start": 2.0})
+    made.params.phases = ({"trainable": "heads"}, {"start": 1.0, "trainable": "last:1"}, {"start": 2.0})
     made.train.epochs = 3.0
     made.parallel.data = 1
     return made

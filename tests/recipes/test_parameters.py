@@ -39,7 +39,7 @@ def test_shorthands_come_after_the_rules() -> None:
 
 
 def test_a_linear_probe() -> None:
-    found = chosen(train="heads")
+    found = chosen(trainable="heads")
     assert {path for path in found.assigned if path not in found.frozen} == {
         "heads/default/output/kernel", "heads/default/output/bias",
     }  # fmt: skip
@@ -82,7 +82,10 @@ def test_groups_by_their_fields() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"freeze": "backbone", "train": "heads"}, r"freeze is 'backbone' and config.params.train 'heads'; say one"),
+        (
+            {"freeze": "backbone", "trainable": "heads"},
+            r"freeze is 'backbone' and config.params.trainable 'heads'; say one",
+        ),
         ({"rules": ((".*", "frozen"),)}, "freezes every parameter; nothing would learn"),
         ({"freeze": "pooler,last:3"}, "'last:3' asks for 3 blocks; this backbone has 2"),
         ({"layer_decay": 0.5, "discriminative": (1e-5, 1e-4)}, "both set rates by layer; say one"),

@@ -21,8 +21,8 @@ from tlx.training.checkpoint import Checkpoints
 
 STEPS = 12  # an epoch of the runs below is 6
 PHASES = (
-    {"train": "heads"},
-    {"start": 0.5, "train": "last:1", "learning_rate": 1e-2, "schedule": "constant", "warmup_steps": 0},
+    {"trainable": "heads"},
+    {"start": 0.5, "trainable": "last:1", "learning_rate": 1e-2, "schedule": "constant", "warmup_steps": 0},
     {"start": 1.0},
 )
 FIRSTS = (0, 3, 6)
@@ -41,14 +41,14 @@ def test_one_phase_without_any() -> None:
 
 def test_gradual_unfreezing_is_ulmfits() -> None:
     plans = planned(unfreeze="gradual:1")
-    assert [(plan.first, plan.stop, plan.config.params.train, plan.own) for plan in plans] == [
+    assert [(plan.first, plan.stop, plan.config.params.trainable, plan.own) for plan in plans] == [
         (0, 10, "heads", False), (10, 20, "last:1", False), (20, 30, "last:2", False), (30, 60, "", False),
     ]  # fmt: skip
 
 
 def test_probe_then_fine_tune() -> None:
     plans = planned(unfreeze="lp_ft:2.5")
-    assert [(plan.first, plan.stop, plan.config.params.train, plan.own) for plan in plans] == [
+    assert [(plan.first, plan.stop, plan.config.params.trainable, plan.own) for plan in plans] == [
         (0, 25, "heads", True), (25, 60, "", True),
     ]  # fmt: skip
 

@@ -139,3 +139,30 @@ def test_outputs_that_cannot_be_written(
     told = capsys.readouterr().err
     assert ended.value.code == 2 and said in told and told.count("\n") == 1, told
     assert (place / "reviews.csv").read_text().startswith("text,label,score\n")
+
+
+def test_earlier_names_of_fields(config: Any, tmp_path: Path) -> None:
+    """They are moved to today's names with a warning; a run that was begun under the earlier name goes on."""
+    config.params.trainable = "heads"
+    expected = finetune.build(config, tmp_path / "new")
+    config.params.trainable, config.params.train = "", "heads"
+    with pytest.warns(FutureWarning, match=r"config\.params\.train is now called config\.params\.trainable"):
+        found = finetune.build(config, tmp_path / "old")
+    assert found.groups == expected.groups
+    assert (tmp_path / "old" / "config.json").read_text() == (tmp_path / "new" / "config.json").read_text()
+    found.lock = expected.lock = None
+
+    written = json.loads((tmp_path / "old" / "config.json").read_text())
+    written["config"]["params"] |= {"train": written["config"]["params"].pop("trainable")}
+    (tmp_path / "old" / "config.json").write_text(json.dumps(written))
+    config.params.trainable, config.params.train = "heads", None
+    assert finetune.build(config, tmp_path / "old").groups == expected.groups
+
+    config.params.trainable, config.params.train = "", None
+    config.params.phases = ({"train": "heads"}, {"start": 1.0})
+    with pytest.warns(FutureWarning, match="'train' in config.params.phases is now called 'trainable'"):
+        job = finetune.build(config, tmp_path / "phases")
+    assert job.phases[1].first == job.schedule.steps_per_epoch
+    config.params.phases, config.params.trainable, config.params.train = (), "heads", "last:1"
+    with pytest.raises(TlxError, match=r"earlier name of config\.params\.trainable, and both are given"):
+        finetune.build(config, tmp_path / "both")

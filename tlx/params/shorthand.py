@@ -62,7 +62,7 @@ def _of_part(part: str, blocks: Sequence[str], paths: Sequence[str]) -> tuple[st
     found = re.fullmatch(r"(first|last):(\d+)", part)
     if not found:
         known = listed([*PARTS, "first:K", "last:K"])
-        raise TlxError(f"params.freeze and params.train name parts of the model: {known}; found {part!r}.")
+        raise TlxError(f"params.freeze and params.trainable name parts of the model: {known}; found {part!r}.")
     count = int(found[2])
     if not 1 <= count <= len(blocks):
         raise TlxError(f"{part!r} asks for {count} blocks; this backbone has {len(blocks)}.")

@@ -1,11 +1,14 @@
 """Every field of a fine-tuning config, with its default. A study's config starts here and says what differs."""
 
 import dataclasses
+import warnings
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from tlx.augment.settings import Augmentation
+from tlx.errors import TlxError
 
 
 def finetune() -> ConfigDict:
@@ -69,9 +72,10 @@ def finetune() -> ConfigDict:
     config.params.freeze = (
         ""  # "backbone", "embeddings", "first:K", "norms", …, joined by commas: rules after the others
     )
-    config.params.train = (
+    config.params.trainable = (
         ""  # the same parts, and "last:K", "biases", "heads": these and what is new; the rest is frozen
     )
+    config.params.train = placeholder(str)  # earlier name of trainable
     config.params.multipliers = ()  # ordered (selector, factor of the rate)
     config.params.head_multiplier = 1.0  # of the heads' rate
     config.params.layer_decay = 1.0  # factor of the rate from a block to the one below
@@ -152,3 +156,51 @@ def finetune() -> ConfigDict:
     config.parallel = ConfigDict()
     config.parallel.data = -1  # local devices that share a batch; -1: all
     return config
+
+
+# Earlier names of fields, kept for one version: what is written there is moved to the new name, with a warning.
+RENAMED = {"params.train": "params.trainable"}
+RENAMED_IN_PHASES = {"train": "trainable"}
+
+
+def with_current_names(config: ConfigDict) -> ConfigDict:
+    """The config, in which values under earlier names stand under today's; each is warned of.
+
+    Raises:
+      TlxError: both names have a value.
+    """
+    config = config.copy_and_resolve_references()
+    for old, new in RENAMED.items():
+        value = _get(config, old)
+        if value is None:
+            continue
+        _warn(f"config.{old}", f"config.{new}")
+        if value and _get(config, new):
+            raise TlxError(f"config.{old} is the earlier name of config.{new}, and both are given; keep the latter.")
+        _set(config, new, value or _get(config, new))
+        _set(config, old, None)
+    phases = []
+    for phase in config.params.phases:
+        for old, new in RENAMED_IN_PHASES.items():
+            if old in phase:
+                _warn(f"{old!r} in config.params.phases", f"{new!r}")
+        phases.append({RENAMED_IN_PHASES.get(name, name): value for name, value in phase.items()})
+    config.params.phases = tuple(phases)
+    return config
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} is now called {new}; the earlier name goes with the next version.", FutureWarning, stacklevel=4
+    )
+
+
+def _get(config: ConfigDict, path: str) -> Any:
+    section, _, name = path.rpartition(".")
+    return config[section][name] if section else config[name]
+
+
+def _set(config: ConfigDict, path: str, value: Any) -> None:
+    section, _, name = path.rpartition(".")
+    with config.ignore_type():
+        (config[section] if section else config)[name] = value

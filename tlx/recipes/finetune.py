@@ -19,6 +19,7 @@ from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.recipes import run_directory
 from tlx.recipes.cached_features import check_features, from_features
 from tlx.recipes.datasets import Datasets, with_splits
+from tlx.recipes.defaults import with_current_names
 from tlx.recipes.job import Job
 from tlx.recipes.load import Loader
 from tlx.recipes.methods import MakeMethod
@@ -56,6 +57,7 @@ def build(
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
     """
     run, lock = run_directory.look_at(workdir)
+    config = with_current_names(config)
     check(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)

@@ -18,6 +18,7 @@ from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes.advice import advise
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
+from tlx.recipes.defaults import with_current_names
 from tlx.recipes.finetune import check, make_task
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.model import adapted, describe_model
@@ -70,6 +71,7 @@ class Inspected:
 
 def inspect(config: ConfigDict) -> Inspected:
     """Reads the data, the checkpoint's config and tokenizer; no weights. The step is compiled, not run."""
+    config = with_current_names(config)
     check(config)
     config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once

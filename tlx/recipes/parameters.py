@@ -58,13 +58,15 @@ def parameter_groups(config: ConfigDict, model: Model, params: Any, schedules: S
       TlxError: a rule that decides nothing or names no group, fields that contradict each other, nothing that learns.
     """
     c, kinds, blocks, paths = config.params, model.backbone.kinds, blocks_of(model), list(flatten(params))
-    if c.freeze and c.train:
-        raise TlxError(f"config.params.freeze is {c.freeze!r} and config.params.train {c.train!r}; say one of the two.")
+    if c.freeze and c.trainable:
+        raise TlxError(
+            f"config.params.freeze is {c.freeze!r} and config.params.trainable {c.trainable!r}; say one of the two."
+        )
     rules: list[tuple[str, Any]] = [*c.rules]
     if c.freeze:
         rules += freeze_rules(c.freeze, blocks, paths)
-    if c.train:
-        rules += train_rules(c.train, blocks, paths, kinds=kinds)
+    if c.trainable:
+        rules += train_rules(c.trainable, blocks, paths, kinds=kinds)
     groups = {name: _group(name, group, schedules) for name, group in c.groups.items()}
     rules = [*group_rules(config, rules, params, kinds)]
     assigned = assign_groups(params, rules, groups, kinds)

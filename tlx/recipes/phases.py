@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tlx.errors import TlxError, listed
 
 OF_PARAMS = (
-    "rules", "freeze", "train", "multipliers", "head_multiplier", "layer_decay", "layer_decay_convention",
+    "rules", "freeze", "trainable", "multipliers", "head_multiplier", "layer_decay", "layer_decay_convention",
     "layer_decay_floor", "discriminative",
 )  # fmt: skip
 OF_OPTIMIZER = ("learning_rate", "schedule", "warmup_steps", "warmup_fraction")
@@ -96,13 +96,13 @@ def course(config: ConfigDict, blocks: int) -> list[dict[str, Any]]:
     each = float(epochs or 1)
     if name == "gradual":
         parts = ["heads", *(f"last:{count}" for count in range(1, blocks + 1)), ""]
-        return [{"start": index * each, "train": part} for index, part in enumerate(parts)]
+        return [{"start": index * each, "trainable": part} for index, part in enumerate(parts)]
     if name == "lp_ft":
         schedule = config.optimizer.schedule
-        return [{"train": "heads", "schedule": schedule}, {"start": each, "schedule": schedule}]
+        return [{"trainable": "heads", "schedule": schedule}, {"start": each, "schedule": schedule}]
     rate = config.optimizer.learning_rate
     return [
-        {"train": "heads", "schedule": "cosine", "warmup_fraction": 0.99},
+        {"trainable": "heads", "schedule": "cosine", "warmup_fraction": 0.99},
         {
             "start": each, "schedule": "cosine", "warmup_fraction": 0.3, "learning_rate": rate / 2,
             "discriminative": (rate / 200, rate / 2),

@@ -30,7 +30,7 @@ def read_run_config(file: Path) -> dict[str, Any]:
         )
     for name in ("config", "heads", "data"):
         _mapping(file, name, written.get(name, {}))
-    config = written["config"]
+    config = _current_names(written["config"])
     for name in NEEDED:
         section, _, field = name.partition(".")
         if field not in _mapping(file, f"config.{section}", config.get(section, {})):
@@ -39,6 +39,25 @@ def read_run_config(file: Path) -> dict[str, Any]:
     if not heads:
         _refuse(file, "heads", "names no head")
     return {**written, "config": _completed(file, "config", config, defaults.finetune()), "heads": heads}
+
+
+def _current_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A written config, in which values under earlier names stand under today's."""
+    config = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
+    for old, new in defaults.RENAMED.items():
+        section, _, field = old.rpartition(".")
+        part = config.get(section)
+        if isinstance(part, dict) and part.get(field) is not None:
+            part[new.rpartition(".")[2]] = part.pop(field)
+    params = config.get("params")
+    if isinstance(params, dict) and isinstance(params.get("phases"), list):
+        params["phases"] = [
+            {defaults.RENAMED_IN_PHASES.get(name, name): value for name, value in phase.items()}
+            if isinstance(phase, dict)
+            else phase
+            for phase in params["phases"]
+        ]
+    return config
 
 
 def _completed(file: Path, name: str, found: Mapping[str, Any], shipped: ConfigDict) -> dict[str, Any]:
