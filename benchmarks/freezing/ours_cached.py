@@ -19,7 +19,8 @@ def main(checkpoint: str, texts: str, epochs: float, workdir: Path) -> None:
     """Trains; prints seconds, peak memory, and where the rows it trained on are kept."""
     config = defaults.finetune()
     config.update_from_flattened_dict({
-        "model.checkpoint": checkpoint, "head.pooling": "mean", "params.trainable": "heads", "data.train": f"csv:{texts}",
+        "model.checkpoint": checkpoint, "head.pooling": "mean", "params.trainable": "heads",
+        "data.train": f"csv:{texts}",
         "optimizer.learning_rate": 1e-2, "train.batch_size": 32, "train.epochs": epochs, "train.evaluate_every": 1.0,
         "parallel.data": 1,
     })  # fmt: skip

@@ -57,7 +57,7 @@ def test_fine_tune_is_fastais() -> None:
     config = defaults.finetune()
     config.optimizer.learning_rate, config.params.unfreeze = 2e-3, "fine_tune:1"
     first, second = course(config, 2)
-    assert first["train"] == "heads" and first["warmup_fraction"] == 0.99
+    assert first["trainable"] == "heads" and first["warmup_fraction"] == 0.99
     assert second["learning_rate"] == 1e-3 and second["discriminative"] == (1e-5, 1e-3)
 
 
