@@ -16,7 +16,7 @@ from tlx.data.plan import EvaluationPlan, TrainingPlan
 from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
-from tlx.evaluation.per_class import confusion, per_class
+from tlx.evaluation.per_class import ClassReport, confusion, per_class
 from tlx.evaluation.predict import make_forward, predict
 from tlx.files.lock import Lock, hold
 from tlx.files.whole import writable
@@ -137,10 +137,7 @@ class Job:
             examples, predictions = self.datasets.examples[split], self.predictions(params, split)
             values |= score(predictions, examples, self.datasets.head, split)
             of_words = examples.words
-            offsets = None if of_words is None else of_words.offsets
-            reports = per_class(
-                self.datasets.head.kind, predictions, examples.labels, self.datasets.head.labels, offsets
-            )
+            reports = class_reports(predictions, examples, self.datasets.head)
             classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
             words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
             rows = examples.example_id if of_words is None else of_words.sentence_id
@@ -184,15 +181,24 @@ class Job:
 
 def score(predictions: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
     """Metrics of a head's kind and the mean loss, over exactly the examples there are. A word that cannot be predicted
-    is wrong in every metric; it has no loss."""
-    labels, words = examples.labels, examples.words
-    if words is None:
+    is wrong in every metric; it has no loss. A word that has no label is in neither."""
+    if examples.words is None:
+        labels = examples.labels
         values = measure(head.kind, predictions, labels, head.labels)
     else:
-        values = measure(head.kind, predictions, labels, head.labels, words.offsets, words.predictable)
-        predictions, labels = predictions[words.predictable], labels[words.predictable]
+        predictions, words = examples.words.measured(predictions)
+        values = measure(head.kind, predictions, words.label, head.labels, words.offsets, words.predictable)
+        predictions, labels = predictions[words.predictable], words.label[words.predictable]
     total, count = _jitted_loss(head)(predictions, labels, np.ones(len(labels), np.float32))
     return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
+
+
+def class_reports(predictions: np.ndarray, examples: ExampleSet, head: Head) -> list[ClassReport]:
+    """Precision, recall and F1 of each class over what `score` measures; empty of a regression."""
+    if examples.words is None:
+        return per_class(head.kind, predictions, examples.labels, head.labels)
+    predictions, words = examples.words.measured(predictions)
+    return per_class(head.kind, predictions, words.label, head.labels, words.offsets)
 
 
 @functools.lru_cache
