@@ -22,7 +22,7 @@ from tlx.evaluation.per_class import per_class
 from tlx.methods.api import Carried, Context
 from tlx.methods.finetune import FineTune
 from tlx.recipes import finetune
-from tlx.recipes.learning import loss_settings
+from tlx.recipes.train import loss_settings
 
 NAMES = ("O", "B-person", "I-person", "B-place", "I-place")
 
@@ -100,12 +100,12 @@ def test_the_loss_is_that_of_the_words_that_are_left(config: Any, tmp_path: Path
     """Training's and evaluation's, from the logits in NumPy; a batch without any label has loss 0 and gradient 0."""
     config, train, _ = tagging(config, tmp_path)
     job = finetune.build(config, tmp_path / "run")
-    names, params = job.sets.head.labels, job.state.params
+    names, params = job.datasets.head.labels, job.state.params
     assert names == ("ADJ", "NOUN", "REST")
 
     def summed(split: str, rows: list[dict[str, list]], weights: np.ndarray) -> tuple[float, float]:
         """The loss's total and count."""
-        logits = log_softmax(job.answers(params, split).astype(np.float64), axis=-1)
+        logits = log_softmax(job.predictions(params, split).astype(np.float64), axis=-1)
         tags = [tag for row in rows for tag in row["tags"]]
         kept = [(logits[i, names.index(tag)], weights[names.index(tag)]) for i, tag in enumerate(tags) if tag != -100]
         return -sum(value * weight for value, weight in kept), sum(weight for _, weight in kept)
@@ -115,10 +115,10 @@ def test_the_loss_is_that_of_the_words_that_are_left(config: Any, tmp_path: Path
         tags = [tag for row in train for tag in row["tags"] if tag != -100]
         weights = np.array([len(tags) / (3 * tags.count(name)) for name in names])
     config.loss.balanced = balanced
-    settings = loss_settings(config.loss, job.sets.head, job.sets.examples["train"])
+    settings = loss_settings(config.loss, job.datasets.head, job.datasets.examples["train"])
     method = FineTune(job.model, {"default": "label"}, job.inputs.prepare, settings)
     context = Context(jax.random.key(0), train=False)
-    examples = job.sets.examples["train"]
+    examples = job.datasets.examples["train"]
 
     def loss(params: Any, rows: np.ndarray) -> Any:
         return method.losses(params, {"train": examples.take(rows, 16)}, Carried({}), context)[0]["default"]
@@ -143,7 +143,7 @@ def test_through_the_commands(config: Any, tmp_path: Path, capsys: pytest.Captur
     assert summary["words"]["train"]["sentences_without_label"] == 6
     true = [tag for row in validation for tag in row["tags"]]
     with np.load(tmp_path / "run" / "predictions" / "validation.npz") as saved:
-        assert len(saved["answers"]) == len(true) and np.isfinite(saved["answers"]).all()
+        assert len(saved["predictions"]) == len(true) and np.isfinite(saved["predictions"]).all()
         assert ((saved["labels"] == -1) == [tag == -100 for tag in true]).all()
     main(["predict", f"{tmp_path}/run", "--input", f"{tmp_path}/b.jsonl"])
     said = [tag for line in capsys.readouterr().out.splitlines() for tag in json.loads(line)["predicted"]]
@@ -174,7 +174,7 @@ def test_texts_that_are_cut_are_counted(config: Any, tmp_path: Path, capsys: pyt
     config.data.test_fraction = 0.0
     job = finetune.build(config, tmp_path / "one")
     assert capsys.readouterr().out == "train: 3 of 8 texts are longer than max_length 16 and are cut.\n"
-    assert job.sets.facts["texts_cut"] == {"train": 3, "validation": 0}
+    assert job.datasets.facts["texts_cut"] == {"train": 3, "validation": 0}
     config.data.pair = "pair"
     finetune.build(config, tmp_path / "two")
     assert capsys.readouterr().out == (
@@ -182,5 +182,5 @@ def test_texts_that_are_cut_are_counted(config: Any, tmp_path: Path, capsys: pyt
         "validation: 3 of 5 pairs of texts are longer than max_length 16 and are cut.\n"
     )
     config.data.max_length, config.data.pair = 32, None
-    assert "texts_cut" not in finetune.build(config, tmp_path / "three").sets.facts
+    assert "texts_cut" not in finetune.build(config, tmp_path / "three").datasets.facts
     assert capsys.readouterr().out == ""

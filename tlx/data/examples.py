@@ -52,13 +52,13 @@ class Words:
         """bool (words,): whether the word has a label."""
         return self.label >= 0
 
-    def measured(self, answers: np.ndarray) -> tuple[np.ndarray, "Words"]:
-        """The answers, (words, outputs), and the words, without those that have no label. As these are left out of a
-        sentence, the words on both sides become neighbours: seqeval counts entities so after transformers' examples."""
+    def measured(self, predictions: np.ndarray) -> tuple[np.ndarray, "Words"]:
+        """The predictions, (words, outputs), and the words, without those that have no label. The words on both sides
+        of one become neighbours, so that entities are those that transformers' examples give to seqeval."""
         kept = self.labelled
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         words = dataclasses.replace(self, label=self.label[kept], token=self.token[kept], offsets=offsets)
-        return answers[kept], words
+        return predictions[kept], words
 
     def spread(self, by_token: np.ndarray) -> np.ndarray:
         """(words, outputs) from (tokens, outputs): each word's, NaN for a word that cannot be predicted."""
