@@ -73,6 +73,49 @@ def test_tags(tmp_path: Path) -> None:
     assert labels.tag_names(table(t=[[2, 0], [1]]), "t") == ("0", "1", "2")
 
 
+def test_words_without_a_tag() -> None:
+    """-100 in every form is no tag, has no index, and is none of the set's names."""
+    found = table(
+        w=[["a", "b", "c", "d"], ["e"], ["f", "g"]], t=[[3, -100, -100.0, "-100"], [" -100 "], [2, np.int64(-100)]]
+    )
+    assert labels.tag_names(found, "t") == ("2", "3")
+    indices = labels.tag_indices(found, "w", "t", ("2", "3"))
+    assert [row.tolist() for row in indices] == [[1, -1, -1, -1], [-1], [0, -1]] and indices[1].dtype == np.int32
+    for ask in (lambda t: labels.tag_names(t, "t"), lambda t: labels.tag_indices(t, "w", "t", ("2", "3"))):
+        with pytest.raises(TlxError, match=r"^t: no word has a tag; all in 't' are -100\.$"):
+            ask(table(w=[["a", "b"], ["c"]], t=[[-100, -100], [-100]]))
+
+
+def test_targets_beyond_float32() -> None:
+    """What float32 would make infinite is refused with its row and column; its largest number is not."""
+    most = float(np.finfo(np.float32).max)
+    for numbers in ([1.0, 1e39], [1.0, -1e39], ["1", "1e39"]):
+        for columns in ("y", "x,y"):
+            with pytest.raises(
+                TlxError, match=r"^t, row 2: the target -?1e\+39 in 'y' is beyond ±3\.4e\+38, float32's"
+            ):
+                labels.targets(table(x=[0, 0], y=numbers), columns)
+    with pytest.raises(TlxError, match=r"^t, row 2: the target 1e\+39 in 'v' is beyond"):
+        labels.targets(table(v=[[0, 1], [0, 1e39]]), "v")
+    with pytest.raises(TlxError, match=r"^t, row 1: the target in 'y' is not a finite number"):
+        labels.targets(table(y=[float("inf"), 0]), "y")
+    found = labels.targets(table(y=[most, -most, 1e-60]), "y")
+    assert found.dtype == np.float32 and found.tolist() == [[most], [-most], [0.0]]
+
+
+def test_groups_in_every_form(tmp_path: Path) -> None:
+    """1, 1.0 and "1" are one group, within a file and in every format."""
+    (tmp_path / "a.csv").write_text("g\n1\n2\n1.0\n 1\nb\n10\n")
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"g": {g}}}\n' for g in ("1", "2.0", "1.0", '"1"', '"b "', "1e1")))
+    np.savez(tmp_path / "a.npz", g=np.array(["1", "2", "1", "1.00", "b", "10"]))
+    for name in ("csv", "jsonl", "npz"):
+        assert labels.groups(load(f"{name}:{tmp_path}/a.{name}"), "g") == ["1", "2", "1", "1", "b", "10"]
+    np.savez(tmp_path / "n.npz", g=np.array([1.0, 2.0, 1.0]))
+    assert labels.groups(load(f"npz:{tmp_path}/n.npz"), "g") == labels.groups(table(g=["1", "2", "1"]), "g")
+    with pytest.raises(TlxError, match="t, row 2: the group in 'g' is missing"):
+        labels.groups(table(g=["a", None]), "g")
+
+
 @pytest.mark.parametrize(
     ("words", "tags", "message"),
     [

@@ -171,8 +171,6 @@ def test_the_rule_for_texts(value: Any, message: str) -> None:
 def test_words_and_tags_follow_them() -> None:
     with pytest.raises(TlxError, match="t, row 1: tag 2 in 'y' is missing"):
         labels.tags(Table("t", {"y": [["O", NAN]]}), "y")
-    with pytest.raises(TlxError, match="t, row 1: a tag in 'y' is -100, no label"):
-        labels.tags(Table("t", {"y": [[3, -100]]}), "y")
     assert labels.tags(Table("t", {"y": [["O ", 1.0, 1]]}), "y") == [["O", "1", "1"]]
     with pytest.raises(TlxError, match="the list in 'x' holds more than words"):
         labels.token_lists(Table("t", {"x": [["a", 2019]]}), "x")

@@ -144,7 +144,7 @@ def test_labels() -> None:
     np.testing.assert_array_equal(labels.targets(table, "z"), [[1], [2], [3]])
     with pytest.raises(TlxError, match="t, row 3: the label 'c' is none of the training set's a, b"):
         labels.class_indices(table, "y", ("a", "b"))
-    with pytest.raises(TlxError, match="row 3: the target in 'z,x' is not a finite number"):
+    with pytest.raises(TlxError, match="row 3: the target in 'x' is not a finite number"):
         labels.targets(table, "z,x")
     with pytest.raises(TlxError, match="is not all numbers"):
         labels.targets(table, "y")

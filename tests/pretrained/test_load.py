@@ -269,6 +269,22 @@ def test_an_output_layer_that_should_be_there_is_not_made_up(tmp_path: Path, fam
         from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_one_bias_of_an_output_layer_that_is_not_tied(tmp_path: Path, family: str) -> None:
+    """As transformers 4 writes it: a kernel of its own, the bias under the head's name alone."""
+    source = THIRD_PARTY / family / "masked_lm_untied"
+    settings = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    names, tensors = NAMES[family], load_file(source / "model.safetensors")
+    del tensors[f"{names.decoder}.bias"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    model, params = from_pretrained(tmp_path)
+    head = params["heads"]["default"]
+    assert not dict(model.heads_by_name)["default"].tied and np.any(tensors[names.tied_bias])
+    np.testing.assert_array_equal(head["bias"], tensors[names.tied_bias])
+    np.testing.assert_array_equal(head["decoder"]["kernel"], tensors[f"{names.decoder}.weight"].T)
+
+
 def test_a_pooler_without_a_reader_is_left_out(tmp_path: Path) -> None:
     _, params = from_pretrained(
         BERT / "plain", heads={"tags": Head("tagging", 3), "mean": Head("regression", 1, "mean")}

@@ -30,7 +30,7 @@ class Encoder(Protocol):
 class Words:
     """The words of tagged sentences, all of them, in the order of the source.
 
-    label: int32 (words,), 0 where there are no labels. token: int64 (words,), which token of the set (a position in
+    label: int32 (words,), -1 of a word that has none. token: int64 (words,), which token of the set (a position in
     `Examples.ids`) predicts the word; -1 for a word that cannot be predicted. offsets: int64 (sentences + 1,), where
     each sentence begins. sentence_id: int64 (sentences,), the row in the source. windowed: how many sentences are
     longer than `max_length`, and so several examples.
@@ -46,6 +46,19 @@ class Words:
     def predictable(self) -> np.ndarray:
         """bool (words,): whether the model sees the word."""
         return self.token >= 0
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """bool (words,): whether the word has a label."""
+        return self.label >= 0
+
+    def measured(self, predictions: np.ndarray) -> tuple[np.ndarray, "Words"]:
+        """The predictions, (words, outputs), and the words, without those that have no label. The words on both sides
+        of one become neighbours, so that entities are those that transformers' examples give to seqeval."""
+        kept = self.labelled
+        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
+        words = dataclasses.replace(self, label=self.label[kept], token=self.token[kept], offsets=offsets)
+        return predictions[kept], words
 
     def spread(self, by_token: np.ndarray) -> np.ndarray:
         """(words, outputs) from (tokens, outputs): each word's, NaN for a word that cannot be predicted."""
@@ -99,10 +112,11 @@ class Examples:
         al. 2019, 5.3).
 
         A sentence longer than the encoder's `max_length` becomes several examples, windows that overlap; each word has
-        its label, and its prediction, in the one window where it has most context. `label_mask` is 1 there. A word
-        that the tokenizer leaves nothing of, or whose tokens alone exceed a window, has none.
+        its label, and its prediction, in the one window where it has most context. `label_mask` is 1 there, unless the
+        word has no label. A word that the tokenizer leaves nothing of, or whose tokens alone exceed a window, has none.
 
         Args:
+          tags: int32 (words,) of each sentence, -1 of a word that has no label; None: no word has one.
           stride: tokens by which windows overlap; None: a quarter of `max_length`.
 
         Raises:
@@ -125,10 +139,11 @@ class Examples:
         made = cls._of(flat[0], flat[1], encoder.pad_id, source[np.array(owner, np.int64)])
         place = np.concatenate(places)
         token = np.where(place[:, 0] >= 0, made.offsets[place[:, 0]] + place[:, 1], -1)
-        label = np.concatenate([np.zeros(0, np.int32), *tags]) if tags is not None else np.zeros(len(token), np.int32)
+        label = np.full(len(token), -1, np.int32) if tags is None else np.concatenate([np.zeros(0, np.int32), *tags])
+        learnt = (label >= 0) & (token >= 0)
         fields = {"label": np.zeros_like(made.ids), "label_mask": np.zeros_like(made.ids)}
-        fields["label"][token[token >= 0]] = label[token >= 0]
-        fields["label_mask"][token[token >= 0]] = 1
+        fields["label"][token[learnt]] = label[learnt]
+        fields["label_mask"][token[learnt]] = 1
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
         words = Words(label, token, offsets, source, longer)
         return dataclasses.replace(made, token_fields=fields, words=words)
@@ -176,7 +191,7 @@ class Examples:
 
     @property
     def labels(self) -> np.ndarray:
-        """What the answers are compared with: (n, …), or of tagged words (words,)."""
+        """What the answers are compared with: (n, …), or of tagged words (words,), -1 of a word that has no label."""
         return self.fields["label"] if self.words is None else self.words.label
 
     def content(self) -> Iterator[bytes]:

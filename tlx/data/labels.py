@@ -1,7 +1,8 @@
 """The one rule for labels and the one for texts: what a column holds as names, numbers and strings.
 
 Labels. None, NaN and strings of spaces are missing, and refused with their row; a row of classification whose label is
--100, as Hugging Face's data sets write it, has no label and is left out. Spaces around a label are stripped. A whole
+-100, as Hugging Face's data sets write it, has no label and is left out; a word whose tag is -100 has none, and is left
+out of loss and metrics. Spaces around a label are stripped. A whole
 number is written as such, so that 1, 1.0 and "1" are one class; True and False are classes of these names. Labels that
 would be two classes and are one value (`True` and `1`, `1.0` and `1` as strings, one string in two forms of Unicode)
 are refused with their counts. A list or an object is no label.
@@ -78,9 +79,12 @@ def _value(name: str) -> str:
 
 def names(table: Table, column: str) -> list[str]:
     """The label of each row by name, none of them missing."""
-    return [
-        _named(value, table.place(row), f"the label in {column!r}") for row, value in enumerate(table.column(column))
-    ]
+    return _names(table, column, "label")
+
+
+def _names(table: Table, column: str, what: str) -> list[str]:
+    values = enumerate(table.column(column))
+    return [_named(value, table.place(row), f"the {what} in {column!r}") for row, value in values]
 
 
 def _named(value: Any, place: str, what: str) -> str:
@@ -91,6 +95,16 @@ def _named(value: Any, place: str, what: str) -> str:
     if not name:
         raise TlxError(f"{place}: {what} is missing; drop the row or fill it.")
     return name
+
+
+def groups(table: Table, column: str) -> list[str]:
+    """The group of each row by name; values that would be one label written in two ways, as "1" and "1.0", are one
+    group."""
+    found = _names(table, column, "group")
+    first: dict[str, str] = {}
+    for name in sorted(set(found)):
+        first.setdefault(_value(name), name)
+    return [first[_value(name)] for name in found]
 
 
 def labelled(table: Table, column: str) -> np.ndarray:
@@ -124,11 +138,23 @@ def class_indices(table: Table, column: str, known: Sequence[str]) -> np.ndarray
 
 def targets(table: Table, column: str) -> np.ndarray:
     """float32 (n, outputs): real-valued targets. column: one name, or several joined by commas."""
-    columns = [_numbers(table, name) for name in _split_columns(table, column) or (column,)]
-    values = np.column_stack(columns)
-    if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
-        raise TlxError(f"{table.place(int(bad[0]))}: the target in {column!r} is not a finite number.")
-    return values.astype(np.float32)
+    return np.column_stack([_finite(table, name) for name in _split_columns(table, column) or (column,)])
+
+
+def _finite(table: Table, column: str) -> np.ndarray:
+    """float32 (n, …)"""
+    exact = _numbers(table, column)
+    with np.errstate(over="ignore"):
+        values = exact.astype(np.float32)
+    if len(bad := np.argwhere(~np.isfinite(values))):
+        value, place = exact[tuple(bad[0])], table.place(int(bad[0][0]))
+        if np.isfinite(value):
+            most = np.finfo(np.float32).max
+            raise TlxError(
+                f"{place}: the target {value:g} in {column!r} is beyond ±{most:.3g}, float32's largest number."
+            )
+        raise TlxError(f"{place}: the target in {column!r} is not a finite number.")
+    return values
 
 
 def _numbers(table: Table, column: str) -> np.ndarray:
@@ -265,7 +291,11 @@ def _list(value: Any, place: str, column: str, what: str) -> list[Any]:
 
 
 def tags(table: Table, column: str) -> list[list[str]]:
-    """The tags of each row by name."""
+    """The tags of each row by name, `NO_LABEL` of a word that has none.
+
+    Raises:
+      TlxError: no word has a tag.
+    """
     found = []
     for row, value in enumerate(table.column(column)):
         place = table.place(row)
@@ -273,28 +303,26 @@ def tags(table: Table, column: str) -> list[list[str]]:
         if any(tag is None or isinstance(tag, (list, dict)) for tag in given):
             raise TlxError(f"{place}: the list in {column!r} holds more than tags: {value!r:.80}.")
         found.append([_named(tag, place, f"tag {number} in {column!r}") for number, tag in enumerate(given, 1)])
-        if NO_LABEL in found[-1]:
-            raise TlxError(
-                f"{place}: a tag in {column!r} is {NO_LABEL}, no label; every word has a tag, so give the words and"
-                " tags as they were before they were tokenized."
-            )
+    if found and all(name == NO_LABEL for row in found for name in row):
+        raise TlxError(f"{table.name}: no word has a tag; all in {column!r} are {NO_LABEL}.")
     return found
 
 
 def tag_names(table: Table, column: str) -> tuple[str, ...]:
     """The distinct tags in the alphabet's order, `O` before them where it occurs."""
-    found = classes((name for row in tags(table, column) for name in row), f"{table.name}: the tags in {column!r}")
+    given = (name for row in tags(table, column) for name in row if name != NO_LABEL)
+    found = classes(given, f"{table.name}: the tags in {column!r}")
     return tuple(sorted(found, key=lambda name: (name != OUTSIDE, name)))
 
 
 def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) -> list[np.ndarray]:
-    """int32 (words,) for each row: the position of each word's tag in `known`.
+    """int32 (words,) for each row: the position of each word's tag in `known`, -1 where it has none (-100).
 
     Args:
       tokens, column: the columns of words and of tags, as many tags as words in each row.
       known: the tags in order, as `tag_names` found them in the training set.
     """
-    positions = {name: i for i, name in enumerate(known)}
+    positions = {NO_LABEL: -1, **{name: i for i, name in enumerate(known)}}
     found = []
     for row, (value, given) in enumerate(zip(table.column(tokens), tags(table, column), strict=True)):
         words = _list(value, table.place(row), tokens, "words")

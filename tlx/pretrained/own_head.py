@@ -35,6 +35,10 @@ def _tied(hf: Mapping[str, Any], tensors: Tensors) -> bool:
 
     What a file holds counts: transformers ties an output layer that is absent or equal, and keeps one that differs.
     A layer that is absent though the config says it is not tied is not made up: it is missing when tensors are read.
+
+    The bias is another matter. BERT's and RoBERTa's classes know it under two names, and transformers 4 holds it as one
+    tensor whether or not the embeddings are tied: such a file has the head's bias alone, which is then that of the
+    output layer. transformers 5 reports the other name as missing, and starts it at zero; what was learnt is kept here.
     """
     decoder, stored = tensors.names.decoder, tensors.stored
     kernel, table = ("kernel", "embedding") if tensors.flax else ("weight", "weight")

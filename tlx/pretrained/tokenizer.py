@@ -62,6 +62,13 @@ class Tokenizer:
         )
         return self._checked(coded["input_ids"], coded["token_type_ids"], self.max_length)
 
+    def count_longer(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
+        """How many texts, or pairs of texts, are longer than `max_length` before they are cut."""
+        if not len(texts):
+            return 0
+        whole = self._run(self._tokenizer, list(texts), None if pairs is None else list(pairs), truncation=False)
+        return sum(len(row) > self.max_length for row in whole["input_ids"])
+
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
         """Token ids and types of sentences given as words, whole even where they are longer than `max_length`, and the
         position of each word's first token; -1 of a word of which the tokenizer leaves nothing."""

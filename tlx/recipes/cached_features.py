@@ -52,6 +52,9 @@ class CachedInputs:
     def encode(self, data: ConfigDict, head: Head, table: Table, rows: np.ndarray) -> ExampleSet:
         return self.inputs.encode(data, head, table, rows)
 
+    def count_cut(self, data: ConfigDict, table: Table, examples: ExampleSet) -> int:
+        return self.inputs.count_cut(data, table, examples)
+
     def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
         del key
         if self.start is None:

@@ -107,7 +107,7 @@ def load_tables(
         for part in ("test", "validation")
         if sources[part] == "" and config[f"{part}_fraction"] > 0
     }
-    keys = labels.names(train, config.group) if config.group else inputs.whole(config, train)
+    keys = labels.groups(train, config.group) if config.group else inputs.whole(config, train)
     rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
@@ -158,7 +158,7 @@ def load_datasets(config: ConfigDict, inputs: Inputs, in_memory: Mapping[str, Ta
     }
     facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
     if head.kind == "tagging":
-        facts |= _tagging_facts(labels.tags(tables["train"][0], config.data.label), head, examples)
+        facts |= _tagging_facts(tables["train"][0], config.data.label, head, examples)
     return Datasets(examples, {part: table for part, (table, _) in tables.items()}, head, facts)
 
 
@@ -183,21 +183,31 @@ def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]
 def _facts(
     data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, ExampleSet], inputs: Inputs
 ) -> dict[str, Any]:
-    grouped = {part: table.columns[data.group] for part, (table, _) in tables.items() if data.group in table.columns}
-    groups = {part: len(set(column)) for part, column in grouped.items()}
+    grouped = {part: table for part, (table, _) in tables.items() if data.group in table.columns}
+    groups = {part: len(set(labels.groups(table, data.group))) for part, table in grouped.items()}
     keys = {part: inputs.keys(data, table) for part, (table, _) in tables.items()}
+    cut_short = {part: inputs.count_cut(data, table, examples[part]) for part, (table, _) in tables.items()}
+    for part, count in cut_short.items():
+        if count:
+            texts = "pairs of texts" if data.pair else "texts"
+            print(
+                f"{part}: {count} of {len(tables[part][0])} {texts} are longer than max_length {data.max_length} and "
+                "are cut.",
+                flush=True,
+            )
     seen = set(keys["train"])
     return {
         "examples": {part: len(table) for part, (table, _) in tables.items()},
         "also_in_train": {part: sum(key in seen for key in keys[part]) for part in keys if part != "train"},
         **({"groups": groups} if groups else {}),
+        **({"texts_cut": cut_short} if any(cut_short.values()) else {}),
         "sha256": {part: digest(found) for part, found in examples.items()},
     }
 
 
-def _tagging_facts(tags: list[list[str]], head: Head, examples: dict[str, ExampleSet]) -> dict[str, Any]:
+def _tagging_facts(train: Table, column: str, head: Head, examples: dict[str, ExampleSet]) -> dict[str, Any]:
     """The scheme of the training tags and what became of each split's words; both are printed."""
-    scheme = scheme_of(tags)
+    scheme = scheme_of([tag for tag in row if tag != labels.NO_LABEL] for row in labels.tags(train, column))
     if scheme is None:
         what = f"{len(head.labels)} classes of tokens, no entity scheme; measured by accuracy and macro-F1"
     else:
@@ -208,19 +218,25 @@ def _tagging_facts(tags: list[list[str]], head: Head, examples: dict[str, Exampl
         print(f"tags: {why}.", flush=True)
     words = {part: word_facts(found.words) for part, found in examples.items()}
     for part, found in words.items():
-        if found["windowed_sentences"] or found["unpredictable_words"]:
+        if any(count for name, count in found.items() if name != "words"):
             print(f"{part}: {words_in_words(found)}.", flush=True)
     return {"tags": scheme or "classes of tokens", "words": words}
 
 
 def word_facts(words: Words | None) -> dict[str, int]:
-    """Of a set: `words`, `windowed_sentences` (longer than max_length), `unpredictable_words`; empty without words."""
+    """Of a set: `words`, `windowed_sentences` (longer than max_length), `unpredictable_words`; where some have no label
+    `words_without_label` and, if no word of a sentence has one, `sentences_without_label`. Empty without words."""
     if words is None:
         return {}
+    none = int((~words.labelled).sum())
+    labelled_until = np.concatenate([[0], np.cumsum(words.labelled)])[words.offsets]
+    whole = int((np.diff(labelled_until) == 0).sum())
     return {
         "words": len(words.label),
         "windowed_sentences": words.windowed,
         "unpredictable_words": int((~words.predictable).sum()),
+        **({"words_without_label": none} if none else {}),
+        **({"sentences_without_label": whole} if whole else {}),
     }
 
 
@@ -234,6 +250,10 @@ def words_in_words(facts: dict[str, int]) -> str:
             f", {facts['unpredictable_words']} words that cannot be predicted and count as wrong (the tokenizer leaves "
             "nothing of them, or their tokens alone exceed max_length)"
         )
+    if none := facts.get("words_without_label"):
+        said += f", {none} words that have no label ({labels.NO_LABEL}) and are left out of loss and metrics"
+        if whole := facts.get("sentences_without_label"):
+            said += f"; of {whole} sentences no word has one"
     return said
 
 

@@ -46,6 +46,9 @@ class Inputs(Protocol):
     def encode(self, data: ConfigDict, head: Head, table: Table, rows: np.ndarray) -> ExampleSet:
         """A table as the model takes it. rows: int64, where each example stands in its source."""
 
+    def count_cut(self, data: ConfigDict, table: Table, examples: ExampleSet) -> int:
+        """How many examples of an encoded table are longer than the model takes, and are read in part."""
+
     def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
         """On the device: what the model takes of a batch, and the batch."""
 
@@ -101,6 +104,13 @@ class TextInputs:
         fields = {"label": targets(data, head, table)}
         return Examples.encode(self.tokenizer, labels.texts(table, data.text), pairs, fields, rows)
 
+    def count_cut(self, data: ConfigDict, table: Table, examples: ExampleSet) -> int:
+        if examples.words is not None:  # read in windows
+            return 0
+        full = np.flatnonzero(examples.lengths == self.tokenizer.max_length)
+        columns = [table.column(name) for name in (data.text, data.pair) if name]
+        return self.tokenizer.count_longer(*([column[row] for row in full] for column in columns))
+
     def encode_words(
         self,
         sentences: Sequence[Sequence[str]],
@@ -144,6 +154,10 @@ class ImageInputs:
     def encode(self, data: ConfigDict, head: Head, table: Table, rows: np.ndarray) -> ImageExamples:
         fields = {"label": targets(data, head, table)}
         return ImageExamples(table.column(data.image), self.processor, fields, rows, name=table.name)
+
+    def count_cut(self, data: ConfigDict, table: Table, examples: ExampleSet) -> int:
+        del data, table, examples
+        return 0
 
     def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
         del key

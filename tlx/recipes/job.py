@@ -13,7 +13,7 @@ import optax
 from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import EvaluationPlan
 from tlx.evaluation.calibration import reliability
-from tlx.evaluation.per_class import confusion, per_class
+from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
 from tlx.files.lock import Lock, hold
 from tlx.models.model import Model
@@ -32,7 +32,7 @@ from tlx.training.feed import feed
 from tlx.training.loop import LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State
-from tlx.training.tasks import DEFAULT, Stream, Task
+from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
 from tlx.training.writers import MetricsWriter, Progress, read_metrics
 
 
@@ -196,9 +196,7 @@ class Job:
         )  # fmt: skip
         if task.head.kind == "classification" and split == ("test" if "test" in task.splits else "validation"):
             self._plot(name, task.head.labels, predictions, examples.labels)
-        reports = per_class(
-            task.head.kind, predictions, examples.labels, task.head.labels, None if words is None else words.offsets
-        )
+        reports = class_reports(predictions, examples, task.head)
         return {name: [dataclasses.asdict(report) for report in reports]} if reports else {}
 
     def _plot(self, name: str, classes: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray) -> None:

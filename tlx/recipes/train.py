@@ -203,7 +203,7 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
             f"({listed(head.labels)}), or none with config.loss.balanced."
         )
     if config.balanced:
-        labels = train.labels
+        labels = train.labels if train.words is None else train.labels[train.words.labelled]
         if head.kind == "multilabel":
             yes = np.maximum(labels.sum(axis=0), 1)
             given = tuple(((len(labels) - yes) / yes).tolist())

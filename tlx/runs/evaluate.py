@@ -8,13 +8,13 @@ from ml_collections import ConfigDict
 
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
-from tlx.evaluation.per_class import ClassReport, per_class
+from tlx.evaluation.per_class import ClassReport
 from tlx.models.heads import Head
 from tlx.recipes import datasets
 from tlx.recipes.datasets import word_facts
 from tlx.recipes.run_directory import Trained, load_run, read_run
 from tlx.runs.predictions import predict_examples
-from tlx.training.tasks import score
+from tlx.training.tasks import class_reports, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +41,9 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     for part, examples in datasets_of(run, trained, data).items():
         predictions = predict_examples(trained, examples)
         words = examples.words
-        classes = per_class(
-            head.kind, predictions, examples.labels, head.labels, None if words is None else words.offsets
-        )
+        classes = class_reports(predictions, examples, head)
         count = len(examples) if words is None else len(words.sentence_id)
-        facts = word_facts(words)
-        found[part] = Evaluated(count, trained.step, _metrics(predictions, examples, head), classes, facts)
+        found[part] = Evaluated(count, trained.step, _metrics(predictions, examples, head), classes, word_facts(words))
     return found
 
 

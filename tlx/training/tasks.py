@@ -13,6 +13,7 @@ from tlx.data.plan import TrainingPlan
 from tlx.data.samplers import SHUFFLE, Sampler
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import measure
+from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.methods.finetune import LossSettings, head_loss
 from tlx.models.heads import Head
 
@@ -102,21 +103,30 @@ def full_name(metric: str, tasks: Mapping[str, Task]) -> str:
 def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
     """Metrics of a head's kind and the mean loss, over exactly the examples there are.
 
-    A word that cannot be predicted is wrong in every metric; it has no loss.
+    A word that cannot be predicted is wrong in every metric; it has no loss. A word without a label is in neither.
 
     Args:
       predictions: (examples, outputs), or of tagged words (words, outputs).
       examples: with their labels.
       head: what predicted them.
     """
-    labels, words = examples.labels, examples.words
-    if words is None:
+    if examples.words is None:
+        labels = examples.labels
         values = measure(head.kind, predictions, labels, head.labels)
     else:
-        values = measure(head.kind, predictions, labels, head.labels, words.offsets, words.predictable)
-        predictions, labels = predictions[words.predictable], labels[words.predictable]
+        predictions, words = examples.words.measured(predictions)
+        values = measure(head.kind, predictions, words.label, head.labels, words.offsets, words.predictable)
+        predictions, labels = predictions[words.predictable], words.label[words.predictable]
     total, count = _jitted_loss(head)(predictions, labels, np.ones(len(labels), np.float32))
     return {"loss": float(total / count), **values}
+
+
+def class_reports(predictions: np.ndarray, examples: ExampleSet, head: Head) -> list[ClassReport]:
+    """Precision, recall and F1 of each class over what `score` measures; empty of a regression."""
+    if examples.words is None:
+        return per_class(head.kind, predictions, examples.labels, head.labels)
+    predictions, words = examples.words.measured(predictions)
+    return per_class(head.kind, predictions, words.label, head.labels, words.offsets)
 
 
 @functools.lru_cache
