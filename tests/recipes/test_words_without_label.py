@@ -100,7 +100,7 @@ def test_the_loss_is_that_of_the_words_that_are_left(config: Any, tmp_path: Path
     """Training's and evaluation's, from the logits in NumPy; a batch without any label has loss 0 and gradient 0."""
     config, train, _ = tagging(config, tmp_path)
     job = finetune.build(config, tmp_path / "run")
-    names, params = job.datasets.head.labels, job.state.params
+    names, params = job.tasks["default"].head.labels, job.state.params
     assert names == ("ADJ", "NOUN", "REST")
 
     def summed(split: str, rows: list[dict[str, list]], weights: np.ndarray) -> tuple[float, float]:
@@ -115,10 +115,10 @@ def test_the_loss_is_that_of_the_words_that_are_left(config: Any, tmp_path: Path
         tags = [tag for row in train for tag in row["tags"] if tag != -100]
         weights = np.array([len(tags) / (3 * tags.count(name)) for name in names])
     config.loss.balanced = balanced
-    settings = loss_settings(config.loss, job.datasets.head, job.datasets.examples["train"])
+    settings = loss_settings(config.loss, job.tasks["default"].head, job.tasks["default"].splits["train"])
     method = FineTune(job.model, {"default": "label"}, job.inputs.prepare, settings)
     context = Context(jax.random.key(0), train=False)
-    examples = job.datasets.examples["train"]
+    examples = job.tasks["default"].splits["train"]
 
     def loss(params: Any, rows: np.ndarray) -> Any:
         return method.losses(params, {"train": examples.take(rows, 16)}, Carried({}), context)[0]["default"]
