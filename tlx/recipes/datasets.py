@@ -13,8 +13,8 @@ from tlx.data.sources import Table, load, splits_of
 from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.errors import TlxError, listed
 from tlx.evaluation.entities import near_scheme, scheme_of
+from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
-from tlx.recipes.inputs import Inputs
 
 LEARNT = ("classification", "multilabel", "regression", "tagging")
 
@@ -73,7 +73,7 @@ def with_splits(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def load_tables(config: ConfigDict, inputs: Inputs, kind: str) -> dict[str, tuple[Table, np.ndarray]]:
+def load_tables(config: ConfigDict, inputs: Modality, kind: str) -> dict[str, tuple[Table, np.ndarray]]:
     """Each split's table and the rows of its source that it holds. config: the data's. kind: of the head."""
     if not config.train:
         raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
@@ -83,7 +83,7 @@ def load_tables(config: ConfigDict, inputs: Inputs, kind: str) -> dict[str, tupl
         for part in ("test", "validation")
         if not config[part] and config[f"{part}_fraction"] > 0
     }
-    keys = labels.names(train, config.group) if config.group else inputs.whole(config, train)
+    keys = labels.names(train, config.group) if config.group else inputs.group_keys(Columns.of(inputs, config), train)
     rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
@@ -125,12 +125,12 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     return Head(kind, len(names), pooling, labels=names)
 
 
-def load_datasets(config: ConfigDict, inputs: Inputs) -> Datasets:
+def load_datasets(config: ConfigDict, inputs: Modality) -> Datasets:
     """Everything `config.data` and `config.head` name, as the model takes it."""
     tables = load_tables(config.data, inputs, config.head.kind)
-    head = make_head(config, tables["train"][0])
+    head, columns = make_head(config, tables["train"][0]), Columns.of(inputs, config.data)
     examples = {
-        part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
+        part: inputs.encode(columns, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
     facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
     if head.kind == "tagging":
@@ -157,11 +157,11 @@ def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]
 
 
 def _facts(
-    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, ExampleSet], inputs: Inputs
+    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, ExampleSet], inputs: Modality
 ) -> dict[str, Any]:
     grouped = {part: table.columns[data.group] for part, (table, _) in tables.items() if data.group in table.columns}
     groups = {part: len(set(column)) for part, column in grouped.items()}
-    keys = {part: inputs.keys(data, table) for part, (table, _) in tables.items()}
+    keys = {part: inputs.keys(Columns.of(inputs, data), table) for part, (table, _) in tables.items()}
     seen = set(keys["train"])
     return {
         "examples": {part: len(table) for part, (table, _) in tables.items()},

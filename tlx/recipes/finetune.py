@@ -21,6 +21,7 @@ from tlx.evaluation.predict import make_forward, predict
 from tlx.files.lock import Lock, hold
 from tlx.files.whole import writable
 from tlx.methods.finetune import head_loss
+from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
 from tlx.models.heads import Head
 from tlx.models.model import Model
@@ -35,7 +36,7 @@ from tlx.recipes.adapters import adapt
 from tlx.recipes.cached_features import check_features, from_features
 from tlx.recipes.custom import initialize_custom
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
-from tlx.recipes.inputs import Inputs, open_inputs
+from tlx.recipes.inputs import open_inputs
 from tlx.recipes.regularise import count_initialized, reinitialized
 from tlx.recipes.train import train_setup
 from tlx.reporting.confusion import plot_confusion
@@ -123,7 +124,7 @@ class Job:
         examples = self.datasets.examples[split]
         plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
+        return predict(self.forward, params, batches, self.inputs.fields, along_batch(self.mesh))["default"]
 
     def evaluate(self, params: Any, split: str) -> dict[str, float]:
         """Every metric of a split, named `split/metric`."""
@@ -219,8 +220,9 @@ def build(
     check(config)
     config = with_splits(config)
     folder = resolve(config.model.checkpoint)
-    inputs = open_inputs(folder, config)
-    datasets = load_datasets(config, inputs)
+    modality = open_inputs(folder, config)
+    inputs: Inputs = modality
+    datasets = load_datasets(config, modality)
     heads = {"default": datasets.head}
     if backbone is None:
         model, params, initialized = load_model(config, folder, heads)
@@ -233,8 +235,8 @@ def build(
     with writable(run):
         run.mkdir(parents=True, exist_ok=True)
         lock = lock or hold(run)
-        run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
-    if (found := from_features(config, model, params, setup.assigned, inputs, datasets, mesh)) is not None:
+        run_directory.open_run(run, config.to_dict(), facts, folder, modality)
+    if (found := from_features(config, model, params, setup.assigned, modality, datasets, mesh)) is not None:
         inputs, datasets = found
         setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
     everywhere = replicated(mesh)

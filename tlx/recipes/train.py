@@ -14,13 +14,13 @@ from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
 from tlx.methods.finetune import FineTune, LossSettings
+from tlx.modalities.api import Inputs
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
 from tlx.recipes.datasets import Datasets
-from tlx.recipes.inputs import Inputs
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation
