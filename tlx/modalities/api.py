@@ -116,7 +116,7 @@ class Modality(Inputs, Protocol):
         """SHA-256 of all that decides what an input becomes; part of the name of stored features."""
 
     def save(self, folder: Path) -> None:
-        """What it reads with, into a folder that holds the checkpoint's own files."""
+        """Writes what `open` reads into a folder that exists, which then serves in the checkpoint's place."""
 
     def group_keys(self, columns: Columns, table: Table) -> list[str]:
         """A string for each row; rows where it is equal stay on one side of a cut."""

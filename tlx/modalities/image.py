@@ -22,6 +22,7 @@ from tlx.modalities.api import Columns, Fields, Prepare, Settings, Source, label
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.pretrained.image_processor import ImageProcessor
+from tlx.pretrained.tokenizer_files import copy_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Images:
         return hashlib.sha256(repr(self.processor.settings).encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
+        """With the size that is followed."""
+        copy_files(self.processor.folder, folder)
         self.processor.save(folder)
 
     def prepare(self, rows: Fields, key: jax.Array | None) -> tuple[dict[str, Any], Fields]:

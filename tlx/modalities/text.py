@@ -20,7 +20,7 @@ from tlx.models.heads import Head
 from tlx.models.model import Model, config_of
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.tokenizer import Tokenizer
-from tlx.pretrained.tokenizer_files import file_names
+from tlx.pretrained.tokenizer_files import copy_files, file_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Texts:
         return found.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """The checkpoint's files say it all."""
+        copy_files(self.tokenizer.folder, folder)
 
     @property
     def length_buckets(self) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ from tlx.models.model import Model, build_model, config_of
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
-from tlx.pretrained.tokenizer_files import copy_files
 from tlx.recipes import defaults
 from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import open_inputs
@@ -81,7 +80,6 @@ def open_run(
         return
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint / "config.json", run / "pretrained" / "config.json")
-    copy_files(checkpoint, run / "pretrained")
     inputs.save(run / "pretrained")
     write_json(file, {**plain, "versions": versions(), "revision": revision()})
 
