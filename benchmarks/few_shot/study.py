@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
 from table import other_python
 
 from tlx.data.images import fingerprint
-from tlx.data.splits import cut, few
+from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.errors import TlxError, one_sentence
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.tables import markdown, show
@@ -112,7 +112,7 @@ def read(folder: Path, classes: tuple[int, ...]) -> Data:
             kept = np.isin(saved["label"], classes)
             parts[part] = saved["image"][kept], np.searchsorted(classes, saved["label"][kept])
     size = len(parts["train"][1])
-    pieces = cut(
+    pieces = split_by_group(
         [fingerprint(image) for image in parts["train"][0]], {"validation": 0.1 if len(classes) > 2 else 0.2}, 0
     )
     images, labels = (np.concatenate([parts["train"][i], parts["dev"][i]]) for i in range(2))
@@ -181,7 +181,10 @@ class Cell:
         """(seed, rows of train)."""
         labels, rows = self.data.labels[self.data.train], self.data.train
         seeds = range(first, first + draws)
-        return [(seed, rows[few(labels.tolist(), self.count, seed)] if self.count else rows) for seed in seeds]
+        return [
+            (seed, rows[subsample_per_class(labels.tolist(), self.count, seed)] if self.count else rows)
+            for seed in seeds
+        ]
 
     def tested(self) -> list[tuple[int, np.ndarray]]:
         return self.draws(0, DRAWS if self.count else ALL_DRAWS)

@@ -29,7 +29,7 @@ def main(checkpoint: str, texts: str, epochs: float, workdir: Path) -> None:
     built = time.perf_counter()
     job.run(quiet=True)
     ended = time.perf_counter()
-    train = job.datasets.examples["train"]
+    train = job.tasks["default"].splits["train"]
     rates = [line["train/examples_per_s"] for line in read_metrics(workdir / "run") if "train/examples_per_s" in line]
     np.save(workdir / "rows.npy", train.example_id)
     print(

@@ -50,10 +50,10 @@ def main(file: str) -> None:
     assert built.schedule.evaluate_every > built.schedule.total
     with np.load(out / "run" / "predictions" / "test.npz") as saved:
         predictions = saved["predictions"]
-    more = {"words": np.diff(built.datasets.examples["test"].words.offsets)} if job["kind"] == "tagging" else {}
+    more = {"words": np.diff(built.tasks["default"].splits["test"].words.offsets)} if job["kind"] == "tagging" else {}
     np.savez(out / "answers.npz", predictions=predictions, **more)
     found = {
-        "labels": built.datasets.head.labels,
+        "labels": built.tasks["default"].head.labels,
         "seconds": summary["seconds"],
         "steps": built.schedule.total,
         "versions": {"tlx": summary["revision"] or summary["versions"]["tlx"], "jax": summary["versions"]["jax"]},

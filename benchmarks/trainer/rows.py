@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data.labels import classes
-from tlx.data.splits import cut
+from tlx.data.splits import split_by_group
 
 Columns = dict[str, list[Any]]  # `text`, `label` and, of pairs, `pair`; words and tags are lists of a row's own
 VALIDATION, SPLIT_SEED, ROWS_SEED = 0.1, 0, 0
@@ -99,7 +99,7 @@ def prepare(task: Task, data: Path, rows: int | None) -> Rows:
     in_test = set(keys(test))
     kept = [i for i, key in enumerate(keys(train)) if key not in in_test]
     dropped, train = len(train["label"]) - len(kept), take(train, kept)
-    parts = cut(keys(train), {"validation": VALIDATION}, SPLIT_SEED)
+    parts = split_by_group(keys(train), {"validation": VALIDATION}, SPLIT_SEED)
     splits = {part: take(train, parts[part].tolist()) for part in ("train", "validation")}
     if rows is not None:
         sizes = {"train": rows, "validation": max(1, rows // 10)}

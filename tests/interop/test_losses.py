@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from tlx.data.examples import Batches
 from tlx.data.plan import TrainingPlan
+from tlx.optim.optimizers import OPTIMIZERS
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
@@ -77,7 +78,7 @@ def losses_of_tlx(kind: str, folder: Path, files: tuple[Path, Path]) -> tuple[di
     config = configure(kind, *files)
     job = finetune.build(config, folder / "run")
     write_folder(folder / "export", job.model, job.state.params, tokenizer_from=resolve(MINILM))
-    examples = job.datasets.examples["train"]
+    examples = job.tasks["default"].splits["train"]
     assert len(examples) % BATCH
     batches = Batches(examples, TrainingPlan(examples.lengths, BATCH, job.seed, job.inputs.length_buckets), STEPS)
     arrays, state, logged = {}, job.state, []
@@ -91,11 +92,11 @@ def losses_of_tlx(kind: str, folder: Path, files: tuple[Path, Path]) -> tuple[di
         fields = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
         arrays |= {f"{step}/{name}": x[batch["valid"]] for name, x in {**fields, "labels": labels}.items()}
     np.savez(folder / "batches.npz", **arrays)
-    o = config.optimizer
+    o, defaults = config.optimizer, OPTIMIZERS["adamw"].defaults
     settings = {
         "learning_rates": [float(job.learning_rate(step)) for step in range(STEPS)],
-        "betas": [o.b1, o.b2],
-        "eps": o.eps,
+        "betas": [defaults["b1"], defaults["b2"]],
+        "eps": defaults["eps"],
         "weight_decay": config.params.groups.default.weight_decay,
         "max_grad_norm": o.clip,
     }

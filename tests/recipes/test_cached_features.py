@@ -53,8 +53,8 @@ def images(folder: Path) -> Any:
 
 def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
     """Losses, the parameters after some steps, and them as they are on the device."""
-    train = job.datasets.examples["train"]
-    plan = TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.length_buckets)
+    train = job.tasks["default"].splits["train"]
+    plan = TrainingPlan(train.lengths, job.tasks["default"].batch_size, job.seed, job.inputs.length_buckets)
     batches, state, losses = Batches(train, plan, STEPS), job.state, []
     for step in range(STEPS):
         state, metrics = job.phases[0].step(state, {"train": batches[step]})
@@ -84,9 +84,9 @@ def test_the_same_numbers(
     assert not isinstance(plain.inputs, CachedInputs) and not capsys.readouterr().out
     cached = finetune.build(config, tmp_path / "cached")
     assert isinstance(cached.inputs, CachedInputs)
-    assert cacheable_features(plain.model, plain.groups, plain.datasets.head) == spec
-    kept = sum(part.features.values.nbytes for part in cached.datasets.examples.values())  # type: ignore[attr-defined]
-    count = sum(len(part) for part in cached.datasets.examples.values())
+    assert cacheable_features(plain.model, plain.groups, plain.tasks["default"].head) == spec
+    kept = sum(part.features.values.nbytes for part in cached.tasks["default"].splits.values())  # type: ignore[attr-defined]
+    count = sum(len(part) for part in cached.tasks["default"].splits.values())
     assert capsys.readouterr().out == f"features: {spec} for {count} examples, {kept:,} bytes, kept in memory.\n"
     (losses, params, learnt), (same, again, _) = steps(plain), steps(cached)
     assert losses[-1] < losses[0]
@@ -118,7 +118,7 @@ def test_the_same_losses(
         config.data.train, config.data.text, config.data.label = f"conll:{tmp_path}/tags.conll", "tokens", "tags"
     plain, cached = (finetune.build(_with(config, cache), tmp_path / cache) for cache in ("off", "memory"))
     assert isinstance(cached.inputs, CachedInputs) and not isinstance(plain.inputs, CachedInputs)
-    assert cacheable_features(plain.model, plain.groups, plain.datasets.head) == spec
+    assert cacheable_features(plain.model, plain.groups, plain.tasks["default"].head) == spec
     losses, same = steps(plain)[0], steps(cached)[0]
     assert losses[-1] < losses[0]
     np.testing.assert_allclose(same, losses, rtol=relative)
@@ -133,7 +133,7 @@ def _with(config: Any, cache: str) -> Any:
 def test_where_it_is_not_taken(config: Any, tmp_path: Path) -> None:
     """Something learns, or is drawn, below any block."""
     job = finetune.build(config, tmp_path / "run")
-    head = job.datasets.head
+    head = job.tasks["default"].head
     assert cacheable_features(job.model, job.groups, head) is None
     frozen = dict.fromkeys(job.groups, "frozen") | {"heads/default/output/kernel": "default"}
     assert cacheable_features(job.model, frozen, head) == FeatureSpec((), "pooler")
@@ -166,7 +166,7 @@ def test_on_disk(config: Any, tmp_path: Path) -> None:
     config.features.cache, config.features.folder = "disk", str(tmp_path / "features")
 
     def built(name: str) -> dict[str, np.ndarray]:
-        datasets: Any = finetune.build(config, tmp_path / name).datasets.examples
+        datasets: Any = finetune.build(config, tmp_path / name).tasks["default"].splits
         return {part: np.array(found.features.values) for part, found in datasets.items()}
 
     first = built("run")

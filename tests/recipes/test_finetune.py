@@ -47,7 +47,7 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
 def test_metrics_count_each_example_once(devices: int, batch_size: int, config: Any, tmp_path: Path) -> None:
     config.parallel.data, config.train.eval_batch_size = devices, batch_size
     job = finetune.build(config, tmp_path / "run")
-    examples = job.datasets.examples["test"]
+    examples = job.tasks["default"].splits["test"]
     expected = []
     for i in range(len(examples)):  # one at a time, unpadded
         ids = examples.ids[examples.offsets[i] : examples.offsets[i + 1]][None]

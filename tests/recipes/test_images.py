@@ -117,8 +117,8 @@ def test_a_root_of_splits_is_used_as_it_is(run: Path, tmp_path: Path, capsys: py
     told = capsys.readouterr().out
     assert f"{config.data.train} holds folders of splits; taken are {config.data.train}@train" in told
     assert "; test is split from train." in told and config.data.validation == ""
-    assert job.datasets.facts["examples"] == {"train": 24, "validation": 12, "test": 6}
-    assert job.datasets.head.labels == ("0", "1")
+    assert job.facts["examples"] == {"train": 24, "validation": 12, "test": 6}
+    assert job.tasks["default"].head.labels == ("0", "1")
     held = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["data"]
     assert (held["train"], held["validation"]) == (f"{config.data.train}@train", f"{config.data.train}@validation")
     config.data.validation = "builtin:digits"

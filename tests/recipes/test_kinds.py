@@ -91,7 +91,7 @@ def test_texts_of_test_that_are_in_train_are_counted(place: Path, config: Any, t
     (tmp_path / "test.csv").write_text("\n".join([rows[0], *rows[1:11], "a great great film was,good,1.0"]) + "\n")
     config.data.test, config.data.validation_fraction = f"csv:{tmp_path}/test.csv", 0.0
     config.data.validation = config.data.test
-    facts = finetune.build(config, tmp_path / "run").datasets.facts
+    facts = finetune.build(config, tmp_path / "run").facts
     known = {row.split(",")[0] for row in rows[1:]}
     expected = sum(row.split(",")[0] in known for row in (tmp_path / "test.csv").read_text().splitlines()[1:])
     assert facts["also_in_train"] == {"validation": expected, "test": expected} and expected >= 10

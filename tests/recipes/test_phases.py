@@ -128,9 +128,11 @@ def test_runs_glued_by_hand(whole: Any, config: Any, tmp_path: Path) -> None:
     plain = config.copy_and_resolve_references()
     plain.params.phases = ()
     job = finetune.build(plain, tmp_path / "plain")
-    train = job.datasets.examples["train"]
-    batches = Batches(train, TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.length_buckets), STEPS)
-    model, head = job.model, job.datasets.head
+    train = job.tasks["default"].splits["train"]
+    batches = Batches(
+        train, TrainingPlan(train.lengths, job.tasks["default"].batch_size, job.seed, job.inputs.length_buckets), STEPS
+    )
+    model, head = job.model, job.tasks["default"].head
 
     @jax.jit
     def slopes(params: Any, batch: Any) -> Any:

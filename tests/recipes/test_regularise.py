@@ -17,15 +17,18 @@ from tests import tiny
 from tests.recipes.test_resume import end_of, params_of, run
 from tlx.cli.main import main
 from tlx.errors import TlxError
+from tlx.methods.finetune import LossSettings
 from tlx.models.heads import Head
 from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
 from tlx.recipes.inspect import inspect
 from tlx.recipes.lr_find import lr_find, write
+from tlx.recipes.model import load_model
 from tlx.recipes.regularise import averaged_rate, plan_anchors, plan_average, reinitialized
 from tlx.recipes.schedule import factors, loop_schedule
 from tlx.runs.interpolate import interpolate_run, parse_shares
+from tlx.training.tasks import Task
 from tlx.training.writers import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -144,7 +147,7 @@ def test_drawn_anew(place: Path, config: Any, monkeypatch: pytest.MonkeyPatch) -
     config.params.rules = ((f"{FROZEN}.*", "frozen"),)
     old = flatten(from_pretrained(place / "checkpoint")[1])
     heads = {"default": Head("classification", 2)}
-    _, params, initialized = finetune.load_model(config, place / "checkpoint", heads)
+    _, params, initialized = load_model(config, place / "checkpoint", heads)
     new = flatten(params)
     upper = {path for path in new if path.startswith("backbone/encoder/layer/1/")}
     again = {*upper, "backbone/pooler/dense/kernel"}
@@ -179,9 +182,15 @@ def test_the_range_test_leaves_the_curve_alone(
     assert [float(row["smoothed"]) for row in rows] == found.smoothed.tolist()
 
 
+def task(examples: int) -> Any:
+    """A task of which only the number of training examples is asked."""
+    head = Head("classification", 2, labels=("bad", "good"))
+    return Task("default", head, {"train": range(examples)}, LossSettings(), 20)  # type: ignore[dict-item]
+
+
 def test_swa_starts_and_its_rate(config: Any) -> None:
     config.average.kind, config.average.start_fraction, config.average.learning_rate = "swa", 0.5, 1e-3
-    schedule = loop_schedule(config, 200, "classification")  # 100 steps, 10 an epoch
+    schedule = loop_schedule(config, {"default": task(200)})  # 100 steps, 10 an epoch
     peak, factor = config.optimizer.learning_rate, factors(config, schedule.total)(config.optimizer.schedule)
     rate = lambda step: peak * factor(step)  # noqa: E731
     share = plan_average(config.average, schedule)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tlx.data.samplers import SHUFFLE, Sampler
+
 # 4, 8, 12, 16, 24, 32, 48, …: few shapes to compile, and from 12 on at most a third of a row padded
 LENGTH_BUCKETS = (4, *sorted([8 << i for i in range(12)] + [12 << i for i in range(12)]))
 GROUP = 50  # batches within which rows are sorted by length
@@ -35,7 +37,7 @@ def padded(length: int, length_buckets: Sequence[int]) -> int:
 
 
 class TrainingPlan:
-    """Each epoch every example once, in a new order; batches hold texts of similar length; the last may be partial.
+    """Each epoch in a new order; batches hold texts of similar length; the last of an epoch may be partial.
 
     Args:
       lengths: tokens of each example.
@@ -44,6 +46,7 @@ class TrainingPlan:
       ladder: lengths to which batches are padded.
       by_length: sort within groups of 50 batches before cutting them (then shuffle the batches).
       stream: the stream's name, which enters the seed, so that two streams of equal size differ in their order.
+      sampler: decides the order of an epoch's examples; by default every example comes once.
     """
 
     def __init__(
@@ -54,9 +57,11 @@ class TrainingPlan:
         length_buckets: Sequence[int] = LENGTH_BUCKETS,
         by_length: bool = True,
         stream: str = "train",
+        sampler: Sampler = SHUFFLE,
     ):
         self.stream = () if stream == "train" else (int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8]),)
         self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
+        self.sampler = sampler
         self.length_buckets, self.by_length = tuple(length_buckets), by_length
         self.steps_per_epoch = -(-len(self.lengths) // batch_size)
         self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
@@ -69,7 +74,7 @@ class TrainingPlan:
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         random = np.random.default_rng((self.seed, epoch, *self.stream))
-        order = random.permutation(len(self.lengths))
+        order = self.sampler.order(len(self.lengths), random)
         if not self.by_length:
             return _chunks(order, self.batch_size)
         sorted_groups = [

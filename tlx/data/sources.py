@@ -5,6 +5,7 @@ ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-d
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,22 @@ def load(spec: str) -> Table:
     if not table.columns or not len(table):
         raise TlxError(f"{file} holds no rows.")
     return table
+
+
+def fingerprint(where: str | os.PathLike[str]) -> str:
+    """What changes whenever the data of a spec, a file or a folder does: the SHA-256 of a file; of a folder the names,
+    sizes and times of change of its files; of a set by name its name."""
+    kind, colon, path = os.path.expandvars(os.fspath(where)).partition(":")
+    place = Path(path if colon and kind in {**READERS, **SETS} else os.fspath(where)).expanduser()
+    if colon and kind in ("builtin", "tfds"):
+        return f"{kind}:{path}"
+    if place.is_file():
+        with place.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    root = place if place.is_dir() else Path(str(place).rpartition("@")[0])
+    files = sorted(file for file in root.rglob("*") if file.is_file())
+    facts = [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
+    return hashlib.sha256("\n".join([os.fspath(where), *facts]).encode()).hexdigest()
 
 
 def splits_of(spec: str) -> dict[str, str]:

@@ -59,6 +59,10 @@ class Update:
     differentiable_counts: tuple[str, ...] = ()
 
 
+# (state of the method, parameters, epochs done, stream -> predictions (examples, outputs)) -> state of the method
+BeforeEpoch = Callable[[Any, Any, int, Callable[[str], Any]], Any]
+
+
 class Method(Protocol):
     """What a method provides.
 
@@ -66,11 +70,22 @@ class Method(Protocol):
       streams: the keys of the batch.
       players: who owns which parameters, as rules `(selector, True)`, disjoint.
       updates: in order, every step.
+      before_epoch: makes the method's state anew before each epoch (pseudo-labels, centroids); None: it stays.
     """
 
     streams: tuple[str, ...]
     players: Mapping[str, Rules]
     updates: tuple[Update, ...]
+    before_epoch: BeforeEpoch | None
 
-    def init(self, key: jax.Array) -> tuple[Any, Any]:
-        """`(aux, method_state)`: parameters that only training needs, and arrays carried from step to step."""
+    def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
+        """Parameters that only training needs, and arrays that are carried from step to step.
+
+        Args:
+          key: of the run; it decides the initial values.
+          shapes: the model's parameters as `jax.ShapeDtypeStruct`s.
+
+        Returns:
+          `(aux, method_state)`. `aux` is a tree of parameters, {} without any; they stand at `aux/…`, and rules,
+          groups and players apply to them as to all others.
+        """

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
-from tlx.methods.api import Batch, Carried, Context, Losses, Update
+from tlx.methods.api import Batch, BeforeEpoch, Carried, Context, Losses, Update
 from tlx.modalities.api import Prepare
 from tlx.models.forward import forward
 from tlx.models.heads import PER_TOKEN, Head
@@ -51,6 +51,7 @@ class FineTune:
 
     streams: tuple[str, ...] = ("train",)
     players: Mapping[str, Any] = {"model": ((".*", True),)}
+    before_epoch: BeforeEpoch | None = None
 
     def __init__(
         self,
@@ -65,9 +66,9 @@ class FineTune:
         self.loss_of = {name: head_loss(head, settings) for name, head in self.heads.items()}
         self.updates: tuple[Update, ...] = (Update(self.losses, ("model",)),)
 
-    def init(self, key: jax.Array) -> tuple[Any, Any]:
+    def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
         """Nothing to train besides the model, nothing to carry."""
-        del key
+        del key, shapes
         return {}, {}
 
     def losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:

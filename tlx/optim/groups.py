@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from tlx.errors import TlxError, listed
@@ -90,6 +92,7 @@ def make_optimizer(
     since: Mapping[str, int] | None = None,
     name: str = "adamw",
     kinds: KindTable | None = None,
+    assigned: Mapping[str, str] | None = None,
     **settings: optimizers.Setting,
 ) -> optax.GradientTransformation:
     """An optimizer by group, as a plain `optax.multi_transform` whose group `frozen` is `set_to_zero`.
@@ -105,10 +108,12 @@ def make_optimizer(
       schedule: factor of every rate by step; None: 1.
       multipliers: factor of the rate by path, on top of the groups' (see `multiplied`); 1 if not named.
       since: the step at which each path began to learn, 0 if not named. Paths of a group that began at different steps
-        have an optimizer state, and so a count of steps, of their own; schedules go on reading the run's step, which
-        `update(…, step=…)` says, or which is how often `update` was called.
+        have an optimizer state, and so a count of steps, of their own. Schedules read the run's step, `update(…,
+        step=…)`, or without it how often `update` was called; with `update(…, step=…, rates=…)` the rates are those
+        given, {label: scalar}, and no schedule is part of the compiled program (see `rate_tables`).
       name: `adamw` (Loshchilov & Hutter 2019), or another of `optimizers.OPTIMIZERS`.
       kinds: the family's table of kinds.
+      assigned: the group of every path, in place of `rules`.
       settings: of the optimizers, such as `b1` or `momentum`; None: each optimizer's default.
 
     Raises:
@@ -117,10 +122,10 @@ def make_optimizer(
     """
     optimizers.known("the optimizer", name)
     known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
-    assigned = assign_groups(params, rules, known, kinds)
+    assigned = assign_groups(params, rules, known, kinds) if assigned is None else dict(assigned)
     optimizers.check_settings(settings, {name, *(group.optimizer or name for group in known.values())})
     decays = decayed(assigned, kinds)
-    begun = {path: (group, (since or {}).get(path, 0)) for path, group in assigned.items() if group != FROZEN}
+    begun = _begun(assigned, since)
 
     def decay_mask(tree: Tree) -> Tree:
         return map_with_path(lambda path, _: decays[path], tree)
@@ -128,13 +133,49 @@ def make_optimizer(
     def of(key: str, group: Group, first: int) -> optax.GradientTransformation:
         rate = _rate(key, group, learning_rate, schedule, first)
         steps = optimizers.build(group.optimizer or name, rate, (group.weight_decay, decay_mask), settings)
-        steps = _by_the_runs_step(steps, first)
+        steps = _by_the_runs_step(steps, _label(key, first), first)
         return optax.chain(steps, _scale_by_path(multipliers)) if multipliers else steps
 
     transforms = {_label(*pair): of(pair[0], known[pair[0]], pair[1]) for pair in sorted(set(begun.values()))}
     transforms[FROZEN] = optax.set_to_zero()
     labels = {path: _label(*begun[path]) if path in begun else FROZEN for path in assigned}
     return optax.multi_transform(transforms, lambda tree: map_with_path(lambda path, _: labels[path], tree))
+
+
+def rate_tables(
+    assigned: Mapping[str, str],
+    groups: Mapping[str, Group | Mapping[str, Any]],
+    steps: int,
+    *,
+    learning_rate: float | optax.Schedule | None = None,
+    schedule: optax.Schedule | None = None,
+    since: Mapping[str, int] | None = None,
+) -> dict[str, jax.Array]:
+    """The learning rate of every group by the run's step, in JAX's default floating dtype.
+
+    The tables are arguments of the training step, so that runs that differ in a rate, a schedule or their number of
+    steps share one compiled program: a table's length is the next power of two, at least 1,024, beyond the run filled
+    with its last rate.
+
+    Args:
+      assigned: the group of every path (see `assign_groups`).
+      groups, learning_rate, schedule, since: as of `make_optimizer`.
+      steps: of the run.
+    """
+    counts = np.minimum(np.arange(1 << max(10, (steps - 1).bit_length())), steps - 1).astype(np.int32)
+    known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
+
+    def table(key: str, first: int) -> jax.Array:
+        rate = _rate(key, known[key], learning_rate, schedule, first)
+        values = jax.vmap(rate)(jnp.asarray(counts - first)) if callable(rate) else rate
+        return jnp.broadcast_to(jnp.asarray(values, float), counts.shape)
+
+    return {_label(*pair): table(*pair) for pair in sorted(set(_begun(assigned, since).values()))}
+
+
+def _begun(assigned: Mapping[str, str], since: Mapping[str, int] | None) -> dict[str, tuple[str, int]]:
+    """The group of each path that learns, and the step since which it does."""
+    return {path: (group, (since or {}).get(path, 0)) for path, group in assigned.items() if group != FROZEN}
 
 
 def _label(group: str, first: int) -> str:
@@ -154,6 +195,8 @@ def _rate(
         return group.multiplier * base
 
     def at(count: Any) -> Any:
+        if jnp.issubdtype(jnp.result_type(count), jnp.floating):
+            return count  # the rate itself, put in the count's place by `_by_the_runs_step`
         step = widest(count) + first
         rate = base(step) if callable(base) else base
         return group.multiplier * rate * (factor(step) if factor else 1.0)
@@ -161,22 +204,35 @@ def _rate(
     return at
 
 
-def _by_the_runs_step(steps: optax.GradientTransformation, first: int) -> optax.GradientTransformationExtraArgs:
-    """Lets schedules read the run's step where `update` is given one (`step=`, as the loop does).
+def _by_the_runs_step(
+    steps: optax.GradientTransformation, label: str, first: int
+) -> optax.GradientTransformationExtraArgs:
+    """Lets schedules read the run's step where `update` is given one (`step=`), or takes the rate itself (`rates=`).
 
     optax evaluates a schedule at a count of its own, which an optimizer that is asked twice in a step exhausts early,
     and one that is skipped lets lag. Only that count is set; Adam's goes on counting its own updates.
     """
     steps = optax.with_extra_args_support(steps)
 
-    def update(updates: Any, state: Any, params: Any = None, *, step: Any = None, **extra: Any) -> Any:
-        if step is not None:
-            is_schedule = lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)  # noqa: E731
-            at = lambda leaf: leaf._replace(count=step - first) if is_schedule(leaf) else leaf  # noqa: E731
-            state = jax.tree.map(at, state, is_leaf=is_schedule)
-        return steps.update(updates, state, params, **extra)
+    def update(
+        updates: Any, state: Any, params: Any = None, *, step: Any = None, rates: Any = None, **extra: Any
+    ) -> Any:
+        if step is None:
+            return steps.update(updates, state, params, **extra)
+        count = step - first
+        state = _with_count(state, count if rates is None else rates[label])
+        updates, state = steps.update(updates, state, params, **extra)
+        return updates, _with_count(state, count + 1)
 
     return optax.GradientTransformationExtraArgs(steps.init, update)
+
+
+def _with_count(state: Any, count: Any) -> Any:
+    """An optimizer's state in which every schedule's count is this one."""
+    is_schedule = lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)  # noqa: E731
+    return jax.tree.map(
+        lambda leaf: leaf._replace(count=count) if is_schedule(leaf) else leaf, state, is_leaf=is_schedule
+    )
 
 
 def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:

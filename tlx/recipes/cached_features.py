@@ -20,8 +20,8 @@ from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.mesh import along_batch, replicated
 from tlx.params.partition import FROZEN
-from tlx.recipes.datasets import Datasets
 from tlx.recipes.train import frozen_blocks
+from tlx.training.tasks import Task
 
 CACHES = ("auto", "memory", "disk", "off")
 
@@ -51,10 +51,10 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 
 def from_features(
-    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Modality, datasets: Datasets,
+    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Modality, task: Task,
     mesh: jax.sharding.Mesh,
-) -> tuple[Inputs, Datasets] | None:  # fmt: skip
-    """Inputs and sets whose batches hold features, computed or found; None where training goes the long road.
+) -> tuple[Inputs, Task] | None:  # fmt: skip
+    """Inputs and a task whose batches hold features, computed or found; None where training goes the long road.
 
     Says in one line what is kept, of how many bytes and where, before that is computed.
 
@@ -63,8 +63,8 @@ def from_features(
       groups: of each path; frozen is what learns in no phase.
     """
     wanted = config.features
-    initialized = inputs.training(datasets.head) != inputs.prepare
-    spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, datasets.head)
+    initialized = inputs.training(task.head) != inputs.prepare
+    spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, task.head)
     if spec is None:
         if wanted.cache in ("memory", "disk"):
             why = "no block lies below all that learns, from the first step to the last"
@@ -75,8 +75,8 @@ def from_features(
         model, jax.device_put(params, replicated(mesh)), inputs, spec,
         batch_size=config.train.eval_batch_size, sharding=along_batch(mesh),
     )  # fmt: skip
-    size = sum(extractor.layout(examples).bytes for examples in datasets.examples.values())
-    count = sum(len(examples) for examples in datasets.examples.values())
+    size = sum(extractor.layout(examples).bytes for examples in task.splits.values())
+    count = sum(len(examples) for examples in task.splits.values())
     said = f"{spec} for {count:,} examples, {size:,} bytes"
     if size > wanted.limit:
         print(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.", flush=True)
@@ -92,9 +92,9 @@ def from_features(
     cached = CachedInputs(spec.layers[0] if spec.layers else None, inputs.length_buckets)
     found: dict[str, ExampleSet] = {
         part: FeatureExamples(examples, kept(examples), cached.field, inputs.has_lengths)
-        for part, examples in datasets.examples.items()
+        for part, examples in task.splits.items()
     }
-    return cached, dataclasses.replace(datasets, examples=found)
+    return cached, dataclasses.replace(task, splits=found)
 
 
 def check_features(config: ConfigDict) -> None:

@@ -14,8 +14,8 @@ from tlx.models.custom import Custom, CustomConfig, sample_of
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
-from tlx.recipes.adapters import adapt
 from tlx.recipes.datasets import Datasets
+from tlx.recipes.model import adapt
 
 
 def custom_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Custom:

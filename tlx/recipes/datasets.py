@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,15 @@ class Datasets:
     facts: dict[str, Any]
 
 
-def load_labelled(spec: str, label: str, kind: str) -> Table:
-    """A set's rows; of a classification, those that have a label (see `data.labels`). kind: of the head."""
-    table = load(spec)
+def load_labelled(source: str | Table, label: str, kind: str) -> Table:
+    """A set's rows; of a classification, those that have a label (see `data.labels`).
+
+    Args:
+      source: a data spec, or a table.
+      label: the column.
+      kind: of the head.
+    """
+    table = load(source) if isinstance(source, str) else source
     if kind != "classification":
         return table
     rows = labels.labelled(table, label)
@@ -73,15 +80,32 @@ def with_splits(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def load_tables(config: ConfigDict, inputs: Modality, kind: str) -> dict[str, tuple[Table, np.ndarray]]:
-    """Each split's table and the rows of its source that it holds. config: the data's. kind: of the head."""
-    if not config.train:
+def load_tables(
+    config: ConfigDict, inputs: Modality, kind: str, in_memory: Mapping[str, Table] | None = None
+) -> dict[str, tuple[Table, np.ndarray]]:
+    """Each split's table and the rows of its source that it holds.
+
+    Args:
+      config: the data's.
+      inputs: says which rows are equal.
+      kind: of the head.
+      in_memory: tables by split, in place of the config's files.
+    """
+    in_memory = in_memory or {}
+    if unknown := sorted(in_memory.keys() - {"train", "validation", "test"}):
+        raise TlxError(f"tables holds {listed(unknown)}; the splits are 'train', 'validation' and 'test'.")
+    if both := sorted(part for part in in_memory if config[part]):
+        raise TlxError(f"tables and config.data both give {listed(both)}; give each split once.")
+    sources: dict[str, str | Table] = {
+        part: in_memory.get(part, config[part]) for part in ("train", "validation", "test")
+    }
+    if sources["train"] == "":
         raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
-    train = load_labelled(config.train, config.label, kind)
+    train = load_labelled(sources["train"], config.label, kind)
     fractions = {
         part: float(config[f"{part}_fraction"])
         for part in ("test", "validation")
-        if not config[part] and config[f"{part}_fraction"] > 0
+        if sources[part] == "" and config[f"{part}_fraction"] > 0
     }
     keys = labels.names(train, config.group) if config.group else inputs.group_keys(Columns.of(inputs, config), train)
     rows = split_by_group(keys, fractions, config.split_seed)
@@ -91,8 +115,8 @@ def load_tables(config: ConfigDict, inputs: Modality, kind: str) -> dict[str, tu
         rows_of_few = subsample_per_class(labels.names(table, config.label), config.per_class, config.split_seed)
         tables["train"] = numbered(table.rows(rows_of_few))
     for part in ("validation", "test"):
-        if config[part]:
-            tables[part] = numbered(load_labelled(config[part], config.label, kind))
+        if sources[part] != "":
+            tables[part] = numbered(load_labelled(sources[part], config.label, kind))
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables
@@ -125,9 +149,9 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     return Head(kind, len(names), pooling, labels=names)
 
 
-def load_datasets(config: ConfigDict, inputs: Modality) -> Datasets:
-    """Everything `config.data` and `config.head` name, as the model takes it."""
-    tables = load_tables(config.data, inputs, config.head.kind)
+def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None = None) -> Datasets:
+    """Everything `config.data` and `config.head` name, as the model takes it. in_memory: as of `load_tables`."""
+    tables = load_tables(config.data, inputs, config.head.kind, in_memory)
     head, columns = make_head(config, tables["train"][0]), Columns.of(inputs, config.data)
     examples = {
         part: inputs.encode(columns, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()

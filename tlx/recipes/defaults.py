@@ -54,6 +54,9 @@ def finetune() -> ConfigDict:
     config.head.pooling = "pooler"  # or "cls", "mean"
     config.head.standardise = True  # a regression learns in units of its targets' spread, about their mean
 
+    config.method = ConfigDict()
+    config.method.name = "finetune"  # of tlx/recipes/methods.py; a phase may have another
+
     config.loss = ConfigDict()
     config.loss.label_smoothing = 0.0  # of classes and tags
     config.loss.class_weights = ()  # by class, in the order of the labels; of a multilabel head, of its yes

@@ -32,7 +32,7 @@ def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, 
     """Trains both networks (or goes on), fits the classical rows, writes table, palette and curves under `workdir`."""
     started = time.perf_counter()
     job = finetune.build(pretrained, workdir / "fine-tuned")
-    datasets = job.datasets
+    datasets = job.datasets["default"]
     sizes = ", ".join(f"{n} {part}" for part, n in datasets.facts["examples"].items())
     groups = sum(datasets.facts["groups"].values())
     names = sum(datasets.facts["examples"].values())

@@ -1,208 +1,43 @@
-"""Fine-tuning from a config: `build(config, workdir)` gives a Job, `job.run()` trains, evaluates and writes."""
+"""A run from a config: `build(config, workdir)` gives a Job; `job.run()` trains, evaluates and writes."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import EvaluationPlan, TrainingPlan
 from tlx.errors import TlxError
-from tlx.evaluation.calibration import reliability
-from tlx.evaluation.metrics import measure
-from tlx.evaluation.per_class import confusion, per_class
-from tlx.evaluation.predict import make_forward, predict
-from tlx.files.lock import Lock, hold
+from tlx.files.lock import hold
 from tlx.files.whole import writable
-from tlx.methods.finetune import head_loss
 from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
-from tlx.models.heads import Head
-from tlx.models.model import Model
 from tlx.optim.groups import as_group
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
-from tlx.params.partition import FROZEN
-from tlx.params.paths import flatten
-from tlx.pretrained.folder import resolve
-from tlx.pretrained.load import random_params, start_from
 from tlx.recipes import run_directory
-from tlx.recipes.adapters import adapt
 from tlx.recipes.cached_features import check_features, from_features
-from tlx.recipes.custom import initialize_custom
-from tlx.recipes.datasets import Datasets, load_datasets, with_splits
-from tlx.recipes.inputs import open_inputs
-from tlx.recipes.regularise import count_initialized, reinitialized
-from tlx.recipes.train import train_setup
-from tlx.reporting.confusion import plot_confusion
-from tlx.reporting.curves import plot_curves
-from tlx.reporting.reliability import plot_reliability
-from tlx.training.checkpoint import Checkpoints, abstract
-from tlx.training.feed import feed
-from tlx.training.loop import LoopSchedule, Progressed, fit
+from tlx.recipes.datasets import Datasets, with_splits
+from tlx.recipes.job import Job
+from tlx.recipes.load import Loader
+from tlx.recipes.methods import MakeMethod
+from tlx.recipes.train import TrainSetup, loss_settings, train_setup
 from tlx.training.phases import Phase
-from tlx.training.state import State
-from tlx.training.writers import MetricsWriter, Progress, read_metrics
-
-
-@dataclasses.dataclass
-class Job:
-    """All that a run needs, as plain objects."""
-
-    run_directory: Path
-    model: Model
-    inputs: Inputs
-    datasets: Datasets
-    groups: dict[str, str]
-    initialized: Collection[str]
-    state: State
-    phases: tuple[Phase, ...]
-    schedule: LoopSchedule
-    learning_rate: optax.Schedule
-    batch_size: int
-    eval_batch_size: int
-    accumulate: int
-    mesh: jax.sharding.Mesh
-    seed: int
-    lock: Lock | None = None  # on the run directory, until `run` has ended
-
-    def run(self, quiet: bool = False) -> dict[str, Any]:
-        """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        self.lock = self.lock or hold(self.run_directory)
-        try:
-            return self._train(quiet)
-        finally:
-            self.lock = None
-
-    def _train(self, quiet: bool) -> dict[str, Any]:
-        with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
-            state, so_far = fit(
-                self.state,
-                self.phases,
-                self.batches,
-                lambda params: self.evaluate(params, "validation"),
-                schedule=self.schedule,
-                checkpoints=checkpoints,
-                writer=functools.partial(MetricsWriter, self.run_directory),
-                progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
-                learning_rate=self.learning_rate,
-                meta={"seed": self.seed},
-            )
-            best = int(so_far.best["step"]) if so_far.best else int(state.step)
-            params = state.with_eval_params().params
-            if best != int(state.step):
-                checkpoints.wait()
-                params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
-        return self._summarise(params, best, so_far, int(state.step))
-
-    def batches(self, start: int = 0, steps: int | None = None) -> Iterator[Any]:
-        """What training takes from step `start` on, to the end of the run or of so many steps."""
-        plan = TrainingPlan(
-            self.datasets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.length_buckets
-        )
-        multiple = self.mesh.size * self.accumulate
-        batches = Batches(self.datasets.examples["train"], plan, steps or self.schedule.total, multiple)
-        return feed({"train": batches}, along_batch(self.mesh), start)
-
-    def best(self) -> Any:
-        """The parameters of the best checkpoint."""
-        with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
-            return checkpoints.restore_params(checkpoints.best(), abstract(self.state.params, replicated(self.mesh)))
-
-    @functools.cached_property
-    def forward(self) -> Any:
-        """Answers without dropout, jitted."""
-        return make_forward(self.model, self.inputs.prepare)
-
-    def predictions(self, params: Any, split: str) -> np.ndarray:
-        """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
-        examples = self.datasets.examples[split]
-        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
-        batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, self.inputs.fields, along_batch(self.mesh))["default"]
-
-    def evaluate(self, params: Any, split: str) -> dict[str, float]:
-        """Every metric of a split, named `split/metric`."""
-        return score(self.predictions(params, split), self.datasets.examples[split], self.datasets.head, split)
-
-    def _summarise(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
-        (self.run_directory / "predictions").mkdir(exist_ok=True)
-        values: dict[str, float] = {}
-        classes: dict[str, Any] = {}
-        for split in (name for name in self.datasets.examples if name != "train"):
-            examples, predictions = self.datasets.examples[split], self.predictions(params, split)
-            values |= score(predictions, examples, self.datasets.head, split)
-            of_words = examples.words
-            offsets = None if of_words is None else of_words.offsets
-            reports = per_class(
-                self.datasets.head.kind, predictions, examples.labels, self.datasets.head.labels, offsets
-            )
-            classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
-            words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
-            rows = examples.example_id if of_words is None else of_words.sentence_id
-            np.savez(
-                self.run_directory / "predictions" / f"{split}.npz",
-                example_id=rows, predictions=predictions, labels=examples.labels, **words,
-            )  # fmt: skip
-        sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
-        trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
-        summary = {
-            **self.datasets.facts,
-            "metrics": values,
-            "classes": classes,
-            "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
-            "parameters": {
-                "trainable": trainable,
-                "frozen": sum(sizes.values()) - trainable,
-                "initialized": count_initialized(params, self.initialized),
-            },
-            "seconds": round(so_far.seconds, 1),
-            "versions": run_directory.versions(),
-            "revision": run_directory.revision(),
-        }
-        run_directory.write_json(self.run_directory / "summary.json", summary)
-        plot_curves(
-            {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
-        )
-        if self.datasets.head.kind == "classification":
-            self._draw("test" if "test" in self.datasets.examples else "validation")
-        return summary
-
-    def _draw(self, split: str) -> None:
-        """Which class was taken for which, and how sure the answers are."""
-        with np.load(self.run_directory / "predictions" / f"{split}.npz") as saved:
-            predictions, labels = saved["predictions"], saved["labels"]
-        names = self.datasets.head.labels
-        table = confusion(predictions, labels)
-        plot_confusion(table, names, self.run_directory / "plots" / f"confusion_{split}.png")
-        plot_reliability(reliability(predictions, labels), self.run_directory / "plots" / f"reliability_{split}.png")
-
-
-def score(predictions: np.ndarray, examples: ExampleSet, head: Head, split: str) -> dict[str, float]:
-    """Metrics of a head's kind and the mean loss, over exactly the examples there are. A word that cannot be predicted
-    is wrong in every metric; it has no loss."""
-    labels, words = examples.labels, examples.words
-    if words is None:
-        values = measure(head.kind, predictions, labels, head.labels)
-    else:
-        values = measure(head.kind, predictions, labels, head.labels, words.offsets, words.predictable)
-        predictions, labels = predictions[words.predictable], labels[words.predictable]
-    total, count = _jitted_loss(head)(predictions, labels, np.ones(len(labels), np.float32))
-    return {f"{split}/{name}": value for name, value in {"loss": float(total / count), **values}.items()}
-
-
-@functools.lru_cache
-def _jitted_loss(head: Head) -> Callable[..., Any]:
-    return jax.jit(head_loss(head))
+from tlx.training.tasks import Stream, Task
 
 
 def build(
-    config: ConfigDict, workdir: str | Path, sweep: optax.Schedule | None = None, backbone: Custom | None = None
+    config: ConfigDict,
+    workdir: str | Path,
+    sweep: optax.Schedule | None = None,
+    backbone: Custom | None = None,
+    *,
+    tables: Mapping[str, Any] | None = None,
+    loader: Loader | None = None,
+    methods: Mapping[str, MakeMethod] | None = None,
+    streams: Mapping[str, Stream] | None = None,
 ) -> Job:
     """Reads data and checkpoint and lays out the run; nothing is trained yet.
 
@@ -212,6 +47,11 @@ def build(
       sweep: the learning rate by step, in place of the config's.
       backbone: a module in place of the checkpoint's, whose tokenizer or image processor alone is then read (see
         `recipes.custom.custom_backbone`).
+      tables: data in memory by split, `train` and perhaps `validation` and `test`, in place of `config.data`'s files:
+        lists of rows, columns, pandas, a `datasets.Dataset`.
+      loader: shared by runs that read the same data or checkpoint.
+      methods: of a script, by the name that `config.method.name` or a phase gives.
+      streams: of such methods, besides the tasks' own.
 
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
@@ -219,48 +59,108 @@ def build(
     run, lock = run_directory.look_at(workdir)
     check(config)
     config = with_splits(config)
-    folder = resolve(config.model.checkpoint)
-    modality = open_inputs(folder, config)
-    inputs: Inputs = modality
-    datasets = load_datasets(config, modality)
-    heads = {"default": datasets.head}
-    if backbone is None:
-        model, params, initialized = load_model(config, folder, heads)
-    else:
-        model, params, initialized = initialize_custom(config, backbone, inputs, datasets)
+    loaded = (loader or Loader()).load(config, tables, backbone)
+    model, params = loaded.model, loaded.params
+    inputs: Inputs = loaded.inputs
+    tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     mesh = make_mesh(config.parallel.data)
-    setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
-    own = None if backbone is None else type(backbone.module).__name__
-    facts = {"heads": run_directory.heads_as_json(heads), "data": datasets.facts, "backbone": own}
+    setup = train_setup(config, model, params, tasks, inputs, loaded.initialized, sweep, methods)
+    facts = _facts(loaded.datasets)
+    heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     with writable(run):
         run.mkdir(parents=True, exist_ok=True)
         lock = lock or hold(run)
-        run_directory.open_run(run, config.to_dict(), facts, folder, modality)
-    if (found := from_features(config, model, params, setup.assigned, modality, datasets, mesh)) is not None:
-        inputs, datasets = found
-        setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
+        written = {"heads": heads, "data": facts, "backbone": loaded.custom}
+        run_directory.open_run(run, config.to_dict(), written, loaded.folder, loaded.inputs)
+    if len(tasks) == 1:
+        ((name, task),) = tasks.items()
+        cached = from_features(config, model, params, setup.assigned, loaded.inputs, task, mesh)
+        if cached is not None:
+            inputs, tasks = cached[0], {name: cached[1]}
+            setup = train_setup(config, model, params, tasks, inputs, loaded.initialized, sweep, methods)
     everywhere = replicated(mesh)
-    state = jax.jit(setup.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
-    constants = jax.device_put((jax.random.key(config.seed), setup.anchors), everywhere)
-    phases = tuple(compiled(phase, mesh, constants) for phase in setup.phases)
-    return Job(
-        run, model, inputs, datasets, setup.assigned, initialized, state, phases,
-        setup.schedule, setup.rate,
-        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed, lock,
-    )  # fmt: skip
-
-
-def compiled(phase: Phase, mesh: jax.sharding.Mesh, constants: tuple[Any, Any]) -> Phase:
-    """A phase whose functions are jitted over a mesh. constants: the run's key and the anchors."""
-    everywhere = replicated(mesh)
-    step = jax.jit(
-        phase.step,
-        donate_argnums=0,
-        in_shardings=(everywhere, along_batch(mesh), everywhere, everywhere),
-        out_shardings=(everywhere, everywhere),
+    job = Job(
+        run_directory=run,
+        model=model,
+        inputs=inputs,
+        tasks=tasks,
+        streams={**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})},
+        datasets=loaded.datasets,
+        facts=facts,
+        groups=setup.assigned,
+        initialized=loaded.initialized,
+        state=jax.jit(setup.begin, out_shardings=everywhere)(jax.device_put(params, everywhere)),
+        phases=(),
+        schedule=setup.schedule,
+        learning_rate=setup.rate,
+        eval_batch_size=config.train.eval_batch_size,
+        accumulate=config.train.accumulate,
+        mesh=mesh,
+        seed=config.seed,
+        lock=lock,
     )
-    enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
-    return dataclasses.replace(phase, enter=enter, step=lambda *given: step(*given, *constants))
+    return dataclasses.replace(job, phases=compiled_phases(job, setup))
+
+
+def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
+    """A task of the run. name: of its head."""
+    loss = loss_settings(config.loss, datasets.head, datasets.examples["train"])
+    return Task(name, datasets.head, datasets.examples, loss, config.train.batch_size)
+
+
+def _facts(datasets: Mapping[str, Datasets]) -> dict[str, Any]:
+    """Of the data, by task where there are several."""
+    facts = {name: each.facts for name, each in datasets.items()}
+    return next(iter(facts.values())) if len(facts) == 1 else {"tasks": facts}
+
+
+def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
+    """The phases with their functions jitted over the mesh, and what a phase has of its own bound to the job."""
+    everywhere = replicated(job.mesh)
+    key, anchors = jax.device_put((jax.random.key(job.seed), setup.anchors), everywhere)
+    phases = []
+    for phase, rates, method in zip(setup.phases, setup.rates, setup.methods, strict=True):
+        if missing := sorted(set(phase.streams) - job.streams.keys()):
+            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which is not there.")
+        step = jax.jit(
+            phase.step,
+            donate_argnums=0,
+            in_shardings=(everywhere, along_batch(job.mesh), everywhere, everywhere, everywhere),
+            out_shardings=(everywhere, everywhere),
+        )
+        enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
+        phases.append(
+            dataclasses.replace(
+                phase,
+                enter=enter,
+                step=_bind(step, key, anchors, jax.device_put(rates, everywhere)),
+                batches=None if phase.streams == setup.phases[0].streams else _batches(job, phase.streams),
+                before_epoch=None if method.before_epoch is None else _before_epoch(job, method),
+            )
+        )
+    return tuple(phases)
+
+
+def _bind(step: Any, *constants: Any) -> Any:
+    return lambda state, batch: step(state, batch, *constants)
+
+
+def _batches(job: Job, names: tuple[str, ...]) -> Any:
+    return lambda start: job.batches(start, names=names)
+
+
+def _before_epoch(job: Job, method: Any) -> Any:
+    """The method's `before_epoch` on a state, with predictions by the state's parameters."""
+
+    def renewed(state: Any, epoch: int) -> Any:
+        def predictions(stream: str) -> Any:
+            return job.predict(state.params, job.streams[stream].examples)
+
+        made = method.before_epoch(state.method_state, state.params, epoch, predictions)
+        made = jax.device_put(jax.tree.map(jnp.asarray, made), replicated(job.mesh))
+        return dataclasses.replace(state, method_state=made)
+
+    return renewed
 
 
 def check(config: ConfigDict) -> None:
@@ -285,23 +185,3 @@ def check(config: ConfigDict) -> None:
     check_features(config.features)
     for name, group in config.params.groups.items():
         as_group(f"config.params.groups.{name}", dict(group))
-
-
-def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any, frozenset[str]]:
-    """The checkpoint with new heads, or the same network drawn anew, with its adapter; and the paths that are not the
-    checkpoint's."""
-    c = config.model
-    model = run_directory.describe_model(folder, c, heads)
-    again = reinitialized(c, model.backbone.config.block_paths)
-    if c.weights == "random":
-        model, params = adapt(model, random_params(model, config.seed), config)
-        return model, params, frozenset(flatten(params))
-    if c.weights != "pretrained":
-        raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
-    model, params, initialized = start_from(
-        folder, heads, initialise=c.initialise, reinitialise=again, ignore=c.ignore, seed=config.seed,
-        dtype=run_directory.compute_dtype(c), **run_directory.model_changes(c),
-    )  # fmt: skip
-    came = flatten(params).keys() - initialized
-    model, params = adapt(model, params, config)
-    return model, params, frozenset(flatten(params).keys() - came)

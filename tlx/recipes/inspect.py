@@ -17,15 +17,15 @@ from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params, selected
-from tlx.recipes import run_directory
-from tlx.recipes.adapters import adapted
 from tlx.recipes.advice import advise
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
-from tlx.recipes.finetune import check
+from tlx.recipes.finetune import check, make_task
 from tlx.recipes.inputs import open_inputs
+from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
 from tlx.recipes.train import TrainSetup, train_setup
+from tlx.training.tasks import DEFAULT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,19 +77,20 @@ def inspect(config: ConfigDict) -> Inspected:
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     datasets = load_datasets(config, inputs)
-    model = adapted(run_directory.describe_model(folder, config.model, {"default": datasets.head}), config)
+    model = adapted(describe_model(folder, config.model, {"default": datasets.head}), config)
     params = abstract_params(model)
     again = selected(
         flatten(params), reinitialized(config.model, model.backbone.config.block_paths), model.backbone.kinds
     )
     pretrained = config.model.weights == "pretrained"
     initialized = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
-    setup = train_setup(config, model, params, datasets, inputs, initialized)
+    tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
+    setup = train_setup(config, model, params, tasks, inputs, initialized)
     state = jax.eval_shape(setup.begin, params)
     batch = _batch(config, datasets, inputs)
     cost: Any = (
         jax.jit(setup.phases[0].step, donate_argnums=0)
-        .lower(state, {"train": batch}, jax.random.key(0), setup.anchors)
+        .lower(state, {"train": batch}, jax.random.key(0), setup.anchors, setup.rates[0])
         .compile()
         .cost_analysis()
     )

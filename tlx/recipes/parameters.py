@@ -15,7 +15,7 @@ from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.params.shorthand import freeze_rules, train_rules
-from tlx.recipes.adapters import group_rules
+from tlx.recipes.model import group_rules
 
 Schedules = Callable[[str], optax.Schedule]
 

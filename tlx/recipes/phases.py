@@ -19,13 +19,26 @@ COURSES = ("gradual", "lp_ft", "fine_tune")
 
 @dataclasses.dataclass(frozen=True)
 class PhasePlan:
-    """first: steps before it. stop: the step after its last. config: the run's, with the phase's fields in place.
-    own: whether its learning rate has a schedule of its own, over its own steps."""
+    """A phase, planned.
+
+    Attributes:
+      first: steps before it.
+      stop: the step after its last.
+      config: the run's, with the phase's fields in place.
+      own: whether its learning rate has a schedule of its own, over its own steps.
+      begins_method: whether the phase before has another method.
+    """
 
     first: int
     stop: int
     config: ConfigDict
     own: bool
+    begins_method: bool = False
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.config.method.name)
 
 
 def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: int) -> list[PhasePlan]:
@@ -58,9 +71,13 @@ def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: in
             "let config.train.epochs be larger."
         )
     stops = [*firsts[1:], total]
-    return [
+    plans = [
         PhasePlan(first, stop, *_changed(config, phase))
         for first, stop, phase in zip(firsts, stops, given, strict=True)
+    ]
+    return plans[:1] + [
+        dataclasses.replace(plan, begins_method=plan.method != before.method)
+        for before, plan in itertools.pairwise(plans)
     ]
 
 
@@ -102,15 +119,16 @@ def _positive(text: str) -> bool:
 
 def _changed(config: ConfigDict, phase: Mapping[str, Any]) -> tuple[ConfigDict, bool]:
     """The config in this phase, and whether the phase has a schedule of its own."""
-    if unknown := sorted(set(phase) - {"start", *OF_PARAMS, *OF_OPTIMIZER}):
+    if unknown := sorted(set(phase) - {"start", "method", *OF_PARAMS, *OF_OPTIMIZER}):
         raise TlxError(
             f"a phase of config.params.phases has no field {listed(unknown)}; it has "
-            f"{listed(['start', *OF_PARAMS, *OF_OPTIMIZER])}."
+            f"{listed(['start', *OF_PARAMS, *OF_OPTIMIZER, 'method'], most=99)}."
         )
     found = config.copy_and_resolve_references()
     for name in OF_PARAMS:
         if name in phase:
             found.params[name] = phase[name]
+    found.method.name = phase.get("method", config.method.name)
     own = [name for name in OF_OPTIMIZER if name in phase]
     for name in own:
         found.optimizer[name] = phase[name]

@@ -11,21 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tlx.errors import TlxError, listed
 from tlx.files.lock import Lock, hold
 from tlx.files.strict_json import read_json
 from tlx.files.whole import whole, writable
 from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
-from tlx.models.model import Model, build_model, config_of
+from tlx.models.model import Model
 from tlx.parallel.mesh import make_mesh, replicated
-from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
 from tlx.recipes import defaults
-from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import open_inputs
+from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.run_config import read_run_config
 from tlx.training.checkpoint import Checkpoints, abstract
 
@@ -191,28 +188,6 @@ def load_run(run: Path) -> Trained:
         step = checkpoints.best()
         params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
     return Trained(model, params, open_inputs(run / "pretrained", config), run / "pretrained", step, config)
-
-
-def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:
-    """The module that `config.model` asks for; nothing is loaded."""
-    hf = read_config(folder)
-    return build_model(config_of(folder, hf, heads, **model_changes(config)), heads, compute_dtype(config))
-
-
-def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the checkpoint's config that the run changes."""
-    names = (
-        "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "drop_path_rate", "image_size",
-    )  # fmt: skip
-    return {name: config[name] for name in names if config.get(name) is not None}
-
-
-def compute_dtype(config: Mapping[str, Any]) -> Any:
-    """What to compute in."""
-    known = {"float32": None, "bfloat16": jax.numpy.bfloat16}  # None: as the parameters, which are float32
-    if config["dtype"] not in known:
-        raise TlxError(f"config.model.dtype is {config['dtype']!r}; it is one of {listed(known)}.")
-    return known[config["dtype"]]
 
 
 def heads_as_json(heads: Mapping[str, Head]) -> dict[str, Any]:

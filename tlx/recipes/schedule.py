@@ -1,7 +1,6 @@
 """What happens when, from a config: the loop's schedule, the phases, and the learning rate by step."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import optax
 from ml_collections import ConfigDict
@@ -13,32 +12,43 @@ from tlx.recipes.parameters import Schedules
 from tlx.recipes.phases import PhasePlan
 from tlx.recipes.regularise import averaged_rate
 from tlx.training.loop import LoopSchedule
+from tlx.training.tasks import Task, full_name
 
 
-def loop_schedule(
-    config: ConfigDict, examples: int, kind: str, names: Sequence[str] = (), outputs: int | None = None
-) -> LoopSchedule:
-    """What the loop does when. examples: of the training split. kind, names, outputs: of the head."""
+def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule:
+    """What the loop does when. An epoch is as many steps as the longest of the tasks' streams has."""
     train = config.train
-    steps_per_epoch = math.ceil(examples / train.batch_size)
-    monitor = train.monitor or f"validation/{default_monitor(kind, names)}"
-    name = monitor.removeprefix("validation/")
-    metrics = ("loss", *metric_names(kind, names, outputs))
-    if name not in metrics or monitor == name:
-        of = kind if outputs is None else f"{kind} with {outputs} output{'s' if outputs > 1 else ''}"
-        of = f"{kind} whose tags form no entities" if kind == "tagging" and name in ENTITY else of
-        known = listed((f"validation/{metric}" for metric in metrics), most=len(metrics))
-        raise TlxError(f"config.train.monitor is {monitor!r}; a {of} has {known}.")
+    steps_per_epoch = max(task.stream.steps_per_epoch for task in tasks.values())
+    first = next(iter(tasks.values()))
+    default = first.metric(f"validation/{default_monitor(first.head.kind, first.head.labels)}")
+    monitor = full_name(train.monitor or default, tasks)
     return LoopSchedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
-        examples_per_step=train.batch_size,
+        examples_per_step=sum(task.batch_size for task in tasks.values()),
         evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
         log_every=train.log_every,
         monitor=monitor,
-        mode="max" if HIGHER_IS_BETTER[name] else "min",
+        mode="max" if HIGHER_IS_BETTER[_monitored(monitor, train.monitor, tasks)] else "min",
         patience=train.patience,
     )
+
+
+def _monitored(monitor: str, said: str | None, tasks: Mapping[str, Task]) -> str:
+    """The metric that decides, without its task and split.
+
+    Raises:
+      TlxError: there is none of this name.
+    """
+    task = tasks[monitor.split("/")[0] if monitor.count("/") > 1 else next(iter(tasks))]
+    head, name = task.head, monitor.rpartition("/")[2]
+    metrics = ("loss", *metric_names(head.kind, head.labels, head.outputs))
+    if monitor != task.metric(f"validation/{name}") or name not in metrics:
+        what = f"{head.kind} with {head.outputs} output{'s' if head.outputs > 1 else ''}"
+        what = f"{head.kind} whose tags form no entities" if head.kind == "tagging" and name in ENTITY else what
+        known = listed((task.metric(f"validation/{metric}") for metric in metrics), most=len(metrics))
+        raise TlxError(f"config.train.monitor is {said!r}; a {what} has {known}.")
+    return name
 
 
 def factors(config: ConfigDict, total: int) -> Schedules:

@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -13,14 +13,15 @@ from ml_collections import ConfigDict
 from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
-from tlx.methods.finetune import FineTune, LossSettings
+from tlx.methods.api import Method
+from tlx.methods.finetune import LossSettings
 from tlx.modalities.api import Inputs
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.optim.groups import make_optimizer
+from tlx.optim.groups import make_optimizer, rate_tables
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
-from tlx.recipes.datasets import Datasets
+from tlx.recipes.methods import AuxParams, MakeMethod, MethodInputs, make_method
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation
@@ -28,15 +29,23 @@ from tlx.recipes.schedule import check_schedules, factors_of, loop_schedule, rat
 from tlx.training.loop import LoopSchedule
 from tlx.training.phases import Phase, carried, trainable_since
 from tlx.training.state import State, assign_players, init_state
-from tlx.training.step import make_train_step
+from tlx.training.step import Rates, make_train_step
+from tlx.training.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainSetup:
-    """How a model learns.
+    """How a model is trained.
 
-    choices: what learns, by phase. rate: the run's, by step. begin: parameters to the first state. phases: pure
-    functions. anchors: the constants that the step takes; None without any.
+    Attributes:
+      assignments: which parameters learn, and how fast, by phase.
+      schedule: what the loop does when.
+      rate: the run's learning rate by step, for the log.
+      begin: from the model's parameters to the first state.
+      phases: with pure functions, not jitted: a step is `(state, batch, key, anchors, rates)`.
+      rates: what the steps of each phase take.
+      methods: of each phase.
+      anchors: constants that the step takes; None without any.
     """
 
     assignments: tuple[GroupAssignment, ...]
@@ -44,60 +53,75 @@ class TrainSetup:
     rate: optax.Schedule
     begin: Callable[[Any], State]
     phases: tuple[Phase, ...]
+    rates: tuple[Rates, ...]
+    methods: tuple[Method, ...]
     anchors: Any
 
     @property
     def assigned(self) -> dict[str, str]:
         """The group of each path; of what learns in some phase only, its group then."""
-        found: dict[str, str] = {}
-        for assignment in self.assignments:
-            found |= {path: group for path, group in assignment.assigned.items() if found.get(path, FROZEN) == FROZEN}
-        return found
+        return _assigned(self.assignments)
 
 
 def train_setup(
     config: ConfigDict,
     model: Model,
     params: Any,
-    datasets: Datasets,
+    tasks: Mapping[str, Task],
     inputs: Inputs,
     initialized: Collection[str] = (),
     sweep: optax.Schedule | None = None,
+    methods: Mapping[str, MakeMethod] | None = None,
 ) -> TrainSetup:
-    """Groups, phases, optimizers, method and steps.
+    """Methods with their parameters, then groups over all parameters, an optimizer for each player, and the steps.
 
     Args:
       config: the run's.
       model: with its heads.
       params: arrays or their shapes; nothing is computed.
-      sets: what is learnt from.
-      inputs: what reads it.
-      drawn: the paths that did not come with the checkpoint.
-      sweep: the learning rate by step, in place of the config's; of several phases the first is all there is then.
+      tasks: what is learnt.
+      inputs: what reads the examples.
+      initialized: the paths that did not come with the checkpoint.
+      sweep: the learning rate by step, in place of the config's; of several phases there is only the first then.
+      methods: of a script, by name, besides those of tlx.
     """
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
-    schedule = loop_schedule(
-        config, len(datasets.examples["train"]), datasets.head.kind, datasets.head.labels, datasets.head.outputs
-    )
+    schedule = loop_schedule(config, tasks)
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
-    assignments = [parameter_groups(plan.config, model, params, factors_of(plan, schedule.total)) for plan in plans]
+    prepare = inputs.training(next(iter(tasks.values())).head)
+    made = {
+        plan.method: make_method(plan.method, MethodInputs(plan.config, model, tasks, prepare), methods)
+        for plan in plans
+    }
+    aux = AuxParams(made, config.seed, params)
+    everything = {**params, "aux": aux.shapes} if aux.shapes else params
+    assignments = [
+        aux.only(plan.method, parameter_groups(plan.config, model, everything, factors_of(plan, schedule.total)))
+        for plan in plans
+    ]
     since = trainable_since([assignment.assigned for assignment in assignments], [plan.first for plan in plans])
-    rates = [_factor(plan, schedule, sweep) for plan in plans]
-    losses = loss_settings(config.loss, datasets.head, datasets.examples["train"])
-    prepare = inputs.training(datasets.head)
-    begins, phases = [], []
-    for plan, assignment, factor, begun in zip(plans, assignments, rates, since, strict=True):
-        method = FineTune(model, {"default": "label"}, prepare, losses)
-        begin, step = _plan_phase(plan.config, model, params, method, schedule, assignment, factor, begun)
-        begins.append(begin)
-        phases.append(Phase(plan.first, _entered(begin), step))
-    setup = TrainSetup(tuple(assignments), schedule, rate_of(plans, rates), begins[0], tuple(phases), None)
-    anchors = plan_anchors(config, params, setup.assigned, initialized)
-    return dataclasses.replace(setup, anchors=anchors, rate=sweep or setup.rate)
+    factors = [_factor(plan, schedule, sweep) for plan in plans]
+    built = [
+        _build_phase(plan, model, everything, made[plan.method], aux, schedule, assignment, factor, begun)
+        for plan, assignment, factor, begun in zip(plans, assignments, factors, since, strict=True)
+    ]
+    anchors = plan_anchors(config, everything, _assigned(assignments), {*initialized, *aux.paths})
+    return TrainSetup(
+        tuple(assignments), schedule, sweep or rate_of(plans, factors), built[0].begin,
+        tuple(each.phase for each in built), tuple(each.rates for each in built),
+        tuple(made[plan.method] for plan in plans), anchors,
+    )  # fmt: skip
+
+
+def _assigned(assignments: Sequence[GroupAssignment]) -> dict[str, str]:
+    groups: dict[str, str] = {}
+    for assignment in assignments:
+        groups |= {path: group for path, group in assignment.assigned.items() if groups.get(path, FROZEN) == FROZEN}
+    return groups
 
 
 def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | None) -> optax.Schedule:
@@ -108,30 +132,52 @@ def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | Non
     return run_factor(plan.config, schedule, factors_of(plan, schedule.total)(plan.config.optimizer.schedule))
 
 
-def _plan_phase(
-    config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: LoopSchedule,
+@dataclasses.dataclass(frozen=True)
+class _Built:
+    begin: Callable[[Any], State]
+    phase: Phase
+    rates: Rates
+
+
+def _build_phase(
+    plan: PhasePlan, model: Model, params: Any, method: Method, aux: AuxParams, schedule: LoopSchedule,
     assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
-) -> tuple[Callable[[Any], State], Callable[..., Any]]:  # fmt: skip
-    """From parameters to the state with which a phase would begin a run, and its step."""
+) -> _Built:  # fmt: skip
+    """How a run would begin with this phase, the phase, and the rates of its steps. params: with all that is at aux."""
+    config = plan.config
     player_of = assign_players(params, assignment.assigned, method.players)
     average = plan_average(config.average, schedule)
+    rates: dict[str, Any] = {
+        "learning_rate": config.optimizer.learning_rate, "schedule": factor, "since": since,
+    }  # fmt: skip
     optimizer = make_optimizer(
-        params, assignment.rules, assignment.groups, learning_rate=config.optimizer.learning_rate, schedule=factor,
-        multipliers=assignment.multipliers, since=since, kinds=model.backbone.kinds,
-        name=config.optimizer.name, **{setting: config.optimizer[setting] for setting in SETTINGS},
+        params, assignment.rules, assignment.groups, multipliers=assignment.multipliers, kinds=model.backbone.kinds,
+        name=config.optimizer.name, assigned=assignment.assigned, **rates,
+        **{setting: config.optimizer[setting] for setting in SETTINGS},
     )  # fmt: skip
-    _, method_state = method.init(jax.random.key(config.seed))
-    begin = functools.partial(
-        init_state, player_of=player_of, optimizers={"model": optimizer}, method_state=method_state,
-        averaged=average is not None,
-    )  # fmt: skip
+    optimizers = dict.fromkeys(method.players, optimizer)
+
+    def begin(params: Any) -> State:
+        params = params if "aux" in params else aux.init(params)
+        return init_state(params, player_of, optimizers, aux.state(plan.method), averaged=average is not None)
+
     step = make_train_step(
-        method, {"model": optimizer}, player_of,
+        method, optimizers, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
         perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
         total_steps=schedule.total, frozen=frozen_blocks(model, assignment.assigned),
     )  # fmt: skip
-    return begin, step
+    tables = rate_tables(assignment.assigned, assignment.groups, schedule.total, **rates)
+    enter = functools.partial(_enter, begin, new_method=plan.begins_method)
+    phase = Phase(plan.first, enter, step, streams=method.streams)
+    return _Built(begin, phase, Rates(tables, jnp.asarray(schedule.total, jnp.int32)))
+
+
+def _enter(begin: Callable[[Any], State], state: State, new_method: bool) -> State:
+    """The state at the border of a phase. new_method: its method begins with a state of its own."""
+    fresh = begin(state.params)
+    after = carried(state, fresh)
+    return dataclasses.replace(after, method_state=fresh.method_state) if new_method else after
 
 
 def _bound(config: ConfigDict, name: str) -> float | None:
@@ -140,10 +186,6 @@ def _bound(config: ConfigDict, name: str) -> float | None:
     if not bound >= 0:
         raise TlxError(f"config.optimizer.{name} is {bound}; it is above 0, or 0 for none.")
     return bound or None
-
-
-def _entered(begin: Callable[[Any], State]) -> Callable[[State], State]:
-    return lambda state: carried(state, begin(state.params))
 
 
 def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:

@@ -12,9 +12,9 @@ from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.models.heads import Head
 from tlx.recipes import datasets
 from tlx.recipes.datasets import word_facts
-from tlx.recipes.finetune import score
 from tlx.recipes.run_directory import Trained, load_run, read_run
 from tlx.runs.predictions import predict_examples
+from tlx.training.tasks import score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
 
 
 def _metrics(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
-    return {name.partition("/")[2]: value for name, value in score(predictions, examples, head, "set").items()}
+    return score(predictions, examples, head)
 
 
 def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:

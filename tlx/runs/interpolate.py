@@ -12,7 +12,7 @@ from tlx.evaluation.metrics import HIGHER_IS_BETTER, default_monitor
 from tlx.params.interpolate import interpolate
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.folder import resolve
-from tlx.recipes.finetune import load_model
+from tlx.recipes.model import load_model
 from tlx.recipes.run_directory import Trained, load_run
 from tlx.runs.evaluate import datasets_of, measured
 

@@ -20,6 +20,7 @@ class Phase:
       enter: from the state at that point (of the first phase: from itself) to the one that it begins with.
       step: the training step, `(state, batch) -> (state, metrics)`.
       batches: its batches from a step of the run on, where they differ from the run's (other streams, another length).
+      streams: the streams of its batches.
       before_epoch: `(state, epochs of the phase done) -> state` before each epoch of the phase, to compute the method's
         state anew (pseudo-labels, centroids). Between epochs a resumed run has that state from its checkpoint; one
         that resumes at the border of an epoch computes it again, from the same state.
@@ -30,6 +31,7 @@ class Phase:
     step: Callable[..., Any]
     batches: Callable[[int], Iterator[Any]] | None = None
     before_epoch: Callable[[State, int], State] | None = None
+    streams: tuple[str, ...] = ("train",)
 
 
 def phase_of(phases: Sequence[Phase], steps: int) -> int:
