@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from tlx.adapters.model import merge_lora as merge_lora
     from tlx.errors import TlxError as TlxError
     from tlx.features.transformer import Features as Features
+    from tlx.modalities.loaded import Loaded as Loaded
+    from tlx.modalities.loaded import load_pretrained as load_pretrained
+    from tlx.modalities.loaded import save_pretrained as save_pretrained
     from tlx.models.heads import Head as Head
     from tlx.optim.groups import make_optimizer as make_optimizer
     from tlx.params.partition import merge as merge
     from tlx.params.partition import partition as partition
-    from tlx.pretrained.loaded import Loaded as Loaded
-    from tlx.pretrained.loaded import load_pretrained as load_pretrained
-    from tlx.pretrained.loaded import save_pretrained as save_pretrained
 
 _HOME = {
     "Features": "tlx.features.transformer",
@@ -27,12 +27,12 @@ _HOME = {
     "add_lora": "tlx.adapters.model",
     "merge_lora": "tlx.adapters.model",
     "TlxError": "tlx.errors",
-    "Loaded": "tlx.pretrained.loaded",
-    "load_pretrained": "tlx.pretrained.loaded",
+    "Loaded": "tlx.modalities.loaded",
+    "load_pretrained": "tlx.modalities.loaded",
     "make_optimizer": "tlx.optim.groups",
     "merge": "tlx.params.partition",
     "partition": "tlx.params.partition",
-    "save_pretrained": "tlx.pretrained.loaded",
+    "save_pretrained": "tlx.modalities.loaded",
 }
 __all__ = sorted(_HOME)
 

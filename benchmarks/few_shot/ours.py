@@ -15,12 +15,12 @@ from tlx.data.image_examples import ImageExamples
 from tlx.data.plan import TrainingPlan
 from tlx.evaluation.predict import make_forward
 from tlx.methods.finetune import FineTune
+from tlx.modalities.image import Images
 from tlx.models.heads import Head
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.optim.schedules import make_schedule
 from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.load import from_pretrained
-from tlx.recipes.inputs import ImageInputs
 from tlx.training.on_device import train_on_device
 from tlx.training.state import assign_players
 
@@ -55,11 +55,11 @@ class Ours:
         self.processor = ImageProcessor(checkpoint)
         self.pixels = ImageExamples(images, self.processor).take(np.arange(len(images)))["pixel_values"]
         self.fields = {"pixel_values": jnp.asarray(self.pixels), "label": jnp.asarray(labels, jnp.int32)}
-        self.forward = make_forward(self.model, ImageInputs(self.processor).prepare)
+        self.forward = make_forward(self.model, Images(self.processor).prepare)
 
     def features(self) -> np.ndarray:
         """The class token after the last layer norm, of all images, (n, hidden)."""
-        prepare = ImageInputs(self.processor).prepare
+        prepare = Images(self.processor).prepare
 
         @jax.jit
         def cls(params: Any, pixels: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ class Ours:
 
     @functools.cached_property
     def _train(self) -> Any:
-        inputs = ImageInputs(self.processor, Augmentation(flip=Recipe.flip, mixup=Recipe.mixup))
+        inputs = Images(self.processor, Augmentation(flip=Recipe.flip, mixup=Recipe.mixup))
         method = FineTune(self.model, {"default": "label"}, inputs.training(Head("classification", self.classes)))
         groups: Mapping[str, Group] = {"default": Group(weight_decay=Recipe.weight_decay)}
 

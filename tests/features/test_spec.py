@@ -1,6 +1,6 @@
 """Features against transformers' hidden states (third_party), pooled here by NumPy."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from tlx.data.examples import Examples
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec, below, read, resolved
+from tlx.modalities.text import Texts
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 
@@ -36,8 +37,8 @@ def test_texts_without_their_padding(full_precision: None) -> None:
     examples = Examples._of(rows, kinds, 0, None)
 
     def features(spec: FeatureSpec) -> Any:
-        prepare = lambda batch, key: (dict(batch), batch)  # noqa: E731
-        return Extractor(model, params, prepare, spec, batch_size=2, length_buckets=(16,))(examples)
+        texts = Texts(cast(Any, None))  # of examples that are tokenized already
+        return Extractor(model, params, texts, spec, batch_size=2, length_buckets=(16,))(examples)
 
     states = [arrays[f"output/hidden_states/{i}"] for i in range(3)]
     every = features(FeatureSpec((1,), None))

@@ -17,7 +17,8 @@ from tlx.errors import TlxError
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec
 from tlx.features.store import identity, key_of, load_or_compute
-from tlx.features.transformer import _texts, encode
+from tlx.features.transformer import encode
+from tlx.modalities.text import Texts
 from tlx.models.model import build_model
 from tlx.pretrained.load import random_params
 from tlx.pretrained.tokenizer import Tokenizer
@@ -35,11 +36,11 @@ def drawn() -> Any:
     return random_params(build_model(tiny.SMALL, {}), 0)
 
 
-def extractor(layer: int = 1, pooling: str | None = None, dtype: Any = None, params: Any = None) -> Extractor:
+def extractor(
+    texts: Texts, layer: int = 1, pooling: str | None = None, dtype: Any = None, params: Any = None
+) -> Extractor:
     model = build_model(tiny.SMALL, {}, dtype)
-    return Extractor(
-        model, params or drawn(), _texts, FeatureSpec((layer,), pooling), batch_size=4, length_buckets=(8,)
-    )
+    return Extractor(model, params or drawn(), texts, FeatureSpec((layer,), pooling), batch_size=4, length_buckets=(8,))
 
 
 class Counted(Extractor):
@@ -54,8 +55,9 @@ class Counted(Extractor):
 
 def test_there_and_back(checkpoint: Path, tmp_path: Path) -> None:
     """Of a dtype that NumPy lacks; the other tests have float32."""
-    examples, made = encode(Tokenizer(checkpoint, 16), TEXTS), extractor(dtype=jnp.bfloat16)
-    facts = identity(made, Tokenizer(checkpoint, 16), examples)
+    texts = Texts(Tokenizer(checkpoint, 16))
+    examples, made = encode(texts, TEXTS), extractor(texts, dtype=jnp.bfloat16)
+    facts = identity(made, examples)
     direct = made(examples)
     for _ in range(2):
         kept = load_or_compute(tmp_path, facts, made, examples)
@@ -69,17 +71,18 @@ def test_there_and_back(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_another_key_for_each_of_what_decides(checkpoint: Path, tmp_path: Path) -> None:
-    tokenizer, made = Tokenizer(checkpoint, 16), extractor()
-    examples = encode(tokenizer, TEXTS)
+    reader = Texts(Tokenizer(checkpoint, 16))
+    made = extractor(reader)
+    examples = encode(reader, TEXTS)
 
-    def key(made: Extractor = made, tokenizer: Tokenizer = tokenizer, texts: Any = TEXTS) -> str:
-        return key_of(identity(made, tokenizer, encode(tokenizer, texts)))
+    def key(made: Extractor = made, texts: Any = TEXTS) -> str:
+        return key_of(identity(made, encode(made.modality, texts)))
 
     def with_leaf(block: str) -> Extractor:
         params = jax.tree.map(lambda leaf: leaf, made.params)
         layer = params["backbone"]["encoder"]["layer"][block]["output"]["dense"]
         layer["bias"] = layer["bias"].at[3].add(1e-7)
-        return extractor(params=params)
+        return extractor(reader, params=params)
 
     other = tiny.write_checkpoint(tmp_path / "other")
     text = (other / "vocab.txt").read_text()
@@ -87,13 +90,13 @@ def test_another_key_for_each_of_what_decides(checkpoint: Path, tmp_path: Path) 
     keys = {
         "same": key(),
         "weights": key(with_leaf("0")),
-        "tokenizer": key(tokenizer=Tokenizer(other, 16)),
-        "length": key(tokenizer=Tokenizer(checkpoint, 15)),
+        "tokenizer": key(extractor(Texts(Tokenizer(other, 16)))),
+        "length": key(extractor(Texts(Tokenizer(checkpoint, 15)))),
         "data": key(texts=[*TEXTS[:2], "warm"]),
         "order": key(texts=TEXTS[::-1]),
-        "cut": key(extractor(1, "cls")),
-        "layer": key(extractor(2)),
-        "dtype": key(extractor(dtype=jnp.bfloat16)),
+        "cut": key(extractor(reader, 1, "cls")),
+        "layer": key(extractor(reader, 2)),
+        "dtype": key(extractor(reader, dtype=jnp.bfloat16)),
     }
     assert len(set(keys.values())) == len(keys)
     assert key() == keys["same"] and key(with_leaf("1")) == keys["same"]  # what stands above the cut decides nothing
@@ -145,10 +148,10 @@ def _pickled(home: Path) -> None:
 
 
 def test_damage(checkpoint: Path, tmp_path: Path) -> None:
-    tokenizer = Tokenizer(checkpoint, 16)
-    examples, first = encode(tokenizer, TEXTS), extractor()
-    made = Counted(first.model, first.params, _texts, first.spec, batch_size=4, length_buckets=(8,))
-    facts, told = identity(made, tokenizer, examples), []
+    texts = Texts(Tokenizer(checkpoint, 16))
+    examples, first = encode(texts, TEXTS), extractor(texts)
+    made = Counted(first.model, first.params, texts, first.spec, batch_size=4, length_buckets=(8,))
+    facts, told = identity(made, examples), []
     whole = np.array(load_or_compute(tmp_path, facts, made, examples, told.append).values)
     np.testing.assert_array_equal(whole, first(examples).values)
     for number, (name, damage) in enumerate(DAMAGES.items(), 1):
@@ -160,8 +163,8 @@ def test_damage(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_none(checkpoint: Path, tmp_path: Path) -> None:
-    tokenizer, made = Tokenizer(checkpoint, 16), extractor()
-    examples = encode(tokenizer, TEXTS)
+    texts = Texts(Tokenizer(checkpoint, 16))
+    examples, made = encode(texts, TEXTS), extractor(texts)
     (tmp_path / "file").write_text("")
     with pytest.raises(TlxError, match=r"features cannot be kept in .*file \(.*\); name another folder"):
-        load_or_compute(tmp_path / "file", identity(made, tokenizer, examples), made, examples)
+        load_or_compute(tmp_path / "file", identity(made, examples), made, examples)

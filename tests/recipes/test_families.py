@@ -62,7 +62,7 @@ def test_fine_tuned_and_exported(tmp_path: Path) -> None:
     assert all(moved[path] for path in moved if path.endswith("kernel") and not path.startswith(FROZEN))
     folder = write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     model, params = from_pretrained(folder)
-    inputs = trained.encoder.inputs(["a great film", "the plot was dull and grim and cold"])
+    inputs = trained.inputs.preprocessor.inputs(["a great film", "the plot was dull and grim and cold"])
     assert inputs["input_ids"][0, -1] == 1
     one, other = (
         jax.device_get(m.apply({"params": p}, **inputs).logits["default"])

@@ -14,7 +14,7 @@ from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import load_run
-from tlx.runs.predictions import predict_texts
+from tlx.runs.predictions import predict_inputs
 from tlx.training.writers import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -33,11 +33,11 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
     assert summary["metrics"]["test/r2"] > 0.5
     trained = load_run(tmp_path / "run")
     texts = ["the film was great", "awful and dull plot", "a", "cold"]
-    predictions = predict_texts(trained, texts)
+    predictions = predict_inputs(trained, texts)
     assert predictions.shape == (4, 1) and predictions[0, 0] > predictions[1, 0] + 0.3
     write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     model, params = from_pretrained(tmp_path / "export")
-    ids, _ = trained.encoder(texts)
+    ids, _ = trained.inputs.preprocessor(texts)
     for row, text_ids in zip(predictions, ids, strict=True):
         again = model.apply({"params": params}, input_ids=np.array([text_ids])).logits["default"]
         np.testing.assert_allclose(again[0], row, rtol=1e-5, atol=1e-6)

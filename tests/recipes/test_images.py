@@ -22,7 +22,7 @@ from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
 from tlx.recipes.datasets import with_splits
 from tlx.recipes.run_directory import load_run
-from tlx.runs.images import image_rows
+from tlx.runs.predictions import rows_of
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def test_asked_again_it_answers_as_in_the_run(run: Path) -> None:
     images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
     trained = load_run(run)
     names = dict(trained.model.heads_by_name)["default"].labels
-    found = image_rows(trained, [images[row] for row in rows])
+    found = rows_of(trained, [images[row] for row in rows])
     assert [row["predicted"] for row in found] == [names[i] for i in predictions.argmax(-1)]
 
 
@@ -159,7 +159,7 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "run" / "predictions" / "test.npz") as saved:
         rows, predictions = saved["example_id"][:50], saved["predictions"][:50]
     images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
-    found = image_rows(load_run(tmp_path / "run"), [images[row] for row in rows])
+    found = rows_of(load_run(tmp_path / "run"), [images[row] for row in rows])
     assert [row["predicted"] for row in found] == [str(i) for i in predictions.argmax(-1)]
 
 

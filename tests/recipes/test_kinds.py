@@ -13,7 +13,7 @@ from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import load_run
-from tlx.runs.predictions import predict_texts, predict_words
+from tlx.runs.predictions import predict_inputs, rows_of
 
 pytestmark = pytest.mark.slow
 
@@ -38,13 +38,13 @@ def test_tagging(place: Path, config: Any, tmp_path: Path) -> None:
     trained = load_run(tmp_path / "run")
     unseen = ["the", "film", "was", "great", "and", "dull", "and", "warm"]
     long = ["great", "dull"] * 20  # in windows of 16 tokens, [CLS] and [SEP] among them
-    tags = predict_words(trained, [unseen, long])
+    tags = [row["predicted"] for row in rows_of(trained, [unseen, long])]
     assert tags == [[kind_of(word) for word in unseen], ["B-good", "B-bad"] * 20]
     model, params = from_pretrained(
         write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     )
     assert "pooler" not in params["backbone"]
-    ids, _, firsts = trained.encoder.words([unseen])
+    ids, _, firsts = trained.inputs.preprocessor.words([unseen])
     logits = model.apply({"params": params}, input_ids=np.array(ids)).logits["default"][0]
     head = dict(model.heads_by_name)["default"]
     assert [head.labels[i] for i in np.asarray(logits[np.array(firsts[0])]).argmax(-1)] == tags[0]
@@ -61,7 +61,7 @@ def test_multilabel_balanced(place: Path, config: Any, tmp_path: Path) -> None:
     config.loss.balanced = True
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/micro_f1"] > 0.9
-    predictions = predict_texts(
+    predictions = predict_inputs(
         load_run(tmp_path / "run"), ["great and warm film", "cold and dull film", "the film was"]
     )
     assert (predictions > 0).tolist()[:2] == [[False, True], [True, False]]  # bad, good
@@ -80,7 +80,7 @@ def test_pairs_accumulated(place: Path, config: Any, tmp_path: Path) -> None:
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
     assert summary["metrics"]["test/accuracy"] > 0.8
     trained = load_run(tmp_path / "run")
-    predictions = predict_texts(trained, ["the film was"] * 2, ["great and warm", "cold and dull"])
+    predictions = predict_inputs(trained, [("the film was", second) for second in ("great and warm", "cold and dull")])
     assert predictions.argmax(-1).tolist() == [1, 0]
     with pytest.raises(TlxError, match="cannot express pooling='mean'"):
         write_folder(tmp_path / "export", trained.model, trained.params)

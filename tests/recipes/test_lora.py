@@ -22,7 +22,7 @@ from tlx.recipes.model import adapted, describe_model, group_rules
 from tlx.recipes.run_directory import load_run
 from tlx.recipes.train import frozen_blocks
 from tlx.runs.evaluate import evaluate
-from tlx.runs.predictions import predict_texts
+from tlx.runs.predictions import predict_inputs
 
 STEPS = 11  # of an epoch
 
@@ -97,10 +97,10 @@ def test_exported_without_its_adapter_it_answers_alike(finished: tuple[Path, dic
     assert not isinstance(model, LoraModel) and "adapters" not in params
     texts = ["a great film", "the plot was dull and grim and cold", "a sweet and warm plot"] * 10
     plain = dataclasses.replace(trained, model=model, params=params)
-    np.testing.assert_allclose(predict_texts(trained, texts), predict_texts(plain, texts), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(predict_inputs(trained, texts), predict_inputs(plain, texts), rtol=0, atol=1e-5)
     base = {**params, "backbone": trained.params["backbone"]}
     assert (
-        np.abs(predict_texts(trained, texts) - predict_texts(dataclasses.replace(plain, params=base), texts)).max()
+        np.abs(predict_inputs(trained, texts) - predict_inputs(dataclasses.replace(plain, params=base), texts)).max()
         > 0.05
     )
     assert evaluate(folder)["test"].metrics["accuracy"] == pytest.approx(summary["metrics"]["test/accuracy"])

@@ -22,7 +22,7 @@ def test_it_is_opened_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TLX_OLD_RUN", str(folder))
     trained = load_run(folder / "run")
     assert trained.step == 22
-    inputs = trained.encoder.inputs(["a great film", "the plot was dull"])
+    inputs = trained.inputs.preprocessor.inputs(["a great film", "the plot was dull"])
     logits = trained.model.apply({"params": trained.params}, **inputs).logits["default"]
     exported = write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     model, params = from_pretrained(exported)

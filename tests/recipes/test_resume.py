@@ -110,7 +110,7 @@ def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, 
     (tmp_path / "config.json").write_text(config.to_json())
     code = (
         "import json, sys; from ml_collections import ConfigDict; from tlx.recipes import finetune\n"
-        f"from tlx.data import plan; plan.LADDER = {plan.LENGTH_BUCKETS}\n"
+        f"from tlx.data import plan; plan.LENGTH_BUCKETS = {plan.LENGTH_BUCKETS}\n"
         f"c = ConfigDict(json.load(open({str(tmp_path / 'config.json')!r})))\n"
         f"finetune.build(c, {str(tmp_path / 'run')!r}).run()"
     )

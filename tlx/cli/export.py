@@ -39,7 +39,11 @@ def write(
     from tlx.reporting.card import model_card
 
     base_model = hub_id(trained.config["model"]["checkpoint"])
-    card = model_card(read_run(run), summary, trained.step, base_model, trained.of_images)
+    kind, inputs = trained.head.kind, trained.inputs
+    card = model_card(
+        read_run(run), summary, trained.step, base_model,
+        pipeline_tag=inputs.pipeline_tag(kind), limits=inputs.limits(kind),
+    )  # fmt: skip
     with writable(to):
         folder = write_folder(
             to, trained.model, trained.params, tokenizer_from=trained.pretrained, card=card,

@@ -1,16 +1,17 @@
-"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: what a trained run says of texts, or of images."""
+"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: what a trained run says of its inputs."""
 
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.errors import TlxError, listed
+from tlx.errors import TlxError
 
 CHUNK = 512  # rows answered at a time
+Answered = tuple[Any, dict[str, Any]]  # an input and its answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,77 +41,52 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.recipes.run_directory import load_run
 
     trained = load_run(Path(arguments.run))
-    if trained.of_images:
-        of_images(trained, arguments)
-    elif arguments.sheet:
-        raise TlxError("--sheet draws images; this run reads texts.")
-    elif arguments.text:
-        of_texts(trained, arguments.text)
-    else:
-        of_file(trained, arguments.input, arguments.output, arguments.format)
-
-
-def of_texts(trained: Any, texts: Sequence[str]) -> None:
-    """One line a text."""
-    from tlx.runs.predictions import rows_of
-
-    data = trained.config["data"]
-    if data.get("pair"):
-        raise TlxError(f"this run answers pairs ({data['text']!r}, {data['pair']!r}); give them with --input FILE.")
-    head = dict(trained.model.heads_by_name)["default"]
-    inputs = [text.split() for text in texts] if head.kind == "tagging" else texts
-    width = max(len(text) for text in texts)
-    for text, row in zip(texts, rows_of(trained, inputs), strict=True):
-        print(f"{text:{width}}  {swatch(row['predicted']) if data['label'] == 'lab' else ''}{in_words(row)}")
-
-
-def of_images(trained: Any, arguments: argparse.Namespace) -> None:
-    """A row for each image, `image` (its path), `predicted` and `score`; in words where single files are given."""
-    from tlx.data.folder import read_folder
-    from tlx.data.stream import format_of, writing
-    from tlx.runs.images import image_rows, least_certain
-
-    images = arguments.text or [str(path) for path in read_folder(arguments.input)["image"]]
-    rows: list[dict[str, Any]] = []
+    if arguments.sheet and trained.model.backbone.config.modality != "image":
+        raise TlxError(f"--sheet draws images; this run reads {trained.inputs.plural}.")
     if arguments.text:
-        rows = image_rows(trained, images)
-        width = max(len(image) for image in images)
-        for image, row in zip(images, rows, strict=True):
-            print(f"{image:{width}}  {in_words(row)}")
+        answered = of_arguments(trained, arguments.text)
     else:
-        written = format_of(arguments.output, arguments.format or "csv")
-        with writing(arguments.output, written) as write:
-            for start in range(0, len(images), CHUNK):
-                chunk = images[start : start + CHUNK]
-                rows += image_rows(trained, chunk)
-                for image, row in zip(chunk, rows[start:], strict=True):
-                    write({"image": image, **(flat(row) if written == "csv" else row)}, image)
+        chunks = of_source(trained, arguments.input, arguments.output, arguments.format)
+        answered = [one for chunk in chunks for one in chunk if arguments.sheet]  # else no row of a stream is kept
     if arguments.sheet:
-        least_certain(images, rows, Path(arguments.sheet))
+        from tlx.runs.images import least_certain
+
+        inputs, rows = zip(*answered, strict=True)
+        least_certain(inputs, rows, Path(arguments.sheet))
 
 
-def of_file(trained: Any, source: str, to: str, format_: str | None) -> None:
-    """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; a column of that name stays,
-    and the answer is then `tlx_predicted` (`tlx_score`)."""
-    from tlx.data.stream import FORMATS, READ, format_of, read_rows, writing
+def of_arguments(trained: Any, words: Sequence[str]) -> list[Answered]:
+    """One line an input."""
     from tlx.runs.predictions import rows_of
 
-    data = trained.config["data"]
-    columns = [data["text"], *([data["pair"]] if data.get("pair") else [])]
-    words = dict(trained.model.heads_by_name)["default"].kind == "tagging"
-    reading = format_of(source, format_, READ)
-    rows = read_rows(source, reading)
-    alike = {name: name for name in FORMATS} | {"tsv": "csv"}
-    written = format_ or alike.get(reading, "jsonl") if to == "-" else format_of(to, format_)
+    inputs = trained.inputs.read_arguments(words, trained.columns, trained.head.kind)
+    rows = rows_of(trained, inputs)
+    width = max(len(word) for word in words)
+    for word, row in zip(words, rows, strict=True):
+        print(f"{word:{width}}  {swatch(row['predicted']) if trained.columns.label == 'lab' else ''}{in_words(row)}")
+    return list(zip(inputs, rows, strict=True))
+
+
+def of_source(trained: Any, source: str, to: str, format_: str | None) -> Iterator[list[Answered]]:
+    """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; a column of that name stays,
+    and the answer is then `tlx_predicted` (`tlx_score`). Gives each chunk once it is written."""
+    from tlx.data.stream import format_of, writing
+    from tlx.runs.predictions import rows_of
+
+    modality, columns, kind = trained.inputs, trained.columns, trained.head.kind
+    reading = modality.read_source(source, format_)
+    written = format_ or reading.format if to == "-" else format_of(to, format_ or reading.file_format)
     empty = 0
     with writing(to, written) as write:
-        while chunk := list(itertools.islice(rows, CHUNK)):
-            inputs = [[_input(place, row, column, words) for place, row in chunk] for column in columns]
-            for (place, row), found in zip(chunk, rows_of(trained, *inputs), strict=True):
+        while chunk := list(itertools.islice(reading.rows, CHUNK)):
+            inputs = [modality.read_row(row, place, columns, kind) for place, row in chunk]
+            answers = rows_of(trained, inputs)
+            for (place, row), found in zip(chunk, answers, strict=True):
                 empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
                 values = flat(found) if written == "csv" else found
                 named = {name if name not in row else f"tlx_{name}": value for name, value in values.items()}
                 write({**row, **named}, place)
+            yield list(zip(inputs, answers, strict=True))
     if empty:
         print(
             f"{empty} words could not be predicted and are left empty: the tokenizer leaves nothing of them, or their "
@@ -125,15 +101,6 @@ def flat(prediction: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(values, list) or not values or isinstance(values[0], str | None):
         return prediction
     return {f"predicted_{i}": value for i, value in enumerate(values)}
-
-
-def _input(place: str, row: dict[str, Any], column: str, words: bool) -> Any:
-    """A row's text, or its words, by the rules of training."""
-    from tlx.data.labels import text_of, words_of
-
-    if column not in row:
-        raise TlxError(f"{place}: there is no column {column!r}; there is {listed(row)}.")
-    return words_of(row[column], place, column) if words else text_of(row[column], place, column)
 
 
 def in_words(row: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A model's answers to a whole set: one per example, in the set's order, for any batch size and device count."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,10 +8,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from tlx.data.examples import Batches
+from tlx.modalities.api import Prepare
 from tlx.models.model import Model
 
-INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "hidden_state", "pooled")
-Prepare = Callable[[Mapping[str, jax.Array], None], tuple[dict[str, Any], Any]]
 Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
 
@@ -27,16 +26,16 @@ def make_forward(model: Model, prepare: Prepare) -> Forward:
 
 
 def predict(
-    forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None
+    forward: Forward, params: Any, batches: Batches, fields: Sequence[str], sharding: NamedSharding | None = None
 ) -> dict[str, np.ndarray]:
     """Answers by head in the order of the examples, padding dropped: (examples, outputs), or of a head that answers
     every token (words, outputs): one for each word, from its first token, sentence after sentence; NaN for a word that
-    cannot be predicted (`Words.predictable`)."""
+    cannot be predicted (`Words.predictable`). fields: of a batch, those that `forward` reads."""
     examples = batches.examples
     predictions: dict[str, np.ndarray] = {}
     for step in range(len(batches)):
         rows, batch = batches.rows(step), batches[step]
-        inputs = {name: batch[name] for name in INPUT_FIELDS if name in batch}
+        inputs = {name: batch[name] for name in fields if name in batch}
         found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
         for head, values in found.items():
             per_token = values.ndim == 3

@@ -10,12 +10,11 @@ import jax
 import numpy as np
 
 from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
+from tlx.data.plan import EvaluationPlan
 from tlx.features.spec import FeatureSpec, below, read
+from tlx.modalities.api import Modality, Prepare
 from tlx.models.model import Model
 from tlx.params.paths import flatten
-
-INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +51,10 @@ class Extractor:
 
     Args:
       model, params: heads are not asked. params: on the devices of `sharding`, where that is given.
-      prepare: `(batch, None) -> (what the model takes, batch)`.
-      cut: resolved.
-      batch_size: examples a pass. ladder: lengths to which texts are padded.
+      modality: what of a batch the model takes.
+      spec: resolved.
+      batch_size: examples a pass.
+      length_buckets: lengths to which examples are padded; None: the modality's.
       sharding: of a batch; its devices share it.
     """
 
@@ -62,16 +62,17 @@ class Extractor:
         self,
         model: Model,
         params: Any,
-        prepare: Any,
+        modality: Modality,
         spec: FeatureSpec,
         *,
         batch_size: int = 64,
-        length_buckets: Sequence[int] = LENGTH_BUCKETS,
+        length_buckets: Sequence[int] | None = None,
         sharding: jax.sharding.NamedSharding | None = None,
     ):
-        self.model, self.params, self.spec = model, params, spec
-        self.batch_size, self.length_buckets, self.sharding = batch_size, tuple(length_buckets), sharding
-        self._forward = _reading(model, prepare, spec)
+        self.model, self.params, self.modality, self.spec = model, params, modality, spec
+        self.length_buckets = modality.length_buckets if length_buckets is None else tuple(length_buckets)
+        self.batch_size, self.sharding = batch_size, sharding
+        self._forward = _reading(model, modality.prepare, spec)
 
     @functools.cached_property
     def weights(self) -> str:
@@ -87,10 +88,10 @@ class Extractor:
     def layout(self, examples: ExampleSet) -> Layout:
         """Shape and dtype; nothing is computed."""
         batch = self._batches(examples)[0]
-        one = jax.eval_shape(self._forward, self.params, _inputs(batch))
+        one = jax.eval_shape(self._forward, self.params, self._inputs(batch))
         if self.spec.pooling is not None:
             return Layout((len(examples), *one.shape[1:]), one.dtype, None)
-        lengths = examples.lengths if "input_ids" in batch else np.full(len(examples), one.shape[1])
+        lengths = examples.lengths if self.modality.has_lengths else np.full(len(examples), one.shape[1])
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return Layout((int(offsets[-1]), one.shape[2]), one.dtype, offsets)
 
@@ -99,7 +100,7 @@ class Extractor:
         batches = self._batches(examples)
         pending: list[tuple[np.ndarray, jax.Array]] = []
         for step in range(len(batches)):
-            inputs = jax.device_put(_inputs(batches[step]), self.sharding)
+            inputs = jax.device_put(self._inputs(batches[step]), self.sharding)
             pending.append((batches.rows(step), self._forward(self.params, inputs)))
             if len(pending) > 1:
                 _keep(values, offsets, *pending.pop(0))
@@ -113,6 +114,9 @@ class Extractor:
         self.fill(examples, values, layout.offsets)
         return FeatureSet(values, layout.offsets)
 
+    def _inputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: batch[name] for name in self.modality.fields if name in batch}
+
     def _batches(self, examples: ExampleSet) -> Batches:
         plan = EvaluationPlan(examples.lengths, self.batch_size, self.length_buckets)
         devices = 1 if self.sharding is None else self.sharding.mesh.size
@@ -120,13 +124,9 @@ class Extractor:
 
 
 @functools.lru_cache(maxsize=8)
-def _reading(model: Model, prepare: Any, spec: FeatureSpec) -> Any:
+def _reading(model: Model, prepare: Prepare, spec: FeatureSpec) -> Any:
     """Compiled once, however many sets are read."""
     return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], spec))
-
-
-def _inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: batch[name] for name in INPUT_FIELDS if name in batch}
 
 
 def _keep(values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, found: jax.Array) -> None:

@@ -14,13 +14,14 @@ class FeatureExamples:
     """Labels, rows and lengths (and so the order of batches) are those of `examples`.
 
     field: how a batch calls the features, `pooled` or `hidden_state`: (rows, vectors, hidden), or (rows, tokens,
-    hidden) padded with zeros, and then `attention_mask` where the examples are texts.
+    hidden) padded with zeros. has_lengths: whether the examples have lengths in tokens of their own; a batch of
+    `hidden_state` then holds `attention_mask` too.
     """
 
     examples: ExampleSet
     features: FeatureSet
     field: str
-    of_texts: bool
+    has_lengths: bool
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -81,7 +82,7 @@ class FeatureExamples:
     def _padded(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         values, offsets = self.features.values, self.features.offsets
         assert offsets is not None
-        length = length if self.of_texts else int(offsets[1])
+        length = length if self.has_lengths else int(offsets[1])
         mask = np.zeros((len(rows), length), np.int32)
         by_token = {self.field: values, **self.token_fields}
         padded = {
@@ -92,4 +93,4 @@ class FeatureExamples:
             mask[i, : stop - start] = 1
             for name, of in by_token.items():
                 padded[name][i, : stop - start] = of[start:stop]
-        return {**padded, "attention_mask": mask} if self.of_texts else padded
+        return {**padded, "attention_mask": mask} if self.has_lengths else padded

@@ -24,12 +24,8 @@ from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet, Layout
 from tlx.files.regular import open_regular
 from tlx.files.strict_json import read_json
-from tlx.pretrained.image_processor import ImageProcessor
-from tlx.pretrained.tokenizer import Tokenizer
-from tlx.pretrained.tokenizer_files import file_names
 
 FORMAT = 1
-PIECE = 2**22  # bytes read at once
 
 
 def default_folder() -> Path:
@@ -37,14 +33,14 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "features"
 
 
-def identity(extractor: Extractor, preprocessor: Tokenizer | ImageProcessor, examples: ExampleSet) -> dict[str, str]:
+def identity(extractor: Extractor, examples: ExampleSet) -> dict[str, str]:
     """All that decides the numbers: the weights below the cut and how they are run, what the examples are read with,
     the examples, the cut, the dtype, the kind of device."""
     model = extractor.model
     return {
         "weights": extractor.weights,
         "backbone": repr(model.backbone.config),
-        "preprocessing": preprocessing_digest(preprocessor),
+        "preprocessing": extractor.modality.digest,
         "data": data_digest(examples),
         "cut": str(extractor.spec),
         "dtype": str(extractor.layout(examples).dtype),
@@ -55,17 +51,6 @@ def identity(extractor: Extractor, preprocessor: Tokenizer | ImageProcessor, exa
 def key_of(facts: Mapping[str, str]) -> str:
     """Names a set: another fact, another key."""
     return hashlib.sha256(json.dumps({"format": FORMAT, **facts}, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def preprocessing_digest(preprocessor: Tokenizer | ImageProcessor) -> str:
-    """SHA-256 of a tokenizer's files and its greatest length, or of an image processor's settings."""
-    if isinstance(preprocessor, ImageProcessor):
-        return hashlib.sha256(repr(preprocessor.settings).encode()).hexdigest()
-    found = hashlib.sha256(str(preprocessor.max_length).encode())
-    for name in file_names(preprocessor.folder):
-        if (file := preprocessor.folder / name).is_file():
-            found.update(f"{name} {_file_digest(file)}\n".encode())
-    return found.hexdigest()
 
 
 def data_digest(examples: ExampleSet) -> str:
@@ -151,8 +136,5 @@ def _stored(dtype: np.dtype) -> np.dtype:
 
 
 def _file_digest(file: Path) -> str:
-    found = hashlib.sha256()
     with open_regular(file) as opened:
-        while piece := opened.read(PIECE):
-            found.update(piece)
-    return found.hexdigest()
+        return hashlib.file_digest(opened, "sha256").hexdigest()

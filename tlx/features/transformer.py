@@ -2,28 +2,24 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
-from tlx.data.examples import Examples, ExampleSet
-from tlx.data.image_examples import ImageExamples
+from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec, read, resolved
 from tlx.features.store import identity, load_or_compute
+from tlx.modalities.api import Modality, Settings
+from tlx.modalities.loaded import Loaded, load_pretrained
+from tlx.modalities.open import open_modality
 from tlx.models.model import Model, dummy_inputs
-from tlx.pretrained.image_processor import ImageProcessor
-from tlx.pretrained.loaded import Loaded, load_pretrained
-from tlx.pretrained.tokenizer import Tokenizer
-
-Preprocessor = Tokenizer | ImageProcessor
 
 
 class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -79,12 +75,12 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         if not hasattr(self, "_n_features_out"):
             raise NotFittedError("this Features is not fitted yet; call fit (on anything) first.")
         loaded = _open(str(self.checkpoint))
-        preprocessor = loaded.preprocessor
-        if isinstance(preprocessor, Tokenizer) and self.max_length is not None:
-            preprocessor = _shorter(loaded.folder, self.max_length, loaded.config.max_length)
+        modality = loaded.modality
+        if modality.has_lengths and self.max_length is not None:
+            modality = _shorter(loaded.folder, self.max_length, loaded.config.max_length)
         return extract(
-            loaded.model, loaded.params, preprocessor, X, FeatureSpec(tuple(self.layers or ()), self.pooling),
-            batch_size=self.batch_size, cache=self.cache,
+            loaded.model, loaded.params, modality, encode(modality, X),
+            FeatureSpec(tuple(self.layers or ()), self.pooling), batch_size=self.batch_size, cache=self.cache,
         )  # fmt: skip
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -98,59 +94,31 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
 
 def extract(
-    model: Model, params: Any, preprocessor: Preprocessor, given: Any, spec: FeatureSpec, *, batch_size: int = 32,
+    model: Model, params: Any, modality: Modality, examples: ExampleSet, spec: FeatureSpec, *, batch_size: int = 32,
     cache: str | os.PathLike[str] | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images."""
-    examples = encode(preprocessor, given)
+    """float32 (examples, vectors · hidden): what a cut with a pooling makes of examples that a modality encoded."""
     size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
-    prepare = _images(preprocessor) if isinstance(preprocessor, ImageProcessor) else _texts
-    extractor = Extractor(model, params, prepare, resolved(spec, model), batch_size=min(size, batch_size))
+    extractor = Extractor(model, params, modality, resolved(spec, model), batch_size=min(size, batch_size))
     if cache is None:
         values = extractor(examples).values
     else:
-        facts = identity(extractor, preprocessor, examples)
+        facts = identity(extractor, examples)
         values = load_or_compute(Path(cache).expanduser().absolute(), facts, extractor, examples).values
     return np.ascontiguousarray(values.reshape(len(examples), -1), np.float32)
 
 
-def encode(preprocessor: Preprocessor, given: Any) -> ExampleSet:
-    """Texts, pairs of texts or images as examples.
+def encode(modality: Modality, given: Any) -> ExampleSet:
+    """Plain inputs, such as texts, pairs of texts or images, as examples.
 
     Raises:
-      TlxError: what is no text where the checkpoint reads texts, an empty one.
+      TlxError: one input in place of a list, none at all, or what is no input of this modality.
     """
     if isinstance(given, (str, bytes)):
         raise TlxError("one text or image was given; a list of them is expected.")
     if not len(given):
         raise TlxError("there is nothing to read: 0 examples were given.")
-    if isinstance(preprocessor, ImageProcessor):
-        return ImageExamples(given if isinstance(given, np.ndarray) else list(given), preprocessor, cache_bytes=0)
-    rows = [[row] if isinstance(row, str) else row for row in (given.tolist() if hasattr(given, "tolist") else given)]
-    width = len(rows[0]) if rows and isinstance(rows[0], Sequence) else 1
-    for number, row in enumerate(rows):
-        fine = isinstance(row, Sequence) and len(row) == width and width in (1, 2)
-        if not fine or not all(isinstance(text, str) and text.strip() for text in row):
-            raise TlxError(
-                f"example {number} is {row!r:.60}; expected a text, or in every row a pair of texts, none empty."
-            )
-    firsts = [str(row[0]) for row in rows]
-    return Examples.encode(preprocessor, firsts, [str(row[1]) for row in rows] if width == 2 else None)
-
-
-def _texts(rows: Mapping[str, Any], key: None) -> tuple[dict[str, Any], Any]:
-    del key
-    return dict(rows), rows
-
-
-@functools.lru_cache(maxsize=4)
-def _images(processor: ImageProcessor) -> Any:
-    def prepare(rows: Mapping[str, Any], key: None) -> tuple[dict[str, Any], Any]:
-        del key
-        pixels = rows["pixel_values"].astype(jnp.float32) * processor.scale + processor.offset
-        return {"pixel_values": pixels, "channels_last": True}, rows
-
-    return prepare
+    return modality.encode_inputs(given)
 
 
 @functools.lru_cache(maxsize=2)
@@ -162,7 +130,7 @@ def _open(checkpoint: str) -> Loaded:
 
 
 @functools.lru_cache(maxsize=4)
-def _shorter(folder: Path, max_length: int, most: int) -> Tokenizer:
+def _shorter(folder: Path, max_length: int, most: int) -> Modality:
     if not 3 <= max_length <= most:
         raise TlxError(f"max_length is {max_length}; this checkpoint takes 3 to {most} tokens.")
-    return Tokenizer(folder, max_length)
+    return open_modality(folder, Settings(max_length=max_length))

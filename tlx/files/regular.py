@@ -6,15 +6,15 @@ be. Every reader of tlx opens files through `open_regular` or `read_bytes`.
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from tlx.errors import TlxError
 
 LFS_POINTER = b"version https://git-lfs"
 
 
-def open_regular(file: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(file: str | os.PathLike[str]) -> BufferedReader:
     """Opens a regular file (or a link to one) for reading bytes; the caller closes it.
 
     Raises:

@@ -10,12 +10,11 @@ import jax.numpy as jnp
 
 from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
 from tlx.methods.api import Batch, BeforeEpoch, Carried, Context, Losses, Update
+from tlx.modalities.api import Prepare
 from tlx.models.forward import forward
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
-Rows = Mapping[str, jax.Array]
-Prepare = Callable[[Rows, jax.Array | None], tuple[dict[str, Any], Rows]]
 PREPARED = 1  # dropout has the key itself
 Loss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 

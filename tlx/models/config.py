@@ -19,6 +19,7 @@ class BackboneConfig:
     under their names there.
 
     model_type: Hugging Face's. family: the name in sentences. renamed: what a field is called in most families -> here.
+    modality: what it takes, by the name in `tlx/modalities/open.py`.
     layer_decay_convention: how this family's learning rates usually fall towards the embeddings (optim/layerwise.py).
     neutral: what a config may hold beside the fields, and the values that change nothing; any other value asks for
       another model.
@@ -26,6 +27,7 @@ class BackboneConfig:
 
     model_type: ClassVar[str]
     family: ClassVar[str]
+    modality: ClassVar[str]
     renamed: ClassVar[Mapping[str, str]] = {}
     layer_decay_convention: ClassVar[str] = "bert"
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {

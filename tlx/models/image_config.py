@@ -17,6 +17,7 @@ class ImageConfig(BackboneConfig):
     special_tokens: of the model's own, before the patches. image_size, patch_size: pixels, one number or two.
     """
 
+    modality: ClassVar[str] = "image"
     layer_decay_convention: ClassVar[str] = "timm"
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {**BackboneConfig.neutral, "head_dim": (None,)}
 

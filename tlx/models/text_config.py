@@ -13,6 +13,7 @@ from tlx.models.config import BackboneConfig
 class TextConfig(BackboneConfig):
     """As in `BackboneConfig`."""
 
+    modality: ClassVar[str] = "text"
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         **BackboneConfig.neutral,
         "position_embedding_type": ("absolute", None),

@@ -6,72 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.examples import ExampleSet
-from tlx.data.sources import Table
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet
 from tlx.features.examples import FeatureExamples
 from tlx.features.spec import FeatureSpec, below
 from tlx.features.store import default_folder, identity, load_or_compute
-from tlx.methods.finetune import Prepare
+from tlx.modalities.api import Inputs, Modality
+from tlx.modalities.features import CachedInputs
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.mesh import along_batch, replicated
 from tlx.params.partition import FROZEN
-from tlx.recipes.inputs import ImageInputs, Inputs, Rows, TextInputs
 from tlx.recipes.train import frozen_blocks
 from tlx.training.tasks import Task
 
 CACHES = ("auto", "memory", "disk", "off")
-
-
-@dataclasses.dataclass(frozen=True)
-class CachedInputs:
-    """Inputs whose batches hold features.
-
-    inputs: what the features were computed from. start: the block that runs first on `hidden_state`; None where the
-    batch holds `pooled` and no block runs.
-    """
-
-    inputs: TextInputs | ImageInputs
-    start: int | None
-
-    @property
-    def length_buckets(self) -> tuple[int, ...]:
-        return self.inputs.length_buckets
-
-    def whole(self, data: ConfigDict, table: Table) -> list[str]:
-        return self.inputs.whole(data, table)
-
-    def keys(self, data: ConfigDict, table: Table) -> list[str]:
-        return self.inputs.keys(data, table)
-
-    def encode(self, data: ConfigDict, head: Head, table: Table, rows: np.ndarray) -> ExampleSet:
-        return self.inputs.encode(data, head, table, rows)
-
-    def count_cut(self, data: ConfigDict, table: Table, examples: ExampleSet) -> int:
-        return self.inputs.count_cut(data, table, examples)
-
-    def prepare(self, rows: Rows, key: jax.Array | None) -> tuple[dict[str, Any], Rows]:
-        del key
-        if self.start is None:
-            return {"pooled": rows["pooled"]}, rows
-        given = {name: rows[name] for name in ("hidden_state", "attention_mask") if name in rows}
-        return {**given, "start": self.start}, rows
-
-    def training(self, head: Head) -> Prepare:
-        del head
-        return self.prepare
-
-    def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
-        del model
-        return int(batch["pooled" if self.start is None else "hidden_state"].shape[1])
-
-    def save(self, folder: Path) -> None:
-        self.inputs.save(folder)
 
 
 def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> FeatureSpec | None:
@@ -99,7 +51,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 
 def from_features(
-    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, task: Task,
+    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Modality, task: Task,
     mesh: jax.sharding.Mesh,
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
     """Inputs and a task whose batches hold features, computed or found; None where training goes the long road.
@@ -111,7 +63,6 @@ def from_features(
       groups: of each path; frozen is what learns in no phase.
     """
     wanted = config.features
-    assert isinstance(inputs, TextInputs | ImageInputs)
     initialized = inputs.training(task.head) != inputs.prepare
     spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, task.head)
     if spec is None:
@@ -121,8 +72,8 @@ def from_features(
             print(f"features: none are kept, because {why}.", flush=True)
         return None
     extractor = Extractor(
-        model, jax.device_put(params, replicated(mesh)), inputs.prepare, spec,
-        batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets, sharding=along_batch(mesh),
+        model, jax.device_put(params, replicated(mesh)), inputs, spec,
+        batch_size=config.train.eval_batch_size, sharding=along_batch(mesh),
     )  # fmt: skip
     size = sum(extractor.layout(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())
@@ -132,20 +83,18 @@ def from_features(
         return None
     folder = Path(wanted.folder).expanduser().absolute() if wanted.folder else default_folder()
     print(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.", flush=True)
-    preprocessor = inputs.tokenizer if isinstance(inputs, TextInputs) else inputs.processor
 
     def kept(examples: ExampleSet) -> FeatureSet:
         if wanted.cache != "disk":
             return extractor(examples)
-        return load_or_compute(folder, identity(extractor, preprocessor, examples), extractor, examples)
+        return load_or_compute(folder, identity(extractor, examples), extractor, examples)
 
-    start = spec.layers[0] if spec.layers else None
-    field = "pooled" if start is None else "hidden_state"
+    cached = CachedInputs(spec.layers[0] if spec.layers else None, inputs.length_buckets)
     found: dict[str, ExampleSet] = {
-        part: FeatureExamples(examples, kept(examples), field, isinstance(inputs, TextInputs))
+        part: FeatureExamples(examples, kept(examples), cached.field, inputs.has_lengths)
         for part, examples in task.splits.items()
     }
-    return CachedInputs(inputs, start), dataclasses.replace(task, splits=found)
+    return cached, dataclasses.replace(task, splits=found)
 
 
 def check_features(config: ConfigDict) -> None:

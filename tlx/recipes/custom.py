@@ -9,12 +9,12 @@ import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom, CustomConfig, sample_of
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
 from tlx.recipes.datasets import Datasets
-from tlx.recipes.inputs import Inputs
 from tlx.recipes.model import adapt
 
 

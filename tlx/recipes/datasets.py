@@ -14,8 +14,8 @@ from tlx.data.sources import Table, load, splits_of
 from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.errors import TlxError, listed
 from tlx.evaluation.entities import near_scheme, scheme_of
+from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
-from tlx.recipes.inputs import Inputs
 
 LEARNT = ("classification", "multilabel", "regression", "tagging")
 
@@ -81,7 +81,7 @@ def with_splits(config: ConfigDict) -> ConfigDict:
 
 
 def load_tables(
-    config: ConfigDict, inputs: Inputs, kind: str, in_memory: Mapping[str, Table] | None = None
+    config: ConfigDict, inputs: Modality, kind: str, in_memory: Mapping[str, Table] | None = None
 ) -> dict[str, tuple[Table, np.ndarray]]:
     """Each split's table and the rows of its source that it holds.
 
@@ -107,7 +107,8 @@ def load_tables(
         for part in ("test", "validation")
         if sources[part] == "" and config[f"{part}_fraction"] > 0
     }
-    keys = labels.groups(train, config.group) if config.group else inputs.whole(config, train)
+    columns = Columns.of(inputs, config)
+    keys = labels.groups(train, config.group) if config.group else inputs.group_keys(columns, train)
     rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
@@ -149,12 +150,12 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     return Head(kind, len(names), pooling, labels=names)
 
 
-def load_datasets(config: ConfigDict, inputs: Inputs, in_memory: Mapping[str, Table] | None = None) -> Datasets:
+def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None = None) -> Datasets:
     """Everything `config.data` and `config.head` name, as the model takes it. in_memory: as of `load_tables`."""
     tables = load_tables(config.data, inputs, config.head.kind, in_memory)
-    head = make_head(config, tables["train"][0])
+    head, columns = make_head(config, tables["train"][0]), Columns.of(inputs, config.data)
     examples = {
-        part: inputs.encode(config.data, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
+        part: inputs.encode(columns, head, table, rows.astype(np.int64)) for part, (table, rows) in tables.items()
     }
     facts = _facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
     if head.kind == "tagging":
@@ -181,15 +182,16 @@ def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]
 
 
 def _facts(
-    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, ExampleSet], inputs: Inputs
+    data: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]], examples: dict[str, ExampleSet], inputs: Modality
 ) -> dict[str, Any]:
     grouped = {part: table for part, (table, _) in tables.items() if data.group in table.columns}
     groups = {part: len(set(labels.groups(table, data.group))) for part, table in grouped.items()}
-    keys = {part: inputs.keys(data, table) for part, (table, _) in tables.items()}
-    cut_short = {part: inputs.count_cut(data, table, examples[part]) for part, (table, _) in tables.items()}
-    for part, count in cut_short.items():
+    columns = Columns.of(inputs, data)
+    keys = {part: inputs.keys(columns, table) for part, (table, _) in tables.items()}
+    truncated = {part: inputs.count_truncated(columns, table, examples[part]) for part, (table, _) in tables.items()}
+    for part, count in truncated.items():
         if count:
-            texts = "pairs of texts" if data.pair else "texts"
+            texts = "pairs of texts" if data.pair else inputs.plural
             print(
                 f"{part}: {count} of {len(tables[part][0])} {texts} are longer than max_length {data.max_length} and "
                 "are cut.",
@@ -200,7 +202,7 @@ def _facts(
         "examples": {part: len(table) for part, (table, _) in tables.items()},
         "also_in_train": {part: sum(key in seen for key in keys[part]) for part in keys if part != "train"},
         **({"groups": groups} if groups else {}),
-        **({"texts_cut": cut_short} if any(cut_short.values()) else {}),
+        **({"texts_cut": truncated} if any(truncated.values()) else {}),
         "sha256": {part: digest(found) for part, found in examples.items()},
     }
 

@@ -55,8 +55,7 @@ def classical(datasets: Any, config: ConfigDict) -> dict[str, Fitted]:
     pairs = {part: (texts[part], targets[part]) for part in examples}
     folder = resolve(config.model.checkpoint)
     model, params = from_pretrained(folder, heads={})
-    prepare = open_inputs(folder, config).prepare
-    extractor = Extractor(model, params, prepare, FeatureSpec((), "mean"))
+    extractor = Extractor(model, params, open_inputs(folder, config), FeatureSpec((), "mean"))
     frozen = {part: extractor(examples[part]).values[:, 0] for part in examples}
     return {
         "mean colour": constant(targets["train"], len(targets["test"])),

@@ -19,13 +19,13 @@ from tlx.data.sources import Table, load
 from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.evaluation.predict import make_forward
 from tlx.methods.finetune import FineTune
+from tlx.modalities.image import Images
 from tlx.models.heads import Head
 from tlx.models.model import build_model, config_of, dummy_inputs
 from tlx.optim.groups import Group, make_optimizer
 from tlx.params.paths import flatten
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.image_processor import ImageProcessor
-from tlx.recipes.inputs import ImageInputs
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.bands import plot_bands
 from tlx.reporting.tables import markdown, show
@@ -94,7 +94,7 @@ def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
 def make_task(checkpoint: Path, table: Table) -> Task:
     """All parameters learn, by AdamW and a rate that falls to zero. The set is small enough to lie on the device."""
     heads = {"default": Head("classification", 5)}
-    inputs = ImageInputs(ImageProcessor(checkpoint))
+    inputs = Images(ImageProcessor(checkpoint))
     model = build_model(config_of(checkpoint, read_config(checkpoint), heads), heads)
     examples = ImageExamples(table.columns["image"], inputs.processor, threads=1)
     pixels = jnp.asarray(examples.take(np.arange(len(table)))["pixel_values"])

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tlx.errors import TlxError
 from tlx.files.lock import hold
 from tlx.files.whole import writable
+from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
 from tlx.optim.groups import as_group
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
@@ -61,7 +62,8 @@ def build(
     check(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
-    model, params, inputs = loaded.model, loaded.params, loaded.inputs
+    model, params = loaded.model, loaded.params
+    inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     mesh = make_mesh(config.parallel.data)
     setup = train_setup(config, model, params, tasks, inputs, loaded.initialized, sweep, methods)
@@ -71,10 +73,10 @@ def build(
         run.mkdir(parents=True, exist_ok=True)
         lock = lock or hold(run)
         written = {"heads": heads, "data": facts, "backbone": loaded.custom}
-        run_directory.open_run(run, config.to_dict(), written, loaded.folder, inputs)
+        run_directory.open_run(run, config.to_dict(), written, loaded.folder, loaded.inputs)
     if len(tasks) == 1:
         ((name, task),) = tasks.items()
-        cached = from_features(config, model, params, setup.assigned, inputs, task, mesh)
+        cached = from_features(config, model, params, setup.assigned, loaded.inputs, task, mesh)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
             setup = train_setup(config, model, params, tasks, inputs, loaded.initialized, sweep, methods)

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.plan import padded
+from tlx.modalities.api import Inputs
 from tlx.optim.groups import decayed
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
@@ -20,7 +21,7 @@ from tlx.recipes.advice import advise
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.defaults import with_current_names
 from tlx.recipes.finetune import check, make_task
-from tlx.recipes.inputs import Inputs, open_inputs
+from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized

@@ -16,13 +16,13 @@ from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
 from tlx.files.lock import Lock, hold
+from tlx.modalities.api import Inputs
 from tlx.models.model import Model
 from tlx.parallel.mesh import along_batch, replicated
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
 from tlx.recipes.datasets import Datasets
-from tlx.recipes.inputs import Inputs
 from tlx.recipes.regularise import count_initialized
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
@@ -138,7 +138,7 @@ class Job:
         """A head's predictions for examples, in their order: (examples, outputs), or of words (words, outputs)."""
         plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, along_batch(self.mesh))[head]
+        return predict(self.forward, params, batches, self.inputs.fields, along_batch(self.mesh))[head]
 
     def predictions(self, params: Any, split: str, task: str = DEFAULT) -> np.ndarray:
         """A task's predictions for a split, as of `predict`."""

@@ -13,12 +13,13 @@ from ml_collections import ConfigDict
 
 from tlx.data.sources import fingerprint
 from tlx.data.tables import as_table
+from tlx.modalities.api import Modality
 from tlx.models.custom import Custom
 from tlx.models.model import Model
 from tlx.pretrained.folder import resolve
 from tlx.recipes.custom import initialize_custom
 from tlx.recipes.datasets import Datasets, load_datasets
-from tlx.recipes.inputs import Inputs, open_inputs
+from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import load_model
 from tlx.training.tasks import DEFAULT
 
@@ -38,7 +39,7 @@ class Loaded:
     """
 
     folder: Path
-    inputs: Inputs
+    inputs: Modality
     datasets: Mapping[str, Datasets]
     model: Model
     params: Any

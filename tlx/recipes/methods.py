@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
 from tlx.methods.api import Method
-from tlx.methods.finetune import FineTune, Prepare
+from tlx.methods.finetune import FineTune
+from tlx.modalities.api import Prepare
 from tlx.models.model import Model
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten, unflatten

@@ -15,14 +15,13 @@ from tlx.errors import TlxError, listed
 from tlx.files.lock import Lock, hold
 from tlx.files.strict_json import read_json
 from tlx.files.whole import whole, writable
+from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.pretrained.load import abstract_params
-from tlx.pretrained.tokenizer import Tokenizer
-from tlx.pretrained.tokenizer_files import copy_files
 from tlx.recipes import defaults
-from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
+from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.run_config import read_run_config
 from tlx.training.checkpoint import Checkpoints, abstract
@@ -58,7 +57,9 @@ EARLIER = {
 }  # fmt: skip
 
 
-def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Inputs) -> None:
+def open_run(
+    run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Modality
+) -> None:
     """Writes `config.json`, the checkpoint's config and what reads its inputs; or checks that the run began so."""
     file = run / "config.json"
     plain = json.loads(json.dumps({"config": config, **facts}))
@@ -76,7 +77,6 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
         return
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint / "config.json", run / "pretrained" / "config.json")
-    copy_files(checkpoint, run / "pretrained")
     inputs.save(run / "pretrained")
     write_json(file, {**plain, "versions": versions(), "revision": revision()})
 
@@ -142,22 +142,20 @@ class Trained:
 
     model: Model
     params: Any
-    inputs: Inputs
+    inputs: Modality
     pretrained: Path
     step: int
     config: dict[str, Any]
 
     @property
-    def of_images(self) -> bool:
-        """Whether the run reads images."""
-        return isinstance(self.inputs, ImageInputs)
+    def head(self) -> Head:
+        """Which answers."""
+        return dict(self.model.heads_by_name)["default"]
 
     @property
-    def encoder(self) -> Tokenizer:
-        """The tokenizer of a run on texts."""
-        if not isinstance(self.inputs, TextInputs):
-            raise TlxError("this run reads images; it has no tokenizer.")
-        return self.inputs.tokenizer
+    def columns(self) -> Columns:
+        """Of the run's data."""
+        return Columns.of(self.inputs, self.config["data"])
 
 
 def read_run(run: Path) -> dict[str, Any]:

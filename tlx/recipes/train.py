@@ -15,12 +15,12 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
 from tlx.methods.api import Method
 from tlx.methods.finetune import LossSettings
+from tlx.modalities.api import Inputs
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer, rate_tables
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
-from tlx.recipes.inputs import Inputs
 from tlx.recipes.methods import AuxParams, MakeMethod, MethodInputs, make_method
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases

@@ -9,12 +9,6 @@ from typing import Any
 from tlx.errors import listed
 from tlx.reporting.tables import markdown
 
-PIPELINES = {
-    "classification": "text-classification",
-    "multilabel": "text-classification",
-    "regression": "text-classification",
-    "tagging": "token-classification",
-}
 MOST_LABELS, LONGEST = 100, 200  # labels that the title lists, characters of each text
 MARKUP = re.compile(r"[\\`*\[\]~$]|(?<!\w)_|_(?!\w)")  # Markdown's own within a line; a table escapes its borders
 SETTINGS = (
@@ -29,7 +23,9 @@ def model_card(
     summary: Mapping[str, Any] | None,
     step: int,
     base_model: str | None = None,
-    images: bool = False,
+    *,
+    pipeline_tag: str,
+    limits: str = "",
 ) -> str:
     """Markdown.
 
@@ -38,13 +34,14 @@ def model_card(
       summary: that of its `summary.json`; None if the run has not ended.
       step: of the checkpoint.
       base_model: the hub id of the checkpoint that the run began with, if that is known.
-      images: whether the run is of images.
+      pipeline_tag: the task, as the hub calls it.
+      limits: a sentence on what is cut off of an input; empty where nothing is.
     """
     config, head = run["config"], run["heads"]["default"]
     checkpoint = _published(config["model"]["checkpoint"])
     front = {
         "library_name": "transformers",
-        "pipeline_tag": "image-classification" if images else PIPELINES[head["kind"]],
+        "pipeline_tag": pipeline_tag,
         "tags": ["tlx"],
     }
     pretrained = config["model"]["weights"] == "pretrained"
@@ -57,7 +54,7 @@ def model_card(
     lines += [f"# {name}, {'fine-tuned' if pretrained else 'from random weights'}: {what}", ""]
     lines += [f"Step {step} of a run of tlx {plain(run['versions']['tlx'])} from {plain(checkpoint)}.", ""]
     return "\n".join(
-        [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(config, images)]
+        [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(limits)]
     )
 
 
@@ -106,19 +103,12 @@ def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     return ["## Training", "", markdown(("field", "value"), rows), f"Revision {revision}; {versions}.", ""]
 
 
-def _limits(config: Mapping[str, Any], images: bool) -> list[str]:
-    most = config["data"]["max_length"]
-    if images:
-        cut = ""
-    elif config["head"]["kind"] == "tagging":
-        cut = f"Sentences of more than {most} tokens were read in overlapping windows of {most}. "
-    else:
-        cut = f"Texts are cut to {most} tokens. "
+def _limits(cut: str) -> list[str]:
     return [
         "## Limits",
         "",
         "One run of one seed: another seed gives other figures. "
-        f"{cut}"
+        f"{cut}{' ' if cut else ''}"
         "The figures hold for data like the test split; nothing else was tried: no other domain or language, no "
         "differences between groups of people.",
         "",

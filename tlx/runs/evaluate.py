@@ -36,7 +36,7 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
       TlxError: the run's own files have changed: a text that it learnt from might stand in its test set now.
     """
     trained = load_run(run)
-    head = dict(trained.model.heads_by_name)["default"]
+    head = trained.head
     found = {}
     for part, examples in datasets_of(run, trained, data).items():
         predictions = predict_examples(trained, examples)
@@ -49,7 +49,7 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
 
 def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
     """Every metric of a set by name."""
-    return _metrics(predict_examples(trained, examples), examples, dict(trained.model.heads_by_name)["default"])
+    return _metrics(predict_examples(trained, examples), examples, trained.head)
 
 
 def _metrics(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
@@ -59,7 +59,7 @@ def _metrics(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[
 def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
     """The run's sets but train, which are as they were when it began; or `data` alone."""
     begun_with = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
-    head = dict(trained.model.heads_by_name)["default"]
+    head = trained.head
     config = ConfigDict(trained.config)
     if data is None:
         held = datasets.load_tables(config.data, trained.inputs, head.kind)
@@ -69,7 +69,7 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
         tables = {data: datasets.numbered(table)}
     found = {}
     for part, (table, rows) in tables.items():
-        examples = trained.inputs.encode(config.data, head, table, rows.astype(np.int64))
+        examples = trained.inputs.encode(trained.columns, head, table, rows.astype(np.int64))
         if datasets.digest(examples) != begun_with.get(part, datasets.digest(examples)):
             raise TlxError(
                 f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "

@@ -1,4 +1,4 @@
-"""A trained run's answers to images, and what it looks at in them."""
+"""Pictures of what a trained run answers to images, and of what it looks at in them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,23 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.data.image_examples import ImageExamples
 from tlx.data.images import open_rgb
 from tlx.errors import TlxError
 from tlx.evaluation.rollout import rollout
-from tlx.recipes.inputs import ImageInputs
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
-from tlx.runs.predictions import ROWS, predict_examples
+from tlx.runs.predictions import rows_of
 
 THUMBNAIL = 400  # pixels of the longer edge on a sheet, about twice what is drawn
-
-
-def image_rows(trained: Trained, images: Sequence[Any]) -> list[dict[str, Any]]:
-    """The predictions as plain values, as `tlx.runs.predictions.rows_of` gives them. images: paths or arrays."""
-    head = dict(trained.model.heads_by_name)["default"]
-    found = predict_examples(trained, ImageExamples(images, _inputs(trained).processor, cache_bytes=0))
-    return [ROWS[head.kind](head, values) for values in found]
 
 
 def least_certain(images: Sequence[Any], rows: Sequence[dict[str, Any]], file: Path, most: int = 24) -> Path:
@@ -50,20 +41,17 @@ def _thumbnail(image: Any) -> np.ndarray:
 
 def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:
     """Draws each image as it is and as it is looked at: attention rollout from the class token."""
-    inputs, config = _inputs(trained), trained.model.backbone.config
-    pixels = np.stack([inputs.processor.pixels(image, str(image)) for image in images])
+    inputs, config = trained.inputs, trained.model.backbone.config
+    if config.modality != "image":
+        raise TlxError(f"this run reads {inputs.plural}, not images.")
+    examples = inputs.encode_inputs(images)
+    pixels = examples.take(np.arange(len(examples)), 1)["pixel_values"]
     given, _ = inputs.prepare({"pixel_values": jnp.asarray(pixels)}, None)
     output: Any = trained.model.apply({"params": trained.params}, **given, output_attentions=True)
     looked = rollout(jax.device_get(output.attentions))[:, 0, config.special_tokens :].reshape(-1, *config.grid)
-    rows = image_rows(trained, images)
+    rows = rows_of(trained, images)
     pictures, lines = [], []
     for image, weight, row in zip(pixels, looked, rows, strict=True):
         pictures += [image, overlaid(image, weight)]
         lines += ["", f"{row['predicted']} {row['score']:.0%}" if "score" in row else str(row["predicted"])]
     return plot_sheet(pictures, lines, "attention rollout", file)
-
-
-def _inputs(trained: Trained) -> ImageInputs:
-    if not isinstance(trained.inputs, ImageInputs):
-        raise TlxError("this run reads texts, not images.")
-    return trained.inputs

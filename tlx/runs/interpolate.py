@@ -38,7 +38,7 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     trained = load_run(run)
     start = starting_point(trained)
     examples = datasets_of(run, trained)
-    head = dict(trained.model.heads_by_name)["default"]
+    head = trained.head
     monitor = (trained.config["train"]["monitor"] or f"validation/{default_monitor(head.kind, head.labels)}").partition(
         "/"
     )[2]

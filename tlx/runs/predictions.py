@@ -1,4 +1,4 @@
-"""A trained run's answers to new texts."""
+"""A trained run's answers to new inputs."""
 
 import functools
 import itertools
@@ -7,35 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data.examples import Batches, Examples, ExampleSet
+from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import EvaluationPlan
-from tlx.errors import TlxError
 from tlx.evaluation.metrics import chosen_tags
-from tlx.evaluation.predict import Forward, Prepare, make_forward, predict
+from tlx.evaluation.predict import Forward, make_forward, predict
+from tlx.modalities.api import Prepare
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.recipes.inputs import TextInputs
 from tlx.recipes.run_directory import Trained
 
 
-def predict_texts(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
-    """The head's answers in the order of the texts, (texts, outputs). pairs: the second text of each, of pair tasks."""
-    return predict_examples(trained, Examples.encode(trained.encoder, texts, pairs))
-
-
-def rows_of(trained: Trained, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
     """The answers as plain values, a row each: `predicted`, and of a classification its probability `score`.
 
-    predicted: the class's name; the names of all labels answered; the tags of all words, None for a word that cannot be
-    predicted; a number, or several.
+    Args:
+      trained: a run.
+      inputs: as its modality's `encode_inputs` takes them: texts, pairs of texts, lists of words; paths or arrays of
+        images.
+
+    Returns:
+      predicted: the class's name; the names of all labels answered; the tags of all words, None for a word that cannot
+        be predicted; a number, or several.
     """
-    head = dict(trained.model.heads_by_name)["default"]
-    if head.kind == "tagging":
-        for words in texts:
-            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-                raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
-        return [{"predicted": tags} for tags in predict_words(trained, texts)]
-    return [ROWS[head.kind](head, values) for values in predict_texts(trained, texts, pairs)]
+    examples = trained.inputs.encode_inputs(inputs, trained.head.kind)
+    values = predict_examples(trained, examples)
+    if examples.words is None:
+        return [ROWS[trained.head.kind](trained.head, row) for row in values]
+    tags = [[*trained.head.labels, None][tag] for tag in chosen_tags(values)]
+    return [{"predicted": tags[start:stop]} for start, stop in itertools.pairwise(examples.words.offsets)]
 
 
 def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:
@@ -55,26 +54,21 @@ def _numbers(head: Head, values: np.ndarray) -> dict[str, Any]:
 ROWS = {"classification": _one_class, "multilabel": _labels, "regression": _numbers}
 
 
-def predict_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[list[str | None]]:
-    """A tag for every word, from overlapping windows where a sentence is longer than the run's `max_length`; None for a
-    word that cannot be predicted (the tokenizer leaves nothing of it, or its tokens alone exceed a window)."""
-    assert isinstance(trained.inputs, TextInputs)
-    examples = trained.inputs.encode_words(sentences)
-    assert examples.words is not None
-    names = [*dict(trained.model.heads_by_name)["default"].labels, None]
-    tags = [names[tag] for tag in chosen_tags(predict_examples(trained, examples))]
-    return [tags[start:stop] for start, stop in itertools.pairwise(examples.words.offsets)]
+def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
+    """The head's answers to inputs as `rows_of` takes them: (inputs, outputs), or of tagged words (words, outputs)."""
+    return predict_examples(trained, trained.inputs.encode_inputs(inputs, trained.head.kind))
 
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
+    inputs = trained.inputs
     plan = EvaluationPlan(
         examples.lengths,
         min(trained.config["train"]["eval_batch_size"], len(examples)),
-        trained.inputs.length_buckets,
+        inputs.length_buckets,
     )
     batches = Batches(examples, plan, plan.steps_per_epoch)
-    return predict(_forward(trained.model, trained.inputs.prepare), trained.params, batches)["default"]
+    return predict(_forward(trained.model, inputs.prepare), trained.params, batches, inputs.fields)["default"]
 
 
 @functools.lru_cache(maxsize=4)

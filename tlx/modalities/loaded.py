@@ -10,14 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
+from tlx.modalities.api import Modality
+from tlx.modalities.open import open_modality
 from tlx.models.heads import Head
-from tlx.models.image_config import ImageConfig
 from tlx.models.model import Model
 from tlx.pretrained.folder import resolve
-from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import SHARD_BYTES, write_folder
-from tlx.pretrained.tokenizer import Tokenizer
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -39,12 +38,15 @@ class Loaded:
     folder: Path
 
     @functools.cached_property
-    def preprocessor(self) -> Tokenizer | ImageProcessor:
+    def modality(self) -> Modality:
+        """What reads the checkpoint's inputs."""
+        return open_modality(self.folder)
+
+    @property
+    def preprocessor(self) -> Any:
         """The checkpoint's tokenizer or image processor: `preprocessor.inputs(texts)` or `inputs(images)` is what the
         model takes."""
-        if isinstance(self.config, ImageConfig):
-            return ImageProcessor(self.folder)
-        return Tokenizer(self.folder, self.config.max_length)
+        return self.modality.preprocessor
 
 
 def load_pretrained(

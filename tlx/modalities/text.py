@@ -1,0 +1,147 @@
+"""Texts, pairs of texts and sentences of words, through a checkpoint's tokenizer."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from tlx.data import labels
+from tlx.data.examples import Examples, ExampleSet
+from tlx.data.plan import buckets_up_to
+from tlx.data.sources import Table
+from tlx.data.tabular import Row
+from tlx.errors import TlxError
+from tlx.files.regular import open_regular
+from tlx.modalities.api import Columns, Fields, Prepare, Settings, Source, label_fields, source_of_rows, value_of
+from tlx.models.heads import Head
+from tlx.models.model import Model, config_of
+from tlx.pretrained.folder import read_config
+from tlx.pretrained.tokenizer import Tokenizer
+from tlx.pretrained.tokenizer_files import copy_files, file_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """See `Modality`.
+
+    Attributes:
+      tokenizer: with the length to which texts are cut.
+      stride: tokens by which the windows of a sentence overlap that is longer than `max_length`; None: a quarter of it.
+    """
+
+    tokenizer: Tokenizer
+    stride: int | None = None
+
+    plural: ClassVar[str] = "texts"
+    columns: ClassVar[Mapping[str, str | None]] = {"text": "text", "pair": None}
+    fields: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
+    has_lengths: ClassVar[bool] = True
+    augments: ClassVar[bool] = False
+
+    @classmethod
+    def open(cls, folder: Path, settings: Settings) -> Self:
+        longest = settings.max_length
+        if longest is None:
+            config: Any = config_of(folder, read_config(folder), {})
+            longest = config.max_length
+        return cls(Tokenizer(folder, longest), settings.stride)
+
+    @property
+    def preprocessor(self) -> Tokenizer:
+        return self.tokenizer
+
+    @property
+    def digest(self) -> str:
+        found = hashlib.sha256(str(self.tokenizer.max_length).encode())
+        for name in file_names(self.tokenizer.folder):
+            if (file := self.tokenizer.folder / name).is_file():
+                with open_regular(file) as opened:
+                    found.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        return found.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        copy_files(self.tokenizer.folder, folder)
+
+    @property
+    def length_buckets(self) -> tuple[int, ...]:
+        return buckets_up_to(self.tokenizer.max_length)
+
+    def prepare(self, rows: Fields, key: Any) -> tuple[dict[str, Any], Fields]:
+        del key
+        return {name: rows[name] for name in self.fields if name in rows}, rows
+
+    def training(self, head: Head) -> Prepare:
+        del head
+        return self.prepare
+
+    def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
+        del model
+        return int(batch["input_ids"].shape[1])
+
+    def group_keys(self, columns: Columns, table: Table) -> list[str]:
+        return [str(text) for text in table.column(columns.inputs["text"])]
+
+    def keys(self, columns: Columns, table: Table) -> list[str]:
+        read = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
+        return [str(key) for key in zip(*read, strict=True)]
+
+    def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> Examples:
+        text, pair = columns.inputs["text"], columns.inputs.get("pair")
+        if head is not None and head.kind == "tagging":
+            tags = labels.tag_indices(table, text, columns.label, head.labels)
+            return Examples.encode_words(self.tokenizer, labels.token_lists(table, text), tags, rows, self.stride)
+        pairs = labels.texts(table, pair) if pair else None
+        fields = label_fields(columns, head, table)
+        return Examples.encode(self.tokenizer, labels.texts(table, text), pairs, fields, rows)
+
+    def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:
+        if examples.words is not None:  # read in windows
+            return 0
+        full = np.flatnonzero(examples.lengths == self.tokenizer.max_length)
+        read = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
+        return self.tokenizer.count_longer(*([column[row] for row in full] for column in read))
+
+    def encode_inputs(self, inputs: Sequence[Any] | np.ndarray, kind: str | None = None) -> Examples:
+        """inputs: texts; pairs of texts, as (examples, 2) or a list of pairs; for tagging lists of words."""
+        given: Sequence[Any] = inputs.tolist() if hasattr(inputs, "tolist") else inputs
+        if kind == "tagging":
+            for words in given:
+                if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                    raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
+            return Examples.encode_words(self.tokenizer, given, stride=self.stride)
+        rows = [[row] if isinstance(row, str) else row for row in given]
+        width = len(rows[0]) if rows and isinstance(rows[0], Sequence) else 1
+        for number, row in enumerate(rows):
+            fine = isinstance(row, Sequence) and len(row) == width and width in (1, 2)
+            if not fine or not all(isinstance(text, str) and text.strip() for text in row):
+                raise TlxError(
+                    f"example {number} is {row!r:.60}; expected a text, or in every row a pair of texts, none empty."
+                )
+        firsts = [str(row[0]) for row in rows]
+        return Examples.encode(self.tokenizer, firsts, [str(row[1]) for row in rows] if width == 2 else None)
+
+    def read_arguments(self, words: Sequence[str], columns: Columns, kind: str) -> Sequence[Any]:
+        if "pair" in columns.inputs:
+            text, pair = columns.inputs["text"], columns.inputs["pair"]
+            raise TlxError(f"this run answers pairs ({text!r}, {pair!r}); give them with --input FILE.")
+        return [text.split() for text in words] if kind == "tagging" else words
+
+    def read_source(self, source: str, format: str | None) -> Source:
+        return source_of_rows(source, format)
+
+    def read_row(self, row: Row, place: str, columns: Columns, kind: str) -> Any:
+        read = labels.words_of if kind == "tagging" else labels.text_of
+        found = [read(value_of(row, name, place), place, name) for name in columns.inputs.values()]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def pipeline_tag(self, kind: str) -> str:
+        return "token-classification" if kind == "tagging" else "text-classification"
+
+    def limits(self, kind: str) -> str:
+        most = self.tokenizer.max_length
+        if kind == "tagging":
+            return f"Sentences of more than {most} tokens were read in overlapping windows of {most}."
+        return f"Texts are cut to {most} tokens."
