@@ -174,7 +174,7 @@ def test_texts_that_are_cut_are_counted(config: Any, tmp_path: Path, capsys: pyt
     config.data.test_fraction = 0.0
     job = finetune.build(config, tmp_path / "one")
     assert capsys.readouterr().out == "train: 3 of 8 texts are longer than max_length 16 and are cut.\n"
-    assert job.datasets.facts["texts_cut"] == {"train": 3, "validation": 0}
+    assert job.facts["texts_cut"] == {"train": 3, "validation": 0}
     config.data.pair = "pair"
     finetune.build(config, tmp_path / "two")
     assert capsys.readouterr().out == (
@@ -182,5 +182,5 @@ def test_texts_that_are_cut_are_counted(config: Any, tmp_path: Path, capsys: pyt
         "validation: 3 of 5 pairs of texts are longer than max_length 16 and are cut.\n"
     )
     config.data.max_length, config.data.pair = 32, None
-    assert "texts_cut" not in finetune.build(config, tmp_path / "three").datasets.facts
+    assert "texts_cut" not in finetune.build(config, tmp_path / "three").facts
     assert capsys.readouterr().out == ""
