@@ -61,7 +61,7 @@ def of_texts(trained: Any, texts: Sequence[str]) -> None:
     inputs = [text.split() for text in texts] if head.kind == "tagging" else texts
     width = max(len(text) for text in texts)
     for text, row in zip(texts, rows_of(trained, inputs), strict=True):
-        print(f"{text:{width}}  {swatch(row['predicted']) if data['label'] == 'lab' else ''}{in_words(row)}")
+        print(f"{text:{width}}  {in_words(row)}")
 
 
 def of_images(trained: Any, arguments: argparse.Namespace) -> None:
@@ -144,14 +144,3 @@ def in_words(row: dict[str, Any]) -> str:
     values = predicted if isinstance(predicted, list) else [predicted]
     said = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
     return "  ".join(said) or "(none)"
-
-
-def swatch(lab: Sequence[float]) -> str:
-    """A colour's hex code, and before it the colour itself where the terminal shows true colours."""
-    import numpy as np
-
-    from tlx.data.colors import lab_to_srgb
-
-    red, green, blue = (round(float(255 * value)) for value in lab_to_srgb(np.asarray(lab, np.float64)))
-    block = f"\x1b[48;2;{red};{green};{blue}m      \x1b[0m " if sys.stdout.isatty() else ""
-    return f"{block}#{red:02x}{green:02x}{blue:02x}  Lab "

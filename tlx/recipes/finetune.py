@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import EvaluationPlan, TrainingPlan
+from tlx.data.plan import TrainingPlan
 from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.metrics import measure
@@ -43,7 +43,7 @@ from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
 from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.feed import feed
-from tlx.training.loop import LoopSchedule, Progressed, fit
+from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State
 from tlx.training.writers import MetricsWriter, Progress, read_metrics
@@ -80,18 +80,7 @@ class Job:
 
     def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
-            state, so_far = fit(
-                self.state,
-                self.phases,
-                self.batches,
-                lambda params: self.evaluate(params, "validation"),
-                schedule=self.schedule,
-                checkpoints=checkpoints,
-                writer=functools.partial(MetricsWriter, self.run_directory),
-                progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
-                learning_rate=self.learning_rate,
-                meta={"seed": self.seed},
-            )
+            state, so_far = self.fit(checkpoints, quiet)
             best = int(so_far.best["step"]) if so_far.best else int(state.step)
             params = state.with_eval_params().params
             if best != int(state.step):
@@ -99,13 +88,31 @@ class Job:
                 params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
         return self._summarise(params, best, so_far, int(state.step))
 
-    def batches(self, start: int = 0, steps: int | None = None) -> Iterator[Any]:
-        """What training takes from step `start` on, to the end of the run or of so many steps."""
+    def fit(
+        self, checkpoints: Checkpoints, quiet: bool, after_step: AfterStep | None = None
+    ) -> tuple[State, Progressed]:
+        """The loop alone. after_step: as of `tlx.training.loop.fit`."""
+        return fit(
+            self.state,
+            self.phases,
+            self.batches,
+            lambda params: self.evaluate(params, "validation"),
+            schedule=self.schedule,
+            checkpoints=checkpoints,
+            writer=functools.partial(MetricsWriter, self.run_directory),
+            progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
+            learning_rate=self.learning_rate,
+            meta={"seed": self.seed},
+            after_step=after_step,
+        )
+
+    def batches(self, start: int = 0) -> Iterator[Any]:
+        """What training takes from step `start` on, to the end of the run."""
         plan = TrainingPlan(
             self.datasets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.length_buckets
         )
         multiple = self.mesh.size * self.accumulate
-        batches = Batches(self.datasets.examples["train"], plan, steps or self.schedule.total, multiple)
+        batches = Batches(self.datasets.examples["train"], plan, self.schedule.total, multiple)
         return feed({"train": batches}, along_batch(self.mesh), start)
 
     def best(self) -> Any:
@@ -120,10 +127,11 @@ class Job:
 
     def predictions(self, params: Any, split: str) -> np.ndarray:
         """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
-        examples = self.datasets.examples[split]
-        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
-        batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
+        examples, sharding = self.datasets.examples[split], along_batch(self.mesh)
+        predictions = predict(
+            self.forward, params, examples, self.eval_batch_size, self.inputs.length_buckets, sharding
+        )
+        return predictions["default"]
 
     def evaluate(self, params: Any, split: str) -> dict[str, float]:
         """Every metric of a split, named `split/metric`."""

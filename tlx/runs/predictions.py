@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data.examples import Batches, Examples, ExampleSet
-from tlx.data.plan import EvaluationPlan
+from tlx.data.examples import Examples, ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.metrics import chosen_tags
 from tlx.evaluation.predict import Forward, Prepare, make_forward, predict
@@ -68,13 +67,9 @@ def predict_words(trained: Trained, sentences: Sequence[Sequence[str]]) -> list[
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
-    plan = EvaluationPlan(
-        examples.lengths,
-        min(trained.config["train"]["eval_batch_size"], len(examples)),
-        trained.inputs.length_buckets,
-    )
-    batches = Batches(examples, plan, plan.steps_per_epoch)
-    return predict(_forward(trained.model, trained.inputs.prepare), trained.params, batches)["default"]
+    forward = _forward(trained.model, trained.inputs.prepare)
+    size = min(trained.config["train"]["eval_batch_size"], len(examples))
+    return predict(forward, trained.params, examples, size, trained.inputs.length_buckets)["default"]
 
 
 @functools.lru_cache(maxsize=4)
