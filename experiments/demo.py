@@ -22,9 +22,9 @@ def main(argv: list[str]) -> None:
     """Runs the demo."""
     del argv
     with launched(WORKDIR.value):
-        from tlx.recipes import demo
+        import _demo
 
-        demo.run(PRETRAINED.value, RANDOM.value, Path(WORKDIR.value))
+        _demo.run(PRETRAINED.value, RANDOM.value, Path(WORKDIR.value))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ def main(argv: list[str]) -> None:
     """Runs the comparison."""
     del argv
     with launched(WORKDIR.value):
-        from tlx.recipes import digits
+        import _digits
 
-        digits.run(CHECKPOINT, Path(WORKDIR.value))
+        _digits.run(CHECKPOINT, Path(WORKDIR.value))
 
 
 if __name__ == "__main__":

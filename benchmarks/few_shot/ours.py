@@ -12,7 +12,6 @@ import numpy as np
 
 from tlx.augment.settings import Augmentation
 from tlx.data.image_examples import ImageExamples
-from tlx.data.plan import TrainingPlan
 from tlx.evaluation.predict import make_forward
 from tlx.methods.finetune import FineTune
 from tlx.modalities.image import Images
@@ -21,7 +20,7 @@ from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.optim.schedules import make_schedule
 from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.load import from_pretrained
-from tlx.training.on_device import train_on_device
+from tlx.training.on_device import rows_of_steps, train_on_device
 from tlx.training.state import assign_players
 
 BATCH = 32
@@ -41,6 +40,10 @@ class Recipe:
     flip: float = dataclasses.field(default=0.5, init=False)
     mixup: float = dataclasses.field(default=1.0, init=False)
     weight_decay: float = dataclasses.field(default=0.01, init=False)
+
+    def rows(self, rows: np.ndarray, seed: int) -> np.ndarray:
+        """int64 (steps, batch): whose turn it is, -1 where an epoch's last batch is short."""
+        return rows_of_steps(rows, self.steps, min(BATCH, len(rows)), seed)
 
 
 class Ours:
@@ -73,7 +76,7 @@ class Ours:
         """Logits (asked, classes) after the recipe's steps on `rows`; the seed is of order and augmentation."""
         head = {"kernel": jnp.asarray(probe[0], jnp.float32), "bias": jnp.asarray(probe[1], jnp.float32)}
         params = {**self.params, "heads": {"default": {"output": head}}}
-        chosen = batches(rows, recipe.steps, seed)
+        chosen = recipe.rows(rows, seed)
         params = self._train(params, chosen, jax.random.key(seed), recipe.learning_rate)
         return np.asarray(self.forward(params, {"pixel_values": self.fields["pixel_values"][asked]})["default"])
 
@@ -91,10 +94,3 @@ class Ours:
             return train_on_device(method, adamw, player_of, params, self.fields, rows, key)
 
         return train
-
-
-def batches(rows: np.ndarray, steps: int, seed: int) -> np.ndarray:
-    """int64 (steps, batch): whose turn it is, -1 where an epoch's last batch is short."""
-    plan = TrainingPlan(np.ones(len(rows), np.int64), min(BATCH, len(rows)), seed, (1,))
-    chosen = np.stack([plan.batch(step).rows for step in range(steps)])
-    return np.where(chosen >= 0, rows[chosen], -1)

@@ -10,12 +10,8 @@ regression so chosen stands scikit-learn's with its default, C = 1. Every step i
 command goes on. The other side's Python is TLX_INTEROP_PYTHON, or .venv-interop.
 """
 
-import argparse
 import dataclasses
 import functools
-import json
-import os
-import subprocess
 import sys
 import time
 import warnings
@@ -24,19 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ours import Ours, Probe, Recipe, batches
-from scipy import stats
+from ours import Ours, Probe, Recipe
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-from table import other_python
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import arguments, given_data, interval, kept, not_run, publish, run
 
 from tlx.data.images import fingerprint
 from tlx.data.splits import split_by_group, subsample_per_class
-from tlx.errors import TlxError, one_sentence
+from tlx.errors import one_sentence
 from tlx.recipes.run_directory import write_json
-from tlx.reporting.tables import markdown, show
 
 HERE = Path(__file__).parent
 TASKS = {"cifar10": tuple(range(10)), "cats and dogs": (3, 5)}  # name -> labels in the files
@@ -66,14 +60,10 @@ class Data:
 
 def main() -> None:
     """Runs what is missing, prints and keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/few_shot_study"))
+    parser = arguments(__doc__, "runs/few_shot_study")
     parser.add_argument("--minutes", type=float, default=90.0, help="begin no row after so many")
     options = parser.parse_args()
-    workdir, started = options.workdir.absolute(), time.perf_counter()
-    given = Path(os.environ.get("TLX_DATA", ""))
-    if not (given / "cifar10").is_dir():
-        raise TlxError("the environment variable TLX_DATA names no folder that holds cifar10/train.npz and so on.")
+    workdir, started, given = options.workdir, time.perf_counter(), given_data("cifar10", "weights")
     warnings.simplefilter("ignore", ConvergenceWarning)
     checkpoint = given / "weights" / "vit_mini_cifar8"
     rows: list[tuple[str, ...]] = []
@@ -89,8 +79,6 @@ def main() -> None:
             else:
                 left.append(f"{task} with {count or 'all'} labels a class")
             report(workdir, rows, left)
-    show("few labels", HEADER, rows)
-    print((workdir / "table.md").read_text().splitlines()[-1])
 
 
 def report(workdir: Path, rows: list[tuple[str, ...]], left: list[str]) -> None:
@@ -100,8 +88,7 @@ def report(workdir: Path, rows: list[tuple[str, ...]], left: list[str]) -> None:
         f"by draw with Student's interval. Chosen on {CHOOSING_DRAWS} other draws (of all labels, on validation): C of "
         f"{len(REGULARISATIONS)}, the rate of {len(RATES[1])}."
     )
-    told += f" Not run: {'; '.join(left)}." if left else ""
-    (workdir / "table.md").write_text(f"{markdown(HEADER, rows)}\n{told}\n", encoding="utf-8")
+    publish(workdir, "few labels", HEADER, rows, below=told + not_run(left))
 
 
 def read(folder: Path, classes: tuple[int, ...]) -> Data:
@@ -159,18 +146,18 @@ class Cell:
         tlx = np.array(scores["tlx"])
         return (
             self.task, str(self.count or "all"), *means,
-            interval(tlx - scores["default"]), interval(tlx - scores["regression"]), interval(tlx - scores["torch"]),
+            *(str(interval((100, tlx - scores[other]))) for other in ("default", "regression", "torch")),
             f"{regularisation:g}", f"{recipe.learning_rate:g}",
         )  # fmt: skip
 
-    def kept(self, name: str, find: Any) -> Any:
+    def kept(self, name: str, find: Callable[[], Any]) -> Any:
         """What was found before, or is now and kept."""
-        file = self.folder / f"{name}.json"
-        if not file.is_file():
+
+        def timed() -> dict[str, Any]:
             started = time.perf_counter()
-            write_json(file, {"found": find(), "seconds": round(time.perf_counter() - started, 1)})
-            print(f"{self.task}, {self.count or 'all'} labels a class, {name}: {file.read_text()}", flush=True)
-        return json.loads(file.read_text())["found"]
+            return {"found": find(), "seconds": round(time.perf_counter() - started, 1)}
+
+        return kept(self.folder / f"{name}.json", timed)["found"]
 
     def recipe(self, rate: float) -> Recipe:
         """The recipe at one rate."""
@@ -249,12 +236,12 @@ class Cell:
         arrays: dict[str, np.ndarray] = {
             "pixels": self.ours.pixels, "labels": self.data.labels.astype(np.int64), "tested": self.data.test,
         }  # fmt: skip
-        for run, (seed, rows) in enumerate(self.tested()):
+        for index, (seed, rows) in enumerate(self.tested()):
             kernel, bias = self.probe(c, rows)
             arrays |= {
-                f"rows{run}": batches(rows, recipe.steps, seed),
-                f"kernel{run}": kernel.astype(np.float32),
-                f"bias{run}": bias.astype(np.float32),
+                f"rows{index}": recipe.rows(rows, seed),
+                f"kernel{index}": kernel.astype(np.float32),
+                f"bias{index}": bias.astype(np.float32),
             }
         np.savez(self.folder / "job.npz", **arrays)  # type: ignore[arg-type]
         job = {
@@ -263,20 +250,10 @@ class Cell:
             "checkpoint": str(self.checkpoint), "threads": 1,  # the matrices are small
         }  # fmt: skip
         write_json(self.folder / "job.json", job)
-        command = [other_python("torch"), str(HERE / "theirs.py"), str(self.folder / "job.json")]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise TlxError(f"torch's side failed: {done.stderr.strip()[-500:]}")
+        run("torch", HERE / "theirs.py", self.folder / "job.json")
         (self.folder / "job.npz").unlink()
         with np.load(self.folder / "torch.npz") as saved:
             return [self.accuracy(logits, self.data.test) for logits in saved["predictions"]]
-
-
-def interval(differences: np.ndarray) -> str:
-    """Mean and 95 % interval by Student's t, in points."""
-    points = 100 * differences
-    half = float(stats.t.ppf(0.975, len(points) - 1) * np.std(points, ddof=1) / len(points) ** 0.5)
-    return f"{points.mean():+.1f} ({points.mean() - half:+.1f} to {points.mean() + half:+.1f})"
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ attention, pooled output
 or logit from transformers', as a part of its largest entry.
 """
 
-import argparse
-import os
-import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import ROOT, arguments, publish, run
+
 from tlx.errors import TlxError, one_sentence
 from tlx.pretrained.load import from_pretrained
-from tlx.reporting.tables import markdown
 
-HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+HERE = Path(__file__).parent
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit", "deit")
 # Format -> what it is written by
 FORMATS = {
@@ -37,13 +37,10 @@ Arrays = Mapping[str, np.ndarray]
 
 def main() -> None:
     """Writes the files, reads them, prints and keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/formats"))
-    workdir = parser.parse_args().workdir.absolute()
+    workdir = arguments(__doc__, "runs/formats").parse_args().workdir
     for side in ("torch", "flax"):
         if not (workdir / f"{side}.done").exists():
-            python = other_python(side)
-            subprocess.run([python, str(HERE / f"with_{side}.py"), str(ROOT / "third_party"), str(workdir)], check=True)
+            run(side, HERE / f"with_{side}.py", ROOT / "third_party", workdir)
             (workdir / f"{side}.done").touch()
     jax.config.update("jax_enable_x64", True)
     worst: dict[tuple[str, str], dict[str, float]] = {}
@@ -56,7 +53,7 @@ def main() -> None:
                 row[form] = max(row.get(form, 0.0), error(made, folder))
         print(family, name, {form: f"{value:.0e}" for form, value in row.items()}, flush=True)
     rows = [(*key, *(f"{row[form]:.0e}" if form in row else "–" for form in FORMATS)) for key, row in worst.items()]
-    (workdir / "table.md").write_text(markdown(("family", "variant", *FORMATS), rows), encoding="utf-8")
+    publish(workdir, "errors", ("family", "variant", *FORMATS), rows)
 
 
 def variants() -> list[Path]:
@@ -101,18 +98,6 @@ def predictions(model: Any, params: Any, inputs: Mapping[str, Any]) -> dict[str,
     found |= {} if output.pooler_output is None else {"output/pooler_output": output.pooler_output}
     found |= {"output/logits": output.logits["default"]} if output.logits else {}
     return {name: np.asarray(x) for name, x in found.items()}
-
-
-def other_python(side: str) -> str:
-    """The one that has torch, or Flax."""
-    variable, folder = {
-        "torch": ("TLX_INTEROP_PYTHON", ".venv-interop"),
-        "flax": ("TLX_FLAX_PYTHON", ".venv-flax"),
-    }[side]
-    python = os.environ.get(variable) or str(ROOT / folder / "bin" / "python")
-    if not Path(python).is_file():
-        raise TlxError(f"there is no {python}; `make {folder}/.ready` makes it.")
-    return python
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from pathlib import Path
 import transformers
 from transformers.modeling_flax_utils import ACT2FN
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from process import write_references
 
 
 def write_all(source: Path, out: Path) -> None:
@@ -32,8 +33,4 @@ def write_all(source: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
-    third_party, workdir = map(Path, sys.argv[1:])
-    for family in FAMILIES:
-        for folder in sorted((third_party / family).iterdir()):
-            if (folder / "config.json").is_file() and not folder.name.startswith("dropout"):
-                write_all(folder, workdir / family / folder.name)
+    write_references(("bert", "roberta", "electra", "distilbert", "vit"), write_all)

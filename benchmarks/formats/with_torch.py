@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import transformers
 
-FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit", "deit")
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from process import write_references
 
 
 def write_all(source: Path, out: Path) -> None:
@@ -81,8 +82,4 @@ def predictions(model: torch.nn.Module, source: Path) -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    third_party, workdir = map(Path, sys.argv[1:])
-    for family in FAMILIES:
-        for folder in sorted((third_party / family).iterdir()):
-            if (folder / "config.json").is_file() and not folder.name.startswith("dropout"):
-                write_all(folder, workdir / family / folder.name)
+    write_references(("bert", "roberta", "electra", "distilbert", "vit", "deit"), write_all)

@@ -7,7 +7,7 @@ counts. Random weights, float32, AdamW, no dropout, all cores. Peak memory is th
 compilation with it. The other Python is TLX_INTEROP_PYTHON, or .venv-interop. The same command goes on.
 """
 
-import argparse
+import functools
 import json
 import os
 import statistics
@@ -19,12 +19,10 @@ from typing import Any
 
 from arms import SHAPES, STRATEGIES
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-from table import other_python
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import arguments, kept, not_run, publish, python_of
 
 from tlx.errors import TlxError, one_sentence
-from tlx.recipes.run_directory import write_json
-from tlx.reporting.tables import markdown, show
 
 HERE = Path(__file__).parent
 HEADER = (
@@ -35,37 +33,29 @@ HEADER = (
 
 def main() -> None:
     """Measures what is missing, prints and keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/beside"))
+    parser = arguments(__doc__, "runs/beside")
     parser.add_argument("--rows", type=int, default=8, help="of a batch")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no row after so many")
     options = parser.parse_args()
-    workdir = options.workdir.absolute()
-    workdir.mkdir(parents=True, exist_ok=True)
     started, table, left = time.perf_counter(), [], []
     for shape in SHAPES:
         for strategy in STRATEGIES:
-            file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
-            if not file.is_file() and time.perf_counter() - started < 60 * options.minutes:
-                write_json(file, measure(shape, strategy, options.rows, options.turns))
-                print(file.read_text(), flush=True)
-            if file.is_file():
-                table.append((shape, strategy, *told(json.loads(file.read_text()))))
+            file = options.workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
+            if file.is_file() or time.perf_counter() - started < 60 * options.minutes:
+                row = kept(file, functools.partial(measure, shape, strategy, options.rows, options.turns))
+                table.append((shape, strategy, *told(row)))
             else:
                 left.append(f"{strategy} of {shape}")
-    show("beside PyTorch", HEADER, table)
-    told_of = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns."
-    told_of += f" Not run: {', '.join(left)}." if left else ""
-    print(told_of)
-    (workdir / "table.md").write_text(f"{told_of}\n\n{markdown(HEADER, table)}", encoding="utf-8")
+    said = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns." + not_run(left)
+    publish(options.workdir, "beside PyTorch", HEADER, table, above=said)
 
 
 def measure(shape: str, strategy: str, rows: int, turns: int) -> dict[str, Any]:
     """One row: of each side the parameters that learn, milliseconds a step of each turn, bytes."""
     sides = {}
-    for side, python, script in (("tlx", sys.executable, "ours.py"), ("torch", other_python("torch"), "theirs.py")):
-        command = [python, str(HERE / script), shape, strategy, str(rows)]
+    for side, script in (("tlx", "ours.py"), ("torch", "theirs.py")):
+        command = [python_of(side), str(HERE / script), shape, strategy, str(rows)]
         sides[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     trainable = {side: answer(process)["trainable"] for side, process in sides.items()}
     if trainable["tlx"] != trainable["torch"]:

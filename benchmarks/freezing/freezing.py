@@ -6,10 +6,8 @@ BERT-base on 32 texts of 128 tokens and ViT-B/16 on 32 images, AdamW, no dropout
 One file a row under the workdir; the same command goes on. Fails where a row breaks what docs/freezing.md promises.
 """
 
-import argparse
 import dataclasses
 import functools
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -23,14 +21,15 @@ import numpy as np
 from arms import CLASSES, RANK, SHAPES, STRATEGIES, arm, lay_out
 from count import expected, product_flops
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import arguments, kept, publish
+
 from tlx.errors import one_sentence
 from tlx.methods.api import Carried, Context
 from tlx.models.model import Model
 from tlx.params.paths import flatten, map_with_path
 from tlx.params.rules import Rules
 from tlx.pretrained.load import abstract_params
-from tlx.recipes.run_directory import write_json
-from tlx.reporting.tables import markdown, show
 from tlx.training import gradient
 from tlx.training.state import leaves_of
 
@@ -53,28 +52,20 @@ class Compiled:
 
 def main() -> int:
     """Compiles what is missing, prints and keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/freezing"))
-    workdir = parser.parse_args().workdir.absolute()
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = arguments(__doc__, "runs/freezing").parse_args().workdir
     found = {}
     for shape, (config, rows, length) in SHAPES.items():
         for strategy in STRATEGIES:
             file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
-            if not file.is_file():
-                started = time.perf_counter()
-                row = measure(config, rows, length, strategy)
-                write_json(file, {**row, "seconds": round(time.perf_counter() - started, 1)})
-                print(file.read_text(), flush=True)
-            found[shape, strategy] = json.loads(file.read_text())
+            found[shape, strategy] = kept(file, functools.partial(measure, config, rows, length, strategy))
     table = [(*name, *told(row)) for name, row in found.items()]
-    show("what freezing saves", HEADER, table)
-    (workdir / "table.md").write_text(markdown(HEADER, table), encoding="utf-8")
+    publish(workdir, "what freezing saves", HEADER, table)
     return report(found)
 
 
 def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, float]:
     """One row."""
+    started = time.perf_counter()
     model, rules = arm(config, strategy)
     player_of = lay_out(model, rules, rows, length).player_of
     learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if player_of[path]}
@@ -91,6 +82,7 @@ def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, flo
         "moment_bytes": bare.moments / (4 * size),
         "temporary": bare.temporary,
         "extras": extras(model, rules, size),
+        "seconds": round(time.perf_counter() - started, 1),
     }
 
 

@@ -4,14 +4,16 @@ Warms up, prints a line of JSON, then for each number on standard input takes so
 the end of the input prints the process's peak memory.
 """
 
-import json
-import resource
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from arms import SHAPES, arm, lay_out
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from process import answer_turns
 
 from tlx.cli.launch import use_compilation_cache
 from tlx.params.paths import flatten
@@ -38,10 +40,7 @@ def main(shape: str, strategy: str, rows: int) -> None:
 
     steps(2)
     trainable = sum(leaf.size for path, leaf in flatten(state.params).items() if laid.player_of[path])
-    print(json.dumps({"trainable": trainable}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps({"seconds": steps(int(line))}), flush=True)
-    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+    answer_turns(trainable, steps)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
 Speaks as `ours.py` does. What does not learn has `requires_grad=False`; no dropout; AdamW in its fused form.
 """
 
-import json
-import resource
 import sys
 import time
+from pathlib import Path
 
 import peft
 import torch
 import transformers
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from process import answer_turns
 
 WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": 2}
 
@@ -66,10 +68,7 @@ def main(shape: str, strategy: str, rows: int) -> None:
         return time.perf_counter() - started
 
     steps(2)
-    print(json.dumps({"trainable": sum(p.numel() for p in learning)}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps({"seconds": steps(int(line))}), flush=True)
-    print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+    answer_turns(sum(p.numel() for p in learning), steps)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ together, no dropout. Prints the seconds of three epochs.
 
 import csv
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from process import peak
 
 BATCH, LENGTH = 32, 128
 
@@ -66,7 +68,7 @@ def main(folder: str, texts: str, rows: str, way: str) -> None:
             loss = step(batches[place])
         assert torch.isfinite(loss)
         epochs.append(time.perf_counter() - started)
-    print(json.dumps({"epochs": epochs, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    print(json.dumps({"epochs": epochs, "peak": peak()}))
 
 
 if __name__ == "__main__":

@@ -9,46 +9,42 @@ Both sides end with float32 batches; their means are held against each other. On
 belongs on the device, is done by NumPy here. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
 """
 
-import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-from table import other_python
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import arguments, found_by, publish
 
 from tlx.errors import TlxError, one_sentence
-from tlx.reporting.tables import markdown
 
 HERE = Path(__file__).parent
 PROCESSOR = {
     "image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}, "resample": 2,
     "do_resize": True, "do_rescale": True, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
 }  # fmt: skip
-# Name -> the script that reads, and its options.
+# Name -> whose Python reads, by which script, and its options.
 WAYS = {
-    "tlx, 1 thread": ("ours.py", "1", "0"),
-    "tlx, 2 threads": ("ours.py", "2", "0"),
-    "tlx, pixels kept": ("ours.py", "2", str(2**40)),
-    "DataLoader, no workers": ("theirs.py", "0"),
-    "DataLoader, 2 workers": ("theirs.py", "2"),
+    "tlx, 1 thread": ("tlx", "ours.py", 1, 0),
+    "tlx, 2 threads": ("tlx", "ours.py", 2, 0),
+    "tlx, pixels kept": ("tlx", "ours.py", 2, 2**40),
+    "DataLoader, no workers": ("torch", "theirs.py", 0),
+    "DataLoader, 2 workers": ("torch", "theirs.py", 2),
 }
 
 
 def main() -> None:
     """Writes the images once, measures, keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/images"))
+    parser = arguments(__doc__, "runs/images")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--images", type=int, default=1000, help="of each set")
     options = parser.parse_args()
-    workdir = options.workdir.absolute() / str(options.images)
+    workdir = options.workdir / str(options.images)
     if not (workdir / "written").exists():
         write(workdir, options.images)
     rows = []
@@ -63,9 +59,7 @@ def main() -> None:
         check(name, {way: found[name, way][0][1] for way in WAYS})
     header = ("reads", "JPEGs to 224, images/s", "32 × 32 to 224, images/s")
     told = f"{os.cpu_count()} cores; {options.images} images of each kind, batches of 32; median of {options.repeats}."
-    table = f"{told}\n\n{markdown(header, rows)}"
-    print(table)
-    (workdir / "table.md").write_text(table, encoding="utf-8")
+    publish(workdir, "images a second", header, rows, above=told)
 
 
 def write(workdir: Path, images: int) -> None:
@@ -93,11 +87,8 @@ def small(images: int) -> np.ndarray:
 
 def measure(workdir: Path, name: str, way: str) -> tuple[float, float]:
     """(images a second, the mean of all values)."""
-    script, *options = WAYS[way]
-    python = sys.executable if script == "ours.py" else other_python("torch")
-    command = [python, str(HERE / script), str(workdir), name, *options]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = json.loads(answer.splitlines()[-1])
+    side, script, *options = WAYS[way]
+    found = found_by(side, HERE / script, workdir, name, *options)
     print(f"{name}, {way}: {found['rate']:.1f} images/s", flush=True)
     return found["rate"], found["mean"]
 

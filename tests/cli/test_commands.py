@@ -9,7 +9,7 @@ import pytest
 
 from tests import tiny
 from tlx.cli.main import COMMANDS
-from tlx.cli.predict import in_words, swatch
+from tlx.cli.predict import in_words
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -72,4 +72,3 @@ def test_in_words() -> None:
     assert in_words({"predicted": "yes", "score": 0.75}) == "yes  75.0%"
     assert in_words({"predicted": [1.23456, -2.0]}) == "1.235  -2"
     assert in_words({"predicted": []}) == "(none)"
-    assert swatch([53.2408, 80.0925, 67.2032]) == "#ff0000  Lab "

@@ -24,9 +24,7 @@ def test_docstrings() -> None:
     ],
 )
 def test_lab(rgb: tuple, lab: tuple) -> None:
-    found = colors.srgb_to_lab(np.array(rgb, float))
-    np.testing.assert_allclose(found, lab, atol=2e-2)
-    np.testing.assert_allclose(colors.lab_to_srgb(found), rgb, atol=1e-9)
+    np.testing.assert_allclose(colors.srgb_to_lab(np.array(rgb, float)), lab, atol=2e-2)
 
 
 def test_traits() -> None:

@@ -79,6 +79,15 @@ def test_multilabel(seed: int) -> None:
         assert (row.precision, row.recall, row.f1, row.support) == pytest.approx(values)
 
 
+def test_one_label_is_no_pair_of_classes() -> None:
+    """Of two answers one is right, of two labels one is found."""
+    logits, labels = np.array([[1.0], [-1.0], [1.0], [-1.0], [-1.0]]), np.array([[1], [1], [0], [0], [0]])
+    (row,) = per_class("multilabel", logits, labels, ["a"])
+    assert (row.name, row.precision, row.recall, row.f1, row.support) == ("a", 0.5, 0.5, 0.5, 2)
+    found = measure("multilabel", logits, labels)
+    assert [found[name] for name in ("accuracy", "micro_f1", "macro_f1", "weighted_f1")] == [0.6, 0.5, 0.5, 0.5]
+
+
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("seed", range(5))
 def test_regression(seed: int, outputs: int) -> None:

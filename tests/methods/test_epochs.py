@@ -21,7 +21,7 @@ from tlx.training.loop import LoopSchedule, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State, init_state
 from tlx.training.step import make_train_step
-from tlx.training.writers import MetricsWriter, Progress
+from tlx.training.writers import MetricsWriter, Progress, read_metrics
 
 WIDTH, SIZE, BATCH, EPOCH = 3, 12, 4, 3  # rows of each stream; three batches are an epoch
 SECOND, TOTAL, RATE = 4, 13, 0.3  # the second phase begins within the first one's second epoch
@@ -80,7 +80,7 @@ class Stopped(Exception):
     """As a kill would end the run."""
 
 
-def run(workdir: Path, stop_before: int | None = None) -> State:
+def run(workdir: Path, stop_before: int | None = None, after_step: Any = None) -> State:
     made = phases()
     if stop_before is not None:
 
@@ -101,6 +101,7 @@ def run(workdir: Path, stop_before: int | None = None) -> State:
             state, made, functools.partial(batches, ("source",)), lambda params: {"validation/w": 0.0},
             schedule=schedule, checkpoints=checkpoints, writer=functools.partial(MetricsWriter, workdir),
             progress=lambda start: Progress("test", TOTAL, start, quiet=True), learning_rate=lambda step: RATE, meta={},
+            after_step=after_step,
         )  # fmt: skip
     return jax.device_get(state)
 
@@ -135,3 +136,20 @@ def test_against_numpy_and_over_stops(x64: None, tmp_path: Path) -> None:
     again = run(tmp_path / "stopped")
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(again), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_a_hook_sees_every_step_and_ends_the_run(x64: None, tmp_path: Path) -> None:
+    """It ends the run at a step at which the loop would have logged, evaluated and saved."""
+    seen: list[tuple[int, float]] = []
+
+    def hook(step: int, metrics: Any) -> bool:
+        seen.append((step, float(metrics["loss"])))
+        return step == 6
+
+    state = run(tmp_path, after_step=hook)
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6] and int(state.step) == 6
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4]
+    assert lines[0]["train/loss"] == pytest.approx((seen[0][1] + seen[1][1]) / 2, rel=1e-5)
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.newest() == 4

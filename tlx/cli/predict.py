@@ -63,7 +63,7 @@ def of_arguments(trained: Any, words: Sequence[str]) -> list[Answered]:
     rows = rows_of(trained, inputs)
     width = max(len(word) for word in words)
     for word, row in zip(words, rows, strict=True):
-        print(f"{word:{width}}  {swatch(row['predicted']) if trained.columns.label == 'lab' else ''}{in_words(row)}")
+        print(f"{word:{width}}  {in_words(row)}")
     return list(zip(inputs, rows, strict=True))
 
 
@@ -111,14 +111,3 @@ def in_words(row: dict[str, Any]) -> str:
     values = predicted if isinstance(predicted, list) else [predicted]
     said = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
     return "  ".join(said) or "(none)"
-
-
-def swatch(lab: Sequence[float]) -> str:
-    """A colour's hex code, and before it the colour itself where the terminal shows true colours."""
-    import numpy as np
-
-    from tlx.data.colors import lab_to_srgb
-
-    red, green, blue = (round(float(255 * value)) for value in lab_to_srgb(np.asarray(lab, np.float64)))
-    block = f"\x1b[48;2;{red};{green};{blue}m      \x1b[0m " if sys.stdout.isatty() else ""
-    return f"{block}#{red:02x}{green:02x}{blue:02x}  Lab "

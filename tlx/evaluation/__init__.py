@@ -1,1 +1,1 @@
-"""Predictions over whole sets, metrics, classical baselines."""
+"""Predictions over whole sets, metrics."""

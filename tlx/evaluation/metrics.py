@@ -330,7 +330,8 @@ def _sums(rows: object) -> tuple[int, int, int]:
 def _f1(labels: np.ndarray, predictions: np.ndarray, average: str) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, predictions, average=average, zero_division=0.0))
+    only = [1] if labels.shape[1:] == (1,) else None  # scikit-learn takes one column for classes 0 and 1
+    return float(f1_score(labels, predictions, labels=only, average=average, zero_division=0.0))
 
 
 def _mean_auc(yes: np.ndarray, scores: np.ndarray) -> float:

@@ -31,22 +31,21 @@ def per_class(
     if kind == "tagging" and offsets is not None and has_entities(names):
         table = counts(chosen_tags(predictions), labels, names, offsets)
         return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
-    classes = np.arange(predictions.shape[-1])
+    outputs: Sequence[int] = range(predictions.shape[-1])
     if kind == "tagging":
-        said, true = chosen_tags(predictions)[:, None] == classes, labels[:, None] == classes
+        answered = chosen_tags(predictions)
     elif kind == "classification":
-        said, true = predictions.argmax(-1)[:, None] == classes, labels[:, None] == classes
+        answered = predictions.argmax(-1)
     elif kind == "multilabel":
-        said, true = predictions > 0, labels == 1
+        answered = (predictions > 0).astype(int)
+        outputs = outputs if len(outputs) > 1 else [1]  # scikit-learn takes one column for classes 0 and 1
     else:
         return []
-    rows = []
-    for i in range(said.shape[1]):
-        right = int((said[:, i] & true[:, i]).sum())
-        answered, there = int(said[:, i].sum()), int(true[:, i].sum())
-        name = names[i] if len(names) else str(i)
-        rows.append(ClassReport(name, *precision_recall_f1(right, answered, there), there))
-    return rows
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = precision_recall_fscore_support(labels, answered, labels=outputs, zero_division=0.0)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [ClassReport(names[i] if len(names) else str(i), *row) for i, row in enumerate(rows)]
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

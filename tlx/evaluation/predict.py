@@ -1,14 +1,15 @@
 """A model's answers to a whole set: one per example, in the set's order, for any batch size and device count."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from tlx.data.examples import Batches
-from tlx.modalities.api import Prepare
+from tlx.data.examples import ExampleSet
+from tlx.features.whole_set import in_batches, map_batches, store
+from tlx.modalities.api import Inputs, Prepare
 from tlx.models.model import Model
 
 Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
@@ -26,26 +27,36 @@ def make_forward(model: Model, prepare: Prepare) -> Forward:
 
 
 def predict(
-    forward: Forward, params: Any, batches: Batches, fields: Sequence[str], sharding: NamedSharding | None = None
+    forward: Forward,
+    params: Any,
+    examples: ExampleSet,
+    inputs: Inputs,
+    batch_size: int,
+    sharding: NamedSharding | None = None,
 ) -> dict[str, np.ndarray]:
-    """Answers by head in the order of the examples, padding dropped: (examples, outputs), or of a head that answers
-    every token (words, outputs): one for each word, from its first token, sentence after sentence; NaN for a word that
-    cannot be predicted (`Words.predictable`). fields: of a batch, those that `forward` reads."""
-    examples = batches.examples
+    """Predictions by head in the order of the examples, padding dropped.
+
+    Args:
+      forward: as `make_forward` gives it.
+      params: of the model.
+      examples: all of them are predicted.
+      inputs: what of a batch the model takes.
+      batch_size: examples a pass.
+      sharding: of a batch; its devices share it.
+
+    Returns:
+      (examples, outputs), or of a head that predicts every token (words, outputs): one for each word, from its first
+      token, sentence after sentence; NaN for a word that cannot be predicted (`Words.predictable`).
+    """
     predictions: dict[str, np.ndarray] = {}
-    for step in range(len(batches)):
-        rows, batch = batches.rows(step), batches[step]
-        inputs = {name: batch[name] for name in fields if name in batch}
-        found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
+    batches = in_batches(examples, batch_size, inputs.length_buckets, sharding)
+    for rows, found in map_batches(forward, params, batches, inputs.fields, sharding):
         for head, values in found.items():
-            per_token = values.ndim == 3
-            size = int(examples.offsets[-1]) if per_token else len(examples)
-            into = predictions.setdefault(head, np.zeros((size, values.shape[-1]), values.dtype))
-            if not per_token:
-                into[rows[rows >= 0]] = values[rows >= 0]
-            for i in np.flatnonzero(rows >= 0) if per_token else ():
-                start, stop = examples.offsets[rows[i]], examples.offsets[rows[i] + 1]
-                into[start:stop] = values[i, : stop - start]
+            offsets = examples.offsets if values.ndim == 3 else None
+            if head not in predictions:
+                size = len(examples) if offsets is None else int(offsets[-1])
+                predictions[head] = np.zeros((size, values.shape[-1]), values.dtype)
+            store(predictions[head], offsets, rows, values)
     if examples.words is None:
         return predictions
     return {head: examples.words.spread(values) for head, values in predictions.items()}

@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import EvaluationPlan
+from tlx.data.examples import ExampleSet
 from tlx.features.spec import FeatureSpec, below, read
+from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Modality, Prepare
 from tlx.models.model import Model
 from tlx.params.paths import flatten
@@ -87,8 +87,8 @@ class Extractor:
 
     def layout(self, examples: ExampleSet) -> Layout:
         """Shape and dtype; nothing is computed."""
-        batch = self._batches(examples)[0]
-        one = jax.eval_shape(self._forward, self.params, self._inputs(batch))
+        batch = in_batches(examples, self.batch_size, self.length_buckets, self.sharding)[0]
+        one = jax.eval_shape(self._forward, self.params, inputs_of(batch, self.modality.fields))
         if self.spec.pooling is not None:
             return Layout((len(examples), *one.shape[1:]), one.dtype, None)
         lengths = examples.lengths if self.modality.has_lengths else np.full(len(examples), one.shape[1])
@@ -97,15 +97,9 @@ class Extractor:
 
     def fill(self, examples: ExampleSet, values: np.ndarray, offsets: np.ndarray | None) -> None:
         """Writes into `values`, an array of the layout's shape and dtype; a pass runs while the last one is stored."""
-        batches = self._batches(examples)
-        pending: list[tuple[np.ndarray, jax.Array]] = []
-        for step in range(len(batches)):
-            inputs = jax.device_put(self._inputs(batches[step]), self.sharding)
-            pending.append((batches.rows(step), self._forward(self.params, inputs)))
-            if len(pending) > 1:
-                _keep(values, offsets, *pending.pop(0))
-        for rows, found in pending:
-            _keep(values, offsets, rows, found)
+        batches = in_batches(examples, self.batch_size, self.length_buckets, self.sharding)
+        for rows, found in map_batches(self._forward, self.params, batches, self.modality.fields, self.sharding):
+            store(values, offsets, rows, found)
 
     def __call__(self, examples: ExampleSet) -> FeatureSet:
         """In memory."""
@@ -114,26 +108,8 @@ class Extractor:
         self.fill(examples, values, layout.offsets)
         return FeatureSet(values, layout.offsets)
 
-    def _inputs(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: batch[name] for name in self.modality.fields if name in batch}
-
-    def _batches(self, examples: ExampleSet) -> Batches:
-        plan = EvaluationPlan(examples.lengths, self.batch_size, self.length_buckets)
-        devices = 1 if self.sharding is None else self.sharding.mesh.size
-        return Batches(examples, plan, plan.steps_per_epoch, devices)
-
 
 @functools.lru_cache(maxsize=8)
 def _reading(model: Model, prepare: Prepare, spec: FeatureSpec) -> Any:
     """Compiled once, however many sets are read."""
     return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], spec))
-
-
-def _keep(values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, found: jax.Array) -> None:
-    fetched = np.asarray(found)
-    if offsets is None:
-        values[rows[rows >= 0]] = fetched[rows >= 0]
-        return
-    for i in np.flatnonzero(rows >= 0):
-        start, stop = offsets[rows[i]], offsets[rows[i] + 1]
-        values[start:stop] = fetched[i, : stop - start]

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -51,26 +52,39 @@ def sweep(lowest: float, highest: float, steps: int) -> optax.Schedule:
     return lambda step: lowest * jnp.exp(growth * step)
 
 
-def watch(losses: Iterable[float], rate: optax.Schedule) -> RangeTest:
-    """Takes losses until they are over, not finite, or beyond `DIVERGED` times the smallest.
+class Watch:
+    """A hook of the loop (`after_step`) that takes down the loss and ends the run after so many steps, or once the loss
+    is not finite or beyond `DIVERGED` times the smallest.
 
     The smoothed loss is an exponential moving average, divided by what its weights sum to (Kingma & Ba 2015, 3).
+
+    Args:
+      rate: the learning rate by step.
+      steps: at most.
     """
-    rows = list(_rows(losses, rate))
-    if len(rows) < 2:
-        raise TlxError("the loss is not finite within two steps of the lowest rate; look at the data or the model.")
-    rates, raw, smoothed = (np.asarray(column, np.float64) for column in zip(*rows, strict=True))
-    return RangeTest(rates, raw, smoothed)
 
+    def __init__(self, rate: optax.Schedule, steps: int):
+        self.rate, self.steps = rate, steps
+        self._mean, self._smallest = 0.0, math.inf
+        self._rows: list[tuple[float, float, float]] = []
 
-def _rows(losses: Iterable[float], rate: optax.Schedule) -> Iterator[tuple[float, float, float]]:
-    mean, smallest = 0.0, math.inf
-    for step, loss in enumerate(losses):
+    def __call__(self, step: int, metrics: Mapping[str, Any]) -> bool:
+        """Whether the run ends. step: how many have been taken. metrics: of the last, `loss` among them."""
+        loss = float(metrics["loss"])
         if not math.isfinite(loss):
-            return
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        smoothed = mean / (1 - SMOOTHING ** (step + 1))
-        yield float(rate(step)), loss, smoothed
-        smallest = min(smallest, smoothed)
-        if smoothed > DIVERGED * smallest:
-            return
+            return True
+        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
+        smoothed = self._mean / (1 - SMOOTHING**step)
+        self._rows.append((float(self.rate(step - 1)), loss, smoothed))
+        self._smallest = min(self._smallest, smoothed)
+        return step >= self.steps or smoothed > DIVERGED * self._smallest
+
+    def found(self) -> RangeTest:
+        """What was seen.
+
+        Raises:
+          TlxError: the loss was finite for less than two steps.
+        """
+        if len(self._rows) < 2:
+            raise TlxError("the loss is not finite within two steps of the lowest rate; look at the data or the model.")
+        return RangeTest(*np.array(self._rows, np.float64).T)

@@ -66,14 +66,15 @@ class ImageProcessor:
                 found = _on_white(found)
             if self.settings.resize is not None:
                 found = self._resized(found, where)
+            if self.settings.crop is not None:
+                found = _cropped(found, *self.settings.crop)
             pixels = np.asarray(found)
-        cropped = pixels if self.settings.crop is None else crop(pixels, *self.settings.crop)
-        if cropped.shape[:2] != self.settings.size:
+        if pixels.shape[:2] != self.settings.size:
             raise TlxError(
                 f"{where} has {found.height} × {found.width} pixels, and {self.folder / FILE} neither resizes nor"
                 f" crops: expected {self.height} × {self.width}."
             )
-        return cropped
+        return pixels
 
     def _resized(self, image: Image.Image, where: str) -> Image.Image:
         size = self.settings.resize
@@ -131,15 +132,10 @@ def _on_white(image: Image.Image) -> Image.Image:
     return made
 
 
-def crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle of an image (rows, columns, channels), with zeros about it where the image is smaller."""
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    inside = image[max(top, 0) : max(top, 0) + height, max(left, 0) : max(left, 0) + width]
-    if inside.shape[:2] == (height, width):
-        return inside
-    made = np.zeros((height, width, *image.shape[2:]), image.dtype)
-    made[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
-    return made
+def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The middle of an image, with black about it where the image is smaller."""
+    top, left = (image.height - height) // 2, (image.width - width) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

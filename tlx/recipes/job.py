@@ -10,8 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import EvaluationPlan
+from tlx.data.examples import ExampleSet
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
@@ -29,7 +28,7 @@ from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
 from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.feed import feed
-from tlx.training.loop import LoopSchedule, Progressed, fit
+from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State
 from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
@@ -88,20 +87,27 @@ class Job:
         finally:
             self.lock = None
 
+    def fit(
+        self, checkpoints: Checkpoints, quiet: bool, after_step: AfterStep | None = None
+    ) -> tuple[State, Progressed]:
+        """The loop alone. after_step: as of `tlx.training.loop.fit`."""
+        return fit(
+            self.state,
+            self.phases,
+            self.batches,
+            lambda params: self.evaluate(params, "validation"),
+            schedule=self.schedule,
+            checkpoints=checkpoints,
+            writer=functools.partial(MetricsWriter, self.run_directory),
+            progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
+            learning_rate=self.learning_rate,
+            meta={"seed": self.seed},
+            after_step=after_step,
+        )
+
     def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
-            state, so_far = fit(
-                self.state,
-                self.phases,
-                self.batches,
-                lambda params: self.evaluate(params, "validation"),
-                schedule=self.schedule,
-                checkpoints=checkpoints,
-                writer=functools.partial(MetricsWriter, self.run_directory),
-                progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
-                learning_rate=self.learning_rate,
-                meta={"seed": self.seed},
-            )
+            state, so_far = self.fit(checkpoints, quiet)
             best = int(so_far.best["step"]) if so_far.best else int(state.step)
             params = state.with_eval_params().params
             if best != int(state.step):
@@ -136,9 +142,8 @@ class Job:
 
     def predict(self, params: Any, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
         """A head's predictions for examples, in their order: (examples, outputs), or of words (words, outputs)."""
-        plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
-        batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, self.inputs.fields, along_batch(self.mesh))[head]
+        sharding = along_batch(self.mesh)
+        return predict(self.forward, params, examples, self.inputs, self.eval_batch_size, sharding)[head]
 
     def predictions(self, params: Any, split: str, task: str = DEFAULT) -> np.ndarray:
         """A task's predictions for a split, as of `predict`."""

@@ -1,16 +1,17 @@
 """Which learning rate a config might take: a range test on a copy of it, of which nothing is kept but the curve."""
 
 import csv
+import dataclasses
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from tlx.files.whole import whole
-from tlx.optim.range_test import RangeTest, sweep, watch
+from tlx.optim.range_test import RangeTest, Watch, sweep
 from tlx.recipes.finetune import build
 from tlx.reporting.range_test import plot_range_test
+from tlx.training.checkpoint import Checkpoints
 
 
 def lr_find(config: ConfigDict, lowest: float = 1e-7, highest: float = 10.0, steps: int = 100) -> RangeTest:
@@ -20,16 +21,14 @@ def lr_find(config: ConfigDict, lowest: float = 1e-7, highest: float = 10.0, ste
     gone afterwards.
     """
     rate = sweep(lowest, highest, steps)
-
-    def losses(folder: str) -> Iterator[float]:
-        job = build(config, Path(folder) / "run", rate)
-        state = job.state
-        for batch in job.batches(steps=steps):
-            state, metrics = job.phases[0].step(state, batch)
-            yield float(metrics["loss"])
-
+    watch = Watch(rate, steps)
     with tempfile.TemporaryDirectory(prefix="tlx-lr-find-") as folder:
-        return watch(losses(folder), rate)
+        job = build(config, Path(folder) / "run", rate)
+        schedule = dataclasses.replace(job.schedule, total=steps, evaluate_every=steps, log_every=steps)
+        job = dataclasses.replace(job, phases=job.phases[:1], schedule=schedule)
+        with Checkpoints(job.run_directory / "checkpoints") as checkpoints:
+            job.fit(checkpoints, quiet=True, after_step=watch)
+    return watch.found()
 
 
 def write(found: RangeTest, folder: Path) -> tuple[Path, Path]:

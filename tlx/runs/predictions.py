@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data.examples import Batches, ExampleSet
-from tlx.data.plan import EvaluationPlan
+from tlx.data.examples import ExampleSet
 from tlx.evaluation.metrics import chosen_tags
 from tlx.evaluation.predict import Forward, make_forward, predict
 from tlx.modalities.api import Prepare
@@ -61,14 +60,9 @@ def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
-    inputs = trained.inputs
-    plan = EvaluationPlan(
-        examples.lengths,
-        min(trained.config["train"]["eval_batch_size"], len(examples)),
-        inputs.length_buckets,
-    )
-    batches = Batches(examples, plan, plan.steps_per_epoch)
-    return predict(_forward(trained.model, inputs.prepare), trained.params, batches, inputs.fields)["default"]
+    forward = _forward(trained.model, trained.inputs.prepare)
+    size = min(trained.config["train"]["eval_batch_size"], len(examples))
+    return predict(forward, trained.params, examples, trained.inputs, size)["default"]
 
 
 @functools.lru_cache(maxsize=4)

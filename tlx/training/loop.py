@@ -15,6 +15,8 @@ from tlx.training.state import State
 from tlx.training.step import Metrics
 from tlx.training.writers import MetricsWriter, Progress
 
+AfterStep = Callable[[int, Metrics], bool | None]
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopSchedule:
@@ -64,6 +66,7 @@ def fit(
     progress: Callable[[int], Progress],
     learning_rate: Callable[[int], Any],
     meta: Mapping[str, Any],
+    after_step: AfterStep | None = None,
 ) -> tuple[State, Progressed]:
     """Trains to the end of the schedule, from the newest checkpoint if there is one.
 
@@ -77,6 +80,8 @@ def fit(
       writer, progress: made once it is known at which step the run goes on.
       learning_rate: by step, for the log.
       meta: saved with each checkpoint.
+      after_step: given how many steps have been taken and the metrics of the last, on the device; True ends the run
+        there, before it is logged, evaluated or saved.
 
     Returns:
       The last state, and what the loop remembers (the best step among it).
@@ -98,6 +103,8 @@ def fit(
             if phase.before_epoch is not None and done % schedule.steps_per_epoch == 0:
                 state = phase.before_epoch(state, done // schedule.steps_per_epoch)
             state, metrics = phase.step(state, batch)
+            if after_step is not None and after_step(step, metrics):
+                break
             pending.append(metrics)
             last = step == schedule.total
             if step % schedule.log_every == 0 or last or step % schedule.evaluate_every == 0:

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from tlx.data.plan import TrainingPlan
 from tlx.methods.api import Method
 from tlx.training.state import PlayerOf, init_state
 from tlx.training.step import make_train_step
@@ -43,3 +45,11 @@ def train_on_device(
 
     begun = init_state(params, player_of, {"model": optimizer}, {})
     return jax.lax.scan(one, begun, jnp.asarray(rows))[0].params
+
+
+def rows_of_steps(rows: np.ndarray, steps: int, batch_size: int, seed: int) -> np.ndarray:
+    """int64 (steps, batch_size): which of these `rows` each step learns from, in an order by the seed; -1 where an
+    epoch's last batch is short."""
+    plan = TrainingPlan(np.ones(len(rows), np.int64), batch_size, seed, (1,))
+    chosen = np.stack([plan.batch(step).rows for step in range(steps)])
+    return np.where(chosen >= 0, rows[chosen], -1)

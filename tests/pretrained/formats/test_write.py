@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 from tlx.errors import TlxError
 from tlx.pretrained.formats import write
 from tlx.pretrained.formats.folder import open_tensors
-from tlx.pretrained.formats.write import split, write_msgpack, write_safetensors
+from tlx.pretrained.formats.write import write_msgpack, write_safetensors
 
 NUMBERS = np.arange(24, dtype=np.float32).reshape(4, 6)
 TREE = {
@@ -70,19 +70,6 @@ def test_msgpack_is_flaxs_own_bytes(tmp_path: Path, piece: int, monkeypatch: pyt
     write_msgpack(tmp_path, tree)
     theirs = flax.serialization.msgpack_serialize(tree, in_place=True)  # or it sorts the names
     assert (tmp_path / "flax_model.msgpack").read_bytes() == theirs
-
-
-def test_the_split_is_the_hubs() -> None:
-    from huggingface_hub import split_state_dict_into_shards_factory
-
-    sizes = {"a": 6, "b": 11, "c": 4, "d": 6, "e": 0, "f": 2, "g": 30}
-    theirs = split_state_dict_into_shards_factory(
-        {name: np.zeros(size, np.uint8) for name, size in sizes.items()},
-        get_storage_size=lambda array: array.nbytes,
-        filename_pattern="model{suffix}.safetensors",
-        max_shard_size=10,
-    )
-    assert split(sizes, 10) == [*theirs.filename_to_tensors.values()]
 
 
 def test_what_no_file_can_hold(tmp_path: Path) -> None:

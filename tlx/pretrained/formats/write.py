@@ -85,38 +85,26 @@ def _in_parts(
     metadata: Callable[[Mapping[str, np.ndarray]], dict[str, int]],
 ) -> list[str]:
     """One file, or several called `STEM-00001-of-0000N.END` and the index of them, in the words of transformers."""
-    parts = split({tensor: array.nbytes for tensor, array in arrays.items()}, most)
-    stem, end = name.split(".")
-    files = [f"{stem}-{i + 1:05d}-of-{len(parts):05d}.{end}" for i in range(len(parts))] if parts[1:] else [name]
-    for file, names in zip(files, parts):
+    from huggingface_hub import split_state_dict_into_shards_factory
+
+    parts = split_state_dict_into_shards_factory(
+        arrays,  # type: ignore[arg-type]
+        get_storage_size=lambda array: array.nbytes,
+        filename_pattern="{suffix}.".join(name.split(".")),
+        max_shard_size=most,
+    )
+    files = [*parts.filename_to_tensors]
+    for file, names in parts.filename_to_tensors.items():
         with (folder / file).open("wb") as handle:
             write(handle, names)
         (folder / file).chmod(0o644)
-    if len(files) == 1:
+    if not parts.is_sharded:
         return files
     index = folder / f"{name}.index.json"
-    weight_map = {tensor: file for file, names in zip(files, parts) for tensor in names}
-    text = json.dumps({"metadata": metadata(arrays), "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
-    index.write_text(text, encoding="utf-8")
+    content = {"metadata": metadata(arrays), "weight_map": parts.tensor_to_filename}
+    index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     index.chmod(0o644)
     return [*files, index.name]
-
-
-def split(sizes: Mapping[str, int], most: int) -> list[list[str]]:
-    """Names in parts of at most so many bytes, in their order, as huggingface_hub splits them."""
-    parts: list[list[str]] = []
-    part: list[str] = []
-    room = most
-    for name, size in sizes.items():
-        if size > most:
-            parts.append([name])
-            continue
-        if size > room:
-            parts.append(part)
-            part, room = [], most
-        part.append(name)
-        room -= size
-    return [*parts, part] if part else parts
 
 
 def _total(arrays: Mapping[str, np.ndarray]) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlx.data.colors import lab_to_srgb
+from tlx.data.colors import TO_XYZ, WHITE
 from tlx.reporting.figure import save
 
 
@@ -37,3 +37,12 @@ def plot_palette(names: Sequence[str], columns: Mapping[str, np.ndarray], file: 
             spine.set_visible(False)
     save(figure, file, dpi=130)
     return file
+
+
+def lab_to_srgb(lab: np.ndarray) -> np.ndarray:
+    """CIELAB to sRGB, clipped to what a screen shows. (…, 3) to (…, 3) in [0, 1]."""
+    fy = (lab[..., 0] + 16) / 116
+    f = np.stack([fy + lab[..., 1] / 500, fy, fy - lab[..., 2] / 200], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * WHITE
+    linear = np.clip(xyz @ np.linalg.inv(TO_XYZ).T, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _bands import plot_bands
 
 from tlx.data.image_examples import ImageExamples
 from tlx.data.images import fingerprint
-from tlx.data.plan import TrainingPlan
 from tlx.data.sources import Table, load
-from tlx.data.splits import split_by_group, subsample_per_class
+from tlx.data.splits import spec, subsample_per_class
 from tlx.evaluation.predict import make_forward
 from tlx.methods.finetune import FineTune
 from tlx.modalities.image import Images
@@ -27,10 +27,9 @@ from tlx.params.paths import flatten
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.image_processor import ImageProcessor
 from tlx.recipes.run_directory import write_json
-from tlx.reporting.bands import plot_bands
 from tlx.reporting.tables import markdown, show
-from tlx.training.on_device import train_on_device
-from tlx.training.state import assign_players
+from tlx.training.on_device import rows_of_steps, train_on_device
+from tlx.training.state import owners
 
 COUNTS = (1, 2, 5, 10, 20, 50)  # labels of each class
 DRAWS = 5
@@ -64,18 +63,16 @@ def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
     digits = np.asarray(table.columns["label"])
     task = make_task(checkpoint, table)
     low, high = np.flatnonzero(digits < 5), np.flatnonzero(digits >= 5)
-    parts = split_by_group(
-        [fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0
-    )
+    parts = spec([fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0)
     rows = {part: high[chosen] for part, chosen in parts.items()}
-    first = task.train(task.draw(jax.random.key(0)), batches(low, PRETRAINING, 0), jax.random.key(0), 1e-3)
+    first = task.train(task.draw(jax.random.key(0)), rows_of_steps(low, PRETRAINING, BATCH, 0), jax.random.key(0), 1e-3)
 
     def score(arm: str, count: int, draw: int, rate: float, part: str) -> float:
         chosen = rows["train"][subsample_per_class(digits[rows["train"]].tolist(), count, draw)]
         params = task.draw(jax.random.key(1 + draw))  # the head is new in both arms
         if arm == ARMS[0]:
             params = {**params, "backbone": first["backbone"]}
-        params = task.train(params, batches(chosen, STEPS, draw), jax.random.key(draw), rate)
+        params = task.train(params, rows_of_steps(chosen, STEPS, BATCH, draw), jax.random.key(draw), rate)
         predictions = np.asarray(task.answer(params, rows[part]))
         return float((predictions.argmax(-1) == task.labels[rows[part]]).mean())
 
@@ -103,24 +100,17 @@ def make_task(checkpoint: Path, table: Table) -> Task:
     shapes = jax.eval_shape(draw, jax.random.key(0))
     fields = {"pixel_values": pixels, "label": jnp.asarray(labels)}
     method = FineTune(model, {"default": "label"}, inputs.prepare)
-    player_of = assign_players(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
+    owner = owners(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
 
     @jax.jit
     def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:
         groups = {"default": Group(weight_decay=0.01)}
         falling = optax.linear_schedule(1.0, 0.0, len(rows))
         adamw = make_optimizer(shapes, (), groups, learning_rate=lambda step: rate * falling(step))
-        return train_on_device(method, adamw, player_of, params, fields, rows, key)
+        return train_on_device(method, adamw, owner, params, fields, rows, key)
 
     forward = make_forward(model, inputs.prepare)
     return Task(draw, train, lambda params, rows: forward(params, {"pixel_values": pixels[rows]})["default"], labels)
-
-
-def batches(rows: np.ndarray, steps: int, seed: int) -> np.ndarray:
-    """int64 (steps, batch): which rows of the set each step learns from, -1 where there are too few."""
-    plan = TrainingPlan(np.ones(len(rows), np.int64), BATCH, seed, (1,))
-    chosen = np.stack([plan.batch(step).rows for step in range(steps)])
-    return np.where(chosen >= 0, rows[chosen], -1)
 
 
 def report(found: Any, rates: dict[str, float], tested: int, seconds: float, workdir: Path) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _baselines import Fitted, constant, ridge, tfidf_ridge
+from _palette import plot_palette
 from ml_collections import ConfigDict
 
 from tlx.data.colors import nearest_terms
-from tlx.evaluation.baselines import Fitted, constant, ridge, tfidf_ridge
 from tlx.evaluation.metrics import mean_error, r2
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec
@@ -19,7 +20,6 @@ from tlx.recipes import finetune
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.curves import plot_curves
-from tlx.reporting.palette import plot_palette
 from tlx.reporting.tables import markdown, show
 from tlx.training.writers import read_metrics
 

@@ -1,0 +1,151 @@
+"""What the comparisons share: the command line, the other side's Python, its processes, results kept, intervals."""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlx.errors import TlxError
+from tlx.recipes.run_directory import write_json
+from tlx.reporting.tables import markdown, show
+
+ROOT = Path(__file__).parents[1]
+PYTHONS = {"torch": ("TLX_INTEROP_PYTHON", ".venv-interop"), "flax": ("TLX_FLAX_PYTHON", ".venv-flax")}
+
+
+def arguments(doc: str | None, workdir: str) -> argparse.ArgumentParser:
+    """A parser that shows the script's docstring and has --workdir, an absolute path to a folder that is made."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=_folder, default=workdir)
+    return parser
+
+
+def _folder(name: str) -> Path:
+    folder = Path(name).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def given_data(*datasets: str) -> Path:
+    """The folder of data sets that TLX_DATA names; it holds these."""
+    folder = Path(os.environ.get("TLX_DATA", ""))
+    if missing := [name for name in datasets if not (folder / name).is_dir()]:
+        raise TlxError(f"the environment variable TLX_DATA names no folder that holds {', '.join(missing)}.")
+    return folder
+
+
+def python_of(side: str) -> str:
+    """This Python for `tlx`; for `torch` and `flax` the one that has it.
+
+    Raises:
+      TlxError: there is no such environment.
+    """
+    if side == "tlx":
+        return sys.executable
+    variable, folder = PYTHONS[side]
+    python = os.environ.get(variable) or str(ROOT / folder / "bin" / "python")
+    if not Path(python).is_file():
+        raise TlxError(f"there is no {python}; `make {folder}/.ready` makes it.")
+    return python
+
+
+def run(side: str, script: Path, *words: object, log: Path | None = None, **options: Any) -> str:
+    """What a script prints, run in a process of its own.
+
+    Args:
+      side: whose Python runs it.
+      script, words: its file and its arguments.
+      log: a file for all that it says.
+      options: of `subprocess.run`.
+
+    Raises:
+      TlxError: it failed.
+    """
+    command = [python_of(side), str(script), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if log is not None:
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    if done.returncode:
+        raise TlxError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+def finetuned(folder: Path, fields: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """What a run of tlx with these fields found (see finetune.py), in a process of its own that leaves `log.txt`.
+
+    folder: made anew. options: of `subprocess.run`.
+    """
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+    folder.mkdir(parents=True)
+    write_json(folder / "fields.json", dict(fields))
+    run("tlx", ROOT / "benchmarks" / "finetune.py", folder, log=folder / "log.txt", **options)
+    return dict(json.loads((folder / "found.json").read_text()))
+
+
+def found_by(side: str, script: Path, *words: object) -> dict[str, Any]:
+    """As `run`, of a script whose last line is JSON."""
+    return dict(json.loads(run(side, script, *words).splitlines()[-1]))
+
+
+def kept(file: Path, find: Callable[[], Any]) -> Any:
+    """What was found before, or is found now and kept in the file, as JSON."""
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, find())
+        print(file.stem, file.read_text(), flush=True)
+    return json.loads(file.read_text())
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """mean, and the ends of its interval of 95 %; `freedom`: degrees of it."""
+
+    mean: float
+    low: float
+    high: float
+    freedom: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+def interval(*samples: tuple[float, Sequence[float] | np.ndarray], level: float = 0.95) -> Interval:
+    """Of Σ cᵢ μᵢ over independent samples of means μᵢ (Welch 1947; Satterthwaite 1946); of one it is Student's.
+
+    Args:
+      samples: `(cᵢ, values)`, each of two values or more.
+      level: of the interval.
+    """
+    from scipy import stats
+
+    mean = sum(c * float(np.mean(values)) for c, values in samples)
+    parts = [(c**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1) for c, values in samples]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:  # every run of each side scored the same
+        return Interval(mean, mean, mean, float("inf"))
+    freedom = variance**2 / sum(part**2 / n for part, n in parts)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
+    return Interval(mean, mean - half, mean + half, freedom)
+
+
+def publish(
+    workdir: Path, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], above: str = "", below: str = ""
+) -> None:
+    """Prints a table with what is said above or below it, and keeps it as `table.md`."""
+    show(title, header, rows)
+    print(above + below)
+    parts = [f"{above}\n\n" if above else "", markdown(header, rows), f"\n{below}\n" if below else ""]
+    (workdir / "table.md").write_text("".join(parts), encoding="utf-8")
+
+
+def not_run(left: Sequence[str]) -> str:
+    """The sentence that names what time did not suffice for."""
+    return f" Not run: {'; '.join(left)}." if left else ""
