@@ -8,26 +8,30 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from tlx.data.examples import Batches
+from tlx.models.forward import ModelState, Variables
+from tlx.models.forward import forward as run
 from tlx.models.model import Model
 
 INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "hidden_state", "pooled")
 Prepare = Callable[[Mapping[str, jax.Array], None], tuple[dict[str, Any], Any]]
-Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
+Forward = Callable[[Any, ModelState, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
 
 def make_forward(model: Model, prepare: Prepare) -> Forward:
-    """A jitted `(params, batch) -> {head: answers}` without dropout. prepare: from a batch to the model's inputs."""
+    """A jitted `(params, model_state, batch) -> {head: answers}` without dropout. prepare: from a batch to the model's
+    inputs."""
 
     @jax.jit
-    def forward(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        output: Any = model.apply({"params": params}, **prepare(batch, None)[0])
-        return output.logits
+    def forward(params: Any, model_state: ModelState, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        output, _ = run(model, params, model_state, prepare(batch, None)[0])
+        logits: dict[str, jax.Array] = output.logits
+        return logits
 
     return forward
 
 
 def predict(
-    forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None
+    forward: Forward, variables: Variables, batches: Batches, sharding: NamedSharding | None = None
 ) -> dict[str, np.ndarray]:
     """Answers by head in the order of the examples, padding dropped: (examples, outputs), or of a head that answers
     every token (words, outputs): one for each word, from its first token, sentence after sentence; NaN for a word that
@@ -37,7 +41,8 @@ def predict(
     for step in range(len(batches)):
         rows, batch = batches.rows(step), batches[step]
         inputs = {name: batch[name] for name in INPUT_FIELDS if name in batch}
-        found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
+        given = jax.device_put(inputs, sharding)
+        found = jax.device_get(forward(variables.params, variables.model_state, given))
         for head, values in found.items():
             per_token = values.ndim == 3
             size = int(examples.offsets[-1]) if per_token else len(examples)

@@ -12,6 +12,7 @@ import numpy as np
 from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
 from tlx.features.spec import FeatureSpec, below, read
+from tlx.models.forward import ModelState
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 
@@ -52,6 +53,7 @@ class Extractor:
 
     Args:
       model, params: heads are not asked. params: on the devices of `sharding`, where that is given.
+      model_state: of a model that has one, on the same devices.
       prepare: `(batch, None) -> (what the model takes, batch)`.
       cut: resolved.
       batch_size: examples a pass. ladder: lengths to which texts are padded.
@@ -68,17 +70,18 @@ class Extractor:
         batch_size: int = 64,
         length_buckets: Sequence[int] = LENGTH_BUCKETS,
         sharding: jax.sharding.NamedSharding | None = None,
+        model_state: ModelState | None = None,
     ):
-        self.model, self.params, self.spec = model, params, spec
+        self.model, self.params, self.model_state, self.spec = model, params, model_state or {}, spec
         self.batch_size, self.length_buckets, self.sharding = batch_size, tuple(length_buckets), sharding
         self._forward = _reading(model, prepare, spec)
 
     @functools.cached_property
     def weights(self) -> str:
-        """SHA-256 of the parameters that the cut reads, with their paths, dtypes and shapes."""
-        wanted, found = below(self.model, self.spec), hashlib.sha256()
-        for path, leaf in sorted(flatten(self.params).items()):
-            if path in wanted:
+        """SHA-256 of the parameters that the cut reads and of the model state, with paths, dtypes and shapes."""
+        wanted, found, state = below(self.model, self.spec), hashlib.sha256(), flatten(self.model_state)
+        for path, leaf in (*sorted(flatten(self.params).items()), *sorted(state.items())):
+            if path in wanted or path in state:
                 array = np.asarray(leaf)
                 found.update(f"{path} {array.dtype} {array.shape}\n".encode())
                 found.update(np.ascontiguousarray(array).tobytes())
@@ -87,7 +90,7 @@ class Extractor:
     def layout(self, examples: ExampleSet) -> Layout:
         """Shape and dtype; nothing is computed."""
         batch = self._batches(examples)[0]
-        one = jax.eval_shape(self._forward, self.params, _inputs(batch))
+        one = jax.eval_shape(self._forward, self.params, self.model_state, _inputs(batch))
         if self.spec.pooling is not None:
             return Layout((len(examples), *one.shape[1:]), one.dtype, None)
         lengths = examples.lengths if "input_ids" in batch else np.full(len(examples), one.shape[1])
@@ -100,7 +103,7 @@ class Extractor:
         pending: list[tuple[np.ndarray, jax.Array]] = []
         for step in range(len(batches)):
             inputs = jax.device_put(_inputs(batches[step]), self.sharding)
-            pending.append((batches.rows(step), self._forward(self.params, inputs)))
+            pending.append((batches.rows(step), self._forward(self.params, self.model_state, inputs)))
             if len(pending) > 1:
                 _keep(values, offsets, *pending.pop(0))
         for rows, found in pending:
@@ -122,7 +125,7 @@ class Extractor:
 @functools.lru_cache(maxsize=8)
 def _reading(model: Model, prepare: Any, spec: FeatureSpec) -> Any:
     """Compiled once, however many sets are read."""
-    return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], spec))
+    return jax.jit(lambda params, state, batch: read(model, params, prepare(batch, None)[0], spec, state))
 
 
 def _inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

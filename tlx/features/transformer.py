@@ -18,6 +18,7 @@ from tlx.errors import TlxError
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec, read, resolved
 from tlx.features.store import identity, load_or_compute
+from tlx.models.forward import ModelState
 from tlx.models.model import Model, dummy_inputs
 from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.loaded import Loaded, load_pretrained
@@ -99,13 +100,18 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
 def extract(
     model: Model, params: Any, preprocessor: Preprocessor, given: Any, spec: FeatureSpec, *, batch_size: int = 32,
-    cache: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None, model_state: ModelState | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images."""
+    """float32 (examples, vectors · hidden): what a cut with a pooling makes of texts, pairs or images.
+
+    model_state: of a model that has one.
+    """
     examples = encode(preprocessor, given)
     size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
     prepare = _images(preprocessor) if isinstance(preprocessor, ImageProcessor) else _texts
-    extractor = Extractor(model, params, prepare, resolved(spec, model), batch_size=min(size, batch_size))
+    extractor = Extractor(
+        model, params, prepare, resolved(spec, model), batch_size=min(size, batch_size), model_state=model_state
+    )
     if cache is None:
         values = extractor(examples).values
     else:

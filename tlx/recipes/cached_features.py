@@ -17,6 +17,7 @@ from tlx.features.examples import FeatureExamples
 from tlx.features.spec import FeatureSpec, below
 from tlx.features.store import default_folder, identity, load_or_compute
 from tlx.methods.finetune import Prepare
+from tlx.models.forward import Variables
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.mesh import along_batch, replicated
@@ -96,7 +97,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 
 def from_features(
-    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, datasets: Datasets,
+    config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Inputs, datasets: Datasets,
     mesh: jax.sharding.Mesh,
 ) -> tuple[Inputs, Datasets] | None:  # fmt: skip
     """Inputs and sets whose batches hold features, computed or found; None where training goes the long road.
@@ -105,6 +106,7 @@ def from_features(
 
     Args:
       config: the run's, of which `features` is read.
+      variables: what the run begins with; below the cut nothing of it changes, statistics included.
       groups: of each path; frozen is what learns in no phase.
     """
     wanted = config.features
@@ -117,9 +119,10 @@ def from_features(
             why = "training draws images anew (config.augment)" if initialized else why
             print(f"features: none are kept, because {why}.", flush=True)
         return None
+    placed = jax.device_put(variables, replicated(mesh))
     extractor = Extractor(
-        model, jax.device_put(params, replicated(mesh)), inputs.prepare, spec,
-        batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets, sharding=along_batch(mesh),
+        model, placed.params, inputs.prepare, spec, batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets,
+        sharding=along_batch(mesh), model_state=placed.model_state,
     )  # fmt: skip
     size = sum(extractor.layout(examples).bytes for examples in datasets.examples.values())
     count = sum(len(examples) for examples in datasets.examples.values())

@@ -113,7 +113,9 @@ def make_task(checkpoint: Path, table: Table) -> Task:
         return train_on_device(method, adamw, player_of, params, fields, rows, key)
 
     forward = make_forward(model, inputs.prepare)
-    return Task(draw, train, lambda params, rows: forward(params, {"pixel_values": pixels[rows]})["default"], labels)
+    return Task(
+        draw, train, lambda params, rows: forward(params, {}, {"pixel_values": pixels[rows]})["default"], labels
+    )
 
 
 def batches(rows: np.ndarray, steps: int, seed: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from tlx.files.lock import Lock, hold
 from tlx.files.whole import writable
 from tlx.methods.finetune import head_loss
 from tlx.models.custom import Custom
+from tlx.models.forward import Variables
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import as_group
@@ -32,11 +33,12 @@ from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import random_params, start_from
 from tlx.recipes import run_directory
 from tlx.recipes.adapters import adapt
-from tlx.recipes.cached_features import check_features, from_features
+from tlx.recipes.cached_features import CachedInputs, check_features, from_features
 from tlx.recipes.custom import initialize_custom
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.inputs import Inputs, open_inputs
 from tlx.recipes.regularise import count_initialized, reinitialized
+from tlx.recipes.run_directory import Trained
 from tlx.recipes.train import train_setup
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
@@ -45,6 +47,7 @@ from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.feed import feed
 from tlx.training.loop import LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
+from tlx.training.recalibrate import Recalibration
 from tlx.training.state import State
 from tlx.training.writers import MetricsWriter, Progress, read_metrics
 
@@ -84,7 +87,7 @@ class Job:
                 self.state,
                 self.phases,
                 self.batches,
-                lambda params: self.evaluate(params, "validation"),
+                lambda variables: self.evaluate(variables, "validation"),
                 schedule=self.schedule,
                 checkpoints=checkpoints,
                 writer=functools.partial(MetricsWriter, self.run_directory),
@@ -93,11 +96,11 @@ class Job:
                 meta={"seed": self.seed},
             )
             best = int(so_far.best["step"]) if so_far.best else int(state.step)
-            params = state.with_eval_params().params
+            variables = state.with_eval_params().variables
             if best != int(state.step):
                 checkpoints.wait()
-                params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
-        return self._summarise(params, best, so_far, int(state.step))
+                variables = checkpoints.restore_variables(best, abstract(variables, replicated(self.mesh)))
+        return self._summarise(variables, best, so_far, int(state.step))
 
     def batches(self, start: int = 0, steps: int | None = None) -> Iterator[Any]:
         """What training takes from step `start` on, to the end of the run or of so many steps."""
@@ -108,33 +111,44 @@ class Job:
         batches = Batches(self.datasets.examples["train"], plan, steps or self.schedule.total, multiple)
         return feed({"train": batches}, along_batch(self.mesh), start)
 
-    def best(self) -> Any:
-        """The parameters of the best checkpoint."""
-        with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
-            return checkpoints.restore_params(checkpoints.best(), abstract(self.state.params, replicated(self.mesh)))
+    def best(self) -> Variables:
+        """What the model is evaluated with, of the best checkpoint: its `params` and its `model_state`."""
+        return self.trained().variables
+
+    def trained(self) -> Trained:
+        """The best checkpoint as `run_directory.load_run` gives it, a script's own module in it: for new texts and
+        images (`recipes.answers`, `recipes.images`)."""
+        run, inputs = self.run_directory, self.inputs
+        inputs = inputs.inputs if isinstance(inputs, CachedInputs) else inputs
+        target = abstract(self.state.variables, replicated(self.mesh))
+        with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+            best = checkpoints.restore_variables(step := checkpoints.best(), target)
+        config = run_directory.read_run(run)["config"]
+        return Trained(self.model, best.params, inputs, run / "pretrained", step, config, best.model_state)
 
     @functools.cached_property
     def forward(self) -> Any:
         """Answers without dropout, jitted."""
         return make_forward(self.model, self.inputs.prepare)
 
-    def predictions(self, params: Any, split: str) -> np.ndarray:
-        """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
+    def predictions(self, variables: Variables, split: str) -> np.ndarray:
+        """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs). variables: such as
+        `best()` or `state.variables`."""
         examples = self.datasets.examples[split]
         plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
         batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
+        return predict(self.forward, variables, batches, along_batch(self.mesh))["default"]
 
-    def evaluate(self, params: Any, split: str) -> dict[str, float]:
-        """Every metric of a split, named `split/metric`."""
-        return score(self.predictions(params, split), self.datasets.examples[split], self.datasets.head, split)
+    def evaluate(self, variables: Variables, split: str) -> dict[str, float]:
+        """Every metric of a split, named `split/metric`. variables: as of `predictions`."""
+        return score(self.predictions(variables, split), self.datasets.examples[split], self.datasets.head, split)
 
-    def _summarise(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
+    def _summarise(self, variables: Variables, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
         (self.run_directory / "predictions").mkdir(exist_ok=True)
         values: dict[str, float] = {}
         classes: dict[str, Any] = {}
         for split in (name for name in self.datasets.examples if name != "train"):
-            examples, predictions = self.datasets.examples[split], self.predictions(params, split)
+            examples, predictions = self.datasets.examples[split], self.predictions(variables, split)
             values |= score(predictions, examples, self.datasets.head, split)
             of_words = examples.words
             offsets = None if of_words is None else of_words.offsets
@@ -148,7 +162,7 @@ class Job:
                 self.run_directory / "predictions" / f"{split}.npz",
                 example_id=rows, predictions=predictions, labels=examples.labels, **words,
             )  # fmt: skip
-        sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
+        sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(variables.params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
             **self.datasets.facts,
@@ -158,7 +172,7 @@ class Job:
             "parameters": {
                 "trainable": trainable,
                 "frozen": sum(sizes.values()) - trainable,
-                "initialized": count_initialized(params, self.initialized),
+                "initialized": count_initialized(variables.params, self.initialized),
             },
             "seconds": round(so_far.seconds, 1),
             "versions": run_directory.versions(),
@@ -224,21 +238,25 @@ def build(
     heads = {"default": datasets.head}
     if backbone is None:
         model, params, initialized = load_model(config, folder, heads)
+        variables = Variables(params)
     else:
-        model, params, initialized = initialize_custom(config, backbone, inputs, datasets)
+        model, variables, initialized = initialize_custom(config, backbone, inputs, datasets)
+    params, model_state = variables.params, variables.model_state
     mesh = make_mesh(config.parallel.data)
-    setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
+    setup = train_setup(config, model, params, datasets, inputs, initialized, sweep, model_state)
     own = None if backbone is None else type(backbone.module).__name__
     facts = {"heads": run_directory.heads_as_json(heads), "data": datasets.facts, "backbone": own}
     with writable(run):
         run.mkdir(parents=True, exist_ok=True)
         lock = lock or hold(run)
         run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
-    if (found := from_features(config, model, params, setup.assigned, inputs, datasets, mesh)) is not None:
+    if (found := from_features(config, model, variables, setup.assigned, inputs, datasets, mesh)) is not None:
         inputs, datasets = found
-        setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
+        setup = train_setup(config, model, params, datasets, inputs, initialized, sweep, model_state)
     everywhere = replicated(mesh)
-    state = jax.jit(setup.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
+    placed: Variables = jax.device_put(variables, everywhere)
+    begin = jax.jit(setup.begin, out_shardings=everywhere)
+    state = begin(placed.params, model_state=placed.model_state)
     constants = jax.device_put((jax.random.key(config.seed), setup.anchors), everywhere)
     phases = tuple(compiled(phase, mesh, constants) for phase in setup.phases)
     return Job(
@@ -258,7 +276,12 @@ def compiled(phase: Phase, mesh: jax.sharding.Mesh, constants: tuple[Any, Any]) 
         out_shardings=(everywhere, everywhere),
     )
     enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
-    return dataclasses.replace(phase, enter=enter, step=lambda *given: step(*given, *constants))
+    phase = dataclasses.replace(phase, enter=enter, step=lambda *given: step(*given, *constants))
+    if not isinstance(phase.recalibrate, Recalibration):
+        return phase
+    add = jax.jit(phase.recalibrate.add, out_shardings=everywhere)
+    recalibrate = dataclasses.replace(phase.recalibrate, add=lambda *given: add(*given, *constants))
+    return dataclasses.replace(phase, recalibrate=recalibrate)
 
 
 def check(config: ConfigDict) -> None:

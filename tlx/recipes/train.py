@@ -14,16 +14,18 @@ from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
 from tlx.methods.finetune import FineTune, LossSettings
+from tlx.models.forward import ModelState
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
 from tlx.recipes.datasets import Datasets
 from tlx.recipes.inputs import Inputs
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
-from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation
+from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation, plan_recalibration
 from tlx.recipes.schedule import check_schedules, factors_of, loop_schedule, rate_of, run_factor
 from tlx.training.loop import LoopSchedule
 from tlx.training.phases import Phase, carried, trainable_since
@@ -35,14 +37,14 @@ from tlx.training.step import make_train_step
 class TrainSetup:
     """How a model learns.
 
-    choices: what learns, by phase. rate: the run's, by step. begin: parameters to the first state. phases: pure
-    functions. anchors: the constants that the step takes; None without any.
+    choices: what learns, by phase. rate: the run's, by step. begin: from parameters, and `model_state` of a model that
+    has one, to the first state. phases: pure functions. anchors: the constants that the step takes; None without any.
     """
 
     assignments: tuple[GroupAssignment, ...]
     schedule: LoopSchedule
     rate: optax.Schedule
-    begin: Callable[[Any], State]
+    begin: Callable[..., State]
     phases: tuple[Phase, ...]
     anchors: Any
 
@@ -63,6 +65,7 @@ def train_setup(
     inputs: Inputs,
     initialized: Collection[str] = (),
     sweep: optax.Schedule | None = None,
+    model_state: ModelState | None = None,
 ) -> TrainSetup:
     """Groups, phases, optimizers, method and steps.
 
@@ -74,6 +77,7 @@ def train_setup(
       inputs: what reads it.
       drawn: the paths that did not come with the checkpoint.
       sweep: the learning rate by step, in place of the config's; of several phases the first is all there is then.
+      model_state: of a model that has one; its paths alone are read.
     """
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
@@ -92,9 +96,11 @@ def train_setup(
     begins, phases = [], []
     for plan, assignment, factor, begun in zip(plans, assignments, rates, since, strict=True):
         method = FineTune(model, {"default": "label"}, prepare, losses)
-        begin, step = _plan_phase(plan.config, model, params, method, schedule, assignment, factor, begun)
+        still = frozen_parts(model, assignment.assigned, model_state or {})
+        begin, step = _plan_phase(plan.config, model, params, method, schedule, assignment, factor, begun, still)
         begins.append(begin)
-        phases.append(Phase(plan.first, _entered(begin), step))
+        recalibrate = plan_recalibration(plan.config, method, schedule, still) if model_state else None
+        phases.append(Phase(plan.first, _entered(begin), step, recalibrate=recalibrate))
     setup = TrainSetup(tuple(assignments), schedule, rate_of(plans, rates), begins[0], tuple(phases), None)
     anchors = plan_anchors(config, params, setup.assigned, initialized)
     return dataclasses.replace(setup, anchors=anchors, rate=sweep or setup.rate)
@@ -110,8 +116,8 @@ def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | Non
 
 def _plan_phase(
     config: ConfigDict, model: Model, params: Any, method: FineTune, schedule: LoopSchedule, assignment: GroupAssignment,
-    factor: optax.Schedule, since: dict[str, int],
-) -> tuple[Callable[[Any], State], Callable[..., Any]]:  # fmt: skip
+    factor: optax.Schedule, since: dict[str, int], frozen: tuple[str, ...],
+) -> tuple[Callable[..., State], Callable[..., Any]]:  # fmt: skip
     """From parameters to the state with which a phase would begin a run, and its step."""
     player_of, average = (
         assign_players(params, assignment.assigned, method.players),
@@ -131,7 +137,7 @@ def _plan_phase(
         method, {"model": optimizer}, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
         perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average, total_steps=schedule.total,
-        frozen=frozen_blocks(model, assignment.assigned),
+        frozen=frozen,
     )  # fmt: skip
     return begin, step
 
@@ -144,7 +150,7 @@ def _bound(config: ConfigDict, name: str) -> float | None:
     return bound or None
 
 
-def _entered(begin: Callable[[Any], State]) -> Callable[[State], State]:
+def _entered(begin: Callable[..., State]) -> Callable[[State], State]:
     return lambda state: carried(state, begin(state.params))
 
 
@@ -176,8 +182,24 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
     """The blocks in which nothing learns, no adapter on them either."""
     prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
-    return tuple(
-        prefix
-        for prefix in prefixes
-        if all(group == FROZEN for path, group in groups.items() if host(path).startswith(prefix + "/"))
-    )
+    return tuple(prefix for prefix in prefixes if all(group == FROZEN for group in _within(prefix, groups)))
+
+
+def frozen_parts(model: Model, groups: dict[str, str], model_state: ModelState) -> tuple[str, ...]:
+    """The frozen blocks, and every module with a state of its own in which nothing learns, so that its statistics stay;
+    of one without parameters the smallest part around it that has some decides."""
+    found = list(frozen_blocks(model, groups))
+    for state in model_state.values():
+        for module in dict.fromkeys(path.rpartition("/")[0] for path in flatten(state)):
+            around, within = module, _within(module, groups)
+            while around and not within:
+                around = around.rpartition("/")[0]
+                within = _within(around, groups)
+            if within and all(group == FROZEN for group in within):
+                found.append(module)
+    return tuple(found)
+
+
+def _within(prefix: str, groups: dict[str, str]) -> list[str]:
+    """The groups of what stands below a path, adapters included."""
+    return [group for path, group in groups.items() if host(path).startswith(f"{prefix}/")]

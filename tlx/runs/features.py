@@ -11,6 +11,7 @@ from tlx.data.sources import READERS, SETS, Table, load
 from tlx.errors import TlxError, listed
 from tlx.features.spec import FeatureSpec
 from tlx.features.transformer import Preprocessor, extract
+from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.pretrained.image_processor import ImageProcessor
 from tlx.pretrained.loaded import load_pretrained
@@ -31,7 +32,7 @@ def features_of_file(
       given: a data spec `KIND:PATH`, a file whose suffix says its kind, or a folder of images.
       columns: `text`, `pair` and `image`, where they are called otherwise than in the run, or than so.
     """
-    model, params, preprocessor, named = _opened(source)
+    model, variables, preprocessor, named = _opened(source)
     named |= {name: column for name, column in (columns or {}).items() if column}
     table = load(spec_of(given))
     kept = {name: np.asarray(table.column(name)) for name in keep}
@@ -39,7 +40,10 @@ def features_of_file(
         if column.dtype == object or name == "features":
             raise TlxError(f"the column {name!r} cannot be kept beside the features; keep numbers or texts.")
     rows = _rows(table, named, isinstance(preprocessor, ImageProcessor))
-    found = extract(model, params, preprocessor, rows, spec, batch_size=batch_size, cache=cache)
+    found = extract(
+        model, variables.params, preprocessor, rows, spec, batch_size=batch_size, cache=cache,
+        model_state=variables.model_state,
+    )  # fmt: skip
     return {"features": found, **kept}
 
 
@@ -54,14 +58,14 @@ def spec_of(given: str) -> str:
     return f"{suffix}:{given}"
 
 
-def _opened(source: str) -> tuple[Model, Any, Preprocessor, Columns]:
+def _opened(source: str) -> tuple[Model, Variables, Preprocessor, Columns]:
     if (Path(source) / "checkpoints").is_dir():
         run = load_run(Path(source))
         preprocessor = run.inputs.tokenizer if isinstance(run.inputs, TextInputs) else run.inputs.processor  # type: ignore[attr-defined]
         data = run.config["data"]
-        return run.model, run.params, preprocessor, {name: data.get(name) for name in ("text", "pair", "image")}
+        return run.model, run.variables, preprocessor, {name: data.get(name) for name in ("text", "pair", "image")}
     loaded = load_pretrained(source, heads={})
-    return loaded.model, loaded.params, loaded.preprocessor, {"text": "text", "pair": None, "image": "image"}
+    return loaded.model, Variables(loaded.params), loaded.preprocessor, {"text": "text", "pair": None, "image": "image"}
 
 
 def _rows(table: Table, columns: Columns, of_images: bool) -> Any:

@@ -12,6 +12,7 @@ from tlx.data.image_examples import ImageExamples
 from tlx.data.images import open_rgb
 from tlx.errors import TlxError
 from tlx.evaluation.rollout import rollout
+from tlx.models.forward import forward
 from tlx.recipes.inputs import ImageInputs
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
@@ -53,7 +54,7 @@ def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:
     inputs, config = _inputs(trained), trained.model.backbone.config
     pixels = np.stack([inputs.processor.pixels(image, str(image)) for image in images])
     given, _ = inputs.prepare({"pixel_values": jnp.asarray(pixels)}, None)
-    output: Any = trained.model.apply({"params": trained.params}, **given, output_attentions=True)
+    output, _ = forward(trained.model, trained.params, trained.model_state, given, output_attentions=True)
     looked = rollout(jax.device_get(output.attentions))[:, 0, config.special_tokens :].reshape(-1, *config.grid)
     rows = image_rows(trained, images)
     pictures, lines = [], []

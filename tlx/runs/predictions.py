@@ -74,7 +74,7 @@ def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
         trained.inputs.length_buckets,
     )
     batches = Batches(examples, plan, plan.steps_per_epoch)
-    return predict(_forward(trained.model, trained.inputs.prepare), trained.params, batches)["default"]
+    return predict(_forward(trained.model, trained.inputs.prepare), trained.variables, batches)["default"]
 
 
 @functools.lru_cache(maxsize=4)
