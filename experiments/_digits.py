@@ -110,7 +110,9 @@ def make_task(checkpoint: Path, table: Table) -> Task:
         return train_on_device(method, adamw, owner, params, fields, rows, key)
 
     forward = make_forward(model, inputs.prepare)
-    return Task(draw, train, lambda params, rows: forward(params, {"pixel_values": pixels[rows]})["default"], labels)
+    return Task(
+        draw, train, lambda params, rows: forward(params, {}, {"pixel_values": pixels[rows]})["default"], labels
+    )
 
 
 def report(found: Any, rates: dict[str, float], tested: int, seconds: float, workdir: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Ours:
         params = {**self.params, "heads": {"default": {"output": head}}}
         chosen = recipe.rows(rows, seed)
         params = self._train(params, chosen, jax.random.key(seed), recipe.learning_rate)
-        return np.asarray(self.forward(params, {"pixel_values": self.fields["pixel_values"][asked]})["default"])
+        return np.asarray(self.forward(params, {}, {"pixel_values": self.fields["pixel_values"][asked]})["default"])
 
     @functools.cached_property
     def _train(self) -> Any:

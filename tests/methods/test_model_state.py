@@ -1,6 +1,8 @@
-"""Batch normalization in the step: running statistics against NumPy, and those of a frozen part that stay."""
+"""Batch normalization in the step, in own modules, features and files: running statistics against NumPy, and those of a
+frozen part that stay."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +13,18 @@ import optax
 import pytest
 from flax import linen as nn
 
+from tlx.errors import TlxError
+from tlx.features.compute import Extractor
+from tlx.features.spec import FeatureSpec
 from tlx.methods.api import Update
+from tlx.models.backbone import Backbone, BackboneOutput
 from tlx.models.cnn import EPSILON, MOMENTUM, ConvNet
-from tlx.models.forward import forward, init_model_state
+from tlx.models.custom import CustomConfig, Own
+from tlx.models.forward import Context, forward, init_model_state
+from tlx.models.model import Model
 from tlx.params.paths import flatten
+from tlx.recipes.train import frozen_parts
+from tlx.runs import interpolate
 from tlx.training.state import init_state
 from tlx.training.step import make_train_step
 
@@ -119,3 +129,162 @@ def test_rows_of_padding_enter_no_statistics(frozen: tuple[str, ...]) -> None:
     for path, leaf in padded.items():
         np.testing.assert_allclose(leaf, alone[path], rtol=1e-5, atol=1e-6, err_msg=path)
         assert np.array_equal(leaf, before[path]) == path.startswith(frozen or "-"), path
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_of_padding_alone_changes_nothing(accumulate: int) -> None:
+    """The last micro-batches of an epoch may hold no example: neither a NaN nor a statistic comes of them."""
+    network = ConvNet((3, 4), 5)
+    images, valid = random.standard_normal((4, 8, 8, 1)).astype(np.float32), np.array([1, 0, 0, 0], bool)
+    params = network.init(jax.random.key(0), images)["params"]
+    first = init_model_state(network, {"pixel_values": images})
+
+    def losses(params: Any, batch: Any, carried: Any, context: Any) -> Any:
+        rows = batch["train"]
+        given = {"pixel_values": rows["images"], "valid": rows["valid"]}
+        output, state = forward(network, params, carried.model, given, context)
+        total = (rows["valid"] * (output**2).sum(axis=1)).sum()
+        return {"size": (total, rows["valid"].sum())}, dataclasses.replace(carried, model=state)
+
+    player_of, optimizers = dict.fromkeys(flatten(params), "model"), {"model": optax.sgd(RATE)}
+    method: Any = SimpleNamespace(updates=(Update(losses, ("model",)),))
+    step = jax.jit(make_train_step(method, optimizers, player_of, accumulate=accumulate))
+    state = init_state(params, player_of, optimizers, {}, model_state=first)
+    state, _ = step(state, {"train": {"images": images, "valid": valid}}, jax.random.key(0))
+    _, alone = network.apply({"params": params, **first}, images[:1], deterministic=False, mutable=["batch_stats"])
+    for path, leaf in flatten(state.model_state).items():
+        np.testing.assert_allclose(leaf, flatten(alone)[path], rtol=1e-5, atol=1e-6, err_msg=path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+class Plain(nn.Module):
+    """Norms as flax code has them: told when they are made, or when they are called; one of them without parameters."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        x = nn.BatchNorm(use_running_average=deterministic, name="made")(nn.Dense(4, name="low")(x))
+        x = nn.BatchNorm(use_scale=False, use_bias=False, name="bare")(x, use_running_average=deterministic)
+        return nn.BatchNorm(name="called")(nn.Dense(4, name="high")(x), use_running_average=deterministic)
+
+
+def own(module: nn.Module, x: Any) -> tuple[Model, Any, Any]:
+    """A model without heads, its parameters, and statistics that are not those it begins with."""
+    model = Model(Own(CustomConfig((), (("x", x.shape, "float32"),)), None, module))
+    params = model.init(jax.random.key(1), x=x)["params"]
+    state = jax.tree.map(lambda leaf: leaf + 0.5, init_model_state(model, {"x": x}))
+    return model, params, state
+
+
+def test_a_frozen_norm_of_any_module_runs_as_in_evaluation() -> None:
+    """Without the module's help; against the same layers called one by one."""
+    x = jnp.asarray(random.standard_normal((6, 3)), jnp.float32)
+    model, params, state = own(Plain(), x)
+    frozen = ("backbone/made", "backbone/bare")
+    output, after = forward(model, params, state, {"x": x}, Context(jax.random.key(0), frozen=frozen))
+    stats, weights = state["batch_stats"]["backbone"], params["backbone"]
+
+    def unit(x: Any, of: Any) -> Any:
+        return (x - of["mean"]) / np.sqrt(of["var"] + 1e-5)
+
+    h = np.asarray(x, np.float64) @ weights["low"]["kernel"]
+    h = unit(unit(h, stats["made"]), stats["bare"]) @ weights["high"]["kernel"]
+    batch = {"mean": h.mean(0), "var": h.var(0)}
+    np.testing.assert_allclose(output.last_hidden_state[:, 0], unit(h, batch), rtol=1e-4, atol=1e-5)
+    for path, leaf in flatten(after).items():
+        before, (*_, norm, name) = flatten(state)[path], path.split("/")
+        if norm == "called":
+            np.testing.assert_allclose(leaf, 0.99 * before + 0.01 * batch[name], rtol=1e-4, err_msg=path)
+        else:
+            assert np.asarray(leaf).tobytes() == np.asarray(before).tobytes(), path
+
+
+@pytest.mark.parametrize(
+    ("learning", "norms"),
+    [
+        ((), {"made", "bare", "called"}),
+        (("low",), {"made", "called"}),  # of a norm without parameters the part around it decides
+        (("made/bias",), {"called"}),
+        (("low", "made", "high", "called"), set()),
+    ],
+)
+def test_norms_in_which_nothing_learns_are_frozen(learning: tuple[str, ...], norms: set[str]) -> None:
+    x = jnp.ones((2, 3))
+    model, params, state = own(Plain(), x)
+    groups = {
+        path: "default" if path.startswith(tuple(f"backbone/{part}" for part in learning)) else "frozen"
+        for path in flatten(params)
+    }
+    found = set(frozen_parts(model, groups, state)) - {"backbone/embeddings"}
+    assert found == {f"backbone/{norm}" for norm in norms - ({"bare"} if learning else set())}
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        return nn.BatchNorm(name="norm")(nn.Dense(3, name="dense")(x), use_running_average=deterministic)
+
+
+class Stacked(Backbone):
+    """A family that has norms and nothing before its blocks."""
+
+    def setup(self) -> None:
+        self.blocks = [Block(name=path) for path in ("block_0", "block_1")]
+
+    def block(self, index: int, x: jax.Array, mask: Any, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+        return self.blocks[index](x, deterministic), x
+
+    def __call__(self, pixel_values: Any, stop: Any = None, start: int = 0, **options: Any) -> BackboneOutput:
+        options = {"deterministic": True, "frozen": (), "output_hidden_states": False, **options}
+        return self.run(pixel_values, None, start, stop, output_attentions=False, **options)
+
+    @staticmethod
+    def dummy_inputs(config: Any) -> dict[str, Any]:
+        return {"pixel_values": jnp.zeros((1, 2, 3))}
+
+    def pooling_mask(self, features: BackboneOutput, inputs: Any) -> None:
+        return None
+
+
+class Images:
+    """What an extractor asks of a set."""
+
+    example_id = np.arange(5)
+    lengths = np.ones(5, np.int64)
+    pixels = random.standard_normal((5, 2, 3)).astype(np.float32)
+
+    def __len__(self) -> int:
+        return 5
+
+    def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        return {"pixel_values": self.pixels[np.maximum(rows, 0)], "valid": rows >= 0}
+
+
+def test_features_through_frozen_norms_are_those_of_training() -> None:
+    """Read once, in batches of another size, against a training step's pass in which the block is frozen."""
+    model = Model(Stacked(CustomConfig(("block_0", "block_1"))))
+    params = model.init(jax.random.key(0), pixel_values=Images.pixels)["params"]
+    state = jax.tree.map(lambda leaf: leaf + 0.5, init_model_state(model, {"pixel_values": Images.pixels}))
+    prepare = lambda rows, key: ({"pixel_values": rows["pixel_values"]}, rows)  # noqa: E731
+    images: Any = Images()
+    extractor = Extractor(
+        model, params, prepare, FeatureSpec((1,), None), batch_size=2, length_buckets=(1,), model_state=state
+    )
+    found = extractor(images).values.reshape(5, 2, 3)
+    context = Context(jax.random.key(0), frozen=("backbone/block_0",))
+    given = {"pixel_values": Images.pixels, "output_hidden_states": True}
+    output, after = forward(model, params, state, given, context)
+    np.testing.assert_allclose(found, output.hidden_states[1], rtol=1e-5, atol=1e-6)
+    moved = {path for path, leaf in flatten(after).items() if not np.array_equal(leaf, flatten(state)[path])}
+    assert moved == {f"batch_stats/backbone/block_1/norm/{name}" for name in ("mean", "var")}
+    other = jax.tree.map(lambda leaf: leaf + 1, state)
+    again = Extractor(
+        model, params, prepare, FeatureSpec((1,), None), batch_size=2, length_buckets=(1,), model_state=other
+    )
+    assert again.weights != extractor.weights  # another set on disk
+
+
+def test_between_two_models_no_statistics_are_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = SimpleNamespace(model_state={"batch_stats": {"norm": {"mean": jnp.zeros(3)}}})
+    monkeypatch.setattr(interpolate, "load_run", lambda run: trained)
+    with pytest.raises(TlxError, match=r"has batch_stats, which fit its own parameters alone"):
+        interpolate.interpolate_run(Path("run"), (0.0, 1.0))

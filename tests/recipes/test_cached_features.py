@@ -60,7 +60,7 @@ def steps(job: Any) -> tuple[list[float], dict[str, np.ndarray], Any]:
         state, metrics = job.phases[0].step(state, {"train": batches[step]})
         losses.append(float(metrics["loss"]))
     params = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
-    return losses, params, state.params
+    return losses, params, state.variables
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ def test_metrics_count_each_example_once(devices: int, batch_size: int, config: 
         expected.append(
             int(job.model.apply({"params": jax.device_get(job.state.params)}, input_ids=ids).logits["default"].argmax())
         )
-    found = job.evaluate(job.state.params, "test")
+    found = job.evaluate(job.state.variables, "test")
     assert found["test/accuracy"] == pytest.approx(np.mean(np.array(expected) == examples.fields["label"]), abs=1e-12)
-    assert job.predictions(job.state.params, "test").shape == (len(examples), 2)
+    assert job.predictions(job.state.variables, "test").shape == (len(examples), 2)
 
 
 def test_early_stopping_and_bfloat16(config: Any, tmp_path: Path) -> None:

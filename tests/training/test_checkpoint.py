@@ -6,7 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from tlx.errors import TlxError
+from tlx.models.forward import Variables
 from tlx.parallel.mesh import make_mesh, replicated
 from tlx.training.checkpoint import Checkpoints, abstract
 from tlx.training.state import State
@@ -23,7 +26,7 @@ def state() -> State:
     made = State(
         jnp.asarray(7, jnp.int32), params, {"model": {"mu": leaf()}}, {"centroids": leaf()},
         {"eval_params": {**params, "heads": {"a": None}, "aux": {"discriminator": {"kernel": None}}}},
-        {"batch_stats": {"norm": {"mean": leaf()}}},
+        {"batch_stats": {"norm": {"mean": leaf()}}}, {"batch_stats": {"norm": {"mean": leaf()}}},
     )  # fmt: skip
     placed: State = jax.device_put(made, replicated(make_mesh(1)))
     return placed
@@ -40,6 +43,8 @@ def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path)
         model: Any = {name: part for name, part in saved.params.items() if name != "aux"}
         params = checkpoints.restore_params(7, abstract(model, everywhere))
         statistics = checkpoints.restore_model_state(7, abstract(saved.model_state, everywhere))
+        with pytest.raises(TlxError, match="holds a model_state, and the model of its run's config has none"):
+            checkpoints.restore_variables(7, abstract(Variables(model), everywhere))
     assert jax.tree.structure(again) == jax.tree.structure(saved)
     for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(again), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
@@ -47,5 +52,5 @@ def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path)
     np.testing.assert_array_equal(params["heads"]["a"], saved.params["heads"]["a"])
     assert "aux" not in params
     np.testing.assert_array_equal(
-        statistics["batch_stats"]["norm"]["mean"], saved.model_state["batch_stats"]["norm"]["mean"]
+        statistics["batch_stats"]["norm"]["mean"], saved.averaged_model_state["batch_stats"]["norm"]["mean"]
     )

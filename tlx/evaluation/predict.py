@@ -10,25 +10,29 @@ from jax.sharding import NamedSharding
 from tlx.data.examples import ExampleSet
 from tlx.features.whole_set import in_batches, map_batches, store
 from tlx.modalities.api import Inputs, Prepare
+from tlx.models.forward import ModelState, Variables
+from tlx.models.forward import forward as run
 from tlx.models.model import Model
 
-Forward = Callable[[Any, Mapping[str, jax.Array]], dict[str, jax.Array]]
+Forward = Callable[[Any, ModelState, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
 
 def make_forward(model: Model, prepare: Prepare) -> Forward:
-    """A jitted `(params, batch) -> {head: answers}` without dropout. prepare: from a batch to the model's inputs."""
+    """A jitted `(params, model_state, batch) -> {head: answers}` without dropout. prepare: from a batch to the model's
+    inputs."""
 
     @jax.jit
-    def forward(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        output: Any = model.apply({"params": params}, **prepare(batch, None)[0])
-        return output.logits
+    def forward(params: Any, model_state: ModelState, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        output, _ = run(model, params, model_state, prepare(batch, None)[0])
+        logits: dict[str, jax.Array] = output.logits
+        return logits
 
     return forward
 
 
 def predict(
     forward: Forward,
-    params: Any,
+    variables: Variables,
     examples: ExampleSet,
     inputs: Inputs,
     batch_size: int,
@@ -38,7 +42,7 @@ def predict(
 
     Args:
       forward: as `make_forward` gives it.
-      params: of the model.
+      variables: of the model.
       examples: all of them are predicted.
       inputs: what of a batch the model takes.
       batch_size: examples a pass.
@@ -50,7 +54,7 @@ def predict(
     """
     predictions: dict[str, np.ndarray] = {}
     batches = in_batches(examples, batch_size, inputs.length_buckets, sharding)
-    for rows, found in map_batches(forward, params, batches, inputs.fields, sharding):
+    for rows, found in map_batches(forward, variables, batches, inputs.fields, sharding):
         for head, values in found.items():
             offsets = examples.offsets if values.ndim == 3 else None
             if head not in predictions:

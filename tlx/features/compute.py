@@ -13,6 +13,7 @@ from tlx.data.examples import ExampleSet
 from tlx.features.spec import FeatureSpec, below, read
 from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Modality, Prepare
+from tlx.models.forward import ModelState, Variables
 from tlx.models.model import Model
 from tlx.params.paths import flatten
 
@@ -51,6 +52,7 @@ class Extractor:
 
     Args:
       model, params: heads are not asked. params: on the devices of `sharding`, where that is given.
+      model_state: of a model that has one, on the same devices.
       modality: what of a batch the model takes.
       spec: resolved.
       batch_size: examples a pass.
@@ -68,18 +70,20 @@ class Extractor:
         batch_size: int = 64,
         length_buckets: Sequence[int] | None = None,
         sharding: jax.sharding.NamedSharding | None = None,
+        model_state: ModelState | None = None,
     ):
         self.model, self.params, self.modality, self.spec = model, params, modality, spec
+        self.model_state = model_state or {}
         self.length_buckets = modality.length_buckets if length_buckets is None else tuple(length_buckets)
         self.batch_size, self.sharding = batch_size, sharding
         self._forward = _reading(model, modality.prepare, spec)
 
     @functools.cached_property
     def weights(self) -> str:
-        """SHA-256 of the parameters that the cut reads, with their paths, dtypes and shapes."""
-        wanted, found = below(self.model, self.spec), hashlib.sha256()
-        for path, leaf in sorted(flatten(self.params).items()):
-            if path in wanted:
+        """SHA-256 of the parameters that the cut reads and of the model state, with paths, dtypes and shapes."""
+        wanted, found, state = below(self.model, self.spec), hashlib.sha256(), flatten(self.model_state)
+        for path, leaf in (*sorted(flatten(self.params).items()), *sorted(state.items())):
+            if path in wanted or path in state:
                 array = np.asarray(leaf)
                 found.update(f"{path} {array.dtype} {array.shape}\n".encode())
                 found.update(np.ascontiguousarray(array).tobytes())
@@ -88,7 +92,8 @@ class Extractor:
     def layout(self, examples: ExampleSet) -> Layout:
         """Shape and dtype; nothing is computed."""
         batch = in_batches(examples, self.batch_size, self.length_buckets, self.sharding)[0]
-        one = jax.eval_shape(self._forward, self.params, inputs_of(batch, self.modality.fields))
+        inputs = inputs_of(batch, self.modality.fields)
+        one = jax.eval_shape(self._forward, self.params, self.model_state, inputs)
         if self.spec.pooling is not None:
             return Layout((len(examples), *one.shape[1:]), one.dtype, None)
         lengths = examples.lengths if self.modality.has_lengths else np.full(len(examples), one.shape[1])
@@ -98,7 +103,8 @@ class Extractor:
     def fill(self, examples: ExampleSet, values: np.ndarray, offsets: np.ndarray | None) -> None:
         """Writes into `values`, an array of the layout's shape and dtype; a pass runs while the last one is stored."""
         batches = in_batches(examples, self.batch_size, self.length_buckets, self.sharding)
-        for rows, found in map_batches(self._forward, self.params, batches, self.modality.fields, self.sharding):
+        variables = Variables(self.params, self.model_state)
+        for rows, found in map_batches(self._forward, variables, batches, self.modality.fields, self.sharding):
             store(values, offsets, rows, found)
 
     def __call__(self, examples: ExampleSet) -> FeatureSet:
@@ -112,4 +118,4 @@ class Extractor:
 @functools.lru_cache(maxsize=8)
 def _reading(model: Model, prepare: Prepare, spec: FeatureSpec) -> Any:
     """Compiled once, however many sets are read."""
-    return jax.jit(lambda params, batch: read(model, params, prepare(batch, None)[0], spec))
+    return jax.jit(lambda params, state, batch: read(model, params, prepare(batch, None)[0], spec, state))

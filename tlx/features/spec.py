@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError, listed
+from tlx.models.forward import ModelState, abstract_variables, forward
 from tlx.models.heads import POOLINGS, HeadInputs, pool
 from tlx.models.model import Model, dummy_inputs
 from tlx.params.paths import flatten
@@ -49,13 +50,16 @@ def resolved(spec: FeatureSpec, model: Model) -> FeatureSpec:
     return dataclasses.replace(spec, layers=tuple(layer % (blocks + 1) for layer in spec.layers))
 
 
-def read(model: Model, params: Any, inputs: Mapping[str, Any], spec: FeatureSpec) -> jax.Array:
+def read(
+    model: Model, params: Any, inputs: Mapping[str, Any], spec: FeatureSpec, model_state: ModelState | None = None
+) -> jax.Array:
     """What the cut says of a batch, without dropout: (batch, vectors, hidden) pooled, else (batch, tokens, hidden).
 
-    Blocks above the cut do not run. vectors: one a layer; two of `distilled`.
+    Blocks above the cut do not run. vectors: one a layer; two of `distilled`. model_state: of a model that has one.
     """
     stop = max(spec.layers) if spec.layers else None
-    output: Any = without_heads(model).apply({"params": params}, **inputs, stop=stop, output_hidden_states=True)
+    asked = {**inputs, "stop": stop, "output_hidden_states": True}
+    output, _ = forward(without_heads(model), params, model_state or {}, asked)
     states = [output.hidden_states[layer] for layer in spec.layers] or [output.last_hidden_state]
     if spec.pooling is None:
         return states[0]
@@ -82,8 +86,7 @@ def below(model: Model, spec: FeatureSpec) -> set[str]:
     top = max(spec.layers, default=_blocks(model))
 
     def made(stop: int | None) -> set[str]:
-        run = lambda: without_heads(model).init(jax.random.key(0), **dummy_inputs(model), stop=stop)  # noqa: E731
-        return set(flatten(jax.eval_shape(run)["params"]))
+        return set(flatten(abstract_variables(without_heads(model), {**dummy_inputs(model), "stop": stop}).params))
 
     if not spec.layers:
         return made(None)

@@ -19,6 +19,7 @@ from tlx.features.store import identity, load_or_compute
 from tlx.modalities.api import Modality, Settings
 from tlx.modalities.loaded import Loaded, load_pretrained
 from tlx.modalities.open import open_modality
+from tlx.models.forward import ModelState
 from tlx.models.model import Model, dummy_inputs
 
 
@@ -95,11 +96,16 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
 
 def extract(
     model: Model, params: Any, modality: Modality, examples: ExampleSet, spec: FeatureSpec, *, batch_size: int = 32,
-    cache: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None, model_state: ModelState | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """float32 (examples, vectors · hidden): what a cut with a pooling makes of examples that a modality encoded."""
+    """float32 (examples, vectors · hidden): what a cut with a pooling makes of examples that a modality encoded.
+
+    model_state: of a model that has one.
+    """
     size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
-    extractor = Extractor(model, params, modality, resolved(spec, model), batch_size=min(size, batch_size))
+    extractor = Extractor(
+        model, params, modality, resolved(spec, model), batch_size=min(size, batch_size), model_state=model_state
+    )
     if cache is None:
         values = extractor(examples).values
     else:

@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding
 
 from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
+from tlx.models.forward import ModelState, Variables
 
 
 def in_batches(
@@ -35,19 +36,19 @@ def inputs_of(batch: Mapping[str, np.ndarray], fields: Sequence[str]) -> dict[st
 
 
 def map_batches(
-    function: Callable[[Any, Any], Any],
-    params: Any,
+    function: Callable[[Any, ModelState, Any], Any],
+    variables: Variables,
     batches: Batches,
     fields: Sequence[str],
     sharding: NamedSharding | None = None,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """`function(params, inputs)` of every batch.
+    """`function(params, model_state, inputs)` of every batch.
 
     The next batch is computed while the caller works on the last; so the outputs of two are in memory.
 
     Args:
       function: compiled.
-      params: its first argument.
+      variables: its first two arguments.
       batches: of a whole set.
       fields: of a batch, those that the function reads.
       sharding: of a batch.
@@ -58,7 +59,7 @@ def map_batches(
     pending: list[tuple[np.ndarray, Any]] = []
     for step in range(len(batches)):
         inputs = jax.device_put(inputs_of(batches[step], fields), sharding)
-        pending.append((batches.rows(step), function(params, inputs)))
+        pending.append((batches.rows(step), function(variables.params, variables.model_state, inputs)))
         if len(pending) > 1:
             yield _fetched(*pending.pop(0))
     yield from (_fetched(*left) for left in pending)

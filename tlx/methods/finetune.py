@@ -62,6 +62,7 @@ class FineTune:
     ):
         self.prepare = prepare
         self.model, self.labels = model, dict(labels)
+        self.reads_valid: bool = getattr(model.backbone, "reads_valid", False)
         self.heads = dict(model.heads_by_name)
         self.loss_of = {name: head_loss(head, settings) for name, head in self.heads.items()}
         self.updates: tuple[Update, ...] = (Update(self.losses, ("model",)),)
@@ -74,6 +75,8 @@ class FineTune:
     def losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
         """The mean loss of every head over the examples that are `valid`, or over their tokens that have a label."""
         inputs, rows = self.prepare(batch["train"], jax.random.fold_in(context.key, PREPARED))
+        if self.reads_valid:
+            inputs = {**inputs, "valid": rows["valid"]}
         output, model_state = forward(self.model, params, carried.model, inputs, context)
         losses = {}
         for name, field in self.labels.items():

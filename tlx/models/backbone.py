@@ -36,6 +36,11 @@ class Backbone(nn.Module):
 
     kinds: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = ()
 
+    @property
+    def reads_valid(self) -> bool:
+        """Whether it takes a training batch's `valid`, so that rows of padding enter no statistics."""
+        return False
+
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
     ) -> tuple[jax.Array, jax.Array]:

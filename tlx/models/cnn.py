@@ -21,10 +21,11 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """mask: bool (batch,), False for rows of padding, which enter no statistics; None: all rows are real."""
+        """mask: bool (batch,), False for rows of padding, which enter no statistics; None: all rows are real. Where no
+        row is real all are used, so that nothing is divided by zero."""
         x = nn.Conv(self.features, (5, 5), name="conv")(x)
         norm = nn.BatchNorm(use_running_average=deterministic, momentum=MOMENTUM, epsilon=EPSILON, name="norm")
-        x = norm(x, mask=None if mask is None else mask[:, None, None, None])
+        x = norm(x, mask=None if mask is None else (mask | ~mask.any())[:, None, None, None])
         return nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
 
 

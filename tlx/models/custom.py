@@ -1,7 +1,9 @@
 """Anyone's linen module in a backbone's place, so that rules, phases, loop and checkpoints are there for it too."""
 
+import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -42,8 +44,12 @@ class CustomConfig:
 
 
 class Custom(Backbone):
-    """module: called with the batch's inputs and `deterministic`; gives (batch, hidden) or (batch, tokens, hidden). Its
-    parameters stand right under `backbone/`. It has no other collections of variables."""
+    """module: called with the batch's inputs and `deterministic`, and with `frozen` and `valid` where it names them;
+    gives (batch, hidden) or (batch, tokens, hidden). Its variables stand right under `backbone/`.
+
+    A `BatchNorm` in a frozen part runs with its running statistics, whatever `deterministic` the module hands it; what
+    else of that part should run as in evaluation (dropout), the module tells by `frozen`.
+    """
 
     module: nn.Module | None = None
 
@@ -51,17 +57,26 @@ class Custom(Backbone):
     def __call__(
         self, *, deterministic: bool = True, frozen: Collection[str] = (), channels_last: bool = True, **inputs: Any
     ) -> BackboneOutput:
-        """inputs: `pixel_values` (batch, height, width, channels), or `input_ids`, `attention_mask`, …"""
-        del frozen, channels_last
+        """inputs: `pixel_values` (batch, height, width, channels), or `input_ids`, `attention_mask`, …; in training
+        `valid`, bool (batch,), False for rows of padding. frozen: path prefixes within the module."""
+        del channels_last
         assert self.module is not None
         nn.share_scope(self, self.module)
-        found: Any = self.module(**inputs, deterministic=deterministic)
+        given = {"frozen": tuple(frozen)} if "frozen" in _parameters(self.module) else {}
+        still = nn.intercept_methods(_StillNorms(self.path, frozen)) if frozen else contextlib.nullcontext()
+        with still:
+            found: Any = self.module(**inputs, **given, deterministic=deterministic)
         if found.ndim not in (2, 3):
             raise TlxError(
                 f"{type(self.module).__name__} gave an array of shape {found.shape}; a backbone gives (batch, hidden) "
                 "or (batch, tokens, hidden)."
             )
         return BackboneOutput(found[:, None] if found.ndim == 2 else found)
+
+    @property
+    def reads_valid(self) -> bool:
+        """Whether the module names `valid` among what it is called with."""
+        return self.module is not None and "valid" in _parameters(self.module)
 
     @staticmethod
     def dummy_inputs(config: Any) -> dict[str, Any]:
@@ -72,6 +87,31 @@ class Custom(Backbone):
         """The text's own tokens, where the module gave one vector for each."""
         mask = inputs.get("attention_mask")
         return mask if mask is not None and mask.shape == features.last_hidden_state.shape[:2] else None
+
+
+def _parameters(module: nn.Module) -> Collection[str]:
+    """What a module names among what it is called with."""
+    return inspect.signature(type(module).__call__).parameters
+
+
+class _StillNorms:
+    """An interceptor under which every `BatchNorm` in a frozen part uses its running statistics and leaves them.
+
+    root: the backbone's path. frozen: path prefixes within it.
+    """
+
+    def __init__(self, root: tuple[str, ...], frozen: Collection[str]):
+        self.root, self.frozen = root, tuple(f"{prefix}/" for prefix in frozen)
+
+    def __call__(self, run: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        norm = context.module
+        if not (isinstance(norm, nn.BatchNorm) and context.method_name == "__call__"):
+            return run(*args, **kwargs)
+        path = "/".join(norm.path[len(self.root) :])
+        if norm.use_running_average is True or not f"{path}/".startswith(self.frozen):
+            return run(*args, **kwargs)
+        x, *_ = args or (kwargs["x"],)  # the same layer in the same place, and this interceptor sees it again
+        return norm.clone(parent=norm.scope, use_running_average=True)(x, mask=kwargs.get("mask"))
 
 
 def sample_of(inputs: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...], str], ...]:

@@ -8,7 +8,23 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
+from tlx.errors import TlxError, listed
+from tlx.params.paths import flatten, map_with_path
+
 ModelState = Mapping[str, Any]  # linen's mutable collections by name, such as {"batch_stats": …}; {} of most models
+
+
+@struct.dataclass
+class Variables:
+    """What a model is run with.
+
+    Attributes:
+      params: its parameters.
+      model_state: its other collections.
+    """
+
+    params: Any
+    model_state: ModelState = struct.field(default_factory=dict)
 
 
 @struct.dataclass
@@ -21,7 +37,7 @@ class Context:
       progress: float32 (), the fraction of the run that lies behind, in [0, 1).
       constants: arrays that stay as they are during a run, such as the parameters of a teacher; None without any.
       train: whether dropout is on and statistics are updated.
-      frozen: path prefixes of blocks that run as in evaluation, because nothing in them learns.
+      frozen: path prefixes of parts that run as in evaluation, because nothing in them learns; their state stays.
     """
 
     key: Any = None
@@ -45,12 +61,16 @@ def forward(
       model: a `Model`, or another module that takes `deterministic` and `frozen`.
       params: its parameters.
       model_state: its other collections, read always and updated in training.
-      inputs: by the names that the model takes.
+      inputs: by the names that the model takes. Where `valid` is among them, bool (batch,), False for rows of padding,
+        a batch of nothing but padding leaves the state as it is.
       context: `EVALUATION`, or of a training step.
       options: passed on, such as `output_attentions=True`.
 
     Returns:
       What the model returns, and the model state after it: in evaluation the one that was given.
+
+    Raises:
+      TlxError: the state is of another structure, shape or dtype after the pass.
     """
     variables = {"params": params, **model_state}
     if not context.train:
@@ -60,7 +80,38 @@ def forward(
         variables, **inputs, **options, deterministic=False, frozen=context.frozen, rngs=rngs,
         mutable=list(model_state),
     )  # fmt: skip
-    return output, {name: updated[name] for name in model_state}
+    return output, _after(model_state, {name: updated[name] for name in model_state}, context, inputs.get("valid"))
+
+
+def _after(before: ModelState, updated: ModelState, context: Context, valid: jax.Array | None) -> ModelState:
+    """The state after a pass in training: what is frozen, or met nothing but padding, is as before."""
+    shapes, new_shapes = (
+        {path: (leaf.shape, leaf.dtype) for path, leaf in flatten(state).items()} for state in (before, updated)
+    )
+    if changed := sorted({path for path, _ in shapes.items() ^ new_shapes.items()}):
+        raise TlxError(
+            f"the model's collections ({listed(before)}) change in training: {listed(changed, 3)} is of another shape, "
+            "of another dtype, new or gone; a model state keeps its arrays' names, shapes and dtypes."
+        )
+    frozen = tuple(f"{path}/" for path in context.frozen)
+
+    def after(path: str, old: jax.Array, new: jax.Array) -> jax.Array:
+        if path.startswith(frozen):
+            return old
+        return new if valid is None else jnp.where(valid.any(), new, old)
+
+    return {name: map_with_path(after, old, updated[name]) for name, old in before.items()}
+
+
+def abstract_variables(model: nn.Module, inputs: Mapping[str, Any]) -> Variables:
+    """Shapes and dtypes of a model's parameters and other collections; nothing is computed.
+
+    Args:
+      model: the module.
+      inputs: the smallest inputs with which it can be traced.
+    """
+    made = dict(jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs)))
+    return Variables(made.pop("params", {}), made)
 
 
 def init_model_state(model: nn.Module, inputs: Mapping[str, Any]) -> ModelState:
@@ -70,8 +121,11 @@ def init_model_state(model: nn.Module, inputs: Mapping[str, Any]) -> ModelState:
       model: a module whose collections do not depend on the random key, as running statistics do not.
       inputs: the smallest inputs with which it can be traced.
     """
-    made = jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs))
-    if set(made) <= {"params"}:
-        return {}
-    variables = model.init(jax.random.key(0), **inputs)
-    return jax.tree.map(jnp.asarray, {name: value for name, value in variables.items() if name != "params"})
+    names = list(abstract_variables(model, inputs).model_state)
+
+    @jax.jit
+    def made() -> dict[str, Any]:
+        variables = model.init(jax.random.key(0), **inputs)
+        return {name: variables[name] for name in names}  # XLA does not compute the parameters
+
+    return made() if names else {}

@@ -30,6 +30,6 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def map_with_path(function: Callable[[str, Any], Any], tree: Tree) -> Tree:
-    """`function(path, leaf)` at every leaf, in the same structure."""
-    return jax.tree_util.tree_map_with_path(lambda keys, leaf: function(path_of(keys), leaf), tree)
+def map_with_path(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """`function(path, leaf)` at every leaf, in the same structure; with the leaves of `others` there, if given."""
+    return jax.tree_util.tree_map_with_path(lambda keys, *leaves: function(path_of(keys), *leaves), tree, *others)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from tlx.errors import TlxError
 from tlx.files.memory import available, told
 from tlx.models.config import BackboneConfig
+from tlx.models.forward import abstract_variables
 from tlx.models.heads import Head
 from tlx.models.image_config import ImageConfig
 from tlx.models.interpolate import interpolate
@@ -147,7 +148,8 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 def abstract_params(model: Model) -> dict[str, Any]:
     """Shapes and dtypes of a model's parameters; nothing is computed."""
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), **dummy_inputs(model)))["params"]
+    shapes: dict[str, Any] = abstract_variables(model, dummy_inputs(model)).params
+    return shapes
 
 
 def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:

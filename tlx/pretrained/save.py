@@ -14,11 +14,11 @@ import numpy as np
 from tlx.adapters.model import merge_lora
 from tlx.errors import TlxError, listed
 from tlx.files.strict_json import read_json
+from tlx.models.forward import abstract_variables
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
-from tlx.models.model import Model
+from tlx.models.model import Model, dummy_inputs
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
-from tlx.pretrained.load import abstract_params
 from tlx.pretrained.names import NAMES, TO_TORCH
 from tlx.pretrained.own_head import PROBLEMS
 from tlx.pretrained.tokenizer_files import copy_files, file_names
@@ -51,7 +51,7 @@ def write_folder(
       max_shard_bytes: weights beyond it are spread over several files, with an index.
 
     Raises:
-      TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
+      TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks, a model state).
     """
     directory = Path(directory)
     if format not in FORMATS:
@@ -94,7 +94,13 @@ def write_folder(
 
 def _check_whole(model: Model, params: Any) -> None:
     """Refuses parameters that are a part of the model's, or of another model: nothing is left out without a word."""
-    expected = {path: tuple(leaf.shape) for path, leaf in flatten(abstract_params(model)).items()}
+    variables = abstract_variables(model, dummy_inputs(model))
+    if variables.model_state:
+        raise TlxError(
+            f"this model has {listed(variables.model_state)} beside its parameters, for which the Hugging Face folders "
+            f"that tlx writes have no place ({listed(flatten(variables.model_state), 3)}); keep the run directory."
+        )
+    expected = {path: tuple(leaf.shape) for path, leaf in flatten(variables.params).items()}
     found = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
     missing, more = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     other = [

@@ -16,6 +16,7 @@ from tlx.features.spec import FeatureSpec, below
 from tlx.features.store import default_folder, identity, load_or_compute
 from tlx.modalities.api import Inputs, Modality
 from tlx.modalities.features import CachedInputs
+from tlx.models.forward import Variables
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.mesh import along_batch, replicated
@@ -51,7 +52,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 
 def from_features(
-    config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Modality, task: Task,
+    config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Modality, task: Task,
     mesh: jax.sharding.Mesh,
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
     """Inputs and a task whose batches hold features, computed or found; None where training goes the long road.
@@ -60,6 +61,7 @@ def from_features(
 
     Args:
       config: the run's, of which `features` is read.
+      variables: what the run begins with; below the cut nothing of it changes, statistics included.
       groups: of each path; frozen is what learns in no phase.
     """
     wanted = config.features
@@ -71,9 +73,10 @@ def from_features(
             why = "training draws images anew (config.augment)" if initialized else why
             print(f"features: none are kept, because {why}.", flush=True)
         return None
+    placed = jax.device_put(variables, replicated(mesh))
     extractor = Extractor(
-        model, jax.device_put(params, replicated(mesh)), inputs, spec,
-        batch_size=config.train.eval_batch_size, sharding=along_batch(mesh),
+        model, placed.params, inputs, spec, batch_size=config.train.eval_batch_size, sharding=along_batch(mesh),
+        model_state=placed.model_state,
     )  # fmt: skip
     size = sum(extractor.layout(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())

@@ -133,6 +133,7 @@ def finetune() -> ConfigDict:
     config.average.warmup = True  # of ema: decay min(decay, (1 + t) / (10 + t)) after step t
     config.average.start_fraction = 0.75  # of the run, after which swa begins
     config.average.every = placeholder(int)  # steps between what swa takes; None: an epoch
+    config.average.recalibrate_batches = 100  # from which batch norm's statistics are computed anew, at most an epoch
     config.average.learning_rate = placeholder(float)  # constant from swa's start on; None: as the schedule says
 
     config.l2_sp = ConfigDict()  # part of the loss; leave weight_decay at 0 with it

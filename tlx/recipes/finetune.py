@@ -15,6 +15,7 @@ from tlx.files.lock import hold
 from tlx.files.whole import writable
 from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
+from tlx.models.forward import Variables
 from tlx.optim.groups import as_group
 from tlx.parallel.mesh import along_batch, make_mesh, replicated
 from tlx.recipes import run_directory
@@ -26,6 +27,7 @@ from tlx.recipes.load import Loader
 from tlx.recipes.methods import MakeMethod
 from tlx.recipes.train import TrainSetup, loss_settings, train_setup
 from tlx.training.phases import Phase
+from tlx.training.recalibrate import Recalibration
 from tlx.training.tasks import Stream, Task
 
 
@@ -62,11 +64,17 @@ def build(
     check(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
-    model, params = loaded.model, loaded.params
+    model, variables, model_state = loaded.model, loaded.variables, loaded.variables.model_state
     inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     mesh = make_mesh(config.parallel.data)
-    setup = train_setup(config, model, params, tasks, inputs, loaded.initialized, sweep, methods)
+
+    def set_up(tasks: Mapping[str, Task], inputs: Inputs) -> TrainSetup:
+        return train_setup(
+            config, model, variables.params, tasks, inputs, loaded.initialized, sweep, methods, model_state
+        )
+
+    setup = set_up(tasks, inputs)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     with writable(run):
@@ -76,14 +84,17 @@ def build(
         run_directory.open_run(run, config.to_dict(), written, loaded.folder, loaded.inputs)
     if len(tasks) == 1:
         ((name, task),) = tasks.items()
-        cached = from_features(config, model, params, setup.assigned, loaded.inputs, task, mesh)
+        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, mesh)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
-            setup = train_setup(config, model, params, tasks, inputs, loaded.initialized, sweep, methods)
+            setup = set_up(tasks, inputs)
     everywhere = replicated(mesh)
+    placed: Variables = jax.device_put(variables, everywhere)
+    begin = jax.jit(setup.begin, out_shardings=everywhere)
     job = Job(
         run_directory=run,
         model=model,
+        modality=loaded.inputs,
         inputs=inputs,
         tasks=tasks,
         streams={**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})},
@@ -91,7 +102,7 @@ def build(
         facts=facts,
         groups=setup.assigned,
         initialized=loaded.initialized,
-        state=jax.jit(setup.begin, out_shardings=everywhere)(jax.device_put(params, everywhere)),
+        state=begin(placed.params, model_state=placed.model_state),
         phases=(),
         schedule=setup.schedule,
         learning_rate=setup.rate,
@@ -138,6 +149,7 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
                 step=_bind(step, key, anchors, jax.device_put(rates, everywhere)),
                 batches=None if phase.streams == setup.phases[0].streams else _batches(job, phase.streams),
                 before_epoch=None if method.before_epoch is None else _before_epoch(job, method),
+                recalibrate=_recalibrate(phase.recalibrate, everywhere, key, anchors),
             )
         )
     return tuple(phases)
@@ -145,6 +157,14 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
 
 def _bind(step: Any, *constants: Any) -> Any:
     return lambda state, batch: step(state, batch, *constants)
+
+
+def _recalibrate(recalibrate: Any, everywhere: jax.sharding.NamedSharding, *constants: Any) -> Any:
+    """The recalibration with its function jitted; None of a phase without one."""
+    if not isinstance(recalibrate, Recalibration):
+        return recalibrate
+    add = jax.jit(recalibrate.add, out_shardings=everywhere)
+    return dataclasses.replace(recalibrate, add=lambda *given: add(*given, *constants))
 
 
 def _batches(job: Job, names: tuple[str, ...]) -> Any:
@@ -156,7 +176,7 @@ def _before_epoch(job: Job, method: Any) -> Any:
 
     def renewed(state: Any, epoch: int) -> Any:
         def predictions(stream: str) -> Any:
-            return job.predict(state.params, job.streams[stream].examples)
+            return job.predict(state.variables, job.streams[stream].examples)
 
         made = method.before_epoch(state.method_state, state.params, epoch, predictions)
         made = jax.device_put(jax.tree.map(jnp.asarray, made), replicated(job.mesh))

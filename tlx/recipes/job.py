@@ -15,7 +15,8 @@ from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
 from tlx.files.lock import Lock, hold
-from tlx.modalities.api import Inputs
+from tlx.modalities.api import Inputs, Modality
+from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.parallel.mesh import along_batch, replicated
 from tlx.params.partition import FROZEN
@@ -23,6 +24,7 @@ from tlx.params.paths import flatten
 from tlx.recipes import run_directory
 from tlx.recipes.datasets import Datasets
 from tlx.recipes.regularise import count_initialized
+from tlx.recipes.run_directory import Trained
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
@@ -42,7 +44,8 @@ class Job:
     Attributes:
       run_directory: where everything is written.
       model: a backbone with the heads of all tasks.
-      inputs: from rows to what the model takes.
+      modality: what reads the data.
+      inputs: what of a batch the model takes; the modality, or cached features.
       tasks: by name.
       streams: what the batches of a step are drawn from, by name.
       datasets: as they were read, by task.
@@ -62,6 +65,7 @@ class Job:
 
     run_directory: Path
     model: Model
+    modality: Modality
     inputs: Inputs
     tasks: Mapping[str, Task]
     streams: Mapping[str, Stream]
@@ -95,7 +99,7 @@ class Job:
             self.state,
             self.phases,
             self.batches,
-            lambda params: self.evaluate(params, "validation"),
+            lambda variables: self.evaluate(variables, "validation"),
             schedule=self.schedule,
             checkpoints=checkpoints,
             writer=functools.partial(MetricsWriter, self.run_directory),
@@ -109,11 +113,11 @@ class Job:
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
             state, so_far = self.fit(checkpoints, quiet)
             best = int(so_far.best["step"]) if so_far.best else int(state.step)
-            params = state.with_eval_params().params
+            variables = state.with_eval_params().variables
             if best != int(state.step):
                 checkpoints.wait()
-                params = checkpoints.restore_params(best, abstract(_of_the_model(params), replicated(self.mesh)))
-        return self._summarize(_of_the_model(params), best, so_far, int(state.step))
+                variables = checkpoints.restore_variables(best, abstract(variables, replicated(self.mesh)))
+        return self._summarize(variables, best, so_far, int(state.step))
 
     def batches(
         self, start: int = 0, steps: int | None = None, names: Collection[str] | None = None
@@ -129,44 +133,52 @@ class Job:
         }
         return feed(batches, along_batch(self.mesh), start)
 
-    def best(self) -> Any:
-        """The parameters of the best checkpoint."""
-        with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
-            target = abstract(_of_the_model(self.state.params), replicated(self.mesh))
-            return checkpoints.restore_params(checkpoints.best(), target)
+    def best(self) -> Variables:
+        """What the model is evaluated with, of the best checkpoint: its `params` and its `model_state`."""
+        return self.trained().variables
+
+    def trained(self) -> Trained:
+        """The best checkpoint as `run_directory.load_run` gives it, a module of a script in it: for new texts and
+        images (`tlx.runs.predictions`, `tlx.runs.images`)."""
+        run = self.run_directory
+        target = abstract(self.state.variables, replicated(self.mesh))
+        with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+            best = checkpoints.restore_variables(step := checkpoints.best(), target)
+        config = run_directory.read_run(run)["config"]
+        return Trained(self.model, best.params, self.modality, run / "pretrained", step, config, best.model_state)
 
     @functools.cached_property
     def forward(self) -> Any:
         """The jitted forward pass of evaluation."""
         return make_forward(self.model, self.inputs.prepare)
 
-    def predict(self, params: Any, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
+    def predict(self, variables: Variables, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
         """A head's predictions for examples, in their order: (examples, outputs), or of words (words, outputs)."""
         sharding = along_batch(self.mesh)
-        return predict(self.forward, params, examples, self.inputs, self.eval_batch_size, sharding)[head]
+        return predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, sharding)[head]
 
-    def predictions(self, params: Any, split: str, task: str = DEFAULT) -> np.ndarray:
-        """A task's predictions for a split, as of `predict`."""
-        return self.predict(params, self.tasks[task].splits[split], task)
+    def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:
+        """A task's predictions for a split, as of `predict`. variables: such as `best()` or `state.variables`."""
+        return self.predict(variables, self.tasks[task].splits[split], task)
 
-    def evaluate(self, params: Any, split: str) -> dict[str, float]:
+    def evaluate(self, variables: Variables, split: str) -> dict[str, float]:
         """Every metric of a split, named `split/metric`, of tasks with a name `task/split/metric`."""
         values: dict[str, float] = {}
         for name, task in self.tasks.items():
             if split in task.splits:
-                values |= task.score(self.predictions(params, split, name), split)
+                values |= task.score(self.predictions(variables, split, name), split)
         return values
 
-    def _summarize(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
+    def _summarize(self, variables: Variables, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
         (self.run_directory / "predictions").mkdir(exist_ok=True)
         metrics: dict[str, float] = {}
         classes: dict[str, Any] = {}
         for task in self.tasks.values():
             for split in (name for name in task.splits if name != "train"):
-                predictions = self.predictions(params, split, task.name)
+                predictions = self.predictions(variables, split, task.name)
                 metrics |= task.score(predictions, split)
                 classes |= self._write_predictions(task, split, predictions)
-        sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
+        sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(variables.params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
             **self.facts,
@@ -176,7 +188,7 @@ class Job:
             "parameters": {
                 "trainable": trainable,
                 "frozen": sum(sizes.values()) - trainable,
-                "initialized": count_initialized(params, self.initialized),
+                "initialized": count_initialized(variables.params, self.initialized),
             },
             "seconds": round(so_far.seconds, 1),
             "versions": run_directory.versions(),
@@ -209,8 +221,3 @@ class Job:
         plots = self.run_directory / "plots"
         plot_confusion(confusion(predictions, labels), classes, plots / f"confusion_{name}.png")
         plot_reliability(reliability(predictions, labels), plots / f"reliability_{name}.png")
-
-
-def _of_the_model(params: Any) -> dict[str, Any]:
-    """Without what only training needs."""
-    return {name: part for name, part in params.items() if name != "aux"}

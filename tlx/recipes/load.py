@@ -15,6 +15,7 @@ from tlx.data.sources import fingerprint
 from tlx.data.tables import as_table
 from tlx.modalities.api import Modality
 from tlx.models.custom import Custom
+from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.pretrained.folder import resolve
 from tlx.recipes.custom import initialize_custom
@@ -33,7 +34,7 @@ class Loaded:
       inputs: from rows to what the model takes.
       datasets: by task.
       model: a backbone with the heads of all tasks.
-      params: the model's, on the host.
+      variables: the model's parameters, and its model state where it has one.
       initialized: the paths that did not come with the checkpoint.
       custom: the class name of a module in the backbone's place; None of a checkpoint's own.
     """
@@ -42,7 +43,7 @@ class Loaded:
     inputs: Modality
     datasets: Mapping[str, Datasets]
     model: Model
-    params: Any
+    variables: Variables
     initialized: frozenset[str]
     custom: str | None = None
 
@@ -82,11 +83,11 @@ class Loader:
         if backbone is not None:
             made = initialize_custom(config, backbone, inputs, datasets)
             return Loaded(folder, inputs, {DEFAULT: datasets}, *made, custom=type(backbone.module).__name__)
-        made = self._once(
+        model, params, initialized = self._once(
             _digest("checkpoint", config.model, config.lora, config.seed, fingerprint(folder), repr(heads)),
             lambda: load_model(config, folder, heads),
         )
-        return Loaded(folder, inputs, {DEFAULT: datasets}, *made)
+        return Loaded(folder, inputs, {DEFAULT: datasets}, model, Variables(params), initialized)
 
     def _once(self, key: str | None, make: Callable[[], Any]) -> Any:
         if key is None or not self.size:

@@ -11,11 +11,13 @@ from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
 from tlx.losses.l2_sp import l2_sp
+from tlx.methods.api import Method
 from tlx.optim.averages import AverageWeight, ema, swa
 from tlx.optim.sharpness import Perturbation, sharpness_aware
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten, map_with_path
 from tlx.training.loop import LoopSchedule
+from tlx.training.recalibrate import Recalibration, make_add
 from tlx.training.step import Penalty
 
 AVERAGES = ("none", "ema", "swa")
@@ -28,6 +30,19 @@ def plan_average(config: ConfigDict, schedule: LoopSchedule) -> AverageWeight | 
     if config.kind == "ema":
         return ema(config.decay, config.warmup)
     return swa(swa_start(config, schedule), config.every or schedule.steps_per_epoch) if config.kind == "swa" else None
+
+
+def plan_recalibration(
+    config: ConfigDict, method: Method, schedule: LoopSchedule, frozen: tuple[str, ...]
+) -> Recalibration | None:
+    """How the average's model state is computed; None without an average. config: the whole. frozen: as of the step."""
+    if config.average.kind == "none":
+        return None
+    batches = config.average.recalibrate_batches
+    if batches < 1:
+        raise TlxError(f"config.average.recalibrate_batches is {batches}; it is a number of batches, at least 1.")
+    add = make_add(method, accumulate=config.train.accumulate, total_steps=schedule.total, frozen=frozen)
+    return Recalibration(add, min(batches, schedule.steps_per_epoch))
 
 
 def swa_start(config: ConfigDict, schedule: LoopSchedule) -> int:

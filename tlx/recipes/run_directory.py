@@ -16,10 +16,10 @@ from tlx.files.lock import Lock, hold
 from tlx.files.strict_json import read_json
 from tlx.files.whole import whole, writable
 from tlx.modalities.api import Columns, Modality
+from tlx.models.forward import ModelState, Variables, abstract_variables
 from tlx.models.heads import Head
-from tlx.models.model import Model
+from tlx.models.model import Model, dummy_inputs
 from tlx.parallel.mesh import make_mesh, replicated
-from tlx.pretrained.load import abstract_params
 from tlx.recipes import defaults
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
@@ -146,6 +146,12 @@ class Trained:
     pretrained: Path
     step: int
     config: dict[str, Any]
+    model_state: ModelState = dataclasses.field(default_factory=dict)
+
+    @property
+    def variables(self) -> Variables:
+        """What the model is run with."""
+        return Variables(self.params, self.model_state)
 
     @property
     def head(self) -> Head:
@@ -186,8 +192,10 @@ def load_run(run: Path) -> Trained:
         raise TlxError(f"{run} holds no checkpoint yet.")
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.best()
-        params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
-    return Trained(model, params, open_inputs(run / "pretrained", config), run / "pretrained", step, config)
+        shapes = abstract_variables(model, dummy_inputs(model))
+        found = checkpoints.restore_variables(step, abstract(shapes, replicated(make_mesh(1))))
+    inputs, pretrained = open_inputs(run / "pretrained", config), run / "pretrained"
+    return Trained(model, found.params, inputs, pretrained, step, config, found.model_state)
 
 
 def heads_as_json(heads: Mapping[str, Head]) -> dict[str, Any]:

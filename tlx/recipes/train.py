@@ -16,15 +16,17 @@ from tlx.errors import TlxError, listed
 from tlx.methods.api import Method
 from tlx.methods.finetune import LossSettings
 from tlx.modalities.api import Inputs
+from tlx.models.forward import ModelState
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer, rate_tables
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
+from tlx.params.paths import flatten
 from tlx.recipes.methods import AuxParams, MakeMethod, MethodInputs, make_method
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
-from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation
+from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation, plan_recalibration
 from tlx.recipes.schedule import check_schedules, factors_of, loop_schedule, rate_of, run_factor
 from tlx.training.loop import LoopSchedule
 from tlx.training.phases import Phase, carried, trainable_since
@@ -41,7 +43,7 @@ class TrainSetup:
       assignments: which parameters learn, and how fast, by phase.
       schedule: what the loop does when.
       rate: the run's learning rate by step, for the log.
-      begin: from the model's parameters to the first state.
+      begin: from the model's parameters, and `model_state` of a model that has one, to the first state.
       phases: with pure functions, not jitted: a step is `(state, batch, key, anchors, rates)`.
       rates: what the steps of each phase take.
       methods: of each phase.
@@ -51,7 +53,7 @@ class TrainSetup:
     assignments: tuple[GroupAssignment, ...]
     schedule: LoopSchedule
     rate: optax.Schedule
-    begin: Callable[[Any], State]
+    begin: Callable[..., State]
     phases: tuple[Phase, ...]
     rates: tuple[Rates, ...]
     methods: tuple[Method, ...]
@@ -72,6 +74,7 @@ def train_setup(
     initialized: Collection[str] = (),
     sweep: optax.Schedule | None = None,
     methods: Mapping[str, MakeMethod] | None = None,
+    model_state: ModelState | None = None,
 ) -> TrainSetup:
     """Methods with their parameters, then groups over all parameters, an optimizer for each player, and the steps.
 
@@ -84,6 +87,7 @@ def train_setup(
       initialized: the paths that did not come with the checkpoint.
       sweep: the learning rate by step, in place of the config's; of several phases there is only the first then.
       methods: of a script, by name, besides those of tlx.
+      model_state: of a model that has one; its paths alone are read.
     """
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
@@ -106,7 +110,9 @@ def train_setup(
     since = trainable_since([assignment.assigned for assignment in assignments], [plan.first for plan in plans])
     factors = [_factor(plan, schedule, sweep) for plan in plans]
     built = [
-        _build_phase(plan, model, everything, made[plan.method], aux, schedule, assignment, factor, begun)
+        _build_phase(
+            plan, model, everything, model_state or {}, made[plan.method], aux, schedule, assignment, factor, begun
+        )
         for plan, assignment, factor, begun in zip(plans, assignments, factors, since, strict=True)
     ]
     anchors = plan_anchors(config, everything, _assigned(assignments), {*initialized, *aux.paths})
@@ -134,17 +140,17 @@ def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | Non
 
 @dataclasses.dataclass(frozen=True)
 class _Built:
-    begin: Callable[[Any], State]
+    begin: Callable[..., State]
     phase: Phase
     rates: Rates
 
 
 def _build_phase(
-    plan: PhasePlan, model: Model, params: Any, method: Method, aux: AuxParams, schedule: LoopSchedule,
-    assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
+    plan: PhasePlan, model: Model, params: Any, model_state: ModelState, method: Method, aux: AuxParams,
+    schedule: LoopSchedule, assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
 ) -> _Built:  # fmt: skip
     """How a run would begin with this phase, the phase, and the rates of its steps. params: with all that is at aux."""
-    config = plan.config
+    config, frozen = plan.config, frozen_parts(model, assignment.assigned, model_state)
     player_of = assign_players(params, assignment.assigned, method.players)
     average = plan_average(config.average, schedule)
     rates: dict[str, Any] = {
@@ -157,23 +163,25 @@ def _build_phase(
     )  # fmt: skip
     optimizers = dict.fromkeys(method.players, optimizer)
 
-    def begin(params: Any) -> State:
+    def begin(params: Any, model_state: ModelState | None = None) -> State:
         params = params if "aux" in params else aux.init(params)
-        return init_state(params, player_of, optimizers, aux.state(plan.method), averaged=average is not None)
+        state = aux.state(plan.method)
+        return init_state(params, player_of, optimizers, state, averaged=average is not None, model_state=model_state)
 
     step = make_train_step(
         method, optimizers, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
         perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
-        total_steps=schedule.total, frozen=frozen_blocks(model, assignment.assigned),
+        total_steps=schedule.total, frozen=frozen,
     )  # fmt: skip
     tables = rate_tables(assignment.assigned, assignment.groups, schedule.total, **rates)
     enter = functools.partial(_enter, begin, new_method=plan.begins_method)
-    phase = Phase(plan.first, enter, step, streams=method.streams)
+    recalibrate = plan_recalibration(config, method, schedule, frozen) if model_state else None
+    phase = Phase(plan.first, enter, step, streams=method.streams, recalibrate=recalibrate)
     return _Built(begin, phase, Rates(tables, jnp.asarray(schedule.total, jnp.int32)))
 
 
-def _enter(begin: Callable[[Any], State], state: State, new_method: bool) -> State:
+def _enter(begin: Callable[..., State], state: State, new_method: bool) -> State:
     """The state at the border of a phase. new_method: its method begins with a state of its own."""
     fresh = begin(state.params)
     after = carried(state, fresh)
@@ -216,8 +224,24 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
     """The blocks in which nothing learns, no adapter on them either."""
     prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
-    return tuple(
-        prefix
-        for prefix in prefixes
-        if all(group == FROZEN for path, group in groups.items() if host(path).startswith(prefix + "/"))
-    )
+    return tuple(prefix for prefix in prefixes if all(group == FROZEN for group in _within(prefix, groups)))
+
+
+def frozen_parts(model: Model, groups: dict[str, str], model_state: ModelState) -> tuple[str, ...]:
+    """The frozen blocks, and every module with a state of its own in which nothing learns, so that its statistics stay;
+    of one without parameters the smallest part around it that has some decides."""
+    found = list(frozen_blocks(model, groups))
+    for state in model_state.values():
+        for module in dict.fromkeys(path.rpartition("/")[0] for path in flatten(state)):
+            around, within = module, _within(module, groups)
+            while around and not within:
+                around = around.rpartition("/")[0]
+                within = _within(around, groups)
+            if within and all(group == FROZEN for group in within):
+                found.append(module)
+    return tuple(found)
+
+
+def _within(prefix: str, groups: dict[str, str]) -> list[str]:
+    """The groups of what stands below a path, adapters included."""
+    return [group for path, group in groups.items() if host(path).startswith(f"{prefix}/")]

@@ -12,6 +12,7 @@ from tlx.features.spec import FeatureSpec
 from tlx.features.transformer import extract
 from tlx.modalities.api import Columns, Modality
 from tlx.modalities.loaded import load_pretrained
+from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.recipes.run_directory import load_run
 
@@ -27,7 +28,7 @@ def features_of_file(
       given: a data spec `KIND:PATH`, a file whose suffix says its kind, or a folder of images.
       columns: of the inputs, where they are called otherwise than in the run, or than `text` and `image`.
     """
-    model, params, modality, named = _opened(source)
+    model, variables, modality, named = _opened(source)
     named = {**named, **{name: column for name, column in (columns or {}).items() if column}}
     table = load(spec_of(given))
     kept = {name: np.asarray(table.column(name)) for name in keep}
@@ -35,7 +36,10 @@ def features_of_file(
         if column.dtype == object or name == "features":
             raise TlxError(f"the column {name!r} cannot be kept beside the features; keep numbers or texts.")
     examples = modality.encode(Columns.of(modality, named), None, table)
-    found = extract(model, params, modality, examples, spec, batch_size=batch_size, cache=cache)
+    found = extract(
+        model, variables.params, modality, examples, spec, batch_size=batch_size, cache=cache,
+        model_state=variables.model_state,
+    )  # fmt: skip
     return {"features": found, **kept}
 
 
@@ -50,10 +54,10 @@ def spec_of(given: str) -> str:
     return f"{suffix}:{given}"
 
 
-def _opened(source: str) -> tuple[Model, Any, Modality, Mapping[str, Any]]:
-    """Model, parameters, modality, and what is known of the columns."""
+def _opened(source: str) -> tuple[Model, Variables, Modality, Mapping[str, Any]]:
+    """Model, variables, modality, and what is known of the columns."""
     if (Path(source) / "checkpoints").is_dir():
         run = load_run(Path(source))
-        return run.model, run.params, run.inputs, run.config["data"]
+        return run.model, run.variables, run.inputs, run.config["data"]
     loaded = load_pretrained(source, heads={})
-    return loaded.model, loaded.params, loaded.modality, {}
+    return loaded.model, Variables(loaded.params), loaded.modality, {}

@@ -11,6 +11,7 @@ import numpy as np
 from tlx.data.images import open_rgb
 from tlx.errors import TlxError
 from tlx.evaluation.rollout import rollout
+from tlx.models.forward import forward
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
 from tlx.runs.predictions import rows_of
@@ -47,7 +48,7 @@ def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:
     examples = inputs.encode_inputs(images)
     pixels = examples.take(np.arange(len(examples)), 1)["pixel_values"]
     given, _ = inputs.prepare({"pixel_values": jnp.asarray(pixels)}, None)
-    output: Any = trained.model.apply({"params": trained.params}, **given, output_attentions=True)
+    output, _ = forward(trained.model, trained.params, trained.model_state, given, output_attentions=True)
     looked = rollout(jax.device_get(output.attentions))[:, 0, config.special_tokens :].reshape(-1, *config.grid)
     rows = rows_of(trained, images)
     pictures, lines = [], []

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tlx.errors import TlxError
+from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import HIGHER_IS_BETTER, default_monitor
 from tlx.params.interpolate import interpolate
 from tlx.params.paths import flatten, unflatten
@@ -36,6 +36,11 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     A leaf that did not come with the checkpoint (a new head, what was drawn anew) stays as the run learnt it.
     """
     trained = load_run(run)
+    if trained.model_state:
+        raise TlxError(
+            f"the model of {run} has {listed(trained.model_state)}, which fit its own parameters alone; tlx does not "
+            "compute them anew for parameters between two models, and so interpolates no such run."
+        )
     start = starting_point(trained)
     examples = datasets_of(run, trained)
     head = trained.head

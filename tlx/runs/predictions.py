@@ -62,7 +62,7 @@ def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
     forward = _forward(trained.model, trained.inputs.prepare)
     size = min(trained.config["train"]["eval_batch_size"], len(examples))
-    return predict(forward, trained.params, examples, trained.inputs, size)["default"]
+    return predict(forward, trained.variables, examples, trained.inputs, size)["default"]
 
 
 @functools.lru_cache(maxsize=4)

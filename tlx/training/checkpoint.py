@@ -9,14 +9,14 @@ import jax
 import orbax.checkpoint as ocp
 
 from tlx.errors import TlxError, first_line, listed
+from tlx.models.forward import Variables
 from tlx.params.paths import flatten
-from tlx.training.state import EVAL_PARAMS, State
+from tlx.training.state import AUX, EVAL_PARAMS, State
 
 FORMAT = 3  # of what `meta` and the items hold
 RESUMABLE = (2, 3)  # from which a run goes on
 READABLE = (1, 2, 3)  # whose parameters can be read
 EARLIER_EVAL_PARAMS = "answers"  # what the average was called before
-AUX = "aux"  # the root of the parameters that only training needs
 
 
 class _NewestAndBest:
@@ -37,8 +37,8 @@ class Checkpoints:
     Items: `params` (the model's), `aux` (parameters that only training needs), `model_state` (the model's mutable
     collections), `train_state` (all else of the state) and `meta` (JSON); `aux` and `model_state` only where there is
     something to put in. So whoever reads the model need not know what it was trained with. Where an average is kept,
-    `params` is the average, so that readers get the parameters that were selected; those that go on learning are then
-    in `train_state`. In format 2, `train_state` was called `rest` and there was no `aux` or `model_state`.
+    `params` is the average and `model_state` its own, so that readers get what was selected; those that go on learning
+    are then in `train_state`. In format 2, `train_state` was called `rest` and there was no `aux` or `model_state`.
 
     Args:
       directory: made if absent.
@@ -155,12 +155,25 @@ class Checkpoints:
             ) from error
 
     def restore_model_state(self, step: int, target: Any) -> Any:
-        """The model's mutable collections. target: `jax.ShapeDtypeStruct`s with shardings; {} reads nothing."""
+        """The model's mutable collections. target: `jax.ShapeDtypeStruct`s with shardings; {} where there are none.
+
+        Raises:
+          TlxError: the checkpoint has them and `target` does not.
+        """
         if not target:
+            if (self.directory / str(step) / "model_state").exists():
+                raise TlxError(
+                    f"{self.directory / str(step)} holds a model_state, and the model of its run's config has none; "
+                    "bring back the config.json files as the run wrote them."
+                )
             return target
         args = ocp.args.Composite(model_state=ocp.args.StandardRestore(target))
         with self._reading(step):
             return self._manager.restore(step, args=args)["model_state"]
+
+    def restore_variables(self, step: int, target: Variables) -> Variables:
+        """What the model is evaluated with: averaged if the run averages. target: as of the two above."""
+        return Variables(self.restore_params(step, target.params), self.restore_model_state(step, target.model_state))
 
     def wait(self) -> None:
         """Until everything is written."""
@@ -187,6 +200,7 @@ def _items(state: State) -> dict[str, Any]:
         "train_state": {
             "step": swapped.step, "opt_state": swapped.opt_state,
             "method_state": swapped.method_state, "averages": swapped.averages,
+            **({"averaged_model_state": also} if (also := dict(swapped.averaged_model_state)) else {}),
         },
     }  # fmt: skip
     return {name: item for name, item in items.items() if item or name in ("params", "train_state")}

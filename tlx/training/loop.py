@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from tlx.errors import TlxError
+from tlx.models.forward import Variables
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.state import State
@@ -58,7 +59,7 @@ def fit(
     state: State,
     phases: Sequence[Phase],
     batches: Callable[[int], Iterator[Any]],
-    evaluate: Callable[[Any], dict[str, float]],
+    evaluate: Callable[[Variables], dict[str, float]],
     *,
     schedule: LoopSchedule,
     checkpoints: Checkpoints,
@@ -74,7 +75,7 @@ def fit(
       state: before the first step; shapes, dtypes and shardings of what is restored.
       phases: in order, the first from step 0 on; jitted, the steps donate their state.
       batches: the batches from a step on.
-      evaluate: parameters (averaged, where an average is kept) to metrics by name.
+      evaluate: what the model is run with (averaged, where an average is kept) to metrics by name.
       schedule: when to do what.
       checkpoints: where the state goes.
       writer, progress: made once it is known at which step the run goes on.
@@ -118,7 +119,9 @@ def fit(
                 _refuse_nan(step, means["train/loss"])
                 pending = []
             if step % schedule.evaluate_every == 0 or last:
-                values = evaluate(state.with_eval_params().params)
+                if phase.recalibrate is not None:
+                    state = phase.recalibrate(state, (phase.batches or batches)(0))
+                values = evaluate(state.with_eval_params().variables)
                 so_far = so_far.after(step, values[schedule.monitor], schedule.mode)
                 stop = last or (schedule.patience is not None and so_far.stale >= schedule.patience)
                 now = time.perf_counter()

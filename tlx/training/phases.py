@@ -24,6 +24,8 @@ class Phase:
       before_epoch: `(state, epochs of the phase done) -> state` before each epoch of the phase, to compute the method's
         state anew (pseudo-labels, centroids). Between epochs a resumed run has that state from its checkpoint; one
         that resumes at the border of an epoch computes it again, from the same state.
+      recalibrate: `(state, its batches from the first on) -> state` before each evaluation, to compute the model state
+        of the average.
     """
 
     first: int
@@ -32,6 +34,7 @@ class Phase:
     batches: Callable[[int], Iterator[Any]] | None = None
     before_epoch: Callable[[State, int], State] | None = None
     streams: tuple[str, ...] = ("train",)
+    recalibrate: Callable[[State, Iterator[Any]], State] | None = None
 
 
 def phase_of(phases: Sequence[Phase], steps: int) -> int:
@@ -81,6 +84,7 @@ def carried(old: State, new: State) -> State:
         step=old.step,
         method_state=old.method_state,
         model_state=old.model_state,
+        averaged_model_state=old.averaged_model_state,
         opt_state=opt_state,
         averages=averages,
     )
