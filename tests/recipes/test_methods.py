@@ -137,7 +137,7 @@ def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_parameters_of_a_method_are_trained_saved_and_left_out_of_the_model(whole: Any) -> None:
     _, items = end(whole)
     assert set(flatten(items["aux"])) == {"discriminator/kernel"}
-    assert "aux" not in items["params"] and "aux" not in whole.best()
+    assert "aux" not in items["params"] and "aux" not in whole.best().params
     start = 0.1 * jax.random.normal(jax.random.key(whole.seed), (2, 2))  # as `init` makes it
     assert np.abs(items["aux"]["discriminator"]["kernel"] - start).max() > 1e-3
     # the second phase has one player, whose optimizer state goes on; the discriminator's is gone

@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_the_words_that_are_left(config: Any, tmp_path: Path
 
     def summed(split: str, rows: list[dict[str, list]], weights: np.ndarray) -> tuple[float, float]:
         """The loss's total and count."""
-        logits = log_softmax(job.predictions(params, split).astype(np.float64), axis=-1)
+        logits = log_softmax(job.predictions(job.state.variables, split).astype(np.float64), axis=-1)
         tags = [tag for row in rows for tag in row["tags"]]
         kept = [(logits[i, names.index(tag)], weights[names.index(tag)]) for i, tag in enumerate(tags) if tag != -100]
         return -sum(value * weight for value, weight in kept), sum(weight for _, weight in kept)
