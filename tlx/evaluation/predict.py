@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 
 from tlx.data.examples import Batches
 from tlx.models.model import Model
+from tlx.parallel.layout import Layout
 
 INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values", "hidden_state", "pooled")
 Prepare = Callable[[Mapping[str, jax.Array], None], tuple[dict[str, Any], Any]]
@@ -26,18 +26,19 @@ def make_forward(model: Model, prepare: Prepare) -> Forward:
     return forward
 
 
-def predict(
-    forward: Forward, params: Any, batches: Batches, sharding: NamedSharding | None = None
-) -> dict[str, np.ndarray]:
+def predict(forward: Forward, params: Any, batches: Batches, layout: Layout | None = None) -> dict[str, np.ndarray]:
     """Answers by head in the order of the examples, padding dropped: (examples, outputs), or of a head that answers
     every token (words, outputs): one for each word, from its first token, sentence after sentence; NaN for a word that
-    cannot be predicted (`Words.predictable`)."""
+    cannot be predicted (`Words.predictable`). layout: of params and batches; None: of one device."""
     examples = batches.examples
     predictions: dict[str, np.ndarray] = {}
     for step in range(len(batches)):
         rows, batch = batches.rows(step), batches[step]
         inputs = {name: batch[name] for name in INPUT_FIELDS if name in batch}
-        found = jax.device_get(forward(params, jax.device_put(inputs, sharding)))
+        if layout is None:
+            found = jax.device_get(forward(params, jax.device_put(inputs)))
+        else:
+            found = layout.gather(forward(params, layout.put_batch(inputs)))
         for head, values in found.items():
             per_token = values.ndim == 3
             size = int(examples.offsets[-1]) if per_token else len(examples)

@@ -13,6 +13,7 @@ from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
 from tlx.features.spec import FeatureSpec, below, read
 from tlx.models.model import Model
+from tlx.parallel.layout import Layout as Spread
 from tlx.params.paths import flatten
 
 INPUT_FIELDS = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
@@ -51,11 +52,11 @@ class Extractor:
     """Reads sets at a cut.
 
     Args:
-      model, params: heads are not asked. params: on the devices of `sharding`, where that is given.
+      model, params: heads are not asked. params: where `spread` has them, if it is given.
       prepare: `(batch, None) -> (what the model takes, batch)`.
       cut: resolved.
       batch_size: examples a pass. ladder: lengths to which texts are padded.
-      sharding: of a batch; its devices share it.
+      spread: the layout of a batch; its devices share it. None: one device.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class Extractor:
         *,
         batch_size: int = 64,
         length_buckets: Sequence[int] = LENGTH_BUCKETS,
-        sharding: jax.sharding.NamedSharding | None = None,
+        spread: Spread | None = None,
     ):
         self.model, self.params, self.spec = model, params, spec
-        self.batch_size, self.length_buckets, self.sharding = batch_size, tuple(length_buckets), sharding
+        self.batch_size, self.length_buckets, self.spread = batch_size, tuple(length_buckets), spread
         self._forward = _reading(model, prepare, spec)
 
     @functools.cached_property
@@ -99,12 +100,13 @@ class Extractor:
         batches = self._batches(examples)
         pending: list[tuple[np.ndarray, jax.Array]] = []
         for step in range(len(batches)):
-            inputs = jax.device_put(_inputs(batches[step]), self.sharding)
+            inputs = _inputs(batches[step])
+            inputs = jax.device_put(inputs) if self.spread is None else self.spread.put_batch(inputs)
             pending.append((batches.rows(step), self._forward(self.params, inputs)))
             if len(pending) > 1:
-                _keep(values, offsets, *pending.pop(0))
+                self._keep(values, offsets, *pending.pop(0))
         for rows, found in pending:
-            _keep(values, offsets, rows, found)
+            self._keep(values, offsets, rows, found)
 
     def __call__(self, examples: ExampleSet) -> FeatureSet:
         """In memory."""
@@ -113,10 +115,20 @@ class Extractor:
         self.fill(examples, values, layout.offsets)
         return FeatureSet(values, layout.offsets)
 
+    def _keep(self, values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, found: jax.Array) -> None:
+        fetched = np.asarray(found if self.spread is None else self.spread.gather(found))
+        if offsets is None:
+            values[rows[rows >= 0]] = fetched[rows >= 0]
+            return
+        for i in np.flatnonzero(rows >= 0):
+            start, stop = offsets[rows[i]], offsets[rows[i] + 1]
+            values[start:stop] = fetched[i, : stop - start]
+
     def _batches(self, examples: ExampleSet) -> Batches:
         plan = EvaluationPlan(examples.lengths, self.batch_size, self.length_buckets)
-        devices = 1 if self.sharding is None else self.sharding.mesh.size
-        return Batches(examples, plan, plan.steps_per_epoch, devices)
+        if self.spread is None:
+            return Batches(examples, plan, plan.steps_per_epoch)
+        return Batches(examples, plan, plan.steps_per_epoch, self.spread.size, self.spread.rows)
 
 
 @functools.lru_cache(maxsize=8)
@@ -127,13 +139,3 @@ def _reading(model: Model, prepare: Any, spec: FeatureSpec) -> Any:
 
 def _inputs(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: batch[name] for name in INPUT_FIELDS if name in batch}
-
-
-def _keep(values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, found: jax.Array) -> None:
-    fetched = np.asarray(found)
-    if offsets is None:
-        values[rows[rows >= 0]] = fetched[rows >= 0]
-        return
-    for i in np.flatnonzero(rows >= 0):
-        start, stop = offsets[rows[i]], offsets[rows[i] + 1]
-        values[start:stop] = fetched[i, : stop - start]

@@ -1,6 +1,7 @@
 """Training from features: where what is frozen lies below all that learns, it is computed once and not every step."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tlx.features.store import default_folder, identity, load_or_compute
 from tlx.methods.finetune import Prepare
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
-from tlx.parallel.mesh import along_batch, replicated
+from tlx.parallel.layout import Layout
+from tlx.parallel.processes import several
 from tlx.params.partition import FROZEN
 from tlx.recipes.datasets import Datasets
 from tlx.recipes.inputs import ImageInputs, Inputs, Rows, TextInputs
@@ -97,7 +99,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 def from_features(
     config: ConfigDict, model: Model, params: Any, groups: Mapping[str, str], inputs: Inputs, datasets: Datasets,
-    mesh: jax.sharding.Mesh,
+    layout: Layout,
 ) -> tuple[Inputs, Datasets] | None:  # fmt: skip
     """Inputs and sets whose batches hold features, computed or found; None where training goes the long road.
 
@@ -106,29 +108,35 @@ def from_features(
     Args:
       config: the run's, of which `features` is read.
       groups: of each path; frozen is what learns in no phase.
+
+    Raises:
+      TlxError: several processes, and a folder in which all of them would write.
     """
     wanted = config.features
+    tell = functools.partial(print, flush=True) if layout.is_main else lambda _: None
     assert isinstance(inputs, TextInputs | ImageInputs)
+    if wanted.cache == "disk" and several():
+        raise TlxError("config.features.cache is 'disk', which is of one process; of several take 'memory' or 'off'.")
     initialized = inputs.training(datasets.head) != inputs.prepare
     spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, datasets.head)
     if spec is None:
         if wanted.cache in ("memory", "disk"):
             why = "no block lies below all that learns, from the first step to the last"
             why = "training draws images anew (config.augment)" if initialized else why
-            print(f"features: none are kept, because {why}.", flush=True)
+            tell(f"features: none are kept, because {why}.")
         return None
     extractor = Extractor(
-        model, jax.device_put(params, replicated(mesh)), inputs.prepare, spec,
-        batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets, sharding=along_batch(mesh),
+        model, layout.put(params), inputs.prepare, spec,
+        batch_size=config.train.eval_batch_size, length_buckets=inputs.length_buckets, spread=layout,
     )  # fmt: skip
     size = sum(extractor.layout(examples).bytes for examples in datasets.examples.values())
     count = sum(len(examples) for examples in datasets.examples.values())
     said = f"{spec} for {count:,} examples, {size:,} bytes"
     if size > wanted.limit:
-        print(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.", flush=True)
+        tell(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.")
         return None
     folder = Path(wanted.folder).expanduser().absolute() if wanted.folder else default_folder()
-    print(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.", flush=True)
+    tell(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.")
     preprocessor = inputs.tokenizer if isinstance(inputs, TextInputs) else inputs.processor
 
     def kept(examples: ExampleSet) -> FeatureSet:

@@ -25,7 +25,8 @@ from tlx.models.custom import Custom
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import as_group
-from tlx.parallel.mesh import along_batch, make_mesh, replicated
+from tlx.parallel.layout import Layout, make_layout
+from tlx.parallel.processes import on_main
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.pretrained.folder import resolve
@@ -41,12 +42,12 @@ from tlx.recipes.train import train_setup
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
-from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.training.checkpoint import Checkpoints
 from tlx.training.feed import feed
 from tlx.training.loop import LoopSchedule, Progressed, fit
-from tlx.training.phases import Phase
+from tlx.training.phases import Phase, state_in
 from tlx.training.state import State
-from tlx.training.writers import MetricsWriter, Progress, read_metrics
+from tlx.training.writers import MetricsWriter, NoWriter, Progress, Writer, read_metrics
 
 
 @dataclasses.dataclass
@@ -66,13 +67,14 @@ class Job:
     batch_size: int
     eval_batch_size: int
     accumulate: int
-    mesh: jax.sharding.Mesh
+    layout: Layout
     seed: int
     lock: Lock | None = None  # on the run directory, until `run` has ended
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        self.lock = self.lock or hold(self.run_directory)
+        if self.layout.is_main:
+            self.lock = self.lock or hold(self.run_directory)
         try:
             return self._train(quiet)
         finally:
@@ -85,10 +87,13 @@ class Job:
                 self.phases,
                 self.batches,
                 lambda params: self.evaluate(params, "validation"),
+                layout=self.layout,
                 schedule=self.schedule,
                 checkpoints=checkpoints,
-                writer=functools.partial(MetricsWriter, self.run_directory),
-                progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
+                writer=self._writer,
+                progress=lambda start: Progress(
+                    self.run_directory.name, self.schedule.total, start, quiet or not self.layout.is_main
+                ),
                 learning_rate=self.learning_rate,
                 meta={"seed": self.seed},
             )
@@ -96,22 +101,27 @@ class Job:
             params = state.with_eval_params().params
             if best != int(state.step):
                 checkpoints.wait()
-                params = checkpoints.restore_params(best, abstract(params, replicated(self.mesh)))
+                params = checkpoints.restore_params(best, self.layout.abstract(params))
         return self._summarise(params, best, so_far, int(state.step))
+
+    def _writer(self, start: int) -> Writer:
+        return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
 
     def batches(self, start: int = 0, steps: int | None = None) -> Iterator[Any]:
         """What training takes from step `start` on, to the end of the run or of so many steps."""
         plan = TrainingPlan(
             self.datasets.examples["train"].lengths, self.batch_size, self.seed, self.inputs.length_buckets
         )
-        multiple = self.mesh.size * self.accumulate
-        batches = Batches(self.datasets.examples["train"], plan, steps or self.schedule.total, multiple)
-        return feed({"train": batches}, along_batch(self.mesh), start)
+        multiple = self.layout.size * self.accumulate
+        batches = Batches(
+            self.datasets.examples["train"], plan, steps or self.schedule.total, multiple, self.layout.rows
+        )
+        return feed({"train": batches}, self.layout, start)
 
     def best(self) -> Any:
         """The parameters of the best checkpoint."""
         with Checkpoints(self.run_directory / "checkpoints", read_only=True) as checkpoints:
-            return checkpoints.restore_params(checkpoints.best(), abstract(self.state.params, replicated(self.mesh)))
+            return checkpoints.restore_params(checkpoints.best(), self.layout.abstract(self.state.params))
 
     @functools.cached_property
     def forward(self) -> Any:
@@ -122,19 +132,19 @@ class Job:
         """The head's answers to a split, (examples, outputs), or of tagged words (words, outputs)."""
         examples = self.datasets.examples[split]
         plan = EvaluationPlan(examples.lengths, self.eval_batch_size, self.inputs.length_buckets)
-        batches = Batches(examples, plan, plan.steps_per_epoch, self.mesh.size)
-        return predict(self.forward, params, batches, along_batch(self.mesh))["default"]
+        batches = Batches(examples, plan, plan.steps_per_epoch, self.layout.size, self.layout.rows)
+        return predict(self.forward, params, batches, self.layout)["default"]
 
     def evaluate(self, params: Any, split: str) -> dict[str, float]:
         """Every metric of a split, named `split/metric`."""
         return score(self.predictions(params, split), self.datasets.examples[split], self.datasets.head, split)
 
     def _summarise(self, params: Any, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
-        (self.run_directory / "predictions").mkdir(exist_ok=True)
+        answered = {split: self.predictions(params, split) for split in self.datasets.examples if split != "train"}
         values: dict[str, float] = {}
         classes: dict[str, Any] = {}
-        for split in (name for name in self.datasets.examples if name != "train"):
-            examples, predictions = self.datasets.examples[split], self.predictions(params, split)
+        for split, predictions in answered.items():
+            examples = self.datasets.examples[split]
             values |= score(predictions, examples, self.datasets.head, split)
             of_words = examples.words
             offsets = None if of_words is None else of_words.offsets
@@ -142,12 +152,6 @@ class Job:
                 self.datasets.head.kind, predictions, examples.labels, self.datasets.head.labels, offsets
             )
             classes |= {split: [dataclasses.asdict(report) for report in reports]} if reports else {}
-            words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
-            rows = examples.example_id if of_words is None else of_words.sentence_id
-            np.savez(
-                self.run_directory / "predictions" / f"{split}.npz",
-                example_id=rows, predictions=predictions, labels=examples.labels, **words,
-            )  # fmt: skip
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
@@ -164,13 +168,28 @@ class Job:
             "versions": run_directory.versions(),
             "revision": run_directory.revision(),
         }
+        if self.layout.is_main:
+            self._write(summary, answered)
+        return summary
+
+    def _write(self, summary: dict[str, Any], answered: dict[str, np.ndarray]) -> None:
+        """Predictions, the summary and the plots."""
+        (self.run_directory / "predictions").mkdir(exist_ok=True)
+        for split, predictions in answered.items():
+            examples = self.datasets.examples[split]
+            of_words = examples.words
+            words: dict[str, Any] = {} if of_words is None else {"word_offsets": of_words.offsets}
+            rows = examples.example_id if of_words is None else of_words.sentence_id
+            np.savez(
+                self.run_directory / "predictions" / f"{split}.npz",
+                example_id=rows, predictions=predictions, labels=examples.labels, **words,
+            )  # fmt: skip
         run_directory.write_json(self.run_directory / "summary.json", summary)
         plot_curves(
             {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
         )
         if self.datasets.head.kind == "classification":
             self._draw("test" if "test" in self.datasets.examples else "validation")
-        return summary
 
     def _draw(self, split: str) -> None:
         """Which class was taken for which, and how sure the answers are."""
@@ -215,8 +234,9 @@ def build(
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
     """
-    run, lock = run_directory.look_at(workdir)
+    run, lock = on_main(lambda: run_directory.look_at(workdir)) or (Path(workdir).absolute(), None)
     check(config)
+    layout = lay_out(config)
     config = with_splits(config)
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
@@ -226,38 +246,58 @@ def build(
         model, params, initialized = load_model(config, folder, heads)
     else:
         model, params, initialized = initialize_custom(config, backbone, inputs, datasets)
-    mesh = make_mesh(config.parallel.data)
+    layout = layout.with_params(params, model.backbone.kinds)
+    check_mixing(layout, inputs)
     setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
     own = None if backbone is None else type(backbone.module).__name__
     facts = {"heads": run_directory.heads_as_json(heads), "data": datasets.facts, "backbone": own}
-    with writable(run):
-        run.mkdir(parents=True, exist_ok=True)
-        lock = lock or hold(run)
-        run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
-    if (found := from_features(config, model, params, setup.assigned, inputs, datasets, mesh)) is not None:
+
+    def open_run() -> Lock:
+        with writable(run):
+            run.mkdir(parents=True, exist_ok=True)
+            held = lock or hold(run)
+            run_directory.open_run(run, config.to_dict(), facts, folder, inputs)
+            return held
+
+    lock = on_main(open_run)
+    if (found := from_features(config, model, params, setup.assigned, inputs, datasets, layout)) is not None:
         inputs, datasets = found
         setup = train_setup(config, model, params, datasets, inputs, initialized, sweep)
-    everywhere = replicated(mesh)
-    state = jax.jit(setup.begin, out_shardings=everywhere)(jax.device_put(params, everywhere))
-    constants = jax.device_put((jax.random.key(config.seed), setup.anchors), everywhere)
-    phases = tuple(compiled(phase, mesh, constants) for phase in setup.phases)
+    begun = layout.shardings(jax.eval_shape(setup.begin, params))
+    state = jax.jit(setup.begin, out_shardings=begun)(layout.put(params))
+    constants = layout.put((jax.random.key(config.seed), setup.anchors))
+    phases = tuple(
+        compiled(phase, layout, state_in(setup.phases[: index + 1], state), constants)
+        for index, phase in enumerate(setup.phases)
+    )
     return Job(
         run, model, inputs, datasets, setup.assigned, initialized, state, phases,
         setup.schedule, setup.rate,
-        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, mesh, config.seed, lock,
+        config.train.batch_size, config.train.eval_batch_size, config.train.accumulate, layout, config.seed, lock,
     )  # fmt: skip
 
 
-def compiled(phase: Phase, mesh: jax.sharding.Mesh, constants: tuple[Any, Any]) -> Phase:
-    """A phase whose functions are jitted over a mesh. constants: the run's key and the anchors."""
-    everywhere = replicated(mesh)
-    step = jax.jit(
-        phase.step,
-        donate_argnums=0,
-        in_shardings=(everywhere, along_batch(mesh), everywhere, everywhere),
-        out_shardings=(everywhere, everywhere),
-    )
-    enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
+def lay_out(config: ConfigDict) -> Layout:
+    """The layout that `config.parallel` asks for, still without parameters."""
+    parallel = config.parallel
+    return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)
+
+
+def check_mixing(layout: Layout, inputs: Inputs) -> None:
+    """Raises `TlxError` where an image would be mixed with one that its device does not have."""
+    given = getattr(inputs, "augmentation", None)
+    if layout.mode == "pmap" and given is not None and (given.mixup or given.cutmix):
+        raise TlxError(
+            "parallel.mode is 'pmap', in which a device sees its own rows alone; mixup and cutmix take partners from "
+            "the whole batch, so take 'jit'."
+        )
+
+
+def compiled(phase: Phase, layout: Layout, before: State, constants: tuple[Any, Any]) -> Phase:
+    """A phase whose functions are compiled for a layout. before: a state that has been in the phase, arrays or shapes.
+    constants: the run's key and the anchors."""
+    step = layout.train_step(phase.step, before, constants)
+    enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=layout.shardings(before))
     return dataclasses.replace(phase, enter=enter, step=lambda *given: step(*given, *constants))
 
 

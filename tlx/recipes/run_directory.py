@@ -19,7 +19,7 @@ from tlx.files.strict_json import read_json
 from tlx.files.whole import whole, writable
 from tlx.models.heads import Head
 from tlx.models.model import Model, build_model, config_of
-from tlx.parallel.mesh import make_mesh, replicated
+from tlx.parallel.layout import make_layout
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.load import abstract_params
 from tlx.pretrained.tokenizer import Tokenizer
@@ -28,7 +28,7 @@ from tlx.recipes import defaults
 from tlx.recipes.adapters import adapted
 from tlx.recipes.inputs import ImageInputs, Inputs, TextInputs, open_inputs
 from tlx.recipes.run_config import read_run_config
-from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.training.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
 
@@ -69,7 +69,7 @@ def open_run(run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], che
         before = read_run(run)
         same = {name: before.get(name) for name in plain}
         changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()} - _new(plain, same))
-        if changed := [name for name in changed if name != "config.resume"]:
+        if changed := [name for name in changed if name != "config.resume" and not name.startswith("config.parallel.")]:
             raise TlxError(
                 f"{run} was begun with another config or other data (differing: {listed(changed)}); "
                 "go on with the same, or name a new workdir."
@@ -191,7 +191,7 @@ def load_run(run: Path) -> Trained:
         raise TlxError(f"{run} holds no checkpoint yet.")
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.best()
-        params = checkpoints.restore_params(step, abstract(abstract_params(model), replicated(make_mesh(1))))
+        params = checkpoints.restore_params(step, make_layout(1).abstract(abstract_params(model)))
     return Trained(model, params, open_inputs(run / "pretrained", config), run / "pretrained", step, config)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 from tlx.errors import TlxError, first_line, listed
@@ -181,8 +180,3 @@ def _items(state: State) -> dict[str, Any]:
         },
     }  # fmt: skip
     return {name: item for name, item in items.items() if item or name in ("params", "train_state")}
-
-
-def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Shapes and dtypes with one sharding for all, as a target to restore into."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
