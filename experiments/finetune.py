@@ -20,10 +20,13 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main(argv: list[str]) -> None:
     """Builds the job and runs it."""
     del argv
-    with launched(WORKDIR.value):
+    with launched(WORKDIR.value, CONFIG.value):
         from tlx.recipes import finetune
 
-        summary = finetune.build(CONFIG.value, WORKDIR.value).run()
+        job = finetune.build(CONFIG.value, WORKDIR.value)
+        summary = job.run()
+        if not job.layout.is_main:
+            return
         for name, value in summary["metrics"].items():
             print(f"{name:28} {value:.4f}")
         print(f"{summary['selection']}; {summary['seconds']:.0f} s; {WORKDIR.value}/summary.json")

@@ -17,7 +17,7 @@ from tlx.augment.mixing import Mix, draw_partners, mix_images, mix_labels
 from tlx.augment.pipeline import augment
 from tlx.augment.settings import PRESETS, Augmentation, preset
 from tlx.errors import TlxError
-from tlx.parallel.mesh import along_batch, make_mesh
+from tlx.parallel.layout import make_layout
 
 ROWS = 16
 EVERY = Augmentation(
@@ -73,7 +73,7 @@ def test_rows_depend_on_their_ids_alone(settings: Augmentation) -> None:
     for half in (slice(0, 8), slice(8, 16)):
         np.testing.assert_array_equal(run(settings, [x[half] for x in given])[0], whole[half])
     np.testing.assert_array_equal(run(settings, padded([x[3:11] for x in given], 8))[0][:8], whole[3:11])
-    cut = jax.device_put(given, along_batch(make_mesh()))
+    cut = jax.device_put(given, make_layout().batch)
     assert len(cut[0].sharding.device_set) == 8
     np.testing.assert_array_equal(run(settings, cut)[0], whole)
     other, _ = run(settings, given, seed=4)
@@ -90,7 +90,7 @@ def test_mixing_depends_on_the_set_of_ids(name: str) -> None:
     whole, mix = run(settings, given)
     assert mix is not None
     order = np.random.default_rng(2).permutation(ROWS)
-    cut = jax.device_put(given, along_batch(make_mesh()))
+    cut = jax.device_put(given, make_layout().batch)
     others: list[tuple[Any, Any]] = [([x[order] for x in given], order)]
     others += [(padded(given, 8), None)] * (name != "mixup") + [(cut, None)] * (name != "cutmix")  # compile for seconds
     for other, place in others:

@@ -6,7 +6,8 @@ import pytest
 
 from tlx.data.examples import Examples
 from tlx.features.whole_set import in_batches, map_batches, store
-from tlx.parallel.mesh import along_batch, make_mesh
+from tlx.models.forward import Variables
+from tlx.parallel.layout import make_layout
 
 LENGTHS = np.random.default_rng(0).integers(1, 20, 23)
 OFFSETS = np.concatenate([[0], np.cumsum(LENGTHS)])
@@ -18,16 +19,16 @@ IDS = np.random.default_rng(1).integers(1, 90, OFFSETS[-1], np.int32)
 def test_every_example_in_its_place(batch_size: int, sharded: bool) -> None:
     """Squares of ids, and their sum; what stands at padding is 7², and must come from no example."""
     examples = Examples(IDS, np.zeros_like(IDS), OFFSETS, {}, np.arange(23), 7)
-    sharding = along_batch(make_mesh(1)) if sharded else None
+    layout = make_layout(1) if sharded else None
 
     @jax.jit
-    def squares(power: int, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def squares(power: int, model_state: dict, inputs: dict[str, jax.Array]) -> dict[str, jax.Array]:
         found = inputs["input_ids"] ** power
         return {"each": found, "sum": (found * inputs["attention_mask"]).sum(1)}
 
     each, total = np.zeros(len(IDS), np.int32), np.zeros(23, np.int32)
-    batches, asked = in_batches(examples, batch_size, sharding=sharding), []
-    for rows, found in map_batches(squares, 2, batches, sharding):
+    batches, asked = in_batches(examples, batch_size, layout=layout), []
+    for rows, found in map_batches(squares, Variables(2), batches, ("input_ids", "attention_mask"), layout):
         asked += rows[rows >= 0].tolist()
         store(each, OFFSETS, rows, found["each"])
         store(total, None, rows, found["sum"])

@@ -16,6 +16,7 @@ import optax
 import pytest
 
 from tlx.methods.api import Carried, Context, Update
+from tlx.parallel.layout import make_layout
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.loop import LoopSchedule, fit
 from tlx.training.phases import Phase
@@ -99,7 +100,8 @@ def run(workdir: Path, stop_before: int | None = None, after_step: Any = None) -
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state, _ = fit(
             state, made, functools.partial(batches, ("source",)), lambda params: {"validation/w": 0.0},
-            schedule=schedule, checkpoints=checkpoints, writer=functools.partial(MetricsWriter, workdir),
+            layout=make_layout(1), schedule=schedule, checkpoints=checkpoints,
+            writer=functools.partial(MetricsWriter, workdir),
             progress=lambda start: Progress("test", TOTAL, start, quiet=True), learning_rate=lambda step: RATE, meta={},
             after_step=after_step,
         )  # fmt: skip

@@ -66,7 +66,7 @@ def states(config: Any, folder: Path) -> dict[str, np.ndarray]:
     """Every leaf of the last state, in the shapes of the last phase."""
     job = finetune.build(config, folder)
     with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
-        state = checkpoints.restore(STEPS, state_in(job.phases, job.state))
+        state = checkpoints.restore(STEPS, job.layout.abstract(state_in(job.phases, job.state)))
     return {jax.tree_util.keystr(keys): np.asarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from tlx.errors import TlxError
 from tlx.models.forward import Variables
-from tlx.parallel.mesh import make_mesh, replicated
-from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.parallel.layout import make_layout
+from tlx.training.checkpoint import Checkpoints
 from tlx.training.state import State
 
 
@@ -28,23 +28,23 @@ def state() -> State:
         {"eval_params": {**params, "heads": {"a": None}, "aux": {"discriminator": {"kernel": None}}}},
         {"batch_stats": {"norm": {"mean": leaf()}}}, {"batch_stats": {"norm": {"mean": leaf()}}},
     )  # fmt: skip
-    placed: State = jax.device_put(made, replicated(make_mesh(1)))
+    placed: State = jax.device_put(made, make_layout(1).everywhere)
     return placed
 
 
 def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path) -> None:
-    saved, everywhere = state(), replicated(make_mesh(1))
+    saved, layout = state(), make_layout(1)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(saved, {"loop": {"best": None}})
     items = {entry.name for entry in (tmp_path / "checkpoints" / "7").iterdir() if entry.is_dir()}
     assert items >= {"params", "aux", "model_state", "train_state", "meta"}
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
-        again = checkpoints.restore(7, abstract(saved, everywhere))
+        again = checkpoints.restore(7, layout.abstract(saved))
         model: Any = {name: part for name, part in saved.params.items() if name != "aux"}
-        params = checkpoints.restore_params(7, abstract(model, everywhere))
-        statistics = checkpoints.restore_model_state(7, abstract(saved.model_state, everywhere))
+        params = checkpoints.restore_params(7, layout.abstract(model))
+        statistics = checkpoints.restore_model_state(7, layout.abstract(saved.model_state))
         with pytest.raises(TlxError, match="holds a model_state, and the model of its run's config has none"):
-            checkpoints.restore_variables(7, abstract(Variables(model), everywhere))
+            checkpoints.restore_variables(7, layout.abstract(Variables(model)))
     assert jax.tree.structure(again) == jax.tree.structure(saved)
     for one, other in zip(jax.tree.leaves(saved), jax.tree.leaves(again), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()

@@ -4,7 +4,7 @@ import numpy as np
 
 from tlx.data.examples import Batches, Examples
 from tlx.data.plan import TrainingPlan
-from tlx.parallel.mesh import along_batch, make_mesh
+from tlx.parallel.layout import make_layout
 from tlx.training.feed import feed
 
 STEPS = 12
@@ -31,7 +31,7 @@ def streams(steps: int = STEPS) -> dict[str, Batches]:
 
 def test_streams_of_a_step_share_one_length_and_no_order() -> None:
     seen: dict[str, list[int]] = {"source": [], "target": []}
-    for batch in feed(streams(), along_batch(make_mesh(1))):
+    for batch in feed(streams(), make_layout(1)):
         assert batch["source"]["input_ids"].shape == batch["target"]["input_ids"].shape
         for name, first in (("source", 0), ("target", 100)):
             rows = batch[name]
@@ -43,8 +43,8 @@ def test_streams_of_a_step_share_one_length_and_no_order() -> None:
 
 
 def test_a_stream_goes_on_where_it_was() -> None:
-    whole = list(feed(streams(), along_batch(make_mesh(1))))
-    later = list(feed(streams(), along_batch(make_mesh(1)), start=7))
+    whole = list(feed(streams(), make_layout(1)))
+    later = list(feed(streams(), make_layout(1), start=7))
     assert len(later) == STEPS - 7
     for a, b in zip(whole[7:], later, strict=True):
         for name in a:

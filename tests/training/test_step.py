@@ -17,7 +17,7 @@ from tlx.models.heads import Head
 from tlx.models.model import build_model
 from tlx.optim.averages import ema
 from tlx.optim.groups import Group, assign_groups, make_optimizer
-from tlx.parallel.mesh import along_batch, make_mesh, replicated
+from tlx.parallel.layout import make_layout
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.load import random_params
 from tlx.training.state import EVAL_PARAMS, State, assign_players, init_state
@@ -61,18 +61,18 @@ def make(
     return state, step, method, groups
 
 
-def over(mesh: Any, step: Any) -> Any:
-    everywhere = replicated(mesh)
-    return jax.jit(step, in_shardings=(everywhere, along_batch(mesh), everywhere), out_shardings=everywhere)
+def over(layout: Any, step: Any) -> Any:
+    everywhere = layout.everywhere
+    return jax.jit(step, in_shardings=(everywhere, layout.batch, everywhere), out_shardings=everywhere)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_frozen_leaves_keep_every_bit(devices: int) -> None:
     """A hundred steps of AdamW with decay, clipping, norms that are logged, accumulation and an average."""
-    mesh = make_mesh(devices)
+    layout = make_layout(devices)
     state, step, _, groups = make(LOWER, clip=0.01, dropout=0.1, accumulate=2, average=ema(0.9))
     before = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
-    state, step = jax.device_put(state, replicated(mesh)), over(mesh, step)
+    state, step = jax.device_put(state, layout.everywhere), over(layout, step)
     for seed in range(100):
         state, metrics = step(state, batch_of(16, seed), jax.random.key(0))
     assert float(metrics["gradient_norm"]) > 0
@@ -201,18 +201,50 @@ def test_clipping_scales_the_trainable_gradient_to_the_norm(x64: None) -> None:
     np.testing.assert_allclose(moved[0.01] / 0.01, moved[None] / np.linalg.norm(moved[None]), atol=1e-12)
 
 
-@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.long), 0.1])
-def test_eight_devices_as_one(dropout: float, x64: None) -> None:
-    """Dropout included: masks do not depend on how a batch is spread."""
+def test_a_layout_of_one_device_costs_nothing() -> None:
+    """The step costs what it does without any layout, in FLOPs, memory traffic and memory."""
+    state, step, _, _ = make(LOWER, clip=0.5, dropout=0.1)
+    layout = make_layout(1).with_params(state.params)
+    given = (state, batch_of(16), jax.random.key(0), None)
+    costs = []
+    for jitted in (jax.jit(step, donate_argnums=0), layout.train_step(step, state, (given[2], None))):
+        compiled = jitted.lower(*given).compile()
+        found: Any = compiled.cost_analysis()
+        costs.append((found["flops"], found["bytes accessed"], compiled.memory_analysis().temp_size_in_bytes))
+    assert costs[0] == costs[1] and costs[0][0] > 0
+
+
+LAYOUTS = {
+    "jit": {"data": 8},
+    "pmap": {"data": 8, "mode": "pmap"},
+    "fsdp": {"data": 2, "fsdp": 4, "rules": ((".*", "largest"),)},
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_eight_devices_as_one(name: str, accumulate: int, x64: None) -> None:
+    """Dropout included: masks do not depend on how a batch is spread. The last rows are padding, so that the devices
+    have unequal counts."""
     ends = []
-    for devices in (1, 8):
-        mesh = make_mesh(devices)
-        state, step, _, _ = make(LOWER, clip=0.5, dropout=dropout, param_dtype=jnp.float64)
-        state, step = jax.device_put(state, replicated(mesh)), over(mesh, step)
+    for options in ({"data": 1}, LAYOUTS[name]):
+        state, step, _, _ = make(
+            LOWER, clip=0.5, dropout=0.1, param_dtype=jnp.float64, accumulate=accumulate, average=ema(0.9)
+        )
+        layout = make_layout(**options).with_params(state.params)
+        key = layout.put(jax.random.key(0))
+        compiled = layout.train_step(step, state, (key, None))
+        state = layout.put(state)
+        cut = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
+        assert bool(cut) == (layout.ways > 1)
         for seed in range(10):
-            state, metrics = step(state, batch_of(16, seed, valid=13), jax.random.key(0))
-        ends.append((jax.device_get(state.params), float(metrics["loss"])))
-    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-9)
-    for (path, one), eight in zip(flatten(ends[0][0]).items(), jax.tree.leaves(ends[1][0]), strict=True):
-        if "key/bias" not in path:  # true gradient zero: Adam turns rounding into steps
-            np.testing.assert_allclose(one, eight, atol=1e-9, err_msg=path)
+            batch = layout.put_batch(batch_of(16, seed, valid=13))
+            state, metrics = compiled(state, batch, key, None)
+        ends.append((layout.gather(state), layout.gather(metrics)))
+    assert ends[0][1]["loss"] == pytest.approx(ends[1][1]["loss"], rel=1e-9)
+    assert ends[0][1]["gradient_norm"] == pytest.approx(ends[1][1]["gradient_norm"], rel=1e-9)
+    one, eight = (jax.tree_util.tree_leaves_with_path(end[0]) for end in ends)
+    for (keys, a), (_, b) in zip(one, eight, strict=True):
+        path = jax.tree_util.keystr(keys)
+        if "'key']['bias']" not in path:  # true gradient zero: Adam turns rounding into steps
+            np.testing.assert_allclose(a, b, atol=1e-9, err_msg=path)

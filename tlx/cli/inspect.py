@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows = [
         (
             leaf.path, "x".join(map(str, leaf.shape)), leaf.dtype, leaf.group,
-            f"{leaf.multiplier:g}", f"{leaf.decay:g}", f"{leaf.bytes:,}",
+            f"{leaf.multiplier:g}", f"{leaf.decay:g}", f"{leaf.bytes:,}", *((leaf.sharding,) if found.ways > 1 else ()),
         )
         for leaf in (found.leaves if arguments.full else folded(found.leaves))
     ]  # fmt: skip
@@ -43,7 +43,8 @@ def main(arguments: argparse.Namespace) -> None:
             for phase in found.phases
         ]
         show("phases", ("from step", "rules", "parameters that learn"), named)
-    show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes"), rows)
+    sharding = ("sharding",) if found.ways > 1 else ()
+    show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes", *sharding), rows)
     count = dict.fromkeys((False, True), 0)
     for leaf in found.leaves:
         count[leaf.group == FROZEN] += leaf.bytes // 4

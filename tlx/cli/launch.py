@@ -39,6 +39,14 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def join_processes(parallel: Any) -> None:
+    """Joins the processes that `config.parallel` names, if it names any."""
+    if any(parallel[name] for name in ("coordinator", "num_processes", "process_id")) or parallel.process_id == 0:
+        from tlx.parallel.processes import start
+
+        start(parallel.coordinator, parallel.num_processes, parallel.process_id)
+
+
 def run(main: Callable[[list[str]], None]) -> None:
     """Parses the flags and runs a script's `main`; a flag or field that does not fit ends with one sentence."""
     with one_sentence():
@@ -137,12 +145,15 @@ def _config_files(argv: Sequence[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def launched(workdir: str | None = None) -> Iterator[None]:
+def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
     """Around the whole of a script's work; whatever ends it early is one sentence (`tlx.errors.one_sentence`).
 
-    workdir: the run directory, where the traceback of an unknown error is kept.
+    workdir: the run directory, where the traceback of an unknown error is kept. config: of a run that may be one of
+    several processes, which `config.parallel` names.
     """
     with one_sentence(workdir):
         quiet_logs()
         use_compilation_cache()
+        if config is not None:
+            join_processes(config.parallel)
         yield

@@ -1,7 +1,7 @@
 """Tokenised examples held as flat arrays, and the batches that a plan cuts from any examples."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -237,18 +237,20 @@ class Batches:
     """Random access to batches by step: `batches[step]`, from 0 to `steps - 1`.
 
     multiple: batches are padded with rows that are not `valid` until this many devices divide them.
+    share: of how many rows a batch has, to the indices of those that this process reads; None: all.
     """
 
     examples: ExampleSet
     plan: TrainingPlan | EvaluationPlan
     steps: int
     multiple: int = 1
+    share: Callable[[int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self.steps
 
     def rows(self, step: int) -> np.ndarray:
-        """Which example stands in which row; -1 for padding."""
+        """Which example stands in which row of the whole batch; -1 for padding."""
         rows = self.plan.batch(step).rows
         return np.concatenate([rows, np.full(-len(rows) % self.multiple, -1, np.int64)])
 
@@ -263,4 +265,5 @@ class Batches:
         """The batch with its texts padded to `length`, at least its own. `position`, int64 (rows,), is where a row
         stands in its split, -1 for padding; `example_id` is the row of its source."""
         rows = self.rows(step)
+        rows = rows if self.share is None else rows[self.share(len(rows))]
         return {**self.examples.take(rows, length), "position": rows}

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 
 from tlx.data.examples import ExampleSet
 from tlx.features.whole_set import in_batches, map_batches, store
@@ -13,6 +12,7 @@ from tlx.modalities.api import Inputs, Prepare
 from tlx.models.forward import ModelState, Variables
 from tlx.models.forward import forward as run
 from tlx.models.model import Model
+from tlx.parallel.layout import Layout
 
 Forward = Callable[[Any, ModelState, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
@@ -36,7 +36,7 @@ def predict(
     examples: ExampleSet,
     inputs: Inputs,
     batch_size: int,
-    sharding: NamedSharding | None = None,
+    layout: Layout | None = None,
 ) -> dict[str, np.ndarray]:
     """Predictions by head in the order of the examples, padding dropped.
 
@@ -46,15 +46,15 @@ def predict(
       examples: all of them are predicted.
       inputs: what of a batch the model takes.
       batch_size: examples a pass.
-      sharding: of a batch; its devices share it.
+      layout: of variables and batches; None: one device.
 
     Returns:
       (examples, outputs), or of a head that predicts every token (words, outputs): one for each word, from its first
       token, sentence after sentence; NaN for a word that cannot be predicted (`Words.predictable`).
     """
     predictions: dict[str, np.ndarray] = {}
-    batches = in_batches(examples, batch_size, inputs.length_buckets, sharding)
-    for rows, found in map_batches(forward, variables, batches, inputs.fields, sharding):
+    batches = in_batches(examples, batch_size, inputs.length_buckets, layout)
+    for rows, found in map_batches(forward, variables, batches, inputs.fields, layout):
         for head, values in found.items():
             offsets = examples.offsets if values.ndim == 3 else None
             if head not in predictions:

@@ -15,6 +15,7 @@ from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Modality, Prepare
 from tlx.models.forward import ModelState, Variables
 from tlx.models.model import Model
+from tlx.parallel.layout import Layout
 from tlx.params.paths import flatten
 
 
@@ -34,7 +35,7 @@ class FeatureSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class FeatureShape:
     """Of a `FeatureSet` that is still to be computed."""
 
     shape: tuple[int, ...]
@@ -51,13 +52,13 @@ class Extractor:
     """Reads sets at a cut.
 
     Args:
-      model, params: heads are not asked. params: on the devices of `sharding`, where that is given.
+      model, params: heads are not asked. params: where `layout` has them, if it is given.
       model_state: of a model that has one, on the same devices.
       modality: what of a batch the model takes.
       spec: resolved.
       batch_size: examples a pass.
       length_buckets: lengths to which examples are padded; None: the modality's.
-      sharding: of a batch; its devices share it.
+      layout: of a batch, whose devices share it; None: one device.
     """
 
     def __init__(
@@ -69,13 +70,13 @@ class Extractor:
         *,
         batch_size: int = 64,
         length_buckets: Sequence[int] | None = None,
-        sharding: jax.sharding.NamedSharding | None = None,
+        layout: Layout | None = None,
         model_state: ModelState | None = None,
     ):
         self.model, self.params, self.modality, self.spec = model, params, modality, spec
         self.model_state = model_state or {}
         self.length_buckets = modality.length_buckets if length_buckets is None else tuple(length_buckets)
-        self.batch_size, self.sharding = batch_size, sharding
+        self.batch_size, self.layout = batch_size, layout
         self._forward = _reading(model, modality.prepare, spec)
 
     @functools.cached_property
@@ -89,27 +90,27 @@ class Extractor:
                 found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 
-    def layout(self, examples: ExampleSet) -> Layout:
+    def shape_of(self, examples: ExampleSet) -> FeatureShape:
         """Shape and dtype; nothing is computed."""
-        batch = in_batches(examples, self.batch_size, self.length_buckets, self.sharding)[0]
+        batch = in_batches(examples, self.batch_size, self.length_buckets, self.layout)[0]
         inputs = inputs_of(batch, self.modality.fields)
         one = jax.eval_shape(self._forward, self.params, self.model_state, inputs)
         if self.spec.pooling is not None:
-            return Layout((len(examples), *one.shape[1:]), one.dtype, None)
+            return FeatureShape((len(examples), *one.shape[1:]), one.dtype, None)
         lengths = examples.lengths if self.modality.has_lengths else np.full(len(examples), one.shape[1])
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return Layout((int(offsets[-1]), one.shape[2]), one.dtype, offsets)
+        return FeatureShape((int(offsets[-1]), one.shape[2]), one.dtype, offsets)
 
     def fill(self, examples: ExampleSet, values: np.ndarray, offsets: np.ndarray | None) -> None:
         """Writes into `values`, an array of the layout's shape and dtype; a pass runs while the last one is stored."""
-        batches = in_batches(examples, self.batch_size, self.length_buckets, self.sharding)
+        batches = in_batches(examples, self.batch_size, self.length_buckets, self.layout)
         variables = Variables(self.params, self.model_state)
-        for rows, found in map_batches(self._forward, variables, batches, self.modality.fields, self.sharding):
+        for rows, found in map_batches(self._forward, variables, batches, self.modality.fields, self.layout):
             store(values, offsets, rows, found)
 
     def __call__(self, examples: ExampleSet) -> FeatureSet:
         """In memory."""
-        layout = self.layout(examples)
+        layout = self.shape_of(examples)
         values = np.empty(layout.shape, layout.dtype)
         self.fill(examples, values, layout.offsets)
         return FeatureSet(values, layout.offsets)

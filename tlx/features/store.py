@@ -21,7 +21,7 @@ import numpy as np
 
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
-from tlx.features.compute import Extractor, FeatureSet, Layout
+from tlx.features.compute import Extractor, FeatureSet, FeatureShape
 from tlx.files.regular import open_regular
 from tlx.files.strict_json import read_json
 
@@ -43,7 +43,7 @@ def identity(extractor: Extractor, examples: ExampleSet) -> dict[str, str]:
         "preprocessing": extractor.modality.digest,
         "data": data_digest(examples),
         "cut": str(extractor.spec),
-        "dtype": str(extractor.layout(examples).dtype),
+        "dtype": str(extractor.shape_of(examples).dtype),
         "platform": jax.default_backend(),
     }
 
@@ -73,33 +73,35 @@ def load_or_compute(
       TlxError: the folder cannot be written.
     """
     home = folder / key_of(facts)
-    layout = extractor.layout(examples)
+    shape = extractor.shape_of(examples)
     if home.exists():
         try:
-            return _open(home, facts, layout)
+            return _open(home, facts, shape)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             tell(f"features: {home} is damaged ({error}); they are computed again.")
     try:
-        _write(home, facts, layout, extractor, examples)
-        return _open(home, facts, layout)
+        _write(home, facts, shape, extractor, examples)
+        return _open(home, facts, shape)
     except OSError as error:
         raise TlxError(
             f"features cannot be kept in {folder} ({error.strerror or error}); name another folder, or keep none."
         ) from None
 
 
-def _write(home: Path, facts: Mapping[str, str], layout: Layout, extractor: Extractor, examples: ExampleSet) -> None:
+def _write(
+    home: Path, facts: Mapping[str, str], shape: FeatureShape, extractor: Extractor, examples: ExampleSet
+) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
     try:
-        stored = _stored(layout.dtype)
-        values = np.lib.format.open_memmap(partial / "values.npy", "w+", stored, layout.shape)
-        extractor.fill(examples, values.view(layout.dtype), layout.offsets)
+        stored = _stored(shape.dtype)
+        values = np.lib.format.open_memmap(partial / "values.npy", "w+", stored, shape.shape)
+        extractor.fill(examples, values.view(shape.dtype), shape.offsets)
         values.flush()
-        if layout.offsets is not None:
-            np.save(partial / "offsets.npy", layout.offsets, allow_pickle=False)
+        if shape.offsets is not None:
+            np.save(partial / "offsets.npy", shape.offsets, allow_pickle=False)
         digests = {file.name: _file_digest(file) for file in sorted(partial.iterdir())}
-        meta = {"format": FORMAT, "dtype": str(layout.dtype), "facts": dict(facts), "sha256": digests}
+        meta = {"format": FORMAT, "dtype": str(shape.dtype), "facts": dict(facts), "sha256": digests}
         (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
         shutil.rmtree(home, ignore_errors=True)  # a damaged one
@@ -113,22 +115,22 @@ def _write(home: Path, facts: Mapping[str, str], layout: Layout, extractor: Extr
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _open(home: Path, facts: Mapping[str, str], layout: Layout) -> FeatureSet:
+def _open(home: Path, facts: Mapping[str, str], shape: FeatureShape) -> FeatureSet:
     """Raises `ValueError` and its like for whatever is not as it was written."""
     meta: Any = read_json(home / "meta.json", "description of features")
-    if meta["format"] != FORMAT or meta["facts"] != dict(facts) or meta["dtype"] != str(layout.dtype):
+    if meta["format"] != FORMAT or meta["facts"] != dict(facts) or meta["dtype"] != str(shape.dtype):
         raise ValueError("meta.json speaks of other features")
-    names = ["values.npy"] if layout.offsets is None else ["offsets.npy", "values.npy"]
+    names = ["values.npy"] if shape.offsets is None else ["offsets.npy", "values.npy"]
     if sorted(meta["sha256"]) != names:
         raise ValueError("meta.json names other files")
     for name, digest in meta["sha256"].items():
         if _file_digest(home / name) != digest:
             raise ValueError(f"{name} is not what was written")
     values = np.load(home / "values.npy", mmap_mode="r", allow_pickle=False)
-    if values.shape != layout.shape or values.dtype != _stored(layout.dtype):
+    if values.shape != shape.shape or values.dtype != _stored(shape.dtype):
         raise ValueError(f"values.npy is {values.dtype} {values.shape}")
-    offsets = None if layout.offsets is None else np.array(np.load(home / "offsets.npy", mmap_mode="r"))
-    return FeatureSet(values.view(layout.dtype), offsets)
+    offsets = None if shape.offsets is None else np.array(np.load(home / "offsets.npy", mmap_mode="r"))
+    return FeatureSet(values.view(shape.dtype), offsets)
 
 
 def _stored(dtype: np.dtype) -> np.dtype:

@@ -5,18 +5,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 
 from tlx.data.examples import Batches, ExampleSet
 from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
 from tlx.models.forward import ModelState, Variables
+from tlx.parallel.layout import Layout
 
 
 def in_batches(
     examples: ExampleSet,
     batch_size: int,
     length_buckets: Sequence[int] = LENGTH_BUCKETS,
-    sharding: NamedSharding | None = None,
+    layout: Layout | None = None,
 ) -> Batches:
     """Every example once.
 
@@ -24,10 +24,12 @@ def in_batches(
       examples: of the set.
       batch_size: examples a batch.
       length_buckets: lengths to which texts are padded.
-      sharding: of a batch, whose devices share it.
+      layout: of a batch, whose devices share it; None: one device.
     """
     plan = EvaluationPlan(examples.lengths, batch_size, length_buckets)
-    return Batches(examples, plan, plan.steps_per_epoch, 1 if sharding is None else sharding.mesh.size)
+    if layout is None:
+        return Batches(examples, plan, plan.steps_per_epoch)
+    return Batches(examples, plan, plan.steps_per_epoch, layout.size, layout.rows)
 
 
 def inputs_of(batch: Mapping[str, np.ndarray], fields: Sequence[str]) -> dict[str, np.ndarray]:
@@ -40,7 +42,7 @@ def map_batches(
     variables: Variables,
     batches: Batches,
     fields: Sequence[str],
-    sharding: NamedSharding | None = None,
+    layout: Layout | None = None,
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """`function(params, model_state, inputs)` of every batch.
 
@@ -51,22 +53,23 @@ def map_batches(
       variables: its first two arguments.
       batches: of a whole set.
       fields: of a batch, those that the function reads.
-      sharding: of a batch.
+      layout: of variables and batches; None: one device.
 
     Yields:
       int64 (batch,), the position in the set of each row, -1 for padding; and the outputs, as NumPy arrays.
     """
     pending: list[tuple[np.ndarray, Any]] = []
     for step in range(len(batches)):
-        inputs = jax.device_put(inputs_of(batches[step], fields), sharding)
+        inputs = inputs_of(batches[step], fields)
+        inputs = jax.device_put(inputs) if layout is None else layout.put_batch(inputs)
         pending.append((batches.rows(step), function(variables.params, variables.model_state, inputs)))
         if len(pending) > 1:
-            yield _fetched(*pending.pop(0))
-    yield from (_fetched(*left) for left in pending)
+            yield _fetched(layout, *pending.pop(0))
+    yield from (_fetched(layout, *left) for left in pending)
 
 
-def _fetched(rows: np.ndarray, outputs: Any) -> tuple[np.ndarray, Any]:
-    return rows, jax.device_get(outputs)
+def _fetched(layout: Layout | None, rows: np.ndarray, outputs: Any) -> tuple[np.ndarray, Any]:
+    return rows, jax.device_get(outputs) if layout is None else layout.gather(outputs)
 
 
 def store(values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, output: np.ndarray) -> None:

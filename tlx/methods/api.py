@@ -39,7 +39,8 @@ class Update:
     Attributes:
       losses: `(params, batch, carried, context) -> ({name: (total, count)}, carried)`. What is minimized is
         the sum over losses of total / count, both summed over the micro-batches of a batch. Totals and counts are
-        scalars; a count is a constant for differentiation, unless `differentiable_counts` names its loss.
+        scalars; a count is a constant for differentiation, unless `differentiable_counts` names its loss. Under
+        `jax.pmap` the batch holds one device's rows, so totals and counts are sums over rows.
       players: whose parameters it moves.
       name: of its metrics, `NAME/loss`; "" only where a method has one update.
       repeat: how many times it is taken in a step, on the same batch and with random numbers of its own each time.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tlx.errors import TlxError
+from tlx.parallel.axis import device_index
 
 Dtype = Any
 MASK_BITS = 16
@@ -37,13 +38,16 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
     Args:
       key: a PRNG key, or its uint32 words.
       rate: of what is dropped.
-      shape: of the mask.
+      shape: of the mask. Under `jax.pmap` it is this device's part of a mask whose first axis goes on over the devices,
+        in their order: the first element's index is how many there are on the devices before.
     """
     words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     threshold = max(round((1 - rate) * 2**MASK_BITS), 1)
     halves = 2 if shape and shape[-1] % 2 == 0 else 1
     count = (*shape[:-1], shape[-1] // halves) if shape else ()
     index = jax.lax.iota(jnp.uint32, math.prod(count)).reshape(count)
+    if (device := device_index()) is not None:
+        index += device.astype(jnp.uint32) * jnp.uint32(math.prod(count))
     drawn = mix(mix(index ^ words[0]) + words[-1])
     if halves == 2:  # one draw decides two neighbours
         bits = jax.lax.bitcast_convert_type(drawn, jnp.uint16).reshape(shape)

@@ -1,1 +1,1 @@
-"""The devices a run is spread over."""
+"""The devices and processes a run is spread over."""

@@ -1,11 +1,11 @@
 """Training from features: where what is frozen lies below all that learns, it is computed once and not every step."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from tlx.data.examples import ExampleSet
@@ -19,7 +19,8 @@ from tlx.modalities.features import CachedInputs
 from tlx.models.forward import Variables
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
-from tlx.parallel.mesh import along_batch, replicated
+from tlx.parallel.layout import Layout
+from tlx.parallel.processes import several
 from tlx.params.partition import FROZEN
 from tlx.recipes.train import frozen_blocks
 from tlx.training.tasks import Task
@@ -53,7 +54,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 def from_features(
     config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Modality, task: Task,
-    mesh: jax.sharding.Mesh,
+    layout: Layout,
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
     """Inputs and a task whose batches hold features, computed or found; None where training goes the long road.
 
@@ -63,29 +64,35 @@ def from_features(
       config: the run's, of which `features` is read.
       variables: what the run begins with; below the cut nothing of it changes, statistics included.
       groups: of each path; frozen is what learns in no phase.
+
+    Raises:
+      TlxError: several processes, and a folder in which all of them would write.
     """
     wanted = config.features
+    tell = functools.partial(print, flush=True) if layout.is_main else lambda _: None
+    if wanted.cache == "disk" and several():
+        raise TlxError("config.features.cache is 'disk', which is of one process; of several take 'memory' or 'off'.")
     initialized = inputs.training(task.head) != inputs.prepare
     spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, task.head)
     if spec is None:
         if wanted.cache in ("memory", "disk"):
             why = "no block lies below all that learns, from the first step to the last"
             why = "training draws images anew (config.augment)" if initialized else why
-            print(f"features: none are kept, because {why}.", flush=True)
+            tell(f"features: none are kept, because {why}.")
         return None
-    placed = jax.device_put(variables, replicated(mesh))
+    placed = layout.put(variables)
     extractor = Extractor(
-        model, placed.params, inputs, spec, batch_size=config.train.eval_batch_size, sharding=along_batch(mesh),
+        model, placed.params, inputs, spec, batch_size=config.train.eval_batch_size, layout=layout,
         model_state=placed.model_state,
     )  # fmt: skip
-    size = sum(extractor.layout(examples).bytes for examples in task.splits.values())
+    size = sum(extractor.shape_of(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())
     said = f"{spec} for {count:,} examples, {size:,} bytes"
     if size > wanted.limit:
-        print(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.", flush=True)
+        tell(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.")
         return None
     folder = Path(wanted.folder).expanduser().absolute() if wanted.folder else default_folder()
-    print(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.", flush=True)
+    tell(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.")
 
     def kept(examples: ExampleSet) -> FeatureSet:
         if wanted.cache != "disk":

@@ -15,7 +15,7 @@ from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom, CustomConfig, sample_of
 from tlx.models.forward import Context, Variables, forward, init_model_state
 from tlx.models.model import Model, dummy_inputs
-from tlx.parallel.mesh import make_mesh
+from tlx.parallel.layout import make_layout
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
 from tlx.recipes.datasets import Datasets
@@ -59,7 +59,10 @@ def _check_state(config: ConfigDict, model: Model, variables: Variables, example
     params, state, context = variables.params, variables.model_state, Context(jax.random.key(0))
     given = dummy_inputs(model) | ({"valid": jnp.ones(1, bool)} if own.reads_valid else {})
     jax.eval_shape(lambda: forward(model, params, state, given, context)[1])  # refuses a state that changes its shape
-    size, parts = config.train.batch_size, make_mesh(config.parallel.data).size * config.train.accumulate
+    size, parts = (
+        config.train.batch_size,
+        make_layout(config.parallel.data, config.parallel.fsdp).size * config.train.accumulate,
+    )
     if not own.reads_valid and (examples % size or size % parts):
         raise TlxError(
             f"{examples} training examples in batches of {size}, each cut in {parts}, hold rows of padding, that "

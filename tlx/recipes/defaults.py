@@ -155,7 +155,14 @@ def finetune() -> ConfigDict:
     config.train.patience = placeholder(int)  # evaluations without a better one that end the run; None: never
 
     config.parallel = ConfigDict()
-    config.parallel.data = -1  # local devices that share a batch; -1: all
+    # On how many devices (docs/devices.md). No number depends on it, and a run may go on with another.
+    config.parallel.mode = "auto"  # of the training step: "jit" (what "auto" takes) or "pmap"
+    config.parallel.data = -1  # devices, or groups of fsdp devices, that share a batch; -1: all
+    config.parallel.fsdp = 1  # devices over which large parameters and their moments are cut; 1: none is
+    config.parallel.rules = ()  # what fsdp cuts: ordered (selector, "large", "largest", "whole" or an axis); (): large
+    config.parallel.coordinator = ""  # HOST:PORT of process 0; "auto": as the cluster says; "": one process
+    config.parallel.num_processes = placeholder(int)  # with HOST:PORT
+    config.parallel.process_id = placeholder(int)  # with HOST:PORT: which of them this is, from 0
     return config
 
 

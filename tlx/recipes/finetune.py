@@ -6,28 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError
-from tlx.files.lock import hold
+from tlx.files.lock import Lock, hold
 from tlx.files.whole import writable
 from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
 from tlx.models.forward import Variables
 from tlx.optim.groups import as_group
-from tlx.parallel.mesh import along_batch, make_mesh, replicated
+from tlx.parallel.layout import Layout, make_layout
+from tlx.parallel.processes import on_main
 from tlx.recipes import run_directory
 from tlx.recipes.cached_features import check_features, from_features
+from tlx.recipes.compiled import compiled_phases
 from tlx.recipes.datasets import Datasets, with_splits
 from tlx.recipes.defaults import with_current_names
 from tlx.recipes.job import Job
-from tlx.recipes.load import Loader
+from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.methods import MakeMethod
 from tlx.recipes.train import TrainSetup, loss_settings, train_setup
-from tlx.training.phases import Phase
-from tlx.training.recalibrate import Recalibration
 from tlx.training.tasks import Stream, Task
 
 
@@ -59,15 +58,17 @@ def build(
     Raises:
       TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
     """
-    run, lock = run_directory.look_at(workdir)
+    run, lock = on_main(lambda: run_directory.look_at(workdir)) or (Path(workdir).absolute(), None)
     config = with_current_names(config)
     check(config)
+    layout = lay_out(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables, model_state = loaded.model, loaded.variables, loaded.variables.model_state
     inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
-    mesh = make_mesh(config.parallel.data)
+    layout = layout.with_params(variables.params, model.backbone.kinds)
+    check_mixing(layout, inputs)
 
     def set_up(tasks: Mapping[str, Task], inputs: Inputs) -> TrainSetup:
         return train_setup(
@@ -77,20 +78,17 @@ def build(
     setup = set_up(tasks, inputs)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
-    with writable(run):
-        run.mkdir(parents=True, exist_ok=True)
-        lock = lock or hold(run)
-        written = {"heads": heads, "data": facts, "backbone": loaded.custom}
-        run_directory.open_run(run, config.to_dict(), written, loaded.folder, loaded.inputs)
+    written = {"heads": heads, "data": facts, "backbone": loaded.custom}
+    lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
     if len(tasks) == 1:
         ((name, task),) = tasks.items()
-        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, mesh)
+        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
             setup = set_up(tasks, inputs)
-    everywhere = replicated(mesh)
-    placed: Variables = jax.device_put(variables, everywhere)
-    begin = jax.jit(setup.begin, out_shardings=everywhere)
+    placed: Variables = layout.put(variables)
+    shapes = jax.eval_shape(setup.begin, placed.params, model_state=placed.model_state)
+    begin = jax.jit(setup.begin, out_shardings=layout.shardings(shapes))
     job = Job(
         run_directory=run,
         model=model,
@@ -108,11 +106,36 @@ def build(
         learning_rate=setup.rate,
         eval_batch_size=config.train.eval_batch_size,
         accumulate=config.train.accumulate,
-        mesh=mesh,
+        layout=layout,
         seed=config.seed,
         lock=lock,
     )
     return dataclasses.replace(job, phases=compiled_phases(job, setup))
+
+
+def _open_run(run: Path, lock: Lock | None, config: ConfigDict, written: Mapping[str, Any], loaded: Loaded) -> Lock:
+    """Makes the run directory, or checks that the run in it began so; returns the lock on it."""
+    with writable(run):
+        run.mkdir(parents=True, exist_ok=True)
+        lock = lock or hold(run)
+        run_directory.open_run(run, config.to_dict(), written, loaded.folder, loaded.inputs)
+    return lock
+
+
+def lay_out(config: ConfigDict) -> Layout:
+    """The layout that `config.parallel` asks for, still without parameters."""
+    parallel = config.parallel
+    return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)
+
+
+def check_mixing(layout: Layout, inputs: Inputs) -> None:
+    """Raises `TlxError` where an image would be mixed with one that its device does not have."""
+    augmentation = getattr(inputs, "augmentation", None)
+    if layout.mode == "pmap" and augmentation is not None and (augmentation.mixup or augmentation.cutmix):
+        raise TlxError(
+            "parallel.mode is 'pmap', in which a device sees its own rows alone; mixup and cutmix take partners from "
+            "the whole batch, so take 'jit'."
+        )
 
 
 def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
@@ -125,64 +148,6 @@ def _facts(datasets: Mapping[str, Datasets]) -> dict[str, Any]:
     """Of the data, by task where there are several."""
     facts = {name: each.facts for name, each in datasets.items()}
     return next(iter(facts.values())) if len(facts) == 1 else {"tasks": facts}
-
-
-def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
-    """The phases with their functions jitted over the mesh, and what a phase has of its own bound to the job."""
-    everywhere = replicated(job.mesh)
-    key, anchors = jax.device_put((jax.random.key(job.seed), setup.anchors), everywhere)
-    phases = []
-    for phase, rates, method in zip(setup.phases, setup.rates, setup.methods, strict=True):
-        if missing := sorted(set(phase.streams) - job.streams.keys()):
-            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which is not there.")
-        step = jax.jit(
-            phase.step,
-            donate_argnums=0,
-            in_shardings=(everywhere, along_batch(job.mesh), everywhere, everywhere, everywhere),
-            out_shardings=(everywhere, everywhere),
-        )
-        enter = jax.jit(phase.enter, donate_argnums=0, out_shardings=everywhere)
-        phases.append(
-            dataclasses.replace(
-                phase,
-                enter=enter,
-                step=_bind(step, key, anchors, jax.device_put(rates, everywhere)),
-                batches=None if phase.streams == setup.phases[0].streams else _batches(job, phase.streams),
-                before_epoch=None if method.before_epoch is None else _before_epoch(job, method),
-                recalibrate=_recalibrate(phase.recalibrate, everywhere, key, anchors),
-            )
-        )
-    return tuple(phases)
-
-
-def _bind(step: Any, *constants: Any) -> Any:
-    return lambda state, batch: step(state, batch, *constants)
-
-
-def _recalibrate(recalibrate: Any, everywhere: jax.sharding.NamedSharding, *constants: Any) -> Any:
-    """The recalibration with its function jitted; None of a phase without one."""
-    if not isinstance(recalibrate, Recalibration):
-        return recalibrate
-    add = jax.jit(recalibrate.add, out_shardings=everywhere)
-    return dataclasses.replace(recalibrate, add=lambda *given: add(*given, *constants))
-
-
-def _batches(job: Job, names: tuple[str, ...]) -> Any:
-    return lambda start: job.batches(start, names=names)
-
-
-def _before_epoch(job: Job, method: Any) -> Any:
-    """The method's `before_epoch` on a state, with predictions by the state's parameters."""
-
-    def renewed(state: Any, epoch: int) -> Any:
-        def predictions(stream: str) -> Any:
-            return job.predict(state.variables, job.streams[stream].examples)
-
-        made = method.before_epoch(state.method_state, state.params, epoch, predictions)
-        made = jax.device_put(jax.tree.map(jnp.asarray, made), replicated(job.mesh))
-        return dataclasses.replace(state, method_state=made)
-
-    return renewed
 
 
 def check(config: ConfigDict) -> None:

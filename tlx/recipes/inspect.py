@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from tlx.data.plan import padded
 from tlx.modalities.api import Inputs
 from tlx.optim.groups import decayed
+from tlx.parallel.layout import Layout
+from tlx.parallel.placement import WHOLE, described
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules
@@ -20,7 +22,7 @@ from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes.advice import advise
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.defaults import with_current_names
-from tlx.recipes.finetune import check, make_task
+from tlx.recipes.finetune import check, check_mixing, lay_out, make_task
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
@@ -31,7 +33,8 @@ from tlx.training.tasks import DEFAULT
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One parameter. multiplier: of the learning rate; decay: the group's, 0 where this kind of leaf is not decayed."""
+    """One parameter. multiplier: of the learning rate; decay: the group's, 0 where this kind of leaf is not decayed.
+    sharding: `whole` on each device, or the axis along which it is cut and into how many parts."""
 
     path: str
     shape: tuple[int, ...]
@@ -40,6 +43,7 @@ class Leaf:
     multiplier: float
     decay: float
     bytes: int
+    sharding: str = WHOLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +59,8 @@ class InspectedPhase:
 class Inspected:
     """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
     (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
-    as XLA counts them for this machine (accessed: in bytes). phases: all; the rest is of the first. advice: what is
-    allowed and usually a mistake."""
+    as XLA counts them for this machine (accessed: in bytes), on one device. phases: all; the rest is of the first.
+    advice: what is allowed and usually a mistake. ways: over how many devices parameters are cut."""
 
     leaves: list[Leaf]
     initialized: int
@@ -68,6 +72,7 @@ class Inspected:
     accessed: float
     phases: list[InspectedPhase]
     advice: list[str]
+    ways: int = 1
 
 
 def inspect(config: ConfigDict) -> Inspected:
@@ -88,6 +93,8 @@ def inspect(config: ConfigDict) -> Inspected:
     initialized = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
     setup = train_setup(config, model, params, tasks, inputs, initialized)
+    layout = lay_out(config).with_params(params, model.backbone.kinds)
+    check_mixing(layout, inputs)
     state = jax.eval_shape(setup.begin, params)
     batch = _batch(config, datasets, inputs)
     cost: Any = (
@@ -109,20 +116,21 @@ def inspect(config: ConfigDict) -> Inspected:
         for sentence in advise(config, assignment, setup.schedule.total, examples["train"])
     ]
     return Inspected(
-        _leaves(params, setup.assignments[0], config, model.backbone.kinds), count_initialized(params, again), examples,
-        setup.schedule.total,
+        _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout), count_initialized(params, again),
+        examples, setup.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        _phases(params, setup), list(dict.fromkeys(advice)),
+        _phases(params, setup), list(dict.fromkeys(advice)), layout.ways,
     )  # fmt: skip
 
 
-def _leaves(params: Any, assignment: GroupAssignment, config: ConfigDict, kinds: Any) -> list[Leaf]:
+def _leaves(params: Any, assignment: GroupAssignment, config: ConfigDict, kinds: Any, layout: Layout) -> list[Leaf]:
     decays, rate = decayed(assignment.assigned, kinds), config.optimizer.learning_rate
     rows = []
     for path, leaf in flatten(params).items():
         name = assignment.assigned[path]
         decay = assignment.groups[name].weight_decay * decays[path] if name in assignment.groups else 0.0
-        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, assignment.factor(path, rate), decay, _bytes(leaf)))
+        factor, sharding = assignment.factor(path, rate), described(layout.axes[path][1], layout.ways)
+        rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, factor, decay, _bytes(leaf), sharding))
     return rows
 
 

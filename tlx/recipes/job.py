@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
@@ -18,7 +17,7 @@ from tlx.files.lock import Lock, hold
 from tlx.modalities.api import Inputs, Modality
 from tlx.models.forward import Variables
 from tlx.models.model import Model
-from tlx.parallel.mesh import along_batch, replicated
+from tlx.parallel.layout import Layout
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
@@ -28,13 +27,13 @@ from tlx.recipes.run_directory import Trained
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
-from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.training.checkpoint import Checkpoints
 from tlx.training.feed import feed
 from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
 from tlx.training.state import State
 from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
-from tlx.training.writers import MetricsWriter, Progress, read_metrics
+from tlx.training.writers import MetricsWriter, NoWriter, Progress, Writer, read_metrics
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -58,7 +57,7 @@ class Job:
       learning_rate: by step, for the log.
       eval_batch_size: examples.
       accumulate: micro-batches of a batch.
-      mesh: of devices.
+      layout: where everything lies on the devices.
       seed: of the run.
       lock: on the run directory, until `run` has ended.
     """
@@ -79,13 +78,14 @@ class Job:
     learning_rate: optax.Schedule
     eval_batch_size: int
     accumulate: int
-    mesh: jax.sharding.Mesh
+    layout: Layout
     seed: int
     lock: Lock | None = None
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
         """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
-        self.lock = self.lock or hold(self.run_directory)
+        if self.layout.is_main:
+            self.lock = self.lock or hold(self.run_directory)
         try:
             return self._train(quiet)
         finally:
@@ -100,10 +100,13 @@ class Job:
             self.phases,
             self.batches,
             lambda variables: self.evaluate(variables, "validation"),
+            layout=self.layout,
             schedule=self.schedule,
             checkpoints=checkpoints,
-            writer=functools.partial(MetricsWriter, self.run_directory),
-            progress=lambda start: Progress(self.run_directory.name, self.schedule.total, start, quiet),
+            writer=self._writer,
+            progress=lambda start: Progress(
+                self.run_directory.name, self.schedule.total, start, quiet or not self.layout.is_main
+            ),
             learning_rate=self.learning_rate,
             meta={"seed": self.seed},
             after_step=after_step,
@@ -116,8 +119,11 @@ class Job:
             variables = state.with_eval_params().variables
             if best != int(state.step):
                 checkpoints.wait()
-                variables = checkpoints.restore_variables(best, abstract(variables, replicated(self.mesh)))
+                variables = checkpoints.restore_variables(best, self.layout.abstract(variables))
         return self._summarize(variables, best, so_far, int(state.step))
+
+    def _writer(self, start: int) -> Writer:
+        return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
 
     def batches(
         self, start: int = 0, steps: int | None = None, names: Collection[str] | None = None
@@ -126,12 +132,17 @@ class Job:
 
         names: of the streams; None: those of the first phase's method.
         """
-        buckets, multiple = self.inputs.length_buckets, self.mesh.size * self.accumulate
+        buckets, layout = self.inputs.length_buckets, self.layout
         batches = {
-            name: self.streams[name].batches(name, self.seed, buckets, steps or self.schedule.total, multiple)
+            name: dataclasses.replace(
+                self.streams[name].batches(
+                    name, self.seed, buckets, steps or self.schedule.total, layout.size * self.accumulate
+                ),
+                share=layout.rows,
+            )
             for name in (self.phases[0].streams if names is None else names)
         }
-        return feed(batches, along_batch(self.mesh), start)
+        return feed(batches, layout, start)
 
     def best(self) -> Variables:
         """What the model is evaluated with, of the best checkpoint: its `params` and its `model_state`."""
@@ -141,7 +152,7 @@ class Job:
         """The best checkpoint as `run_directory.load_run` gives it, a module of a script in it: for new texts and
         images (`tlx.runs.predictions`, `tlx.runs.images`)."""
         run = self.run_directory
-        target = abstract(self.state.variables, replicated(self.mesh))
+        target = self.layout.abstract(self.state.variables)
         with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
             best = checkpoints.restore_variables(step := checkpoints.best(), target)
         config = run_directory.read_run(run)["config"]
@@ -154,8 +165,7 @@ class Job:
 
     def predict(self, variables: Variables, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
         """A head's predictions for examples, in their order: (examples, outputs), or of words (words, outputs)."""
-        sharding = along_batch(self.mesh)
-        return predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, sharding)[head]
+        return predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, self.layout)[head]
 
     def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:
         """A task's predictions for a split, as of `predict`. variables: such as `best()` or `state.variables`."""
@@ -170,14 +180,19 @@ class Job:
         return values
 
     def _summarize(self, variables: Variables, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
-        (self.run_directory / "predictions").mkdir(exist_ok=True)
+        predictions = {
+            (task.name, split): self.predictions(variables, split, task.name)
+            for task in self.tasks.values()
+            for split in task.splits
+            if split != "train"
+        }
         metrics: dict[str, float] = {}
         classes: dict[str, Any] = {}
-        for task in self.tasks.values():
-            for split in (name for name in task.splits if name != "train"):
-                predictions = self.predictions(variables, split, task.name)
-                metrics |= task.score(predictions, split)
-                classes |= self._write_predictions(task, split, predictions)
+        for (name, split), values in predictions.items():
+            task = self.tasks[name]
+            metrics |= task.score(values, split)
+            reports = class_reports(values, task.splits[split], task.head)
+            classes |= {task.file(split): [dataclasses.asdict(report) for report in reports]} if reports else {}
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(variables.params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
@@ -194,27 +209,31 @@ class Job:
             "versions": run_directory.versions(),
             "revision": run_directory.revision(),
         }
+        if self.layout.is_main:
+            self._write(summary, predictions)
+        return summary
+
+    def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:
+        """Predictions, the summary and the plots."""
+        (self.run_directory / "predictions").mkdir(exist_ok=True)
+        for (name, split), values in predictions.items():
+            task = self.tasks[name]
+            examples, words = task.splits[split], task.splits[split].words
+            offsets: dict[str, Any] = {} if words is None else {"word_offsets": words.offsets}
+            np.savez(
+                self.run_directory / "predictions" / f"{task.file(split)}.npz",
+                example_id=examples.example_id if words is None else words.sentence_id,
+                predictions=values, labels=examples.labels, **offsets,
+            )  # fmt: skip
         run_directory.write_json(self.run_directory / "summary.json", summary)
         plot_curves(
             {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
         )
-        return summary
-
-    def _write_predictions(self, task: Task, split: str, predictions: np.ndarray) -> dict[str, Any]:
-        """`predictions/SPLIT.npz` and the plots of a classification; returns the figures of each class, if any."""
-        examples, words = task.splits[split], task.splits[split].words
-        offsets: dict[str, Any] = {} if words is None else {"word_offsets": words.offsets}
-        name = split if task.name == DEFAULT else f"{task.name}_{split}"
-        np.savez(
-            self.run_directory / "predictions" / f"{name}.npz",
-            example_id=examples.example_id if words is None else words.sentence_id,
-            predictions=predictions, labels=examples.labels,
-            **offsets,
-        )  # fmt: skip
-        if task.head.kind == "classification" and split == ("test" if "test" in task.splits else "validation"):
-            self._plot(name, task.head.labels, predictions, examples.labels)
-        reports = class_reports(predictions, examples, task.head)
-        return {name: [dataclasses.asdict(report) for report in reports]} if reports else {}
+        for task in self.tasks.values():
+            split = "test" if "test" in task.splits else "validation"
+            if task.head.kind == "classification":
+                labels = task.splits[split].labels
+                self._plot(task.file(split), task.head.labels, predictions[task.name, split], labels)
 
     def _plot(self, name: str, classes: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray) -> None:
         """Which class was taken for which, and how well probabilities agree with frequencies."""

@@ -19,12 +19,12 @@ from tlx.modalities.api import Columns, Modality
 from tlx.models.forward import ModelState, Variables, abstract_variables
 from tlx.models.heads import Head
 from tlx.models.model import Model, dummy_inputs
-from tlx.parallel.mesh import make_mesh, replicated
+from tlx.parallel.layout import make_layout
 from tlx.recipes import defaults
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.run_config import read_run_config
-from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.training.checkpoint import Checkpoints
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
 
@@ -67,7 +67,7 @@ def open_run(
         before = read_run(run)
         same = {name: before.get(name) for name in plain}
         changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()} - _new(plain, same))
-        if changed := [name for name in changed if name != "config.resume"]:
+        if changed := [name for name in changed if name != "config.resume" and not name.startswith("config.parallel.")]:
             raise TlxError(
                 f"{run} was begun with another config or other data (differing: {listed(changed)}); "
                 "go on with the same, or name a new workdir."
@@ -193,7 +193,7 @@ def load_run(run: Path) -> Trained:
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.best()
         shapes = abstract_variables(model, dummy_inputs(model))
-        found = checkpoints.restore_variables(step, abstract(shapes, replicated(make_mesh(1))))
+        found = checkpoints.restore_variables(step, make_layout(1).abstract(shapes))
     inputs, pretrained = open_inputs(run / "pretrained", config), run / "pretrained"
     return Trained(model, found.params, inputs, pretrained, step, config, found.model_state)
 

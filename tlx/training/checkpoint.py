@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 from tlx.errors import TlxError, first_line, listed
@@ -208,8 +207,3 @@ def _items(state: State) -> dict[str, Any]:
 
 def _renamed(tree: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     return {new if name == old else name: value for name, value in tree.items()}
-
-
-def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Shapes and dtypes with one sharding for all, as a target to restore into."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)

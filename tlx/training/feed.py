@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
-from jax.sharding import NamedSharding
-
 from tlx.data.examples import Batches
+from tlx.parallel.layout import Layout
 
 
-def feed(streams: Mapping[str, Batches], sharding: NamedSharding, start: int = 0) -> Iterator[dict[str, Any]]:
+def feed(streams: Mapping[str, Batches], layout: Layout, start: int = 0) -> Iterator[dict[str, Any]]:
     """Yields `{stream: {field: array}}` from step `start`, cut over the devices, a few steps ahead of their use."""
     import grain
 
@@ -17,7 +15,7 @@ def feed(streams: Mapping[str, Batches], sharding: NamedSharding, start: int = 0
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     source = grain.MapDataset.source(_Steps(streams, steps))
     for batch in source.slice(slice(start, steps)).to_iter_dataset(options):
-        yield jax.device_put(batch, sharding)
+        yield layout.put_batch(batch)
 
 
 class _Steps:

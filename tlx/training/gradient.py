@@ -7,6 +7,10 @@ examples of a micro-batch with few of them too much weight. How the counts enter
 - Several, one loss or a `combine`: the gradients of totals are summed and divided by the summed count at the end.
 - Several losses that are summed: counts are taken first, by a pass of which XLA keeps what the counts need (nothing of
   the network, unless a count depends on its outputs), so that one backward pass serves all losses.
+
+Under `jax.pmap` a device has its own rows alone. Counts are summed over the devices before anything is divided by them,
+totals and gradients after it (`tlx.parallel.axis.summed`, which elsewhere changes nothing), never within what is
+differentiated: so each device ends with the gradient of the whole batch.
 """
 
 import dataclasses
@@ -17,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.methods.api import Batch, Carried, Context, Update
+from tlx.parallel.axis import device_index, summed
 from tlx.params.partition import merge
 
 Given = tuple[Batch, jax.Array]  # a micro-batch and its key
@@ -91,18 +96,21 @@ def _in_one_piece(update: Update, losses: Evaluated, trainable: Any, carried: Ca
 
     def means(trainable: Any) -> tuple[Values, tuple[Values, Any]]:
         (totals, counts), after = losses(trainable, carried, given)
+        totals, counts = _over_devices(update, totals, counts)
         return _means(totals, counts), (counts, after)
 
     if update.combine is None:
 
-        def summed(trainable: Any) -> tuple[jax.Array, tuple[Values, Values, Any]]:
+        def of_all(trainable: Any) -> tuple[jax.Array, tuple[Values, Values, Any]]:
             values, (counts, after) = means(trainable)
             return sum(values.values(), jnp.zeros(())), (values, counts, after)
 
-        (_, (values, counts, after)), gradient = jax.value_and_grad(summed, has_aux=True)(trainable)
+        (_, (values, counts, after)), gradient = jax.value_and_grad(of_all, has_aux=True)(trainable)
+        gradient, values = summed((gradient, values))
         return Result(gradient, values, counts, after)
     values, pull, (counts, after) = jax.vjp(means, trainable, has_aux=True)
-    gradient, after = _combined(update, _one_by_one(pull, values), values, after)
+    gradients, values = summed((_one_by_one(pull, values), values))
+    gradient, after = _combined(update, gradients, values, after)
     return Result(gradient, values, counts, after)
 
 
@@ -126,7 +134,8 @@ def _by_loss(
     first = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], every))[0]
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
     nothing = {name: jax.tree.map(jnp.zeros_like, trainable) for name in kept}
-    (gradients, (totals, counts), carried), _ = jax.lax.scan(add, (nothing, sums, carried), every)
+    (gradients, sums, carried), _ = jax.lax.scan(add, (nothing, sums, carried), every)
+    gradients, (totals, counts) = summed((gradients, sums))
     means = _means(totals, counts)
     for name in names:
         count = jnp.maximum(counts[name], LEAST_COUNT)
@@ -151,7 +160,7 @@ def _counted_first(losses: Evaluated, names: tuple[str, ...], trainable: Any, ca
         return carried, counts
 
     _, by_part = jax.lax.scan(counted, carried, every)
-    counts = {name: by_part[name].sum() for name in names}
+    counts = summed({name: by_part[name].sum() for name in names})
 
     def shares(trainable: Any, carried: Carried, given: Given) -> tuple[jax.Array, tuple[Values, Any]]:
         (totals, _), carried = losses(trainable, carried, given)
@@ -165,7 +174,20 @@ def _counted_first(losses: Evaluated, names: tuple[str, ...], trainable: Any, ca
 
     nothing = jax.tree.map(jnp.zeros_like, trainable)
     (gradient, carried), values = jax.lax.scan(add, (nothing, carried), every)
-    return Result(gradient, {name: values[name].sum() for name in names}, counts, carried)
+    gradient, means = summed((gradient, {name: values[name].sum() for name in names}))
+    return Result(gradient, means, counts, carried)
+
+
+def _over_devices(update: Update, totals: Values, counts: Values) -> tuple[Values, Values]:
+    """This device's totals and the counts of the whole batch, such that the gradients of total / count by device add up
+    to that of the whole, also where a count is differentiated."""
+    if device_index() is None:
+        return totals, counts
+    every = jax.lax.stop_gradient(summed(counts))
+    for name in update.differentiable_counts:  # the quotient rule
+        mean = _means(summed({name: jax.lax.stop_gradient(totals[name])}), every)[name]
+        totals = {**totals, name: totals[name] - mean * (counts[name] - jax.lax.stop_gradient(counts[name]))}
+    return totals, every
 
 
 def _combined(update: Update, gradients: dict[str, Any], means: Values, carried: Carried) -> tuple[Any, Carried]:

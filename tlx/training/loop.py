@@ -10,11 +10,12 @@ import jax
 
 from tlx.errors import TlxError
 from tlx.models.forward import Variables
+from tlx.parallel.layout import Layout
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.state import State
 from tlx.training.step import Metrics
-from tlx.training.writers import MetricsWriter, Progress
+from tlx.training.writers import Progress, Writer
 
 AfterStep = Callable[[int, Metrics], bool | None]
 
@@ -61,9 +62,10 @@ def fit(
     batches: Callable[[int], Iterator[Any]],
     evaluate: Callable[[Variables], dict[str, float]],
     *,
+    layout: Layout,
     schedule: LoopSchedule,
     checkpoints: Checkpoints,
-    writer: Callable[[int], MetricsWriter],
+    writer: Callable[[int], Writer],
     progress: Callable[[int], Progress],
     learning_rate: Callable[[int], Any],
     meta: Mapping[str, Any],
@@ -72,10 +74,11 @@ def fit(
     """Trains to the end of the schedule, from the newest checkpoint if there is one.
 
     Args:
-      state: before the first step; shapes, dtypes and shardings of what is restored.
+      state: before the first step; shapes and dtypes of what is restored.
       phases: in order, the first from step 0 on; jitted, the steps donate their state.
       batches: the batches from a step on.
       evaluate: what the model is run with (averaged, where an average is kept) to metrics by name.
+      layout: where the state lies.
       schedule: when to do what.
       checkpoints: where the state goes.
       writer, progress: made once it is known at which step the run goes on.
@@ -90,7 +93,7 @@ def fit(
     so_far, start = Progressed(), 0
     if (newest := checkpoints.newest()) is not None:
         so_far, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
-        state = checkpoints.restore(newest, state_in(phases[: phase_of(phases, newest) + 1], state))
+        state = checkpoints.restore(newest, layout.abstract(state_in(phases[: phase_of(phases, newest) + 1], state)))
     if so_far.finished:
         return state, so_far
     writing, showing = writer(start), progress(start)

@@ -82,6 +82,10 @@ class Task:
         values = score(predictions, self.splits[split], self.head)
         return {self.metric(f"{split}/{name}"): value for name, value in values.items()}
 
+    def file(self, split: str) -> str:
+        """What files of a split are called."""
+        return split if self.name == DEFAULT else f"{self.name}_{split}"
+
     def metric(self, name: str) -> str:
         """The full name of `split/metric`."""
         return name if self.name == DEFAULT else f"{self.name}/{name}"

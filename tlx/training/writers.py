@@ -4,10 +4,28 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tlx.files.regular import read_bytes
 from tlx.files.whole import whole, writable
+
+
+class Writer(Protocol):
+    """Where metrics go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoWriter:
+    """Of a process that is not the main one: metrics go nowhere."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class MetricsWriter:

@@ -1,0 +1,197 @@
+"""Whole runs on one device, on eight and as two processes: the same numbers, and each goes on where another stopped.
+
+Adam divides a gradient by its size; with the usual epsilon of 1e-8 it makes steps of what is rounding (1e-8 and less).
+With one of 1e-3 an error of a gradient stays as small in the step, and can be told from a fault.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny
+from tlx.cli.launch import load_config
+from tlx.cli.main import main
+from tlx.errors import TlxError
+from tlx.params.paths import flatten
+from tlx.recipes import finetune
+from tlx.recipes.run_directory import load_run
+from tlx.training.checkpoint import Checkpoints
+from tlx.training.writers import read_metrics
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent.parent
+FIELDS = (
+    "data.test_fraction=0.2", "data.max_length=8", "optimizer.learning_rate=3e-3", "optimizer.eps=1e-3",
+    "train.epochs=1", "train.batch_size=20", "train.evaluate_every=0.5", "train.log_every=1",
+    "train.monitor=validation/loss", "params.freeze=embeddings", "average.kind=ema",
+)  # fmt: skip
+LARGEST = "parallel.rules=(('.*', 'largest'),)"
+STEPS, HALF = 11, 6
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("devices")
+    tiny.write_checkpoint(folder / "checkpoint")
+    tiny.write_reviews(folder / "reviews.csv", 300)
+    return folder
+
+
+def fields(place: Path, *more: str) -> list[str]:
+    return [f"model.checkpoint={place}/checkpoint", f"data.train=csv:{place}/reviews.csv", *FIELDS, *more]
+
+
+def build(place: Path, run: Path, *more: str) -> Any:
+    return finetune.build(load_config(str(ROOT / "configs" / "text_file.py"), fields(place, *more)), run)
+
+
+@pytest.fixture(scope="module")
+def one(place: Path) -> Path:
+    """The run on one device."""
+    build(place, place / "one", "parallel.data=1").run(quiet=True)
+    return place / "one"
+
+
+@pytest.fixture(scope="module")
+def half(place: Path) -> Path:
+    """A run on eight devices that has stopped after its first checkpoint."""
+    job = build(place, place / "half", "parallel.data=2", "parallel.fsdp=4", LARGEST)
+    tiny.run_and_stop(job, HALF + 1)
+    return place / "half"
+
+
+def two_processes(place: Path, run: Path, *more: str) -> list[subprocess.CompletedProcess[str]]:
+    """The script of a run, as two processes of one device each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [f"--config.{field}" for field in fields(place, *more)]
+    together = [f"--config.parallel.coordinator=127.0.0.1:{port}", "--config.parallel.num_processes=2"]
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    command = [sys.executable, "experiments/finetune.py", "--config=configs/text_file.py", f"--workdir={run}", *words]
+    started = [
+        subprocess.Popen(
+            [*command, *together, f"--config.parallel.process_id={process}"], cwd=ROOT, text=True,
+            env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for process in range(2)
+    ]  # fmt: skip
+    ended = []
+    try:
+        for process in started:
+            out, err = process.communicate(timeout=400)
+            ended.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    finally:
+        for process in started:
+            process.kill()
+    return ended
+
+
+def end_of(place: Path, run: Path) -> dict[str, np.ndarray]:
+    """Every leaf of the newest state, read on one device, whatever saved it."""
+    target = build(place, run, "parallel.data=1")
+    with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.newest() == STEPS
+        state = checkpoints.restore(STEPS, target.layout.abstract(target.state))
+    return {jax.tree_util.keystr(keys): np.asarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def assert_same(place: Path, one: Path, other: Path) -> None:
+    """The state at the end, every line of the metrics, and the answers; float32 rounds at 6e-8."""
+    expected, found = end_of(place, one), end_of(place, other)
+    assert expected.keys() == found.keys() and any("mu" in name for name in found)
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=1e-4, atol=3e-6, err_msg=name)
+    lines, others = read_metrics(one), read_metrics(other)
+    assert [line["step"] for line in lines] == [line["step"] for line in others]
+    for line, same in zip(lines, others, strict=True):
+        for name, value in line.items():
+            if not name.endswith("examples_per_s"):
+                assert same[name] == pytest.approx(value, rel=1e-4, abs=1e-5), (line["step"], name)
+    with np.load(one / "predictions" / "test.npz") as a, np.load(other / "predictions" / "test.npz") as b:
+        assert np.array_equal(a["example_id"], b["example_id"])
+        np.testing.assert_allclose(a["predictions"], b["predictions"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param(("parallel.data=8",), id="jit"),
+        pytest.param(("parallel.data=8", "parallel.mode=pmap"), id="pmap"),
+        pytest.param(("parallel.data=2", "parallel.fsdp=4", LARGEST), id="fsdp"),
+        pytest.param(("parallel.data=2",), id="two", marks=pytest.mark.long),
+    ],
+)
+def test_devices(parallel: tuple[str, ...], place: Path, one: Path, tmp_path: Path) -> None:
+    build(place, tmp_path / "run", *parallel).run(quiet=True)
+    assert_same(place, one, tmp_path / "run")
+
+
+def test_saved_on_eight_resumed_on_one(place: Path, one: Path, half: Path, tmp_path: Path) -> None:
+    shutil.copytree(half, tmp_path / "run")
+    job, taken = build(place, tmp_path / "run", "parallel.data=1"), []
+    tiny.before_each_step(job, lambda state: taken.append(int(state.step)))
+    job.run(quiet=True)
+    assert taken == list(range(HALF, STEPS))
+    assert_same(place, one, tmp_path / "run")
+
+
+def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: Path, tmp_path: Path) -> None:
+    """They train, evaluate, save and answer; the main process alone writes and speaks."""
+    shutil.copytree(half, tmp_path / "run")
+    main_process, other = two_processes(place, tmp_path / "run")
+    assert (main_process.returncode, other.returncode) == (0, 0), main_process.stderr + other.stderr
+    assert f"goes on after step {HALF} of {STEPS}" in main_process.stdout and "test/loss" in main_process.stdout
+    assert "test/loss" not in other.stdout and "epoch" not in other.stdout
+    assert_same(place, one, tmp_path / "run")
+
+
+@pytest.mark.long
+def test_two_processes_from_the_beginning(place: Path, one: Path, tmp_path: Path) -> None:
+    """With parameters that no process has whole."""
+    ended = two_processes(place, tmp_path / "run", "parallel.fsdp=2", LARGEST)
+    assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert_same(place, one, tmp_path / "run")
+    expected = flatten(load_run(one).params)
+    for path, leaf in flatten(load_run(tmp_path / "run").params).items():
+        np.testing.assert_allclose(leaf, expected[path], rtol=1e-4, atol=3e-6, err_msg=path)
+
+
+@pytest.mark.long
+def test_two_processes_end_alike_on_bad_input(place: Path, one: Path, tmp_path: Path) -> None:
+    """What the main process refuses ends the others too, with a sentence; what all of them refuse is told by each."""
+    refused = two_processes(place, one, "seed=5")
+    assert [process.returncode for process in refused] == [2, 2]
+    assert "was begun with another config" in refused[0].stderr
+    assert "process 0, which writes the run directory, has ended; it says why." in refused[1].stderr
+    for process in two_processes(place, tmp_path / "run", "parallel.data=1"):
+        assert process.returncode == 2 and "parallel.data is 1: 1 of the 2 devices" in process.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_inspect_tells_how_parameters_are_cut(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parallel = ["parallel.data=2", "parallel.fsdp=4", "parallel.rules=(('kind:kernel', 'largest'),)"]
+    main(["inspect", str(ROOT / "configs" / "text_file.py"), "--full", *fields(place, *parallel)])
+    told = capsys.readouterr().out
+    rows = {words[1]: line for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
+    assert "sharding" in told and "axis 0 / 4" in rows["backbone/encoder/layer/1/output/dense/kernel"]
+    assert "whole" in rows["backbone/embeddings/word_embeddings/embedding"]
+
+
+def test_mixing_needs_the_whole_batch(place: Path, tmp_path: Path) -> None:
+    from tlx.augment.settings import Augmentation
+    from tlx.parallel.layout import make_layout
+
+    inputs: Any = type("Inputs", (), {"augmentation": Augmentation(mixup=0.2)})
+    finetune.check_mixing(make_layout(mode="jit"), inputs)
+    with pytest.raises(TlxError, match="mixup and cutmix take partners from the whole batch, so take 'jit'"):
+        finetune.check_mixing(make_layout(mode="pmap"), inputs)
