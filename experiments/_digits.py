@@ -16,7 +16,7 @@ from _bands import plot_bands
 from tlx.data.image_examples import ImageExamples
 from tlx.data.images import fingerprint
 from tlx.data.sources import Table, load
-from tlx.data.splits import spec, subsample_per_class
+from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.evaluation.predict import make_forward
 from tlx.methods.finetune import FineTune
 from tlx.modalities.image import Images
@@ -29,7 +29,7 @@ from tlx.pretrained.image_processor import ImageProcessor
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.tables import markdown, show
 from tlx.training.on_device import rows_of_steps, train_on_device
-from tlx.training.state import owners
+from tlx.training.state import assign_players
 
 COUNTS = (1, 2, 5, 10, 20, 50)  # labels of each class
 DRAWS = 5
@@ -63,7 +63,9 @@ def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
     digits = np.asarray(table.columns["label"])
     task = make_task(checkpoint, table)
     low, high = np.flatnonzero(digits < 5), np.flatnonzero(digits >= 5)
-    parts = spec([fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0)
+    parts = split_by_group(
+        [fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0
+    )
     rows = {part: high[chosen] for part, chosen in parts.items()}
     first = task.train(task.draw(jax.random.key(0)), rows_of_steps(low, PRETRAINING, BATCH, 0), jax.random.key(0), 1e-3)
 
@@ -100,14 +102,14 @@ def make_task(checkpoint: Path, table: Table) -> Task:
     shapes = jax.eval_shape(draw, jax.random.key(0))
     fields = {"pixel_values": pixels, "label": jnp.asarray(labels)}
     method = FineTune(model, {"default": "label"}, inputs.prepare)
-    owner = owners(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
+    player_of = assign_players(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
 
     @jax.jit
     def train(params: Any, rows: jax.Array, key: jax.Array, rate: jax.Array) -> Any:
         groups = {"default": Group(weight_decay=0.01)}
         falling = optax.linear_schedule(1.0, 0.0, len(rows))
         adamw = make_optimizer(shapes, (), groups, learning_rate=lambda step: rate * falling(step))
-        return train_on_device(method, adamw, owner, params, fields, rows, key)
+        return train_on_device(method, adamw, player_of, params, fields, rows, key)
 
     forward = make_forward(model, inputs.prepare)
     return Task(

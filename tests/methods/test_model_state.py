@@ -19,7 +19,7 @@ from tlx.features.spec import FeatureSpec
 from tlx.methods.api import Update
 from tlx.models.backbone import Backbone, BackboneOutput
 from tlx.models.cnn import EPSILON, MOMENTUM, ConvNet
-from tlx.models.custom import CustomConfig, Own
+from tlx.models.custom import Custom, CustomConfig
 from tlx.models.forward import Context, forward, init_model_state
 from tlx.models.model import Model
 from tlx.params.paths import flatten
@@ -169,7 +169,7 @@ class Plain(nn.Module):
 
 def own(module: nn.Module, x: Any) -> tuple[Model, Any, Any]:
     """A model without heads, its parameters, and statistics that are not those it begins with."""
-    model = Model(Own(CustomConfig((), (("x", x.shape, "float32"),)), None, module))
+    model = Model(Custom(CustomConfig((), (("x", x.shape, "float32"),)), None, module))
     params = model.init(jax.random.key(1), x=x)["params"]
     state = jax.tree.map(lambda leaf: leaf + 0.5, init_model_state(model, {"x": x}))
     return model, params, state

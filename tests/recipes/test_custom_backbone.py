@@ -20,8 +20,8 @@ from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
 from tlx.recipes.custom import custom_backbone
 from tlx.recipes.run_directory import load_run
-from tlx.runs.images import image_rows
-from tlx.training.checkpoint import Checkpoints, abstract
+from tlx.runs.predictions import rows_of as predicted_rows
+from tlx.training.checkpoint import Checkpoints
 
 CHECKPOINT = Path(__file__).parents[2] / "configs" / "vit_digits"
 
@@ -181,9 +181,7 @@ def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: 
             assert not np.array_equal(seen[since + 1][path], seen[0][path]), path
 
     with Checkpoints(tmp_path / "whole" / "checkpoints", read_only=True) as checkpoints:
-        target = abstract(
-            job.phases[-1].enter(normalized(tmp_path / "shape", average=average).state), job.state.step.sharding
-        )
+        target = job.layout.abstract(job.phases[-1].enter(normalized(tmp_path / "shape", average=average).state))
         last = checkpoints.restore(3 * each, target)
     averaged, learning = last.with_eval_params().variables, flatten(last.model_state["batch_stats"]["backbone"])
     found = flatten(averaged.model_state["batch_stats"]["backbone"])
@@ -195,10 +193,10 @@ def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: 
     for split in ("validation", "test"):
         for name, value in job.evaluate(best, split).items():
             assert summary["metrics"][name] == pytest.approx(value, rel=1e-6), name
-    images = [job.datasets.tables["test"].column("image")[row] for row in range(5)]
+    images = [job.datasets["default"].tables["test"].column("image")[row] for row in range(5)]
     answered = job.predictions(best, "test")[:5]
-    names = [job.datasets.head.labels[i] for i in answered.argmax(-1)]
-    assert [row["predicted"] for row in image_rows(job.trained(), images)] == names
+    names = [job.tasks["default"].head.labels[i] for i in answered.argmax(-1)]
+    assert [row["predicted"] for row in predicted_rows(job.trained(), images)] == names
     tiny.run_and_stop(normalized(tmp_path / "stopped", average=average, params={"phases": phases}), each + 3)
     again = normalized(tmp_path / "stopped", average=average, params={"phases": phases})
     assert again.run(quiet=True)["metrics"] == summary["metrics"]
