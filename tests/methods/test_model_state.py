@@ -265,10 +265,9 @@ def test_features_through_frozen_norms_are_those_of_training() -> None:
     params = model.init(jax.random.key(0), pixel_values=Images.pixels)["params"]
     state = jax.tree.map(lambda leaf: leaf + 0.5, init_model_state(model, {"pixel_values": Images.pixels}))
     prepare = lambda rows, key: ({"pixel_values": rows["pixel_values"]}, rows)  # noqa: E731
+    modality: Any = SimpleNamespace(prepare=prepare, fields=("pixel_values",), length_buckets=(1,), has_lengths=False)
     images: Any = Images()
-    extractor = Extractor(
-        model, params, prepare, FeatureSpec((1,), None), batch_size=2, length_buckets=(1,), model_state=state
-    )
+    extractor = Extractor(model, params, modality, FeatureSpec((1,), None), batch_size=2, model_state=state)
     found = extractor(images).values.reshape(5, 2, 3)
     context = Context(jax.random.key(0), frozen=("backbone/block_0",))
     given = {"pixel_values": Images.pixels, "output_hidden_states": True}
@@ -277,9 +276,7 @@ def test_features_through_frozen_norms_are_those_of_training() -> None:
     moved = {path for path, leaf in flatten(after).items() if not np.array_equal(leaf, flatten(state)[path])}
     assert moved == {f"batch_stats/backbone/block_1/norm/{name}" for name in ("mean", "var")}
     other = jax.tree.map(lambda leaf: leaf + 1, state)
-    again = Extractor(
-        model, params, prepare, FeatureSpec((1,), None), batch_size=2, length_buckets=(1,), model_state=other
-    )
+    again = Extractor(model, params, modality, FeatureSpec((1,), None), batch_size=2, model_state=other)
     assert again.weights != extractor.weights  # another set on disk
 
 

@@ -90,8 +90,8 @@ def normalized(workdir: Path, module: nn.Module = NETWORK, **changes: Any) -> fi
 
 def rows_of(job: finetune.Job, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Scaled images and labels of the first batches, without the rows of padding."""
-    train = job.datasets.examples["train"]
-    plan = TrainingPlan(train.lengths, job.batch_size, job.seed, job.inputs.length_buckets)
+    train = job.tasks["default"].splits["train"]
+    plan = TrainingPlan(train.lengths, job.tasks["default"].batch_size, job.seed, job.inputs.length_buckets)
     found = []
     for step in range(steps):
         batch = Batches(train, plan, steps)[step]
@@ -167,7 +167,7 @@ def recomputed(params: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> dic
 @pytest.mark.slow
 def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: Path) -> None:
     average = {"kind": "ema", "decay": 0.8, "recalibrate_batches": BATCHES}
-    phases = ({"train": "heads"}, {"start": 1.0, "train": "last:2"}, {"start": 2.0})
+    phases = ({"trainable": "heads"}, {"start": 1.0, "trainable": "last:2"}, {"start": 2.0})
     job, seen = normalized(tmp_path / "whole", average=average, params={"phases": phases}), []
     tiny.before_each_step(
         job, lambda state: seen.append({path: np.array(leaf) for path, leaf in flatten(state.model_state).items()})

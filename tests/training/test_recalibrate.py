@@ -18,7 +18,7 @@ from tlx.params.paths import flatten
 from tlx.recipes import defaults
 from tlx.recipes.regularise import plan_recalibration
 from tlx.training.recalibrate import Recalibration, make_add
-from tlx.training.state import init_state
+from tlx.training.state import EVAL_PARAMS, init_state
 
 ROWS, WIDTH, EPSILON = 8, 3, 1e-5
 random = np.random.default_rng(4)
@@ -59,7 +59,7 @@ def started(network: nn.Module) -> Any:
     player_of, optimizers = dict.fromkeys(flatten(params), "model"), {"model": optax.sgd(0.1)}
     state = init_state(params, player_of, optimizers, {}, averaged=True, model_state=variables)
     average = {name: {"scale": jnp.asarray(SCALE), "bias": jnp.zeros(WIDTH)} for name in params}
-    return dataclasses.replace(state, averages={"predictions": average})
+    return dataclasses.replace(state, averages={EVAL_PARAMS: average})
 
 
 def recalibrated(network: nn.Module, state: Any, batches: int = 9, **options: Any) -> Any:
@@ -102,12 +102,9 @@ def test_the_mean_over_batches_whatever_the_momentum(x64: None, parts: int, froz
     assert int(found["passes/count"]) == parts_with_examples  # as the module counts
     before, same = (dataclasses.replace(s, averaged_model_state={}) for s in (state, after))
     assert jax.tree.all(jax.tree.map(np.array_equal, before, same))
-    with_eval_params = after.with_eval_params()
-    assert (
-        with_eval_params.model_state is after.averaged_model_state
-        and with_eval_params.averaged_model_state is after.model_state
-    )
-    assert jax.tree.all(jax.tree.map(np.array_equal, with_eval_params.with_eval_params(), after))
+    swapped = after.with_eval_params()
+    assert swapped.model_state is after.averaged_model_state and swapped.averaged_model_state is after.model_state
+    assert jax.tree.all(jax.tree.map(np.array_equal, swapped.with_eval_params(), after))
 
 
 def test_as_many_batches_as_asked_for(x64: None) -> None:
