@@ -58,7 +58,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     config.data.text, config.data.label, config.data.test_fraction = "tokens", "tags", 0.0
     config.head.kind, config.train.epochs, config.train.evaluate_every = "tagging", 5.0, 5.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "LADDER", (16,))
+        patch.setattr(plan, "LENGTH_BUCKETS", (16,))
         finetune.build(config, folder / "run").run(quiet=True)
         yield folder
 

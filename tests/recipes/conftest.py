@@ -15,7 +15,7 @@ def one_length() -> Iterator[None]:
     """Every batch as long as the longest text, so that a run compiles one shape; the ladder has tests of its own, and
     the runs of tests/cli and tests/recipes/test_resume.py that are processes have it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "LADDER", (16,))
+        patch.setattr(plan, "LENGTH_BUCKETS", (16,))
         yield
 
 
