@@ -1,6 +1,7 @@
 """From a Hugging Face checkpoint to a model and its parameters; every disagreement is told at once."""
 
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -148,8 +149,19 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 def abstract_params(model: Model) -> dict[str, Any]:
     """Shapes and dtypes of a model's parameters; nothing is computed."""
-    shapes: dict[str, Any] = abstract_variables(model, dummy_inputs(model)).params
-    return shapes
+    x64 = bool(jax.config.read("jax_enable_x64"))
+    try:
+        leaves, tree = _traced(model, x64)
+    except TypeError:  # a module whose fields cannot be hashed
+        leaves, tree = _traced.__wrapped__(model, x64)
+    return jax.tree.unflatten(tree, leaves)
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(model: Model, x64: bool) -> tuple[list[Any], Any]:
+    """Leaves and structure. Tracing takes longer than reading a small checkpoint. x64: part of the key."""
+    del x64
+    return jax.tree.flatten(abstract_variables(model, dummy_inputs(model)).params)
 
 
 def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:
