@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
@@ -24,13 +24,17 @@ class TlxError(ValueError):
 
 
 @contextlib.contextmanager
-def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]:
+def one_sentence(
+    folder: str | os.PathLike[str] | None = None, parting: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Ends the process in one sentence on standard error, whatever is raised within.
 
     A `TlxError` is told as it is (exit code 2), and so are a full disk (1) and Ctrl-C (130). Anything else is named,
     with the file that holds its traceback (1): `traceback.txt` in `folder` if that is a folder, else a temporary file.
     An exception that ends a background thread ends the process as well: whoever waits for that thread would wait for
     ever. With `TLX_TRACEBACK=1` in the environment Python prints tracebacks as it always does.
+
+    parting: called between the sentence and the end, to take leave of other processes.
     """
     if os.environ.get("TLX_TRACEBACK", "0") not in ("", "0"):
         yield
@@ -38,7 +42,9 @@ def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]
 
     def thread_ended(ended: threading.ExceptHookArgs) -> None:
         if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
-            _leave(_tell(ended.exc_value, folder))
+            code = _tell(ended.exc_value, folder)
+            parting()
+            _leave(code)
 
     before = threading.excepthook, sys.unraisablehook
     # The latter hears of what C++ threads and `__del__` cannot raise; who waits for a save that failed hears of it too.
@@ -49,11 +55,13 @@ def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]
     except KeyboardInterrupt:
         goes_on = "" if folder is None else "; what was saved is whole, and the same command goes on from there"
         _say(f"stopped{goes_on}.")
+        parting()
         _leave(STOPPED)
     except BrokenPipeError:  # `| head` has read enough
         _discard_output()
     except Exception as error:
         code = _tell(error, folder)
+        parting()
         if folder is not None:  # threads of a run that failed would print pages
             _leave(code)
         _discard_output()
