@@ -45,7 +45,7 @@ def main() -> None:
             file = options.workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
             if file.is_file() or time.perf_counter() - started < 60 * options.minutes:
                 row = kept(file, functools.partial(measure, shape, strategy, options.rows, options.turns))
-                table.append((shape, strategy, *told(row)))
+                table.append((shape, strategy, *cells(row)))
             else:
                 left.append(f"{strategy} of {shape}")
     note = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns." + not_run(left)
@@ -91,7 +91,7 @@ def answer(process: Any) -> dict[str, Any]:
     raise TlxError(f"{' '.join(process.args)} ended without output; run it by hand to see why.")
 
 
-def told(found: dict[str, Any]) -> tuple[str, ...]:
+def cells(found: dict[str, Any]) -> tuple[str, ...]:
     """The cells of a table row."""
     ours, theirs = (statistics.median(found[side]["milliseconds"]) for side in ("tlx", "torch"))
     peaks = (f"{found[side]['peak'] / 1e6:,.0f}" for side in ("tlx", "torch"))

@@ -66,7 +66,7 @@ def main() -> int:
         for strategy in STRATEGIES:
             file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
             found[shape, strategy] = kept(file, functools.partial(measure, config, rows, length, strategy))
-    table = [(*name, *told(row)) for name, row in found.items()]
+    table = [(*name, *cells(row)) for name, row in found.items()]
     publish(workdir, "freezing", HEADER, table)
     return report(found)
 
@@ -131,7 +131,7 @@ def unrolled() -> Any:
     return mock.patch.object(jax.lax, "scan", functools.partial(jax.lax.scan, unroll=True))
 
 
-def told(row: Mapping[str, float]) -> tuple[str, ...]:
+def cells(row: Mapping[str, float]) -> tuple[str, ...]:
     """The cells of a table row."""
     return (
         f"{row['trainable']:,.0f}", f"{row['needed'] / 1e9:,.1f}", f"{row['products'] / row['needed']:.4f}",

@@ -3,10 +3,10 @@
     python benchmarks/images/study.py --workdir=runs/images
 
 Two data sets are resized to 224: JPEGs with a longer edge of 500 pixels, as in ImageNet, and arrays of 32 × 32
-(CIFAR-10 if TLX_DATA is set). Every way of reading is its own process, which reads the set once as warm-up and is timed
-the second time. The processes take turns, so that machine load affects all alike, and the median of the rounds is reported. Both
-sides produce float32 batches, and their means are compared. On the side of tlx, NumPy does the rescaling that normally
-happens on the device. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
+(CIFAR-10 if TLX_DATA is set). Every way of reading is its own process, which reads the set once as warm-up and is
+timed the second time. The processes take turns, so that machine load affects all alike, and the median of the rounds
+is reported. Both sides produce float32 batches, and their means are compared. On the side of tlx, NumPy does the
+rescaling that normally happens on the device. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
 """
 
 import json

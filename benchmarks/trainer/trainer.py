@@ -83,7 +83,7 @@ def arguments(job: dict[str, Any]) -> TrainingArguments:
 
 
 def main(file: str) -> None:
-    """Writes `answers.npz` (predictions; for tagging the words of each sentence) and `found.json` into the job's folder."""
+    """Writes `answers.npz` (predictions; for tagging also words per sentence) and `found.json` to the job's folder."""
     job = json.loads(Path(file).read_text(encoding="utf-8"))
     out = Path(job["out"])
     set_seed(job["seed"])
