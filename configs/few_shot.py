@@ -1,8 +1,8 @@
-"""A few images of each class: a small ViT on 20 of each of CIFAR-10's classes, its blocks frozen but for the last.
+"""Few images per class: a small ViT on 20 images of each CIFAR-10 class, with all blocks frozen except the last.
 
     python experiments/finetune.py --config=configs/few_shot.py --workdir=runs/few_shot
 
-For more or fewer: --config.data.per_class=5. Scores: docs/results.md.
+For another number: --config.data.per_class=5. Scores: docs/results.md.
 """
 
 from ml_collections import ConfigDict

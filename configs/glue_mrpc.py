@@ -2,9 +2,9 @@
 
     python experiments/finetune.py --config=configs/glue_mrpc.py --workdir=runs/glue_mrpc
 
-Not run here: it downloads bert-base-uncased and the set. GLUE's own test labels are hidden, so its validation split is
-the test here and validation is cut from train. With an argument, MiniLM on the copy under $TLX_DATA, with more epochs
-and a warm-up that fits its size:
+Not run here: it downloads bert-base-uncased and the data set. GLUE's test labels are hidden, so its validation split is
+the test split here, and validation is split off from train. With the argument `minilm`: MiniLM on the copy under
+$TLX_DATA, with more epochs and the default warm-up:
 
     python experiments/finetune.py --config=configs/glue_mrpc.py:minilm --workdir=runs/mrpc
 
@@ -18,7 +18,11 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "bert") -> ConfigDict:
-    """arg: `bert`, or `minilm` for what runs without a download."""
+    """The config of `experiments/finetune.py`.
+
+    Args:
+      arg: `bert`, or `minilm`, which needs no download.
+    """
     config = defaults.finetune()
     config.data.text, config.data.pair = "sentence1", "sentence2"
     config.data.max_length = 128

@@ -1,4 +1,4 @@
-"""Classification of images from a folder per class.
+"""Classification of images, with one folder per class.
 
     python experiments/finetune.py --config=configs/image_folder.py --workdir=runs/mine \\
         --config.data.train=folder:photos --config.model.checkpoint=google/vit-base-patch16-224-in21k

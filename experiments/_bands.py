@@ -1,4 +1,4 @@
-"""Curves over a count, each point a mean of draws with its spread."""
+"""Curves over a count; each point is the mean of several samples, shown with their range."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ from tlx.reporting.figure import save
 
 
 def plot_bands(curves: Mapping[str, Mapping[int, Sequence[float]]], across: str, up: str, file: Path) -> Path:
-    """Draws each curve's means, its draws as dots and the range of them as a band.
+    """Plots the means of each curve, its samples as dots and their range as a band.
 
     Args:
-      curves: by name, the draws by count.
-      across, up: what the axes are.
+      curves: by name, the samples by count.
+      across: label of the x axis.
+      up: label of the y axis.
       file: the PNG to write.
     """
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Classical rows for a table: what the same task gives without fine-tuning. Settings are chosen on validation."""
+"""Classical baselines for a table. Settings are selected on validation."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,7 +12,13 @@ Inputs = Sequence[str] | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """answers: on test, (n, outputs). setting: what validation chose. tried: how many settings it chose from."""
+    """A fitted baseline.
+
+    Attributes:
+      predictions: on the test split, (n, outputs).
+      setting: the setting selected on validation.
+      tried: the number of settings tried.
+    """
 
     predictions: np.ndarray
     setting: str
@@ -20,7 +26,12 @@ class Fitted:
 
 
 def constant(targets: np.ndarray, count: int) -> Fitted:
-    """The training targets' mean for everything. targets: (n, outputs)."""
+    """Predicts the mean of the training targets for every example.
+
+    Args:
+      targets: (n, outputs).
+      count: the number of test examples.
+    """
     return Fitted(np.repeat(targets.mean(axis=0, keepdims=True), count, axis=0), "", 1)
 
 
@@ -28,9 +39,11 @@ def tfidf_ridge(words: bool, train: Any, validation: Any, test: Inputs, error: C
     """Ridge regression on TF-IDF of words (1-2), or of characters within words (1-4).
 
     Args:
-      words: words or characters.
-      train, validation: (texts, targets). test: texts.
-      error: (answers, targets) to what is made small on validation.
+      words: words if True, else characters.
+      train: (texts, targets).
+      validation: (texts, targets).
+      test: texts.
+      error: from (predictions, targets) to the error that is minimized on validation.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -46,7 +59,7 @@ def tfidf_ridge(words: bool, train: Any, validation: Any, test: Inputs, error: C
 
 
 def ridge(train: Any, validation: Any, test: Any, error: Callable[..., float]) -> Fitted:
-    """Ridge regression on given features, its penalty chosen on validation from `ALPHAS`."""
+    """Ridge regression on features; the penalty is selected from `ALPHAS` on validation."""
     from sklearn.linear_model import Ridge
 
     models = {alpha: Ridge(alpha=alpha).fit(*train) for alpha in ALPHAS}

@@ -1,4 +1,4 @@
-"""The demo: the colour from its name, fine-tuned beside what the same data gives without, as a table and a picture."""
+"""The demo: predicts a colour from its name, and compares fine-tuning with baselines in a table and a picture."""
 
 import time
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ TRIED = {"fine-tuned": 8, "random weights": 4}  # settings compared on validatio
 
 
 def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Trains both networks (or goes on), fits the classical rows, writes table, palette and curves under `workdir`."""
+    """Trains both networks (or resumes), fits the baselines, and writes table, palette and curves under `workdir`."""
     started = time.perf_counter()
     job = finetune.build(pretrained, workdir / "fine-tuned")
     datasets = job.datasets["default"]
     sizes = ", ".join(f"{n} {part}" for part, n in datasets.facts["examples"].items())
     groups = sum(datasets.facts["groups"].values())
     names = sum(datasets.facts["examples"].values())
-    print(f"{names} colour names in {groups} groups of the same words, no group on two sides: {sizes}.", flush=True)
+    print(f"{names} colour names in {groups} groups of the same words, each group in one split: {sizes}.", flush=True)
     rows: dict[str, Fitted] = classical(datasets, pretrained)
     jobs = {"random weights": finetune.build(random, workdir / "random-weights"), "fine-tuned": job}
     for name, job in jobs.items():
@@ -48,7 +48,7 @@ def run(pretrained: ConfigDict, random: ConfigDict, workdir: Path) -> dict[str, 
 
 
 def classical(datasets: Any, config: ConfigDict) -> dict[str, Fitted]:
-    """The rows that train no network."""
+    """The rows of the table that train no network."""
     examples = datasets.examples
     texts = {part: [str(text) for text in table.column(config.data.text)] for part, table in datasets.tables.items()}
     targets = {part: examples[part].fields["label"] for part in examples}
@@ -73,7 +73,7 @@ def classical(datasets: Any, config: ConfigDict) -> dict[str, Fitted]:
 def report(
     rows: Mapping[str, Fitted], datasets: Any, names: list[str], workdir: Path, started: float
 ) -> dict[str, Any]:
-    """Scores every row on test, prints and writes."""
+    """Scores every row on the test split, prints and writes the results."""
     targets = datasets.examples["test"].fields["label"]
     terms = np.array(nearest_terms(targets))
     scores = {
@@ -90,7 +90,7 @@ def report(
         for name, s in scores.items()
     ]
     (workdir / "table.md").write_text(markdown(HEADER, lines), encoding="utf-8")
-    chosen = np.linspace(0, len(names) - 1, min(PALETTE_ROWS, len(names))).astype(int)  # evenly through the alphabet
+    chosen = np.linspace(0, len(names) - 1, min(PALETTE_ROWS, len(names))).astype(int)  # evenly spaced
     titles = {
         "fine-tuned": "fine-tuned",
         "random weights": "random\nweights",
@@ -103,7 +103,7 @@ def report(
     plot_curves(runs, workdir / "curves.png")
     summary = {"test": scores, **datasets.facts, "seconds": round(time.perf_counter() - started, 1)}
     write_json(workdir / "summary.json", summary)
-    show(f"The colour from its name, {len(targets)} names never seen", HEADER, lines)
+    show(f"The colour from its name, {len(targets)} names that are not in train", HEADER, lines)
     run = workdir / "fine-tuned"
     print(
         f"\n{summary['seconds']:.0f} s. The run is {run}; pictures: palette.png, curves.png in {workdir}.\n"

@@ -1,4 +1,4 @@
-"""Does transfer pay? Digits 0 to 4 learnt first, then 5 to 9 from few labels, against the same from random weights."""
+"""Transfer from digits 0 to 4 to digits 5 to 9 with few labels, compared with random weights."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ from tlx.training.state import assign_players
 
 COUNTS = (1, 2, 5, 10, 20, 50)  # labels of each class
 DRAWS = 5
-RATES = (3e-4, 1e-3, 3e-3)  # compared on validation, for each arm at CHOSEN_AT labels
+RATES = (3e-4, 1e-3, 3e-3)  # compared on validation, for each arm with CHOSEN_AT labels per class
 CHOSEN_AT, STEPS, BATCH = 5, 60, 32
 PRETRAINING = 400  # steps
 ARMS = ("pretrained on 0–4", "random weights")
@@ -41,22 +41,27 @@ ARMS = ("pretrained on 0–4", "random weights")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The five-way task on whichever digits, with everything jitted once for all runs.
+    """Classification of five digits; functions are jitted once for all runs.
 
-    draw: parameters by a key. train: `(params, rows (steps, batch), key, rate) -> params`, a row of -1 being padding.
-    answer: `(params, rows) -> logits`. labels: of all rows of the set, 0 to 4.
+    Attributes:
+      init: `key -> params`.
+      train: `(params, rows (steps, batch), key, rate) -> params`; a row of -1 is padding.
+      logits: `(params, rows) -> logits`.
+      labels: int32 (rows of the set,), 0 to 4.
     """
 
-    draw: Callable[[jax.Array], Any]
+    init: Callable[[jax.Array], Any]
     train: Callable[..., Any]
-    answer: Callable[..., Any]
+    logits: Callable[..., Any]
     labels: np.ndarray
 
 
 def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
-    """Writes the table, its numbers and the picture under `workdir`; returns the numbers.
+    """Writes the table, its numbers and the picture under `workdir`, and returns the numbers.
 
-    checkpoint: a folder whose config and image processor give the network; its weights are not read.
+    Args:
+      checkpoint: a folder with the config of the network and its image processor; weights are not read.
+      workdir: the output folder.
     """
     started = time.perf_counter()
     table = load("builtin:digits")
@@ -67,15 +72,15 @@ def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
         [fingerprint(table.columns["image"][row]) for row in high], {"test": 0.25, "validation": 0.15}, 0
     )
     rows = {part: high[chosen] for part, chosen in parts.items()}
-    first = task.train(task.draw(jax.random.key(0)), rows_of_steps(low, PRETRAINING, BATCH, 0), jax.random.key(0), 1e-3)
+    first = task.train(task.init(jax.random.key(0)), rows_of_steps(low, PRETRAINING, BATCH, 0), jax.random.key(0), 1e-3)
 
     def score(arm: str, count: int, draw: int, rate: float, part: str) -> float:
         chosen = rows["train"][subsample_per_class(digits[rows["train"]].tolist(), count, draw)]
-        params = task.draw(jax.random.key(1 + draw))  # the head is new in both arms
+        params = task.init(jax.random.key(1 + draw))  # the head is new in both arms
         if arm == ARMS[0]:
             params = {**params, "backbone": first["backbone"]}
         params = task.train(params, rows_of_steps(chosen, STEPS, BATCH, draw), jax.random.key(draw), rate)
-        predictions = np.asarray(task.answer(params, rows[part]))
+        predictions = np.asarray(task.logits(params, rows[part]))
         return float((predictions.argmax(-1) == task.labels[rows[part]]).mean())
 
     def validated(arm: str, rate: float) -> float:
@@ -91,15 +96,15 @@ def run(checkpoint: Path, workdir: Path) -> dict[str, Any]:
 
 
 def make_task(checkpoint: Path, table: Table) -> Task:
-    """All parameters learn, by AdamW and a rate that falls to zero. The set is small enough to lie on the device."""
+    """Makes the task: AdamW trains all parameters with a linear schedule to zero; the data set is on the device."""
     heads = {"default": Head("classification", 5)}
     inputs = Images(ImageProcessor(checkpoint))
     model = build_model(config_of(checkpoint, read_config(checkpoint), heads), heads)
     examples = ImageExamples(table.columns["image"], inputs.processor, threads=1)
     pixels = jnp.asarray(examples.take(np.arange(len(table)))["pixel_values"])
     labels = np.asarray(table.columns["label"], np.int32) % 5
-    draw = jax.jit(lambda key: model.init(key, **dummy_inputs(model))["params"])
-    shapes = jax.eval_shape(draw, jax.random.key(0))
+    init = jax.jit(lambda key: model.init(key, **dummy_inputs(model))["params"])
+    shapes = jax.eval_shape(init, jax.random.key(0))
     fields = {"pixel_values": pixels, "label": jnp.asarray(labels)}
     method = FineTune(model, {"default": "label"}, inputs.prepare)
     player_of = assign_players(shapes, dict.fromkeys(flatten(shapes), "default"), method.players)
@@ -113,26 +118,26 @@ def make_task(checkpoint: Path, table: Table) -> Task:
 
     forward = make_forward(model, inputs.prepare)
     return Task(
-        draw, train, lambda params, rows: forward(params, {}, {"pixel_values": pixels[rows]})["default"], labels
+        init, train, lambda params, rows: forward(params, {}, {"pixel_values": pixels[rows]})["default"], labels
     )
 
 
 def report(found: Any, rates: dict[str, float], tested: int, seconds: float, workdir: Path) -> dict[str, Any]:
-    """Prints and writes."""
+    """Prints and writes the results."""
     rows = [
         (str(count), *(f"{np.mean(found[arm][count]):.3f} ± {half_interval(found[arm][count]):.3f}" for arm in ARMS))
         for count in COUNTS
     ]
     header = ("labels a class", *ARMS)
     show("accuracy on 5–9", header, rows)
-    said = (
+    summary = (
         f"{tested} test images; mean of {DRAWS} draws of labels, head and order ± half its 95 % interval (t); learning "
         f"rates {', '.join(f'{rates[arm]:g} ({arm})' for arm in ARMS)}, of {len(RATES)} tried for each on validation; "
         f"{seconds:.0f} s in all."
     )
-    print(said)
+    print(summary)
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "table.md").write_text(f"{markdown(header, rows)}\n{said}\n", encoding="utf-8")
+    (workdir / "table.md").write_text(f"{markdown(header, rows)}\n{summary}\n", encoding="utf-8")
     plot_bands(found, "labels of each class", "accuracy on 5–9", workdir / "digits.png")
     numbers = {"accuracy": found, "rates": rates, "tested": tested, "seconds": seconds}
     write_json(workdir / "digits.json", numbers)
@@ -140,7 +145,7 @@ def report(found: Any, rates: dict[str, float], tested: int, seconds: float, wor
 
 
 def half_interval(values: list[float]) -> float:
-    """Of the mean, 95 %, by Student's t."""
+    """Half the width of the mean's 95 % interval (Student's t)."""
     from scipy import stats
 
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)

@@ -1,4 +1,4 @@
-"""The demo that `make demo` runs: a real BERT learns to tell a colour from its name.
+"""The demo of `make demo`: fine-tunes a BERT to predict a colour from its name.
 
 python experiments/demo.py --workdir=runs/demo
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from tlx.cli.launch import launched, run
 from tlx.errors import one_sentence
 
-with one_sentence():  # an installation that is broken, too
+with one_sentence():  # also for a broken installation
     from absl import flags
     from ml_collections import config_flags
 

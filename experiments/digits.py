@@ -1,4 +1,4 @@
-"""Does transfer pay? Digits 0 to 4 first, then 5 to 9 from few labels, against random weights; offline, two minutes.
+"""Transfer from digits 0 to 4 to digits 5 to 9 with few labels, compared with random weights; offline, two minutes.
 
 python experiments/digits.py --workdir=runs/digits_transfer
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from tlx.cli.launch import launched, run
 from tlx.errors import one_sentence
 
-with one_sentence():  # an installation that is broken, too
+with one_sentence():  # also for a broken installation
     from absl import flags
 
 CHECKPOINT = Path(__file__).parent.parent / "configs" / "vit_digits"

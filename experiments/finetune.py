@@ -2,13 +2,13 @@
 
     python experiments/finetune.py --config=configs/colors.py --workdir=runs/colors
 
-The same command on the same workdir goes on where it was stopped.
+The same command on the same workdir resumes a stopped run.
 """
 
 from tlx.cli.launch import launched, run
 from tlx.errors import one_sentence
 
-with one_sentence():  # an installation that is broken, too
+with one_sentence():  # also for a broken installation
     from absl import flags
     from ml_collections import config_flags
 

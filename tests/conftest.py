@@ -1,4 +1,4 @@
-"""What tests of every room use."""
+"""Settings and fixtures for all tests."""
 
 import atexit
 import os
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
-# Eight devices, so that what is cut over devices is tested anywhere; quick compilation, for what runs for milliseconds.
+# Eight virtual devices, so that sharding is tested on any machine; fast compilation, because programs are small.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-if version("jax").startswith("0.10."):  # an XLA that does not know a flag ends the process; this one halves compilation
+if version("jax").startswith("0.10."):  # an unknown flag ends the process; this one halves compile time
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
-if "TLX_TESTS_COMPILED" not in os.environ:  # equal programs compile once, in whichever process of pytest's
+if "TLX_TESTS_COMPILED" not in os.environ:  # pytest's processes share compiled programs
     os.environ["TLX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="tlx-tests-")
     atexit.register(shutil.rmtree, os.environ["TLX_TESTS_COMPILED"], ignore_errors=True)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["TLX_TESTS_COMPILED"]
@@ -29,7 +29,7 @@ SAVEFIG = Figure.savefig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that no worker is left with one of them at the end."""
+    """Runs files with slow tests first, so that no worker starts one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -56,13 +56,13 @@ def rendered() -> Iterator[None]:
 
 @pytest.fixture
 def full_precision() -> Iterator[None]:
-    """float32 products in float32, which an accelerator does not do unasked."""
+    """Computes float32 matrix products in float32; accelerators use a lower precision by default."""
     with jax.default_matmul_precision("highest"):
         yield
 
 
 @pytest.fixture
 def x64(full_precision: None) -> Iterator[None]:
-    """float64 for the length of a test."""
+    """Enables float64 for one test."""
     with jax.enable_x64(True):
         yield

@@ -1,4 +1,4 @@
-"""tlx's side: fine-tuning on images that lie on the device, and the frozen features of the same checkpoint."""
+"""The side of tlx: fine-tuning on images that are stored on the device, and features of the same checkpoint."""
 
 import dataclasses
 import functools
@@ -29,10 +29,17 @@ Probe = tuple[np.ndarray, np.ndarray]  # kernel (hidden, classes), bias (classes
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Linear probing, then fine-tuning of everything (Kumar et al. 2022): the head begins as the logistic regression.
+    """Linear probing, then fine-tuning (Kumar et al. 2022): the head starts as the logistic regression.
 
-    AdamW, its rate rising over a tenth of the run and falling to zero, the gradient's norm at most 1; images are
-    flipped and mixed. steps: in batches of 32, or of all examples if they are fewer.
+    AdamW with a linear schedule after a warm-up of a tenth of the run, gradients clipped to norm 1; images are flipped
+    and mixed (mixup).
+
+    Attributes:
+      learning_rate: the peak.
+      steps: with batches of 32, or of all examples if there are fewer.
+      flip: probability.
+      mixup: parameter of the beta distribution.
+      weight_decay: of AdamW.
     """
 
     learning_rate: float
@@ -42,14 +49,18 @@ class Recipe:
     weight_decay: float = dataclasses.field(default=0.01, init=False)
 
     def rows(self, rows: np.ndarray, seed: int) -> np.ndarray:
-        """int64 (steps, batch): whose turn it is, -1 where an epoch's last batch is short."""
+        """int64 (steps, batch): the rows of each batch, -1 for padding of an epoch's last batch."""
         return rows_of_steps(rows, self.steps, min(BATCH, len(rows)), seed)
 
 
 class Ours:
-    """One task: images of `classes` classes.
+    """One task.
 
-    checkpoint: a folder. images: uint8 (n, height, width, 3). labels: integers (n,), 0 to classes - 1.
+    Args:
+      checkpoint: a folder.
+      images: uint8 (n, height, width, 3).
+      labels: integers (n,), 0 to classes - 1.
+      classes: number of classes.
     """
 
     def __init__(self, checkpoint: Path, images: np.ndarray, labels: np.ndarray, classes: int):
@@ -61,7 +72,7 @@ class Ours:
         self.forward = make_forward(self.model, Images(self.processor).prepare)
 
     def features(self) -> np.ndarray:
-        """The class token after the last layer norm, of all images, (n, hidden)."""
+        """The class token of every image after the last layer norm, (n, hidden)."""
         prepare = Images(self.processor).prepare
 
         @jax.jit
@@ -73,7 +84,7 @@ class Ours:
         return np.concatenate([np.asarray(cls(self.params, pixels[i : i + 500])) for i in range(0, len(pixels), 500)])
 
     def predictions(self, recipe: Recipe, probe: Probe, rows: np.ndarray, seed: int, asked: np.ndarray) -> np.ndarray:
-        """Logits (asked, classes) after the recipe's steps on `rows`; the seed is of order and augmentation."""
+        """Logits (asked, classes) after training on `rows`; the seed decides order and augmentation."""
         head = {"kernel": jnp.asarray(probe[0], jnp.float32), "bias": jnp.asarray(probe[1], jnp.float32)}
         params = {**self.params, "heads": {"default": {"output": head}}}
         chosen = recipe.rows(rows, seed)

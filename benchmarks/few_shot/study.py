@@ -1,13 +1,13 @@
-"""A small ViT on few images: fine-tuned by tlx and by torch with the same recipe, beside logistic regression on its
-frozen features, on the same draws of labels.
+"""A small ViT with few images: fine-tuned by tlx and by torch with the same recipe, compared with logistic regression
+on its features, on the same samples of labels.
 
     python benchmarks/few_shot/study.py --workdir=runs/few_shot_study
 
-CIFAR-10, and its cats against its dogs, of which the checkpoint has seen none. The given dev file is the test split and
-is read when all is chosen. Regularisation and learning rate are chosen for each number of labels on draws of their own,
-judged on images of train that were not drawn (with all labels, on a validation split cut from train). Beside the
-regression so chosen stands scikit-learn's with its default, C = 1. Every step is kept under the workdir; the same
-command goes on. The other side's Python is TLX_INTEROP_PYTHON, or .venv-interop.
+The tasks are CIFAR-10, and its cats against its dogs, which the checkpoint was not trained on. The dev file is the
+test split and is read after all choices. Regularization and learning rate are selected for each number of labels on
+separate samples, by the accuracy on images of train outside the sample (with all labels, on a validation split of
+train). scikit-learn's regression with its default, C = 1, is another row. Every step is stored under the workdir; the
+same command resumes. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
 """
 
 import dataclasses
@@ -34,12 +34,12 @@ from tlx.recipes.run_directory import write_json
 
 HERE = Path(__file__).parent
 TASKS = {"cifar10": tuple(range(10)), "cats and dogs": (3, 5)}  # name -> labels in the files
-COUNTS = (1, 5, 20, 50, 0)  # labels a class; 0: all
-DRAWS, ALL_DRAWS, CHOOSING_DRAWS = 10, 4, 3  # of labels; of all labels it is the seed alone that changes
-REGULARISATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C, which has 1 by default
+COUNTS = (1, 5, 20, 50, 0)  # labels per class; 0: all
+DRAWS, ALL_DRAWS, CHOOSING_DRAWS = 10, 4, 3  # samples of labels; with all labels only the seed changes
+REGULARISATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C; its default is 1
 RATES = {1: (1e-5, 1e-4, 3e-4), 0: (1e-4, 3e-4, 1e-3)}  # with few labels; with all
 STEPS, EPOCHS = 100, {"cifar10": 6, "cats and dogs": 15}  # with few labels; with all
-JUDGES = 1500  # images of train, at most, on which a choice is judged
+JUDGES = 1500  # at most so many images of train are used for selection
 STAGES = ("chosen", "default", "regression", "tlx", "torch")
 HEADER = (
     "task", "labels a class", "regression, C = 1", "regression", "tlx", "torch", "tlx − regression, C = 1, 95 %",
@@ -49,7 +49,15 @@ HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """One task: all images with train first, then test; where the parts stand."""
+    """The data of a task.
+
+    Attributes:
+      images: uint8 (n, height, width, 3), train first, then test.
+      labels: (n,).
+      train: rows of the training split.
+      validation: rows of the validation split.
+      test: rows of the test split.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -59,9 +67,9 @@ class Data:
 
 
 def main() -> None:
-    """Runs what is missing, prints and keeps the table."""
+    """Runs what is missing, prints and writes the table."""
     parser = arguments(__doc__, "runs/few_shot_study")
-    parser.add_argument("--minutes", type=float, default=90.0, help="begin no row after so many")
+    parser.add_argument("--minutes", type=float, default=90.0, help="start no row after so many minutes")
     options = parser.parse_args()
     workdir, started, given = options.workdir, time.perf_counter(), given_data("cifar10", "weights")
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -82,17 +90,17 @@ def main() -> None:
 
 
 def report(workdir: Path, rows: list[tuple[str, ...]], left: list[str]) -> None:
-    """The table of what is done."""
-    told = (
-        f"Test accuracy: the mean of {DRAWS} draws of labels (of all labels, of {ALL_DRAWS} seeds), differences paired "
-        f"by draw with Student's interval. Chosen on {CHOOSING_DRAWS} other draws (of all labels, on validation): C of "
-        f"{len(REGULARISATIONS)}, the rate of {len(RATES[1])}."
+    """Writes the table of the finished rows."""
+    note = (
+        f"Test accuracy: the mean of {DRAWS} samples of labels (with all labels, of {ALL_DRAWS} seeds), differences "
+        f"paired by sample with Student's interval. Selected on {CHOOSING_DRAWS} other samples (with all labels, on "
+        f"validation): C from {len(REGULARISATIONS)} values, the rate from {len(RATES[1])}."
     )
-    publish(workdir, "few labels", HEADER, rows, below=told + not_run(left))
+    publish(workdir, "few labels", HEADER, rows, below=note + not_run(left))
 
 
 def read(folder: Path, classes: tuple[int, ...]) -> Data:
-    """The images of these classes, their labels counted from 0."""
+    """Reads the images of these classes; labels count from 0."""
     parts = {}
     for part in ("train", "dev"):
         with np.load(folder / f"{part}.npz") as saved:
@@ -108,7 +116,7 @@ def read(folder: Path, classes: tuple[int, ...]) -> Data:
 
 @dataclasses.dataclass
 class Cell:
-    """One task with one number of labels."""
+    """One task with one number of labels: a row of the table."""
 
     folder: Path
     task: str
@@ -124,15 +132,15 @@ class Cell:
 
     @functools.cached_property
     def features(self) -> np.ndarray:
-        """Of all images."""
+        """The features of all images."""
         return self.ours.features()
 
     def done(self) -> bool:
-        """Whether everything was found before."""
+        """Whether all results are stored."""
         return all((self.folder / f"{name}.json").is_file() for name in STAGES)
 
     def row(self) -> tuple[str, ...]:
-        """A line of the table."""
+        """The row of the table; computes what is missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         chosen = self.kept("chosen", self.choose)
         recipe, regularisation = self.recipe(chosen["rate"]), chosen["regularisation"]
@@ -151,7 +159,7 @@ class Cell:
         )  # fmt: skip
 
     def kept(self, name: str, find: Callable[[], Any]) -> Any:
-        """What was found before, or is now and kept."""
+        """The stored result, or computes and stores it."""
 
         def timed() -> dict[str, Any]:
             started = time.perf_counter()
@@ -160,12 +168,12 @@ class Cell:
         return kept(self.folder / f"{name}.json", timed)["found"]
 
     def recipe(self, rate: float) -> Recipe:
-        """The recipe at one rate."""
+        """The recipe with one learning rate."""
         steps = STEPS if self.count else EPOCHS[self.task] * len(self.data.train) // 32
         return Recipe(rate, steps)
 
     def draws(self, first: int, draws: int) -> list[tuple[int, np.ndarray]]:
-        """(seed, rows of train)."""
+        """Samples of labels: (seed, rows of train)."""
         labels, rows = self.data.labels[self.data.train], self.data.train
         seeds = range(first, first + draws)
         return [
@@ -177,7 +185,10 @@ class Cell:
         return self.draws(0, DRAWS if self.count else ALL_DRAWS)
 
     def choose(self) -> dict[str, Any]:
-        """C, then with it the learning rate, by the mean accuracy on images not drawn, on draws that are not tested."""
+        """Selects C, then with it the learning rate, by the mean accuracy on images outside the samples.
+
+        The samples are others than those of the test.
+        """
         draws = [
             (seed, rows, self.judges(rows)) for seed, rows in self.draws(1000, CHOOSING_DRAWS if self.count else 1)
         ]
@@ -198,33 +209,33 @@ class Cell:
         return {"regularisation": c, "rate": rate, "validation": {"regression": regressions, "tlx": tuned}}
 
     def judges(self, rows: np.ndarray) -> np.ndarray:
-        """Images of train on which a choice is judged."""
+        """The images of train that are used for selection."""
         if not self.count:
             return self.data.validation
         left = np.setdiff1d(np.concatenate([self.data.train, self.data.validation]), rows)
         return np.random.default_rng(0).permutation(left)[:JUDGES]
 
     def probe(self, c: float, rows: np.ndarray) -> Probe:
-        """Logistic regression as the kernel and bias of a head."""
+        """Fits logistic regression; returns it as kernel and bias of a head."""
         fitted = LogisticRegression(C=c, max_iter=3000).fit(self.features[rows], self.data.labels[rows])
         kernel, bias = fitted.coef_.T, fitted.intercept_
-        if kernel.shape[1] == 1:  # of two classes scikit-learn gives the difference of the logits
+        if kernel.shape[1] == 1:  # for two classes scikit-learn gives the difference of the logits
             kernel, bias = np.concatenate([-kernel / 2, kernel / 2], 1), np.concatenate([-bias / 2, bias / 2])
         return kernel, bias
 
     def score(self, probe: Probe, asked: np.ndarray) -> float:
-        """The regression's accuracy."""
+        """The accuracy of a regression."""
         return self.accuracy(self.features[asked] @ probe[0] + probe[1], asked)
 
     def accuracy(self, logits: np.ndarray, asked: np.ndarray) -> float:
         return float((logits.argmax(-1) == self.data.labels[asked]).mean())
 
     def regressed(self, c: float) -> list[float]:
-        """On test."""
+        """Test accuracies of the regression."""
         return [self.score(self.probe(c, rows), self.data.test) for _, rows in self.tested()]
 
     def tuned(self, recipe: Recipe, c: float) -> list[float]:
-        """On test."""
+        """Test accuracies of tlx."""
         asked = self.data.test
         return [
             self.accuracy(self.ours.predictions(recipe, self.probe(c, rows), rows, seed, asked), asked)
@@ -232,7 +243,7 @@ class Cell:
         ]
 
     def torch(self, recipe: Recipe, c: float) -> list[float]:
-        """On test, in a process of the other Python, with the same order of examples."""
+        """Test accuracies of torch, in a process of the other Python, with the same order of examples."""
         arrays: dict[str, np.ndarray] = {
             "pixels": self.ours.pixels, "labels": self.data.labels.astype(np.int64), "tested": self.data.test,
         }  # fmt: skip

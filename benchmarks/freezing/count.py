@@ -1,7 +1,7 @@
-"""What a training step must compute when only some parameters learn, and what a compiled step does.
+"""Operations that a training step needs when only some parameters are trained, and those of a compiled step.
 
-A product of matrices costs 2 · rows · inner · columns operations. Its activation gradient is needed if something that
-learns stands before it, its weight gradient if its own kernel learns. docs/freezing.md has the formula in words.
+A matrix product costs 2 · rows · inner · columns operations. The gradient of its input is needed if a trained parameter
+comes before it, the gradient of its kernel if the kernel is trained. docs/freezing.md explains the formula.
 """
 
 import dataclasses
@@ -15,8 +15,15 @@ Learns = Callable[[str], bool]
 
 @dataclasses.dataclass
 class Tally:
-    """learns: of a path prefix within the backbone, whether any parameter under it learns. rank: of LoRA, 0 for none;
-    targets: the dense layers that have adapters, by their last names. forward, backward: operations so far."""
+    """Counts operations.
+
+    Attributes:
+      learns: from a path prefix in the backbone to whether any parameter below it is trained.
+      rank: of LoRA; 0 for none.
+      targets: last names of the dense layers with adapters.
+      forward: operations of the forward pass so far.
+      backward: operations of the backward pass so far.
+    """
 
     learns: Learns
     rank: int = 0
@@ -25,27 +32,48 @@ class Tally:
     backward: int = 0
 
     def dense(self, path: str, rows: int, inner: int, columns: int, depends: bool) -> bool:
-        """y = x W + b. depends: whether x depends on what learns. Returns whether y does."""
+        """Counts y = x W + b.
+
+        Args:
+          path: of the layer.
+          rows: of x.
+          inner: columns of x.
+          columns: of y.
+          depends: whether x depends on a trained parameter.
+
+        Returns:
+          Whether y depends on a trained parameter.
+        """
         product = 2 * rows * inner * columns
         self.forward += product
         self.backward += product * (int(depends) + int(self.learns(f"{path}/kernel")))
         if self.rank and path.rsplit("/", 1)[-1] in self.targets:
             down, up = 2 * rows * inner * self.rank, 2 * rows * self.rank * columns
             self.forward += down + up
-            self.backward += down * (int(depends) + 1) + up * 2  # both learn; the inner vector depends on the first
+            self.backward += down * (int(depends) + 1) + up * 2  # A and B are trained; the inner vector depends on A
             return True
         return depends or self.learns(path)
 
     def product(self, cost: int, left: bool, right: bool) -> bool:
-        """A product of two activations; each that depends on what learns takes a gradient."""
+        """Counts a product of two activations; each one that depends on a trained parameter needs a gradient."""
         self.forward += cost
         self.backward += cost * (int(left) + int(right))
         return left or right
 
 
 def backbone(tally: Tally, config: Any, rows: int, length: int, last: str) -> bool:
-    """The blocks of BERT or ViT on `rows` examples of `length` tokens. last: the
-    name of the block's attention module, `self` or `attention`. Returns whether the output depends on what learns."""
+    """Counts the blocks of BERT or ViT.
+
+    Args:
+      tally: the counts.
+      config: of the backbone.
+      rows: examples.
+      length: tokens per example.
+      last: the name of the attention module, `self` or `attention`.
+
+    Returns:
+      Whether the output depends on a trained parameter.
+    """
     hidden, wide = config.hidden_size, config.intermediate_size
     tokens, blocks = rows * length, list(config.block_paths[1:])
     depends = tally.learns("embeddings")
@@ -70,10 +98,18 @@ def backbone(tally: Tally, config: Any, rows: int, length: int, last: str) -> bo
 def expected(
     config: Any, rows: int, length: int, classes: int, learning: Collection[str], rank: int = 0
 ) -> tuple[int, int]:
-    """(forward, backward) operations of the products of a step, with a classification head.
+    """Operations of the matrix products of a step, with a classification head.
 
-    length: tokens an example, the class token included. learning: paths of what learns. rank: of LoRA at query and
-    value.
+    Args:
+      config: of the backbone.
+      rows: examples.
+      length: tokens per example, including the class token.
+      classes: of the head.
+      learning: paths of the trained parameters.
+      rank: of LoRA at query and value; 0 for none.
+
+    Returns:
+      Operations of the forward and of the backward pass.
     """
     learning = list(learning)
 
@@ -97,7 +133,7 @@ def expected(
 
 
 def product_flops(text: str) -> int:
-    """2 · (entries of the result) · (entries summed over), of every `dot` of a compiled program."""
+    """Sum over all `dot` operations of a compiled program of 2 · (entries of the result) · (entries summed over)."""
     shapes = {
         name: [int(size) for size in sizes.split(",") if size]
         for name, sizes in re.findall(r"%?([\w.\-]+) = \w+\[([\d,]*)\]", text)

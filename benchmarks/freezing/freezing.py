@@ -1,9 +1,9 @@
-"""What freezing saves: operations and bytes of a compiled training step, beside what must be computed.
+"""Operations and bytes of a compiled training step with frozen parameters, compared with the number needed.
 
     python benchmarks/freezing/freezing.py --workdir=runs/freezing
 
-BERT-base on 32 texts of 128 tokens and ViT-B/16 on 32 images, AdamW, no dropout; nothing is run, no weights are read.
-One file a row under the workdir; the same command goes on. Fails where a row breaks what docs/freezing.md promises.
+BERT-base on 32 texts of 128 tokens and ViT-B/16 on 32 images, AdamW, no dropout; nothing is run and no weights are
+read. Each row is one file under the workdir; the same command resumes. It fails if a row violates a check of `report`.
 """
 
 import dataclasses
@@ -41,7 +41,15 @@ HEADER = (
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """flops: as XLA counts. products: of matrices, from the text. temporary, gradients, moments: bytes."""
+    """A compiled step.
+
+    Attributes:
+      flops: XLA's count.
+      products: operations of matrix products, from the program's text.
+      temporary: bytes.
+      gradients: bytes.
+      moments: bytes.
+    """
 
     flops: float
     products: int
@@ -51,20 +59,20 @@ class Compiled:
 
 
 def main() -> int:
-    """Compiles what is missing, prints and keeps the table."""
+    """Compiles what is missing, prints and writes the table."""
     workdir = arguments(__doc__, "runs/freezing").parse_args().workdir
     found = {}
     for shape, (config, rows, length) in SHAPES.items():
         for strategy in STRATEGIES:
             file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
             found[shape, strategy] = kept(file, functools.partial(measure, config, rows, length, strategy))
-    table = [(*name, *told(row)) for name, row in found.items()]
-    publish(workdir, "what freezing saves", HEADER, table)
+    table = [(*name, *cells(row)) for name, row in found.items()]
+    publish(workdir, "freezing", HEADER, table)
     return report(found)
 
 
 def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, float]:
-    """One row."""
+    """Measures one row."""
     started = time.perf_counter()
     model, rules = arm(config, strategy)
     player_of = lay_out(model, rules, rows, length).player_of
@@ -87,11 +95,11 @@ def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, flo
 
 
 def extras(model: Model, rules: Rules, size: int) -> float:
-    """Operations a parameter that clipping, norm logging, accumulation over two micro-batches and an average add.
+    """Operations per parameter added by clipping, norm logging, accumulation over two micro-batches and an average.
 
-    Of a step whose loss is the sum of what learns (accumulation has this loss twice, two operations): a whole model's
-    step would drown them in how XLA fuses the elementwise work of activations, which changes by a thousandth when
-    anything does.
+    They are measured in a step whose loss is the sum of the trained parameters (accumulation computes it twice, two
+    operations). In the step of a whole model they could not be seen: XLA's fusion of elementwise operations changes its
+    count by a thousandth with any change of the program.
     """
     with unrolled():
         least = compiled(model, rules, 2, 2, bare=True)
@@ -100,7 +108,7 @@ def extras(model: Model, rules: Rules, size: int) -> float:
 
 
 def compiled(model: Model, rules: Rules, rows: int, length: int, **extra: Any) -> Compiled:
-    """A training step of this model, compiled for this machine. extra: as of `lay_out`."""
+    """Compiles a training step of this model for this machine. extra: passed to `lay_out`."""
     laid = lay_out(model, rules, rows, length, **extra)
     params = abstract_params(model)
     state = jax.eval_shape(laid.begin, params)
@@ -119,12 +127,12 @@ def compiled(model: Model, rules: Rules, rows: int, length: int, **extra: Any) -
 
 
 def unrolled() -> Any:
-    """Micro-batches one after the other in the program's text, for XLA counts the body of a loop once."""
+    """Unrolls the loop over micro-batches, because XLA counts the body of a loop once."""
     return mock.patch.object(jax.lax, "scan", functools.partial(jax.lax.scan, unroll=True))
 
 
-def told(row: Mapping[str, float]) -> tuple[str, ...]:
-    """Of the table."""
+def cells(row: Mapping[str, float]) -> tuple[str, ...]:
+    """The cells of a table row."""
     return (
         f"{row['trainable']:,.0f}", f"{row['needed'] / 1e9:,.1f}", f"{row['products'] / row['needed']:.4f}",
         f"{row['flops'] / row['needed']:.3f}", f"{row['gradient_bytes']:.3f}", f"{row['moment_bytes']:.3f}",
@@ -133,19 +141,19 @@ def told(row: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def report(found: Mapping[tuple[str, str], Mapping[str, float]]) -> int:
-    """1 if something is not as promised."""
+    """Prints the checks that fail and returns the exit code."""
     broken = []
     for (shape, strategy), row in found.items():
         checks = {
             "all operations within 5 %": abs(row["flops"] / row["needed"] - 1) <= 0.05,
             "products as needed": abs(row["products"] / row["needed"] - 1) <= 0.001,
-            "gradients of the trainable alone": row["gradient_bytes"] == 1,
-            "two moments of the trainable alone": row["moment_bytes"] == 2,
+            "gradients of trained parameters only": row["gradient_bytes"] == 1,
+            "two moments of trained parameters only": row["moment_bytes"] == 2,
             "temporary bytes not above full fine-tuning's": row["temporary"] <= found[shape, "full"]["temporary"],
-            "extras at most 20 operations a parameter": row["extras"] <= 20,
+            "extras at most 20 operations per parameter": row["extras"] <= 20,
         }
         broken += [f"{shape}, {strategy}: {name}" for name, holds in checks.items() if not holds]
-    print("\n".join(["NOT AS PROMISED", *broken]) if broken else "All as promised.")
+    print("\n".join(["FAILED CHECKS", *broken]) if broken else "All checks pass.")
     return int(bool(broken))
 
 

@@ -1,7 +1,6 @@
-"""Steps of tlx in a process of its own: python ours.py SHAPE STRATEGY ROWS.
+"""Training steps of tlx in its own process: python ours.py SHAPE STRATEGY ROWS.
 
-Warms up, prints a line of JSON, then for each number on standard input takes so many steps and prints their seconds; at
-the end of the input prints the process's peak memory.
+After a warm-up it runs `process.answer_turns`.
 """
 
 import sys
@@ -21,7 +20,7 @@ from tlx.pretrained.load import random_params
 
 
 def main(shape: str, strategy: str, rows: int) -> None:
-    """Answers until the input ends."""
+    """Runs steps until the input ends."""
     use_compilation_cache()
     config, _, length = SHAPES[shape]
     model, rules = arm(config, strategy)

@@ -1,6 +1,6 @@
-"""Steps of PyTorch, transformers and peft in a process of its own: python theirs.py SHAPE STRATEGY ROWS.
+"""Training steps of PyTorch, transformers and peft in their own process: python theirs.py SHAPE STRATEGY ROWS.
 
-Speaks as `ours.py` does. What does not learn has `requires_grad=False`; no dropout; AdamW in its fused form.
+Input and output are those of `ours.py`. Frozen parameters have `requires_grad=False`; no dropout; fused AdamW.
 """
 
 import sys
@@ -19,7 +19,7 @@ WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num
 
 
 def built(shape: str, rows: int) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-    """A model drawn at random, and a batch."""
+    """A model with random weights, and a batch."""
     labels = torch.ones(rows, dtype=torch.long)
     if shape == "BERT-base":
         ids = torch.ones(rows, 128, dtype=torch.long)
@@ -49,7 +49,7 @@ def choose(model: torch.nn.Module, strategy: str) -> torch.nn.Module:
 
 
 def main(shape: str, strategy: str, rows: int) -> None:
-    """Answers until the input ends."""
+    """Runs steps until the input ends."""
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
     model, batch = built(shape, rows)

@@ -1,7 +1,7 @@
-"""A head on a frozen backbone, by PyTorch: python theirs_cached.py FOLDER CSV ROWS usual|best.
+"""Trains a head on a frozen backbone with PyTorch: python theirs_cached.py FOLDER CSV ROWS usual|best.
 
-usual: as the Trainer does unasked, batches in random order, the backbone's dropout on. best: texts of like length
-together, no dropout. Prints the seconds of three epochs.
+usual: the Trainer's defaults, with batches in random order and dropout in the backbone. best: texts of similar length
+together, no dropout. It prints the seconds of three epochs.
 """
 
 import csv
@@ -21,7 +21,7 @@ BATCH, LENGTH = 32, 128
 
 
 class Classifier(torch.nn.Module):
-    """The mean of the tokens, and a linear layer."""
+    """A linear layer on the mean of the tokens."""
 
     def __init__(self, folder: str):
         super().__init__()

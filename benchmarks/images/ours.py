@@ -1,4 +1,4 @@
-"""One way of reading a set, by tlx: an epoch to be warm, an epoch timed.
+"""Reads a data set with tlx: one epoch as warm-up, one timed epoch.
 
 python ours.py WORKDIR jpeg|arrays THREADS CACHE_BYTES
 """

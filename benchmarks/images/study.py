@@ -1,12 +1,12 @@
-"""Images a second of tlx's input pipeline beside torch's DataLoader with transformers' image processor.
+"""Images per second of tlx's input pipeline, compared with torch's DataLoader and transformers' image processor.
 
     python benchmarks/images/study.py --workdir=runs/images
 
-Two sets: JPEGs with 500 pixels to the longer edge, as ImageNet's are, brought to 224, and arrays of 32 × 32, CIFAR-10's
-where TLX_DATA is set, brought to 224. Every way of reading is a process of its own, which reads the set once to be warm
-and is timed the second time; they take turns, so that all meet the same machine, and the median of the rounds counts.
-Both sides end with float32 batches; their means are held against each other. On tlx's side the last step, which
-belongs on the device, is done by NumPy here. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
+Two data sets are resized to 224: JPEGs with a longer edge of 500 pixels, as in ImageNet, and arrays of 32 × 32
+(CIFAR-10 if TLX_DATA is set). Every way of reading is its own process, which reads the set once as warm-up and is
+timed the second time. The processes take turns, so that machine load affects all alike, and the median of the rounds
+is reported. Both sides produce float32 batches, and their means are compared. On the side of tlx, NumPy does the
+rescaling that normally happens on the device. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
 """
 
 import json
@@ -28,7 +28,7 @@ PROCESSOR = {
     "image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}, "resample": 2,
     "do_resize": True, "do_rescale": True, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
 }  # fmt: skip
-# Name -> whose Python reads, by which script, and its options.
+# Name -> the side, its script, and the script's options.
 WAYS = {
     "tlx, 1 thread": ("tlx", "ours.py", 1, 0),
     "tlx, 2 threads": ("tlx", "ours.py", 2, 0),
@@ -39,10 +39,10 @@ WAYS = {
 
 
 def main() -> None:
-    """Writes the images once, measures, keeps the table."""
+    """Writes the images once, measures, writes the table."""
     parser = arguments(__doc__, "runs/images")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1000, help="of each set")
+    parser.add_argument("--images", type=int, default=1000, help="images in each set")
     options = parser.parse_args()
     workdir = options.workdir / str(options.images)
     if not (workdir / "written").exists():
@@ -58,17 +58,17 @@ def main() -> None:
     for name in ("jpeg", "arrays"):
         check(name, {way: found[name, way][0][1] for way in WAYS})
     header = ("reads", "JPEGs to 224, images/s", "32 × 32 to 224, images/s")
-    told = f"{os.cpu_count()} cores; {options.images} images of each kind, batches of 32; median of {options.repeats}."
-    publish(workdir, "images a second", header, rows, above=told)
+    note = f"{os.cpu_count()} cores; {options.images} images of each kind, batches of 32; median of {options.repeats}."
+    publish(workdir, "images per second", header, rows, above=note)
 
 
 def write(workdir: Path, images: int) -> None:
-    """The processor's config, the JPEGs, the arrays."""
+    """Writes the processor's config, the JPEGs and the arrays."""
     (workdir / "jpeg").mkdir(parents=True, exist_ok=True)
     (workdir / "preprocessor_config.json").write_text(json.dumps(PROCESSOR), encoding="utf-8")
     arrays = small(images)
     np.save(workdir / "arrays.npy", arrays)
-    for number, array in enumerate(arrays):  # enlarged and with grain, so that they take as many bytes as photographs
+    for number, array in enumerate(arrays):  # enlarged, with noise, so that files are as large as photographs
         size = (500, 375) if number % 3 else (333, 500)
         large = np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
         grain = np.random.default_rng(number).normal(0, 8, large.shape).astype(np.int16)
@@ -78,7 +78,7 @@ def write(workdir: Path, images: int) -> None:
 
 
 def small(images: int) -> np.ndarray:
-    """uint8 (images, 32, 32, 3): CIFAR-10's, else noise."""
+    """uint8 (images, 32, 32, 3): images of CIFAR-10, or noise without TLX_DATA."""
     if "TLX_DATA" not in os.environ:
         return np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3)).astype(np.uint8)
     found = np.load(Path(os.environ["TLX_DATA"]) / "cifar10" / "train.npz")["image"]
@@ -86,7 +86,7 @@ def small(images: int) -> np.ndarray:
 
 
 def measure(workdir: Path, name: str, way: str) -> tuple[float, float]:
-    """(images a second, the mean of all values)."""
+    """Measures images per second and the mean of all values."""
     side, script, *options = WAYS[way]
     found = found_by(side, HERE / script, workdir, name, *options)
     print(f"{name}, {way}: {found['rate']:.1f} images/s", flush=True)
@@ -94,7 +94,7 @@ def measure(workdir: Path, name: str, way: str) -> tuple[float, float]:
 
 
 def check(name: str, means: dict[str, float]) -> None:
-    """All ways read the same."""
+    """Checks that all ways read the same values."""
     if max(means.values()) - min(means.values()) > 1e-5:
         raise TlxError(f"{name}: the ways of reading differ in the mean of what they read, {means}.")
 

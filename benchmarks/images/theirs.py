@@ -1,4 +1,4 @@
-"""Run by the Python that has torch: one way of reading a set; an epoch to be warm, an epoch timed.
+"""Reads a data set with torch: one epoch as warm-up, one timed epoch. Run by the Python with torch.
 
 python theirs.py WORKDIR jpeg|arrays WORKERS
 """
@@ -16,7 +16,7 @@ from transformers.image_utils import load_image
 
 
 class Images(torch.utils.data.Dataset):
-    """As transformers' examples of image classification have it: an image opened, and through the processor."""
+    """Opens an image and applies the processor, as transformers' image classification examples do."""
 
     def __init__(self, workdir: Path, name: str):
         self.processor = transformers.AutoImageProcessor.from_pretrained(workdir, backend="pil")

@@ -1,4 +1,4 @@
-"""One load, in a process of its own: says `ready`, waits for a line, loads, says how many seconds it took.
+"""Loads once, in its own process: prints `ready`, waits for a line, loads, and prints the seconds.
 
 python load.py tlx|torch|flax FOLDER
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def prepared(what: str):
-    """What loads a folder, its libraries imported and its devices ready."""
+    """A function that loads a folder; libraries are imported and devices initialized."""
     if what == "tlx":
         import jax
         import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Run by the Python that has torch: a BERT of BERT-large's size with random weights, in torch's formats.
+"""Writes a BERT of BERT-large's size with random weights in torch's formats; run by the Python with torch.
 
 python make.py WORKDIR LAYERS
 """

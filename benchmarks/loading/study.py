@@ -1,10 +1,10 @@
-"""Time and memory to load a file of BERT-large's size, in every format, beside transformers' own loading.
+"""Time and memory to load a file of BERT-large's size in every format, compared with transformers.
 
     python benchmarks/loading/study.py --workdir=runs/loading
 
-Each load is a process of its own, started anew; what is measured is its anonymous memory (RssAnon) above the level just
-before loading, at its peak and when it is done, and the seconds between. Files are in the page cache for both sides.
-Needs about 7 GB of disk; `make .venv-interop/.ready .venv-flax/.ready` makes the other environments.
+Each load is a new process. The seconds and the peak of anonymous memory (RssAnon) above its level just before loading
+are measured. Files are in the page cache for both sides. It needs about 7 GB of disk;
+`make .venv-interop/.ready .venv-flax/.ready` creates the other environments.
 """
 
 import json
@@ -22,7 +22,7 @@ from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 
 HERE = Path(__file__).parent
-# Form -> what loads it on the other side
+# Format -> the software that loads it on the other side
 FORMS = {
     "safetensors": "torch",
     "safetensors, in parts": "torch",
@@ -33,7 +33,7 @@ FORMS = {
 
 
 def main() -> None:
-    """Writes the files once, measures, keeps the table."""
+    """Writes the files once, measures, writes the table."""
     parser = arguments(__doc__, "runs/loading")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=24)
@@ -49,7 +49,7 @@ def main() -> None:
     rows = []
     for form, side in FORMS.items():
         found: dict[str, list[tuple[float, float]]] = {"tlx": [], side: []}
-        for _ in range(options.repeats):  # in turn, so that both meet the same machine
+        for _ in range(options.repeats):  # in turn, so that machine load affects both alike
             for name, measured in found.items():
                 measured.append(measure(name, workdir / form))
         cells = []
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(side: str, folder: Path) -> tuple[float, float]:
-    """(seconds, peak of anonymous bytes above the level before) of one load."""
+    """Measures one load: seconds, and peak of anonymous memory in bytes above the level before."""
     command = [python_of(side), str(HERE / "load.py"), side, str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None

@@ -1,6 +1,6 @@
-"""The sets and the strategies of the study, as changes to the default config. Fixed before any test split was read.
+"""Data sets and strategies of the study, as changes to the default config, fixed before any test split was read.
 
-The rates are the usual ones of each strategy, tried on nothing here.
+Each strategy has its usual learning rate, which was not tuned on these sets.
 """
 
 import dataclasses
@@ -10,7 +10,12 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Set:
-    """metric: of the test split. fields: of the config."""
+    """A data set of the study.
+
+    Attributes:
+      metric: name of the metric on the test split.
+      fields: fields of the config.
+    """
 
     metric: str
     fields: Mapping[str, Any]

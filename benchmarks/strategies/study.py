@@ -1,11 +1,11 @@
-"""Eight ways to choose what learns, on three sets: metric, trainable parameters, memory, time.
+"""Eight strategies of choosing the trained parameters, on three data sets: metric, trained parameters, memory, time.
 
     python benchmarks/strategies/study.py --workdir=runs/strategies
 
 SST-2 and MRPC with MiniLM (200 examples a class), CIFAR-10's cats against its dogs with a small ViT (all 500 a class).
-The given dev file is the test split; texts are padded to 32 or 64 tokens. Each run is a process and has one core, as
-many run at a time as there are cores; the same command goes on where it was stopped.
-Seed by seed, so that what is done at any time is balanced; what is not done is listed. `--minutes` ends it in time.
+The given dev file is the test split; texts are padded to 32 or 64 tokens. Each run is a process on one core; as
+many run at a time as there are cores. The same command resumes a stopped study. Runs are ordered by seed, so that the
+finished runs are balanced at any time; missing runs are listed. After `--minutes` no run is started.
 """
 
 import json
@@ -27,14 +27,14 @@ from common import Interval, arguments, finetuned, given_data, interval, not_run
 from tlx.errors import one_sentence
 
 CATS_AND_DOGS = (3, 5)  # CIFAR-10's labels
-LENGTH_BUCKETS = (32, 64)  # of two lengths a run of 39 steps compiles no longer than it trains
+LENGTH_BUCKETS = (32, 64)  # with more lengths, a run of 39 steps would compile longer than it trains
 HEADER = ("set", "strategy", "metric, 95 %", "trainable", "peak MB", "s an epoch", "s in all", "seeds")
 Arm = tuple[int, str, str]  # seed, set, strategy
 Found = dict[tuple[str, str], list[Mapping[str, Any]]]
 
 
 def main() -> None:
-    """Runs what is missing, prints and keeps the table and the picture."""
+    """Runs what is missing, prints and writes the table and the picture."""
     parser = arguments(__doc__, "runs/strategies")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=90.0, help="begin no run after so many")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def each(arms: list[Arm], workdir: Path, until: float) -> Iterator[Mapping[str, Any] | None]:
-    """What every run found, run now where it was not before; None of what is not begun by then."""
+    """The results of every run, in order; missing runs are run. None for a run that would start after `until`."""
     cores: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
@@ -80,7 +80,7 @@ def each(arms: list[Arm], workdir: Path, until: float) -> Iterator[Mapping[str, 
 
 
 def write_cats_and_dogs(cifar10: Path, folder: Path) -> None:
-    """The two classes of CIFAR-10 that the checkpoint has not seen."""
+    """Writes the two classes of CIFAR-10 that the checkpoint was not trained on."""
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "dev"):
         if not (folder / f"{part}.npz").is_file():
@@ -90,21 +90,23 @@ def write_cats_and_dogs(cifar10: Path, folder: Path) -> None:
 
 
 def one_run(folder: Path, name: str, strategy: str, seed: int, core: int) -> None:
-    """One run in a process of its own, on a core of its own. The seed is of the labels drawn and of the cut, too."""
+    """Runs one arm in its own process on one core. The seed also decides the sample of labels and the split."""
     started = time.perf_counter()
     fields = {**SETS[name].fields, **STRATEGIES[strategy], "seed": seed, "data.split_seed": seed, "parallel.data": 1}
-    found = finetuned(folder, {**fields, "ladder": LENGTH_BUCKETS}, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    found = finetuned(
+        folder, {**fields, "length_buckets": LENGTH_BUCKETS}, preexec_fn=lambda: os.sched_setaffinity(0, {core})
+    )
     spent = time.perf_counter() - started
     print(f"seed {seed}  {name:14} {strategy:20} {metric_of(name, found):.4f}  {spent:.0f} s", flush=True)
 
 
 def metric_of(name: str, run: Mapping[str, Any]) -> float:
-    """The set's metric on test."""
+    """The metric of the data set on the test split."""
     return float(run["metrics"][f"test/{SETS[name].metric}"])
 
 
 def report(workdir: Path, found: Found, left: list[str]) -> None:
-    """The table, its numbers, the picture of the metric over the time of an epoch."""
+    """Writes the table and the picture of the metric over the time of an epoch."""
     rows = []
     for (name, strategy), runs in found.items():
         mean, half = mean_of(name, runs)
@@ -116,21 +118,23 @@ def report(workdir: Path, found: Found, left: list[str]) -> None:
                 f"{np.median([run['seconds'] for run in runs]):.0f}", str(len(runs)),
             )
         )  # fmt: skip
-    told = "Metric on test: accuracy, of MRPC F1; mean over seeds (labels drawn, head, order) ± half its 95 % interval."
-    told += " Each run on one core." + (not_run(left) or " All arms run.")
-    publish(workdir, "what learns", HEADER, rows, below=told)
+    note = (
+        "Metric on test: accuracy, for MRPC F1; mean over seeds (sampled labels, head, order) ± half its 95 % interval."
+    )
+    note += " Each run on one core." + (not_run(left) or " All arms run.")
+    publish(workdir, "strategies", HEADER, rows, below=note)
     plot(found, workdir / "strategies.png")
 
 
 def mean_of(name: str, runs: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The metric's mean, and half of its interval of 95 %; NaN of a single run."""
+    """The metric's mean and half of its 95 % interval (NaN for a single run)."""
     values = [metric_of(name, run) for run in runs]
     found = interval((1, values)) if len(values) > 1 else Interval(values[0], np.nan, np.nan, 0)
     return found.mean, found.high - found.mean
 
 
 def plot(found: Found, file: Path) -> None:
-    """One panel a set."""
+    """Plots one panel per data set."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")

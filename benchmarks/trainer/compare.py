@@ -1,7 +1,7 @@
 """The statistics of the study: scores of predictions, differences of means with intervals, the verdict.
 
-Both sides' runs are independent samples (a seed means other numbers on each side, so nothing is paired): Welch's
-interval, and for the mean over tasks the same with all their variances, degrees of freedom by Welch and Satterthwaite.
+The runs of the two sides are independent samples (a seed gives different numbers on each side, so runs are not paired).
+Intervals are Welch's; for the mean over tasks all variances enter, with degrees of freedom by Welch and Satterthwaite.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from common import Interval, interval
 from tlx.evaluation.entities import entities
 from tlx.evaluation.metrics import spearman
 
-MARGIN = -0.5  # points that tlx may lie behind in the mean over tasks
+MARGIN = -0.5  # points by which tlx may be worse in the mean over tasks
 SIDES = ("tlx", "trainer")
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {task: {side: scores}}
 
 
 def differences(scores: Scores) -> tuple[dict[str, Interval], Interval]:
-    """tlx less Trainer, of each task and in the mean over tasks, in the units of the scores."""
+    """The difference tlx − Trainer for each task and for the mean over tasks, in the units of the scores."""
     signs = dict(zip(SIDES, (1.0, -1.0), strict=True))
     tasks = {task: interval(*((signs[side], sides[side]) for side in SIDES)) for task, sides in scores.items()}
     share = 1 / len(scores)
@@ -27,7 +27,7 @@ def differences(scores: Scores) -> tuple[dict[str, Interval], Interval]:
 
 
 def failures(tasks: Mapping[str, Interval], mean: Interval) -> list[str]:
-    """Why tlx is behind the Trainer, in sentences; none if it is not. All in points."""
+    """Sentences that say where tlx is worse than the Trainer; empty if it is not. Values are in points."""
     behind = [
         f"{task}: the interval {d.low:+.1f} to {d.high:+.1f} lies wholly below zero."
         for task, d in tasks.items()
@@ -39,14 +39,14 @@ def failures(tasks: Mapping[str, Interval], mean: Interval) -> list[str]:
 
 
 def score(metric: str, gold: Sequence[Any], predictions: np.ndarray, labels: Sequence[str], words: np.ndarray) -> float:
-    """One metric of a file of answers, by the same code for both sides.
+    """One metric of a run's predictions, by the same code for both sides.
 
     Args:
       metric: `accuracy`, `spearman`, `entity_f1`.
-      gold: the test rows' labels as the data has them.
-      answers: (n, outputs); of tagging (words, tags), sentence after sentence.
-      labels: what the outputs stand for.
-      words: of each sentence, how many were answered: its first ones. The rest counts as answered "O".
+      gold: the labels of the test rows as in the data.
+      predictions: (n, outputs); for tagging (words, tags), sentence after sentence.
+      labels: the name of each output.
+      words: number of predicted words of each sentence, its first ones. The others count as predicted "O".
     """
     if metric == "spearman":
         return spearman(predictions, np.array(gold, np.float64)[:, None])
@@ -61,7 +61,7 @@ def score(metric: str, gold: Sequence[Any], predictions: np.ndarray, labels: Seq
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
-    """F1 of whole entities, all sentences together; 0 where none is right."""
+    """F1 of whole entities over all sentences; 0 if none is right."""
     found = [(entities(theirs), entities(ours)) for theirs, ours in zip(gold, predicted, strict=True)]
     right = sum(len(theirs & ours) for theirs, ours in found)
     return 2 * right / max(1, sum(len(theirs) + len(ours) for theirs, ours in found))

@@ -1,4 +1,4 @@
-"""The tasks of the study and the rows that both sides read: train, validation cut from it, and the whole test set."""
+"""The tasks of the study and the rows for both sides: train, validation split off from it, and the whole test set."""
 
 import csv
 import dataclasses
@@ -13,15 +13,26 @@ import numpy as np
 from tlx.data.labels import classes
 from tlx.data.splits import split_by_group
 
-Columns = dict[str, list[Any]]  # `text`, `label` and, of pairs, `pair`; words and tags are lists of a row's own
+Columns = dict[str, list[Any]]  # `text`, `label` and, for pairs, `pair`; words and tags are one list per row
 VALIDATION, SPLIT_SEED, ROWS_SEED = 0.1, 0, 0
-SHORT_BATCH = 8  # the Trainer's default: with 32, three epochs of 400 rows are 39 steps, in which little is learnt
+SHORT_BATCH = 8  # the Trainer's default; with 32, three epochs of 400 rows are only 39 steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """kind: of the head. text, pair, label: columns of the file. batch_size: of all rows, as published; rows: of train
-    in the short form, which has batches of `SHORT_BATCH`."""
+    """A task of the study.
+
+    Attributes:
+      name: of the task and its folder.
+      kind: of the head.
+      metric: that is compared.
+      text: column of the file.
+      label: column of the file.
+      pair: column of the second text; None: none.
+      batch_size: with `--full`, as published; the short form has `SHORT_BATCH`.
+      rows: training rows in the short form.
+      suffix: of the files.
+    """
 
     name: str
     kind: str
@@ -48,8 +59,13 @@ TASKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """splits: `train`, `validation`, `test`. labels: the classes' or tags' names, in order; of train. dropped: rows of
-    train whose text stands in test."""
+    """The rows of a task.
+
+    Attributes:
+      splits: `train`, `validation`, `test`.
+      labels: names of the classes or tags of train, in order.
+      dropped: number of training rows that were removed because their text is in test.
+    """
 
     splits: dict[str, Columns]
     labels: tuple[str, ...]
@@ -62,12 +78,12 @@ class Rows:
 
     @property
     def digest(self) -> str:
-        """Of every row."""
+        """A digest of all rows."""
         return hashlib.sha256(json.dumps(self.splits, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read(file: Path, task: Task) -> Columns:
-    """A file's rows under the study's own names of columns. Not through tlx's reader, which is on trial itself."""
+    """Reads a file into columns with the names of the study, without tlx's readers, which are tested here."""
     if task.suffix == "conll":
         return read_conll(file)
     with file.open(encoding="utf-8", newline="") as lines:
@@ -79,22 +95,25 @@ def read(file: Path, task: Task) -> Columns:
 
 
 def read_conll(file: Path) -> Columns:
-    """Token, tab, tag; a blank line between sentences."""
+    """Reads lines of token, tab, tag, with a blank line between sentences."""
     sentences = [block.split("\n") for block in file.read_text(encoding="utf-8").strip().split("\n\n")]
     pairs = [[line.rsplit("\t", 1) for line in sentence if line.strip()] for sentence in sentences]
     return {"text": [[word for word, _ in row] for row in pairs], "label": [[tag for _, tag in row] for row in pairs]}
 
 
 def keys(columns: Columns) -> list[str]:
-    """What two rows share if they are the same text: case and spaces apart, the sentences of a pair in either order."""
+    """A key for each row, equal for equal texts (ignoring case, spaces, and the order of a pair)."""
     sides = [columns["text"], *([columns["pair"]] if "pair" in columns else [])]
     plain = [[" ".join(text if isinstance(text, list) else text.split()).lower() for text in side] for side in sides]
     return ["\t".join(sorted(row)) for row in zip(*plain, strict=True)]
 
 
 def prepare(task: Task, data: Path, rows: int | None) -> Rows:
-    """Reads a task's files, drops from train what stands in test, cuts validation, takes the first `rows` (None: all)
-    of train and a tenth as many of validation, in an order of their own that no seed of a run changes."""
+    """Reads a task's files and makes the splits.
+
+    Texts of test are removed from train, and validation is split off. Then the first `rows` (None: all) of train and a
+    tenth as many of validation are taken in a fixed order, which does not depend on a run's seed.
+    """
     train, test = (read(data / task.name / f"{part}.{task.suffix}", task) for part in ("train", "dev"))
     in_test = set(keys(test))
     kept = [i for i, key in enumerate(keys(train)) if key not in in_test]
@@ -109,7 +128,7 @@ def prepare(task: Task, data: Path, rows: int | None) -> Rows:
 
 
 def take(columns: Columns, rows: Iterable[int]) -> Columns:
-    """These rows."""
+    """The columns of these rows."""
     chosen = list(rows)
     return {name: [values[i] for i in chosen] for name, values in columns.items()}
 
@@ -122,7 +141,7 @@ def labels_of(columns: Columns, kind: str) -> list[set[str]]:
 
 
 def choose(columns: Columns, kind: str, size: int) -> list[int]:
-    """The first rows of a seeded order, after the first of each label, without which a head has no place for it."""
+    """The first rows of a seeded order, beginning with one row for each label, so that the head has all labels."""
     found = labels_of(columns, kind)
     order = np.random.default_rng(ROWS_SEED).permutation(len(found)).tolist()
     seen: set[str] = set()
@@ -135,7 +154,7 @@ def choose(columns: Columns, kind: str, size: int) -> list[int]:
 
 
 def write(folder: Path, task: Task, rows: Rows) -> dict[str, str]:
-    """The same rows as one JSON file for the Trainer and as csv or conll files for tlx; where they are."""
+    """Writes the rows as one JSON file for the Trainer and as csv or conll files for tlx, and returns their places."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.json").write_text(json.dumps(rows.splits), encoding="utf-8")
     files = {"rows": str(folder / "rows.json")}
@@ -147,7 +166,7 @@ def write(folder: Path, task: Task, rows: Rows) -> dict[str, str]:
 
 
 def write_csv(file: Path, columns: Mapping[str, list[Any]]) -> None:
-    """A header line, then rows."""
+    """Writes a header line, then rows."""
     with file.open("w", encoding="utf-8", newline="") as lines:
         writer = csv.writer(lines)
         writer.writerow(columns)
@@ -155,7 +174,7 @@ def write_csv(file: Path, columns: Mapping[str, list[Any]]) -> None:
 
 
 def write_conll(file: Path, columns: Mapping[str, list[Any]]) -> None:
-    """Token, tab, tag; a blank line after each sentence."""
+    """Writes lines of token, tab, tag, with a blank line after each sentence."""
     rows = zip(columns["text"], columns["label"], strict=True)
     blocks = ("".join(f"{word}\t{tag}\n" for word, tag in zip(*row, strict=True)) for row in rows)
     file.write_text("\n".join(blocks), encoding="utf-8")

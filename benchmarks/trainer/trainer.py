@@ -1,4 +1,4 @@
-"""One run of the Trainer, by a Python that has torch: trains on a job's rows, answers its test rows.
+"""One run of the Trainer, by a Python with torch: trains on the rows of a job and predicts its test rows.
 
 python trainer.py job.json
 """
@@ -28,7 +28,7 @@ from transformers import (
 
 
 def encode(job: dict[str, Any], tokenizer: Any, columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """The rows as the Trainer takes them: what run_glue.py and run_ner.py make of theirs."""
+    """Encodes rows for the Trainer, as run_glue.py and run_ner.py do."""
     positions = {name: i for i, name in enumerate(job["labels"])}
     options = {"truncation": True, "max_length": job["recipe"]["max_length"]}
     if job["kind"] == "tagging":
@@ -46,7 +46,7 @@ def encode(job: dict[str, Any], tokenizer: Any, columns: dict[str, list[Any]]) -
 
 
 def make_model(job: dict[str, Any]) -> Any:
-    """The checkpoint under a head drawn from the seed that was set."""
+    """The checkpoint with a new head, initialized with the current seed."""
     if job["kind"] == "regression":
         options: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
     else:
@@ -57,7 +57,7 @@ def make_model(job: dict[str, Any]) -> Any:
 
 
 def arguments(job: dict[str, Any]) -> TrainingArguments:
-    """The recipe in the Trainer's words; what it does not name stays the Trainer's default."""
+    """The recipe as the Trainer's arguments; other arguments have their defaults."""
     recipe = job["recipe"]
     return TrainingArguments(
         output_dir=job["out"],
@@ -83,7 +83,7 @@ def arguments(job: dict[str, Any]) -> TrainingArguments:
 
 
 def main(file: str) -> None:
-    """Writes `answers.npz` (answers; words of each sentence, of tagging) and `found.json` into the job's folder."""
+    """Writes `answers.npz` (predictions; for tagging also words per sentence) and `found.json` to the job's folder."""
     job = json.loads(Path(file).read_text(encoding="utf-8"))
     out = Path(job["out"])
     set_seed(job["seed"])
