@@ -55,8 +55,8 @@ def test_names_with_a_wrapper_of_pytorch(tmp_path: Path, wrapper: str, variant: 
     [
         (lambda name: f"model.{name}", "Every name in it begins with 'model.': save it again with names without that."),
         (lambda name: f"model.bert.{name}", "Every name in it begins with 'model.': save it again"),
-        (lambda name: f"x{name}", "Not one tensor of it fits: is this the config.json of these weights?"),
-        (lambda name: name if "encoder" in name else f"x{name}", "Name what may be drawn anew with initialise="),
+        (lambda name: f"x{name}", "No tensor in it fits: is this the config.json of these weights?"),
+        (lambda name: name if "encoder" in name else f"x{name}", "Name what may be initialized with initialise="),
     ],
 )
 def test_other_names(tmp_path: Path, rename: Callable[[str], str], advice: str) -> None:

@@ -1,4 +1,4 @@
-"""The head that a checkpoint brings with it, by its config and, where that is silent, by its tensors."""
+"""Finds the head that a checkpoint contains, from its config or, if the config names none, from its tensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,19 @@ PROBLEMS = {
 }  # problem_type of a Hugging Face config -> kind of head
 
 
-def own_heads(hf: Mapping[str, Any], tensors: Tensors) -> dict[str, Head]:
-    """`{"default": …}`, or nothing: a head of a kind that tlx lacks (next sentence, replaced token) is left out."""
+def checkpoint_heads(hf: Mapping[str, Any], tensors: Tensors) -> dict[str, Head]:
+    """Returns the checkpoint's head as `{"default": head}`.
+
+    The result is empty if the checkpoint has no head, or one of a kind that tlx does not support (next sentence
+    prediction, replaced token detection).
+
+    Args:
+      hf: the content of `config.json`.
+      tensors: the checkpoint's tensors.
+
+    Raises:
+      TlxError: the config describes a head that cannot be built.
+    """
     suffix = _suffix([str(name) for name in hf.get("architectures") or ()], tensors)
     if suffix is None:
         return {}
@@ -31,38 +42,40 @@ def own_heads(hf: Mapping[str, Any], tensors: Tensors) -> dict[str, Head]:
 
 
 def _tied(hf: Mapping[str, Any], tensors: Tensors) -> bool:
-    """Whether the output layer is the word embedding and has the head's bias.
+    """Returns whether the output layer shares its weights with the word embeddings and uses the head's bias.
 
-    What a file holds counts: transformers ties an output layer that is absent or equal, and keeps one that differs.
-    A layer that is absent though the config says it is not tied is not made up: it is missing when tensors are read.
+    The tensors in the file decide, as in transformers: an output layer that is absent or equal to the embeddings is
+    tied, and one that differs is not. If the config says that the layer is not tied and the file lacks it, it is
+    reported as missing when the tensors are loaded.
 
-    The bias is another matter. BERT's and RoBERTa's classes know it under two names, and transformers 4 holds it as one
-    tensor whether or not the embeddings are tied: such a file has the head's bias alone, which is then that of the
-    output layer. transformers 5 reports the other name as missing, and starts it at zero; what was learnt is kept here.
+    The bias is a special case. BERT's and RoBERTa's classes have two names for it, and transformers 4 uses one tensor
+    for both names, whether or not the embeddings are tied. Its files hold the head's bias only, which is then also the
+    bias of the output layer. transformers 5 reports the other name as missing and initializes it to zero; this function
+    keeps the trained bias.
     """
     decoder, stored = tensors.names.decoder, tensors.stored
     kernel, table = ("kernel", "embedding") if tensors.flax else ("weight", "weight")
-    words = f"embeddings.word_embeddings.{table}"
+    embeddings = f"embeddings.word_embeddings.{table}"
     bias = tensors.names.tied_bias
-    tied = said = bool(hf.get("tie_word_embeddings", True))
-    if f"{decoder}.{kernel}" in stored and words in stored:
-        tied = tied and _equal(stored[f"{decoder}.{kernel}"].read(), stored[words].read(), tensors.flax)
+    tied = tied_in_config = bool(hf.get("tie_word_embeddings", True))
+    if f"{decoder}.{kernel}" in stored and embeddings in stored:
+        tied = tied and _equal(stored[f"{decoder}.{kernel}"].read(), stored[embeddings].read(), tensors.flax)
     if bias in stored and f"{decoder}.bias" in stored:
         tied = tied and _equal(stored[f"{decoder}.bias"].read(), stored[bias].read())
     if not tied and bias in stored:
         stored.setdefault(f"{decoder}.bias", stored[bias])
-        if said and f"{decoder}.{kernel}" not in stored and words in stored and not tensors.flax:
-            stored.setdefault(f"{decoder}.{kernel}", stored[words])
+        if tied_in_config and f"{decoder}.{kernel}" not in stored and embeddings in stored and not tensors.flax:
+            stored.setdefault(f"{decoder}.{kernel}", stored[embeddings])
     return tied
 
 
-def _equal(own: np.ndarray, other: np.ndarray, transposed: bool = False) -> bool:
-    own = own.T if transposed else own
-    return own.shape == other.shape and own.tobytes() == other.tobytes()
+def _equal(first: np.ndarray, second: np.ndarray, transposed: bool = False) -> bool:
+    first = first.T if transposed else first
+    return first.shape == second.shape and first.tobytes() == second.tobytes()
 
 
 def _suffix(classes: list[str], tensors: Tensors) -> str | None:
-    """The end of the class whose head is read."""
+    """Returns the suffix of the transformers class whose head the checkpoint holds, such as `ForMaskedLM`."""
     for name in classes:
         if tensors.names.pretrained_as and name.endswith(tensors.names.pretrained_as):
             return "ForMaskedLM"
@@ -70,8 +83,8 @@ def _suffix(classes: list[str], tensors: Tensors) -> str | None:
             if name.endswith(suffix):
                 return suffix
     layers = {suffix: modules.values() for suffix, modules in tensors.names.heads.items()}
-    there = [suffix for suffix in layers if all(f"{layer}.bias" in tensors.stored for layer in layers[suffix])]
-    return max(there, key=lambda suffix: len(layers[suffix]), default=None)  # the first of those with most layers
+    present = [suffix for suffix in layers if all(f"{layer}.bias" in tensors.stored for layer in layers[suffix])]
+    return max(present, key=lambda suffix: len(layers[suffix]), default=None)  # the first of those with most layers
 
 
 def _classifier(suffix: str, hf: Mapping[str, Any], tensors: Tensors) -> Head:
@@ -81,15 +94,15 @@ def _classifier(suffix: str, hf: Mapping[str, Any], tensors: Tensors) -> Head:
         labels = tuple(str(names[key]) for key in sorted(names, key=int))
     except (TypeError, ValueError, AttributeError):
         raise TlxError(f"{tensors.folder}/config.json: id2label is no table from numbers to names.") from None
-    given = hf.get("num_labels")
-    outputs = len(labels) or (given if isinstance(given, int) else None) or tensors.outputs_of(layer) or 2
+    num_labels = hf.get("num_labels")
+    outputs = len(labels) or (num_labels if isinstance(num_labels, int) else None) or tensors.outputs_of(layer) or 2
     if suffix == "ForTokenClassification":
         return Head("tagging", outputs, labels=labels)
     if problem is None:
         problem = "regression" if outputs == 1 else "single_label_classification"
     if not isinstance(problem, str) or problem not in PROBLEMS:
         raise TlxError(
-            f"{tensors.file} has a classifier for problem_type {problem!r}; tlx has {listed(PROBLEMS)}. "
-            "Say heads=… for a new one."
+            f"{tensors.file} has a classifier for problem_type {problem!r}; tlx supports {listed(PROBLEMS)}. "
+            "Pass heads=… for a new head."
         )
     return Head(PROBLEMS[problem], outputs, "distilled" if suffix == TEACHER else "pooler", labels)
