@@ -210,7 +210,7 @@ def test_other_classifiers_are_not_taken_for_ours(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match=r"classifier\.bias \(3,\) \(expected \(1,\)\)"):
         from_pretrained(choice)
     odd = checkpoint(tmp_path / "odd", "plain", problem_type="ranking")
-    with pytest.raises(TlxError, match=r"problem_type 'ranking'; tlx has .* Say heads=… for a new one"):
+    with pytest.raises(TlxError, match=r"problem_type 'ranking'; tlx supports .* Pass heads=… for a new head"):
         from_pretrained(odd)
     assert from_pretrained(odd, heads=2)[1]["heads"]["default"]["output"]["kernel"].shape == (32, 2)
 
