@@ -77,7 +77,7 @@ def test_hub_id_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
     found = in_process("owner/absent", tmp_path)
     assert found.returncode == 2
     assert found.stderr.startswith(
-        "tlx: checkpoint 'owner/absent' is no folder here and could not be had from the hub: "
+        "tlx: checkpoint 'owner/absent' is not a local folder and could not be downloaded from the hub: "
     )
     assert found.stderr.count("\n") == 1 and "Traceback" not in found.stderr
 

@@ -1,1 +1,1 @@
-"""Hugging Face in and out: folders, tensors, names, tokenizers."""
+"""Loading and saving of published checkpoints: folders, names of tensors, tokenizers and image processors."""
