@@ -1,1 +1,1 @@
-"""Loading and saving of published checkpoints: folders, names of tensors, tokenizers and image processors."""
+"""Loads and saves Hugging Face checkpoints: folders, names of tensors, tokenizers and image processors."""

@@ -66,7 +66,7 @@ def bytes_of(shape: Sequence[object], dtype: np.dtype) -> int | None:
     sizes = [size for size in shape[: MOST_DIMENSIONS + 1] if type(size) is int and size >= 0]
     if len(sizes) != len(shape) or len(sizes) > MOST_DIMENSIONS:
         return None
-    # NumPy does not support the shape (0, 2**62, 2**62), although it is empty, so an empty dimension counts as one here.
+    # NumPy does not support the shape (0, 2**62, 2**62), although it is empty, so an empty dimension counts as 1 here.
     if math.prod(max(size, 1) for size in sizes) * dtype.itemsize >= 2**62:
         return None
     return math.prod(sizes) * dtype.itemsize
