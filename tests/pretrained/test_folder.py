@@ -41,9 +41,9 @@ def test_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("package:ast/model", "no package 'ast' is installed"),  # a module, no package
         ("package:", "no package '' is installed"),
         ("$NO_SUCH_VARIABLE/base", r"'\$NO_SUCH_VARIABLE/base' names an environment variable that is not set"),
-        ("no/such/folder", "'no/such/folder' is no folder, and a hub id has the form NAME or OWNER/NAME"),
-        ("/no/such/folder", "is no folder, and a hub id"),
-        ("", "'' is no folder, and a hub id"),
+        ("no/such/folder", "'no/such/folder' is not a folder, and a hub id has the form NAME or OWNER/NAME"),
+        ("/no/such/folder", "is not a folder, and a hub id"),
+        ("", "'' is not a folder, and a hub id"),
     ],
 )
 def test_refused(spec: str, message: str) -> None:

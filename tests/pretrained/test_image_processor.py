@@ -316,6 +316,6 @@ def test_refused_images(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match=r"^set, row 4 of 1 × 50000 pixels is too long for its width: .* 2508800000 pix"):
         edge.pixels(np.zeros((1, 50_000), np.uint8), "set, row 4")
     calls: list[Callable[[], Any]] = [lambda: edge([noise((4, 4, 3), 0), b"no image"]), lambda: edge.pixels(b"")]
-    for call, message in zip(calls, ("image 2 is no image that Pillow", "the image is empty"), strict=True):
+    for call, message in zip(calls, ("image 2 is not an image that Pillow", "the image is empty"), strict=True):
         with pytest.raises(TlxError, match=message):
             call()

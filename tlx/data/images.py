@@ -106,7 +106,7 @@ def _decoded(source: BinaryIO, where: str, stack: contextlib.ExitStack) -> Image
     except TlxError:
         raise
     except UnidentifiedImageError:
-        raise TlxError(f"{where} is no image that Pillow can read; drop it, or convert it, e.g. to PNG.") from None
+        raise TlxError(f"{where} is not an image that Pillow can read; drop it, or convert it, e.g. to PNG.") from None
     except Image.DecompressionBombError:
         raise TlxError(
             f"{where} has more than {MOST_PIXELS:,} pixels, the most that are decoded; scale it down."

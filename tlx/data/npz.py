@@ -47,7 +47,7 @@ def read_npz(file: Path) -> dict[str, Any]:
 
 def _arrays(file: Path, opened: BinaryIO) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(opened):
-        raise TlxError(f"{file} is no npz archive; expected what numpy.savez or savez_compressed writes.")
+        raise TlxError(f"{file} is not an npz archive; expected what numpy.savez or savez_compressed writes.")
     try:
         with zipfile.ZipFile(opened) as archive:
             needed = sum(_needed(file, archive, member) for member in archive.infolist())
@@ -81,10 +81,10 @@ def _needed(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> in
         raise TlxError(f"{file}: {name!r} is compressed by another method than NumPy's; write it with numpy.savez.")
     with archive.open(member) as stream:
         if stream.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-            raise TlxError(f"{file}: {name!r} is no array; expected what numpy.savez writes.")
+            raise TlxError(f"{file}: {name!r} is not an array; expected what numpy.savez writes.")
         read_header = HEADERS.get((int.from_bytes(stream.read(1)), int.from_bytes(stream.read(1))))
         if read_header is None:
-            raise TlxError(f"{file}: {name!r} is no array of numbers or texts that tlx can read; save it as such.")
+            raise TlxError(f"{file}: {name!r} is not an array of numbers or texts that tlx can read; save it as such.")
         shape, _, dtype = read_header(stream)
         begin = stream.tell()
     if dtype.hasobject:

@@ -82,6 +82,6 @@ def _split_lines(name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
             begun.append(chunk[start:])
             size += len(chunk) - start
         if size > MOST:
-            raise TlxError(f"{name} has a line of more than {MOST:,} bytes; it is no text file of rows.")
+            raise TlxError(f"{name} has a line of more than {MOST:,} bytes; it is not a text file of rows.")
     if begun:
         yield b"".join(begun)

@@ -33,14 +33,14 @@ def open_regular(file: str | os.PathLike[str]) -> BufferedReader:
     except FileNotFoundError:
         raise TlxError(f"there is no file {path}.") from None
     except IsADirectoryError:
-        raise TlxError(f"{path} is no file but a folder.") from None
+        raise TlxError(f"{path} is not a file but a folder.") from None
     except OSError as error:
         raise TlxError(f"{path} cannot be opened: {error.strerror}.") from None
     except ValueError:  # a NUL byte in the name
         raise TlxError(f"there is no file {str(path)!r}; a path holds no NUL byte.") from None
     if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
         opened.close()
-        raise TlxError(f"{path} is no file but a pipe or a device; expected a regular file.")
+        raise TlxError(f"{path} is not a file but a pipe or a device; expected a regular file.")
     if opened.read(len(LFS_POINTER)) == LFS_POINTER:
         opened.close()
         raise TlxError(f"{path} is a git-lfs pointer, not the file itself; fetch the file with `git lfs pull`.")

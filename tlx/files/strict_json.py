@@ -46,7 +46,7 @@ def parse(
     """
 
     def refuse(problem: str) -> NoReturn:
-        raise TlxError(f"{file} is no {kind} that tlx can read: {problem}; download it or save it again.")
+        raise TlxError(f"{file} is not a valid {kind}: {problem}; download it or save it again.")
 
     if len(text) > most:
         refuse(f"its JSON has {len(text)} bytes, more than {most}")

@@ -93,7 +93,7 @@ def _classifier(suffix: str, hf: Mapping[str, Any], tensors: Tensors) -> Head:
     try:
         labels = tuple(str(names[key]) for key in sorted(names, key=int))
     except (TypeError, ValueError, AttributeError):
-        raise TlxError(f"{tensors.folder}/config.json: id2label is no table from numbers to names.") from None
+        raise TlxError(f"{tensors.folder}/config.json: id2label is not a table from numbers to names.") from None
     num_labels = hf.get("num_labels")
     outputs = len(labels) or (num_labels if isinstance(num_labels, int) else None) or tensors.outputs_of(layer) or 2
     if suffix == "ForTokenClassification":

@@ -33,7 +33,7 @@ def resolve(spec: str, revision: str | None = None) -> Path:
     spec = os.path.expandvars(spec)
     folder = Path(spec).expanduser()
     if revision is not None and (spec.startswith("package:") or folder.is_dir()):
-        raise TlxError(f"checkpoint {spec!r} is no hub id, so it has no revision {revision!r}.")
+        raise TlxError(f"checkpoint {spec!r} is not a hub id, so it has no revision {revision!r}.")
     if spec.startswith("package:"):
         return _in_package(spec.removeprefix("package:"))
     if spec and folder.is_dir():
@@ -41,7 +41,7 @@ def resolve(spec: str, revision: str | None = None) -> Path:
     if "$" in spec:
         raise TlxError(f"checkpoint {spec!r} names an environment variable that is not set.")
     if not HUB_ID.fullmatch(spec):
-        raise TlxError(f"checkpoint {spec!r} is no folder, and a hub id has the form NAME or OWNER/NAME.")
+        raise TlxError(f"checkpoint {spec!r} is not a folder, and a hub id has the form NAME or OWNER/NAME.")
     return _from_hub(spec, revision)
 
 

@@ -70,7 +70,7 @@ def write_folder(
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
     if tokenizer_from is not None and not Path(tokenizer_from).is_dir():
-        raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is no folder.")
+        raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is not a folder.")
     if tokenizer_from is not None:
         config |= _tokenizer_class(Path(tokenizer_from))
     directory.parent.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,7 @@ class Walk:
         try:
             return bytes(self.take(length)).decode("utf-8")
         except UnicodeDecodeError:
-            refuse(self.file, KIND, f"{what} is no text")
+            refuse(self.file, KIND, f"{what} is not a text")
 
     def map(self, count: int, path: str, depth: int = 1) -> dict[str, Any]:
         """Reads a map whose values are maps, arrays (as `Stored`) and numbers.
@@ -141,7 +141,7 @@ class Walk:
     def array(self, length: int, name: str) -> Stored:
         """Reads an array of `length` bytes; flax's scalars are arrays without dimensions."""
         if (code := self.take(1)[0]) not in (1, 3):
-            refuse(self.file, KIND, f"{name!r:.100} has the extension type {code}, which is no array of flax's")
+            refuse(self.file, KIND, f"{name!r:.100} has the extension type {code}, which is not an array of flax's")
         end = self.at + length
         count = self.expect("list", f"{name!r:.100}")
         dimensions = self.expect("list", f"the shape of {name!r:.100}") if count == 3 else MOST_DIMENSIONS + 1

@@ -128,7 +128,7 @@ class Machine:
     def top(self, kind: type) -> Any:
         """Returns the value on top of the stack, which must have the given type."""
         if not self.stack or type(self.stack[-1]) is not kind:
-            refuse(self.file, KIND, f"a pickle in it fills something that is no {kind.__name__}")
+            refuse(self.file, KIND, f"a pickle in it fills something that is not a {kind.__name__}")
         return self.stack[-1]
 
     def set_items(self, items: list[Any]) -> None:

@@ -101,7 +101,7 @@ def call(function: Any, arguments: Any, file: Path) -> Any:
       TlxError: it is another function, or has other arguments than `torch.save` writes.
     """
     if type(function) is not Name or function.full not in FUNCTIONS or type(arguments) is not tuple:
-        refuse(file, KIND, "a pickle in it calls something that is no function of tensors")
+        refuse(file, KIND, "a pickle in it calls something that is not a function for tensors")
     short, count = function.full.rpartition(".")[2], len(arguments)
     if short == "OrderedDict" and count == 0:
         return {}

@@ -53,7 +53,7 @@ def check_links(folder: Path, patterns: Iterable[str]) -> None:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             file = inside(folder, name)
             if file.exists() and not file.is_file() and not file.is_dir():
-                raise TlxError(f"{file} is no file but a pipe or a device; expected a regular file.")
+                raise TlxError(f"{file} is not a file but a pipe or a device; expected a regular file.")
 
 
 def _in_the_hubs_cache(real: Path, name: str, target: Path) -> bool:

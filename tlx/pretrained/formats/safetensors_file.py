@@ -14,7 +14,7 @@ from tlx.pretrained.formats.stored import BFLOAT16, Stored, bytes_of, mapped, re
 # The safetensors library is not used, because it copies each tensor to the heap, has no bfloat16 for NumPy, accepts
 # duplicate names, and has error messages of its own. The checks are the same as the library's: tensors follow each
 # other without holes up to the end of the file.
-KIND = "whole safetensors file"
+KIND = "safetensors file"
 DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": BFLOAT16, "BOOL": np.dtype("?"),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
@@ -40,7 +40,7 @@ def read_safetensors(file: Path) -> dict[str, Stored]:
     header = parse(bytes(data[8 : 8 + length]), file, KIND)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        refuse(file, KIND, "its __metadata__ is no mapping from texts to texts")
+        refuse(file, KIND, "its __metadata__ is not a mapping from texts to texts")
     places = {name: _place(name, entry, file) for name, entry in header.items()}
     _check_without_holes(places, len(data) - 8 - length, file)
     return {
@@ -58,7 +58,7 @@ def _place(name: str, entry: Any, file: Path) -> tuple[int, int]:
         refuse(file, KIND, f"the tensor {name!r:.100} has the dtype {what}; expected one of {[*DTYPES]}")
     dtype, shape, offsets = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
     if not isinstance(offsets, list) or len(offsets) != 2 or any(type(place) is not int for place in offsets):
-        refuse(file, KIND, f"the data_offsets of the tensor {name!r:.100} are no two whole numbers")
+        refuse(file, KIND, f"the data_offsets of the tensor {name!r:.100} are not two whole numbers")
     begin, end = offsets
     size = bytes_of(shape, dtype) if isinstance(shape, list) else None
     if size is None:

@@ -38,10 +38,10 @@ def refuse(file: Path, kind: str, problem: str) -> NoReturn:
 
     Args:
       file: the file.
-      kind: what it should be, such as "whole zip archive".
+      kind: what it should be, such as "zip archive".
       problem: what is wrong with it.
     """
-    raise TlxError(f"{file} is no {kind} that tlx can read: {problem}; download it or save it again.")
+    raise TlxError(f"{file} is not a valid {kind}: {problem}; download it or save it again.")
 
 
 def mapped(file: Path) -> memoryview:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tlx.pretrained.formats.stored import refuse
 
-KIND = "whole zip archive"
+KIND = "zip archive"
 MOST_MEMBERS = 200_000
 END = struct.Struct("<4sHHHHIIH")  # end of central directory
 END_64 = struct.Struct("<4sQHHIIQQQQ")  # end of central directory of an archive of more than 4 GB
