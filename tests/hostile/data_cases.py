@@ -210,13 +210,13 @@ def npz_in_bzip2(place: Place) -> list[str]:
     return place.finetune(place.vit, f"npz:{place.here / 'a.npz'}")
 
 
-@case("there is no file|is no file but")
+@case("there is no file|is not a file but")
 def csv_is_a_pipe(place: Place) -> list[str]:
     os.mkfifo(place.here / "a.csv")
     return place.finetune(place.text, f"csv:{place.here / 'a.csv'}")
 
 
-@case("there is no file|is no file but")
+@case("there is no file|is not a file but")
 def predict_reads_a_pipe(place: Place) -> list[str]:
     os.mkfifo(place.here / "a.csv")
     return place.predict(place.run, place.here / "a.csv")

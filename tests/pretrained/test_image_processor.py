@@ -237,7 +237,7 @@ def test_another_size_goes_with_an_export(tmp_path: Path, config: dict[str, Any]
         ({**VIT, "image_processor_type": "a\nb" * 999}, r"it is for a 'a\\nba\\nb"),
         ({**VIT, "do_\n" * 999: True}, r"it asks for 'do_\\ndo_"),
         ({"size": 224}, "it names no image_processor_type; tlx knows ViTImageProcessor, DeiTImageProcessor"),
-        ({**VIT, "do_pad": True}, "it asks for 'do_pad', a step that tlx does not take"),
+        ({**VIT, "do_pad": True}, "it asks for 'do_pad', a step that tlx does not support"),
         (
             {**VIT, "do_flip_channel_order": True, "do_reduce_labels": True},
             "'do_flip_channel_order', 'do_reduce_labels'",

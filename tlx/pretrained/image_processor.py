@@ -164,6 +164,4 @@ def read_settings(folder: Path) -> dict[str, Any]:
         config = read_json(file, "image processor's config")
         if key is None or isinstance(config.get(key), dict):
             return config if key is None else config[key]
-    raise TlxError(
-        f"{folder} holds no {FILE}, so nothing says how its images are prepared; take it from the checkpoint."
-    )
+    raise TlxError(f"{folder} holds no {FILE}, which describes how images are prepared; copy it from the checkpoint.")

@@ -101,7 +101,7 @@ def settings(file: Path, config: dict[str, Any]) -> Settings:
     values = {**DEFAULTS[kind], **config}
     steps = {name: _flag(file, name, value) for name, value in values.items() if name.startswith("do_")}
     if unknown := sorted(name for name, on in steps.items() if on and name not in _PLAIN):
-        refuse(file, f"it asks for {listed(f'{name!r:.60}' for name in unknown)}, a step that tlx does not take")
+        refuse(file, f"it asks for {listed(f'{name!r:.60}' for name in unknown)}, a step that tlx does not support")
     resize, crop = (_convnext if kind == "ConvNext" else _plain)(file, values, steps)
     size = crop or resize or _size(file, "size", values)
     if isinstance(size, int):

@@ -224,7 +224,7 @@ def check_memory(model: Model, param_dtype: Dtype = jnp.float32) -> None:
     if (blocks := model.backbone.config.num_blocks) > MOST_BLOCKS:
         raise TlxError(
             f"this config has {blocks:,} blocks ({count:,} parameters, {format_bytes(size)}); tlx initializes at most "
-            f"{MOST_BLOCKS}, for more take hours to compile."
+            f"{MOST_BLOCKS}, because more take hours to compile."
         )
 
 

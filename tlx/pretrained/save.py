@@ -107,8 +107,8 @@ def _check_whole(model: Model, params: Any) -> None:
     variables = abstract_variables(model, dummy_inputs(model))
     if variables.model_state:
         raise TlxError(
-            f"this model has {listed(variables.model_state)} beside its parameters, for which the Hugging Face folders "
-            f"that tlx writes have no place ({listed(flatten(variables.model_state), 3)}); keep the run directory."
+            f"this model has {listed(variables.model_state)} beside its parameters, which the Hugging Face folders that "
+            f"tlx writes cannot hold ({listed(flatten(variables.model_state), 3)}); keep the run directory."
         )
     expected = {path: tuple(leaf.shape) for path, leaf in flatten(variables.params).items()}
     shapes = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
@@ -124,7 +124,7 @@ def _check_whole(model: Model, params: Any) -> None:
         if paths
     ]
     if problems:
-        hint = "a trainable part is put together with the frozen one by tlx.merge" if missing else "load the model anew"
+        hint = "combine a trainable and a frozen part with tlx.merge" if missing else "load the model again"
         raise TlxError(f"params are not this model's parameters ({'; '.join(problems)}); {hint}.")
 
 

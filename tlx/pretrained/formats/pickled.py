@@ -147,5 +147,9 @@ class Machine:
         """Returns the record of a function or class, given its module and name; nothing is imported."""
         full = ".".join(str(part)[:100] if type(part) is str else "?" for part in parts)
         if full not in FUNCTIONS and full not in DTYPES:
-            refuse(self.file, KIND, f"it asks for {full!r}, which has no place among tensors (nothing of it was run)")
+            refuse(
+                self.file,
+                KIND,
+                f"it asks for {full!r}, which is not allowed in a file of tensors (nothing was executed)",
+            )
         return Name(full)
