@@ -107,8 +107,8 @@ def _check_whole(model: Model, params: Any) -> None:
     variables = abstract_variables(model, dummy_inputs(model))
     if variables.model_state:
         raise TlxError(
-            f"this model has {listed(variables.model_state)} beside its parameters, which the Hugging Face folders that "
-            f"tlx writes cannot hold ({listed(flatten(variables.model_state), 3)}); keep the run directory."
+            f"this model has {listed(variables.model_state)} beside its parameters, which the Hugging Face folders "
+            f"that tlx writes cannot hold ({listed(flatten(variables.model_state), 3)}); keep the run directory."
         )
     expected = {path: tuple(leaf.shape) for path, leaf in flatten(variables.params).items()}
     shapes = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
