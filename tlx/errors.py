@@ -1,4 +1,4 @@
-"""The one error for bad input, and the one way a process of tlx ends early: in one sentence."""
+"""The exception for bad input, and the handler that ends a process of tlx with a message of one sentence."""
 
 import contextlib
 import errno
@@ -13,11 +13,15 @@ from pathlib import Path
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
 UNKNOWN, BAD_INPUT, STOPPED = 1, 2, 130  # exit codes
 
-MOST = 3000  # characters of a message; what it quotes of a file may be of any length
+MOST = 3000  # the most characters of a message, because it may quote a file at any length
 
 
 class TlxError(ValueError):
-    """Bad input. The message is one sentence for the person who gave it; no traceback adds to it."""
+    """Bad input, described by one sentence for the user that needs no traceback.
+
+    Args:
+      message: the sentence; the middle of a very long one is left out.
+    """
 
     def __init__(self, message: str):
         super().__init__(message if len(message) <= MOST else f"{message[: MOST - 1000]} … {message[-900:]}")
@@ -27,68 +31,77 @@ class TlxError(ValueError):
 def one_sentence(
     folder: str | os.PathLike[str] | None = None, parting: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Ends the process in one sentence on standard error, whatever is raised within.
+    """Ends the process with one sentence on standard error if the `with` block raises an exception.
 
-    A `TlxError` is told as it is (exit code 2), and so are a full disk (1) and Ctrl-C (130). Anything else is named,
-    with the file that holds its traceback (1): `traceback.txt` in `folder` if that is a folder, else a temporary file.
-    An exception that ends a background thread ends the process as well: whoever waits for that thread would wait for
-    ever. With `TLX_TRACEBACK=1` in the environment Python prints tracebacks as it always does.
+    The exit codes are 2 for a `TlxError`, 130 for Ctrl-C, and 1 for a full disk and for any other exception. The
+    message for any other exception names its type and a file with its traceback. An exception that ends a background
+    thread ends the process too, because another thread could wait for it forever. If `TLX_TRACEBACK=1` is set in the
+    environment, Python prints tracebacks as usual.
 
-    parting: called between the sentence and the end, to take leave of other processes.
+    Args:
+      folder: the run directory; `traceback.txt` is written there. None, or no folder: to a temporary file.
+      parting: called after the sentence and before the end, to take leave of other processes.
     """
     if os.environ.get("TLX_TRACEBACK", "0") not in ("", "0"):
         yield
         return
 
-    def thread_ended(ended: threading.ExceptHookArgs) -> None:
-        if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
-            code = _tell(ended.exc_value, folder)
+    def end_process(hook: threading.ExceptHookArgs) -> None:
+        if hook.exc_value is not None and not isinstance(hook.exc_value, SystemExit):
+            code = _report(hook.exc_value, folder)
             parting()
-            _leave(code)
+            _exit_now(code)
 
-    before = threading.excepthook, sys.unraisablehook
-    # The latter hears of what C++ threads and `__del__` cannot raise; who waits for a save that failed hears of it too.
-    threading.excepthook, sys.unraisablehook = thread_ended, lambda _: None
+    hooks_before = threading.excepthook, sys.unraisablehook
+    # The second hook gets exceptions of C++ threads and of `__del__`. It ignores them: if an asynchronous save fails,
+    # the thread that waits for it gets the exception too.
+    threading.excepthook, sys.unraisablehook = end_process, lambda _: None
     try:
         yield
         sys.stdout.flush()
     except KeyboardInterrupt:
-        goes_on = "" if folder is None else "; what was saved is whole, and the same command goes on from there"
-        _say(f"stopped{goes_on}.")
+        advice = "" if folder is None else "; what was saved is whole, and the same command goes on from there"
+        _print(f"stopped{advice}.")
         parting()
-        _leave(STOPPED)
-    except BrokenPipeError:  # `| head` has read enough
+        _exit_now(STOPPED)
+    except BrokenPipeError:  # the reader of a pipe, such as `| head`, has ended
         _discard_output()
     except Exception as error:
-        code = _tell(error, folder)
+        code = _report(error, folder)
         parting()
-        if folder is not None:  # threads of a run that failed would print pages
-            _leave(code)
+        if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
+            _exit_now(code)
         _discard_output()
         sys.exit(code)
     finally:
-        threading.excepthook, sys.unraisablehook = before
+        threading.excepthook, sys.unraisablehook = hooks_before
 
 
-def _tell(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
-    """Says what ended the process; returns the exit code."""
+def _report(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
+    """Prints why the process ends and returns the exit code."""
     if isinstance(error, TlxError):
-        _say(str(error))
+        _print(str(error))
         return BAD_INPUT
     if reason := no_space(error):
         where = f" (run directory {os.fspath(folder)})" if folder is not None else ""
-        _say(f"writing failed{where}: {reason}; what was saved before is whole: make room, and give the command again.")
+        _print(
+            f"writing failed{where}: {reason}; what was saved before is whole: make room, and give the command again."
+        )
         return UNKNOWN
     kind = type(error).__name__
     text = f"{kind}: {first_line(error)}" if str(error).strip() else kind
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
-    _say(f"{text.rstrip('.')}. This error is not known to tlx; {_keep(error, folder)} (TLX_TRACEBACK=1 prints it).")
+    traceback_place = _write_traceback(error, folder)
+    _print(f"{text.rstrip('.')}. This error is not known to tlx; {traceback_place} (TLX_TRACEBACK=1 prints it).")
     return UNKNOWN
 
 
 def no_space(error: BaseException | None) -> str | None:
-    """What the system says of a full disk, if that is what an error comes from; other libraries quote it as text."""
+    """Returns the system's message if a full disk caused an error, else None.
+
+    The error's causes are searched, and their texts, because other libraries quote the system's message as text.
+    """
     while error is not None:
         for number in FULL:
             if (isinstance(error, OSError) and error.errno == number) or os.strerror(number) in str(error):
@@ -98,13 +111,13 @@ def no_space(error: BaseException | None) -> str | None:
 
 
 def first_line(error: BaseException, most: int = 300) -> str:
-    """The beginning of an error's message, on one line."""
+    """Returns the first line of an error's message, truncated to `most` characters."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return line if len(line) <= most else f"{line[:most]}…"
 
 
-def _keep(error: BaseException, folder: str | os.PathLike[str] | None) -> str:
-    """Writes the traceback to a file; says which."""
+def _write_traceback(error: BaseException, folder: str | os.PathLike[str] | None) -> str:
+    """Writes the traceback to a file; returns a clause that names the file."""
     text = "".join(traceback.format_exception(error))
     if folder is not None and Path(folder).is_dir():
         file = Path(folder) / "traceback.txt"
@@ -118,20 +131,20 @@ def _keep(error: BaseException, folder: str | os.PathLike[str] | None) -> str:
     return "no file could be written for its traceback"
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed
         print(f"tlx: {sentence}", file=sys.stderr, flush=True)
 
 
-def _leave(code: int) -> None:
-    """Ends the process at once, as a kill would: nothing is waited for, nothing but this is printed."""
+def _exit_now(code: int) -> None:
+    """Ends the process at once, without waiting for threads or running exit handlers."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(code)
 
 
 def _discard_output() -> None:
-    """So that Python does not try again to write what standard output did not take, and complain of it."""
+    """Discards buffered output that cannot be written, so that Python does not report it when the process ends."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -140,7 +153,7 @@ def _discard_output() -> None:
 
 
 def listed(names: object, most: int = 8) -> str:
-    """Names as one readable list; what is left off is counted, never dropped silently."""
+    """Joins names for a message; after `most` names the number of the others follows."""
     names = [str(name) for name in names]  # type: ignore[attr-defined]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

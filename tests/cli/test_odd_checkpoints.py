@@ -196,4 +196,4 @@ def test_one_image_is_one_answer(tmp_path: Path, tlx: Tlx) -> None:
     assert code == 0 and out.startswith(f"{tmp_path}/one.png  ") and out.count("\n") == 1
     (tmp_path / "none.png").write_text("no image")
     code, out, err = tlx("predict", tmp_path / "run", tmp_path / "none.png")
-    assert (code, out) == (2, "") and "is no image that Pillow can read" in err
+    assert (code, out) == (2, "") and "is not an image that Pillow can read" in err

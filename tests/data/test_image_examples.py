@@ -122,9 +122,9 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     reader, rows = ImageProcessor(tmp_path), np.array([41, 7, 9])
     column: list[Any] = [noise((4, 4, 3), 0), b"no image", tmp_path / "bad.png"]
     examples = ImageExamples(Lazy(column.__getitem__, range(3)), reader, example_id=rows, name="tfds:x", threads=3)
-    with pytest.raises(TlxError, match=r"^tfds:x, row 8 is no image that Pillow can read"):
+    with pytest.raises(TlxError, match=r"^tfds:x, row 8 is not an image that Pillow can read"):
         examples.take(np.array([0, 1]))
-    with pytest.raises(TlxError, match=r"^/.*bad.png is no image that Pillow can read"):
+    with pytest.raises(TlxError, match=r"^/.*bad.png is not an image that Pillow can read"):
         examples.take(np.array([2, 0]))
 
 

@@ -221,10 +221,10 @@ def single() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no npz archive"),
-        (b"hello", "is no npz archive"),
-        (single(), "is no npz archive"),
-        (archive(a=np.arange(3))[:-30], "is no npz archive"),
+        (b"", "is not an npz archive"),
+        (b"hello", "is not an npz archive"),
+        (single(), "is not an npz archive"),
+        (archive(a=np.arange(3))[:-30], "is not an npz archive"),
         (flipped(archive(a=np.arange(1000))), r"cannot be read \(.*\); it is damaged"),
         (archive(a=np.array([{}, []], object)), "the array 'a' holds Python objects, which are not unpickled"),
         (archive(a=np.arange(3), b=np.arange(4)), r"differ in their first length \(a 3, b 4\)"),
@@ -232,7 +232,7 @@ def single() -> bytes:
         (archive(a=np.zeros(3, "M8[s]")), r"the array 'a' is of datetime64\[s\]; expected numbers or texts"),
         (archive(a=np.array([b"x"])), r"the array 'a' is of \|S1; expected numbers or texts"),
         (archive(a=np.zeros(3, [("x", "i4")])), "the array 'a' is of "),
-        (other_member(), "'readme.txt' is no array"),
+        (other_member(), "'readme.txt' is not an array"),
         (archive(a=np.zeros((0, 3))), "holds no rows"),
         (archive(), "holds no rows"),
     ],

@@ -75,7 +75,7 @@ def test_arrays(array: np.ndarray, expected: Callable[[np.ndarray], np.ndarray])
         (np.zeros((4, 0, 3), np.uint8), "which has no pixels"),
         (np.zeros((4, 4, 3), np.uint16), "of uint16 only one channel is read"),
         (b"", "is empty: 0 bytes"),
-        (b"no image at all", "is no image that Pillow can read"),
+        (b"no image at all", "is not an image that Pillow can read"),
         (None, "is missing; expected an image"),
         (3.5, "is a float; expected an image"),
     ],
@@ -125,17 +125,17 @@ def test_decompression_bombs_are_refused_before_memory_is_taken() -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match=r"there is no file .*nowhere\.png"):
         read_rgb(tmp_path / "nowhere.png")
-    with pytest.raises(TlxError, match="is no file but a folder"):
+    with pytest.raises(TlxError, match="is not a file but a folder"):
         read_rgb(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     for read in (read_rgb, fingerprint):
-        with pytest.raises(TlxError, match=r"pipe\.png is no file but a pipe"):
+        with pytest.raises(TlxError, match=r"pipe\.png is not a file but a pipe"):
             read(tmp_path / "pipe.png")
     (tmp_path / "empty.png").touch()
     with pytest.raises(TlxError, match=r"empty.png is empty: 0 bytes"):
         read_rgb(tmp_path / "empty.png")
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(TlxError, match=r"text.png is no image that Pillow can read"):
+    with pytest.raises(TlxError, match=r"text.png is not an image that Pillow can read"):
         read_rgb(tmp_path / "text.png")
     Image.fromarray(noise((4, 4, 3), 0)).save(tmp_path / "a.eps")
     with pytest.raises(TlxError, match=r"a.eps is PostScript, a program"):

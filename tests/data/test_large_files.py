@@ -85,7 +85,7 @@ def test_an_array_that_is_there_twice(tmp_path: Path) -> None:
 def test_what_is_available() -> None:
     free = memory.available()
     assert free is not None and 0 < free < 2**46
-    assert [memory.told(n) for n in (0, 1023, 1024, 3 * 2**29, 2**70)] == [
+    assert [memory.format_bytes(n) for n in (0, 1023, 1024, 3 * 2**29, 2**70)] == [
         "0 bytes", "1,023 bytes", "1.0 KiB", "1.5 GiB", "1,048,576.0 PiB",
     ]  # fmt: skip
 

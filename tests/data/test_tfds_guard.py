@@ -138,9 +138,9 @@ def many_classes(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("features.json", pipe, "features.json is no file but a pipe"),
-        ("label.labels.txt", pipe, "label.labels.txt is no file but a pipe"),
-        ("tlx_hostile_set-train.array_record-00000-of-00001", endless, "is no file but a pipe or a device"),
+        ("features.json", pipe, "features.json is not a file but a pipe"),
+        ("label.labels.txt", pipe, "label.labels.txt is not a file but a pipe"),
+        ("tlx_hostile_set-train.array_record-00000-of-00001", endless, "is not a file but a pipe or a device"),
         ("dataset_info.json", lambda file: file.write_bytes(b" " * (9 * 2**20)), "has 9,437,184 bytes, more than"),
         ("features.json", lambda file: file.write_text("[" * 10**6), "cannot be opened in .*recursion"),
         ("features.json", lambda file: file.write_text('{"featuresDict": 3}'), "cannot be opened in "),

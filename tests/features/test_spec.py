@@ -34,7 +34,7 @@ def test_texts_without_their_padding(full_precision: None) -> None:
     assert len(set(lengths)) > 1 and (np.sort(mask, axis=1)[:, ::-1] == mask).all()  # padded, at the end
     rows = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
     kinds = [row[:length].tolist() for row, length in zip(types, lengths, strict=True)]
-    examples = Examples._of(rows, kinds, 0, None)
+    examples = Examples._concatenate(rows, kinds, 0, None)
 
     def features(spec: FeatureSpec) -> Any:
         texts = Texts(cast(Any, None))  # of examples that are tokenized already

@@ -20,7 +20,7 @@ def test_a_pipe_a_device_a_folder_and_nothing_are_refused(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero", "."):
-        with pytest.raises(TlxError, match="is no file but a"):
+        with pytest.raises(TlxError, match="is not a file but a"):
             open_regular(tmp_path / name)
     for name in ("missing", "with\0nul"):
         with pytest.raises(TlxError, match="there is no file"):

@@ -65,7 +65,7 @@ def tfds_claims_a_million_million_rows(place: Place) -> list[str]:
     return of_tfds(place, "dataset_info.json", claim)
 
 
-@case("is no file but a pipe")
+@case("is not a file but a pipe")
 def tfds_shard_is_a_pipe(place: Place) -> list[str]:
     file = next((place.copy("sets") / "tlx_hostile_set" / "1.0.0").glob("*.array_record*"))
     file.unlink()
@@ -81,12 +81,12 @@ def of_photos(place: Place, spoil: Any) -> list[str]:
     return place.finetune(place.vit, f"folder:{place.here / 'photos'}")
 
 
-@case("0.png is no file but a pipe", quick=True)
+@case("0.png is not a file but a pipe", quick=True)
 def image_is_a_pipe(place: Place) -> list[str]:
     return of_photos(place, os.mkfifo)
 
 
-@case("0.png is no file but a pipe or a device")
+@case("0.png is not a file but a pipe or a device")
 def image_is_a_link_to_dev_zero(place: Place) -> list[str]:
     return of_photos(place, lambda file: file.symlink_to("/dev/zero"))
 
@@ -210,13 +210,13 @@ def npz_in_bzip2(place: Place) -> list[str]:
     return place.finetune(place.vit, f"npz:{place.here / 'a.npz'}")
 
 
-@case("there is no file|is no file but")
+@case("there is no file|is not a file but")
 def csv_is_a_pipe(place: Place) -> list[str]:
     os.mkfifo(place.here / "a.csv")
     return place.finetune(place.text, f"csv:{place.here / 'a.csv'}")
 
 
-@case("there is no file|is no file but")
+@case("there is no file|is not a file but")
 def predict_reads_a_pipe(place: Place) -> list[str]:
     os.mkfifo(place.here / "a.csv")
     return place.predict(place.run, place.here / "a.csv")

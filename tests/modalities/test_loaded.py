@@ -50,7 +50,7 @@ def test_round_trip_with_tokenizer(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"dtype": "float8"}, "dtype is 'float8'; it is one of float32"),
-        ({"revision": "main"}, "is no hub id, so it has no revision 'main'"),
+        ({"revision": "main"}, "is not a hub id, so it has no revision 'main'"),
     ],
 )
 def test_refused(arguments: dict, message: str) -> None:

@@ -72,7 +72,7 @@ def test_no_inputs(texts: Texts) -> None:
         texts.encode_inputs([""])
     with pytest.raises(TlxError, match="a sentence is a list of them"):
         texts.encode_inputs(["the film"], "tagging")
-    with pytest.raises(TlxError, match=r"this run answers pairs \('a', 'b'\)"):
+    with pytest.raises(TlxError, match=r"this run predicts from pairs \('a', 'b'\)"):
         texts.read_arguments(["x"], Columns({"text": "a", "pair": "b"}), "classification")
 
 
@@ -90,7 +90,7 @@ def test_digest(texts: Texts) -> None:
 def test_what_a_card_says(texts: Texts) -> None:
     tags = {kind: texts.pipeline_tag(kind) for kind in ("classification", "multilabel", "regression", "tagging")}
     assert tags == {**dict.fromkeys(tags, "text-classification"), "tagging": "token-classification"}
-    assert texts.limits("regression") == "Texts are cut to 32 tokens."
+    assert texts.limits("regression") == "Texts are truncated to 32 tokens."
     assert texts.limits("tagging") == "Sentences of more than 32 tokens were read in overlapping windows of 32."
     images = open_modality(DIGITS)
     assert (images.pipeline_tag("regression"), images.limits("regression")) == ("image-classification", "")

@@ -110,8 +110,8 @@ def test_what_no_class_can_express_is_refused(tmp_path: Path) -> None:
         ({"intermediate_size": 9_000_000}, r"encoder\.layer\.0\.intermediate\.dense\.weight \(48, 32\) \(expected"),
         ({"hidden_dropout_prob": "a"}, "hidden_dropout_prob is 'a' in this BERT config; it is float"),
         ({"hidden_act": ["gelu"]}, r"hidden_act is \['gelu'\] in this BERT config; it is str"),
-        ({"id2label": {"zero": "a"}}, "id2label is no table from numbers to names"),
-        ({"id2label": 7}, "id2label is no table from numbers to names"),
+        ({"id2label": {"zero": "a"}}, "id2label is not a table from numbers to names"),
+        ({"id2label": 7}, "id2label is not a table from numbers to names"),
     ],
 )
 def test_absurd_configs(changes: dict, message: str, tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ def test_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("package:ast/model", "no package 'ast' is installed"),  # a module, no package
         ("package:", "no package '' is installed"),
         ("$NO_SUCH_VARIABLE/base", r"'\$NO_SUCH_VARIABLE/base' names an environment variable that is not set"),
-        ("no/such/folder", "'no/such/folder' is no folder, and a hub id has the form NAME or OWNER/NAME"),
-        ("/no/such/folder", "is no folder, and a hub id"),
-        ("", "'' is no folder, and a hub id"),
+        ("no/such/folder", "'no/such/folder' is not a folder, and a hub id has the form NAME or OWNER/NAME"),
+        ("/no/such/folder", "is not a folder, and a hub id"),
+        ("", "'' is not a folder, and a hub id"),
     ],
 )
 def test_refused(spec: str, message: str) -> None:
@@ -77,7 +77,7 @@ def test_hub_id_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
     found = in_process("owner/absent", tmp_path)
     assert found.returncode == 2
     assert found.stderr.startswith(
-        "tlx: checkpoint 'owner/absent' is no folder here and could not be had from the hub: "
+        "tlx: checkpoint 'owner/absent' is not a local folder and could not be downloaded from the hub: "
     )
     assert found.stderr.count("\n") == 1 and "Traceback" not in found.stderr
 

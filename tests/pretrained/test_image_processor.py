@@ -237,7 +237,7 @@ def test_another_size_goes_with_an_export(tmp_path: Path, config: dict[str, Any]
         ({**VIT, "image_processor_type": "a\nb" * 999}, r"it is for a 'a\\nba\\nb"),
         ({**VIT, "do_\n" * 999: True}, r"it asks for 'do_\\ndo_"),
         ({"size": 224}, "it names no image_processor_type; tlx knows ViTImageProcessor, DeiTImageProcessor"),
-        ({**VIT, "do_pad": True}, "it asks for 'do_pad', a step that tlx does not take"),
+        ({**VIT, "do_pad": True}, "it asks for 'do_pad', a step that tlx does not support"),
         (
             {**VIT, "do_flip_channel_order": True, "do_reduce_labels": True},
             "'do_flip_channel_order', 'do_reduce_labels'",
@@ -316,6 +316,6 @@ def test_refused_images(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match=r"^set, row 4 of 1 × 50000 pixels is too long for its width: .* 2508800000 pix"):
         edge.pixels(np.zeros((1, 50_000), np.uint8), "set, row 4")
     calls: list[Callable[[], Any]] = [lambda: edge([noise((4, 4, 3), 0), b"no image"]), lambda: edge.pixels(b"")]
-    for call, message in zip(calls, ("image 2 is no image that Pillow", "the image is empty"), strict=True):
+    for call, message in zip(calls, ("image 2 is not an image that Pillow", "the image is empty"), strict=True):
         with pytest.raises(TlxError, match=message):
             call()

@@ -55,8 +55,8 @@ def test_names_with_a_wrapper_of_pytorch(tmp_path: Path, wrapper: str, variant: 
     [
         (lambda name: f"model.{name}", "Every name in it begins with 'model.': save it again with names without that."),
         (lambda name: f"model.bert.{name}", "Every name in it begins with 'model.': save it again"),
-        (lambda name: f"x{name}", "Not one tensor of it fits: is this the config.json of these weights?"),
-        (lambda name: name if "encoder" in name else f"x{name}", "Name what may be drawn anew with initialise="),
+        (lambda name: f"x{name}", "No tensor in it fits: is this the config.json of these weights?"),
+        (lambda name: name if "encoder" in name else f"x{name}", "Name what may be initialized with initialise="),
     ],
 )
 def test_other_names(tmp_path: Path, rename: Callable[[str], str], advice: str) -> None:
@@ -210,7 +210,7 @@ def test_other_classifiers_are_not_taken_for_ours(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match=r"classifier\.bias \(3,\) \(expected \(1,\)\)"):
         from_pretrained(choice)
     odd = checkpoint(tmp_path / "odd", "plain", problem_type="ranking")
-    with pytest.raises(TlxError, match=r"problem_type 'ranking'; tlx has .* Say heads=… for a new one"):
+    with pytest.raises(TlxError, match=r"problem_type 'ranking'; tlx supports .* Pass heads=… for a new head"):
         from_pretrained(odd)
     assert from_pretrained(odd, heads=2)[1]["heads"]["default"]["output"]["kernel"].shape == (32, 2)
 

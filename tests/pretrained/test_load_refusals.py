@@ -24,13 +24,13 @@ def test_refused_folders(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "three", "base")
     for length in (0, 7, 1000, len(whole) - 1):
         (folder / "model.safetensors").write_bytes(whole[:length])
-        told = "is empty; download it" if length == 0 else "is no whole safetensors file that tlx can read: "
+        told = "is empty; download it" if length == 0 else "is not a valid safetensors file: "
         assert message(folder).startswith(f"{folder}/model.safetensors {told}")
     (folder / "model.safetensors").unlink()
     assert message(folder).startswith(f"{folder} holds no weights; tlx reads model.safetensors, ")
     (folder / "config.json").write_text("{}")
     assert message(folder) == f"{folder}/config.json names no model_type, so its family is unknown."
     (folder / "config.json").write_text('{"model_type"')
-    assert message(folder).startswith(f"{folder}/config.json is no config of a checkpoint that tlx can read: ")
+    assert message(folder).startswith(f"{folder}/config.json is not a valid config of a checkpoint: ")
     (folder / "config.json").unlink()
     assert message(folder) == f"{folder} holds no config.json, so it is no Hugging Face checkpoint."

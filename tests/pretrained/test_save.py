@@ -121,7 +121,7 @@ def test_refused_places(tmp_path: Path) -> None:
     for place in ("run", "file"):
         with pytest.raises(TlxError, match=f"{place} holds something else than an earlier export; name a new folder"):
             write_folder(tmp_path / place, model, params)
-    with pytest.raises(TlxError, match=r"tokenizer_from='.*/nowhere' is no folder"):
+    with pytest.raises(TlxError, match=r"tokenizer_from='.*/nowhere' is not a folder"):
         write_folder(tmp_path / "out", model, params, tokenizer_from=tmp_path / "nowhere")
     assert files_under(tmp_path) == before
 

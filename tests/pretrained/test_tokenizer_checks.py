@@ -197,7 +197,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (empty, "empty vocabulary"),
     (pointer, "git lfs pull"),
     (no_unknown, r"Missing \[UNK\] token"),
-    (no_json, r"tokenizer\.json is no tokenizer that tlx can read"),
+    (no_json, r"tokenizer\.json is not a valid tokenizer"),
     (no_tokenizer, "no tokenizer that transformers can open"),
     (settings_no_json, "nested too deeply"),
     (unknown_class, "not there|no tokenizer"),

@@ -67,7 +67,7 @@ def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint")
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
-    with pytest.raises(tlx.TlxError, match=f"{name} is no file but a pipe"):
+    with pytest.raises(tlx.TlxError, match=f"{name} is not a file but a pipe"):
         _ = tlx.load_pretrained(folder).preprocessor
 
 

@@ -1,7 +1,7 @@
-"""CoNLL files: a token and its tag a line, a blank line between sentences.
+"""Reads CoNLL files: each line has a token and its tag, and a blank line separates sentences.
 
-The form of the shared tasks on chunks and named entities (Tjong Kim Sang & De Meulder 2003): the first column is the
-token, the last its tag, what stands between them is not read.
+This is the format of the shared tasks on chunking and named entities (Tjong Kim Sang & De Meulder 2003). The first
+column is the token and the last one its tag; the columns between them are ignored.
 """
 
 import re
@@ -14,18 +14,22 @@ from tlx.errors import TlxError
 
 
 def read_conll(file: Path) -> dict[str, list[list[str]]]:
-    """The columns `tokens` and `tags` of a file, as `conll_rows` gives its rows."""
+    """Reads the columns `tokens` and `tags` of a file; see `conll_rows`."""
     return collect(conll_rows(str(file), file_lines(file)))
 
 
 def conll_rows(name: str, lines: Iterable[str]) -> Rows:
-    """A row for each sentence: `tokens` and `tags`, lists of strings.
+    """Yields a row for each sentence: `tokens` and `tags`, lists of strings.
 
-    A line that holds a TAB is cut at its TABs, any other at its spaces. Lines that begin with `-DOCSTART-` are left
-    out. No line is a comment: `#` is a token like others.
+    A line with a TAB is split at its TABs, any other line at its spaces. Lines that begin with `-DOCSTART-` are
+    skipped. There are no comments: `#` is a token.
+
+    Args:
+      name: the name of the file, for messages.
+      lines: the lines of the file.
 
     Raises:
-      TlxError: a token without a tag, a tag without a token, lines of unlike width.
+      TlxError: a token has no tag, a tag has no token, or lines differ in their number of columns.
     """
     tokens: list[str] = []
     tags: list[str] = []
@@ -49,7 +53,7 @@ def conll_rows(name: str, lines: Iterable[str]) -> Rows:
 
 
 def _columns(name: str, number: int, line: str) -> list[str]:
-    """A line's columns: at least a token and its tag."""
+    """Returns the columns of a line, at least a token and its tag."""
     columns = line.split("\t") if "\t" in line else re.split(" +", line)
     if len(columns) < 2:
         raise TlxError(

@@ -1,4 +1,4 @@
-"""Tokenised examples held as flat arrays, and the batches that a plan cuts from any examples."""
+"""Tokenized examples in flat arrays, and the batches of examples that a plan describes."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,12 @@ from tlx.data.windows import divide
 
 
 class Encoder(Protocol):
-    """A tokenizer: texts (and their partners) to token ids and token types, one sequence per text."""
+    """A tokenizer.
+
+    Attributes:
+      pad_id: the token id that pads texts.
+      max_length: the number of tokens, special tokens included, to which texts are truncated.
+    """
 
     pad_id: int
     max_length: int
@@ -19,21 +24,32 @@ class Encoder(Protocol):
     def __call__(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """ids and types, each of the text's own length."""
+        """Tokenizes texts, or pairs of texts.
+
+        Returns:
+          The token ids and the token types of each text, truncated but not padded.
+        """
 
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """ids and types, of whole sentences whatever their length, and for each word the position of its first token,
-        -1 where it has none."""
+        """Tokenizes sentences that are split into words, without truncation.
+
+        Returns:
+          The token ids and the token types of each sentence, and for each of its words the position of the first
+          token, -1 for a word without tokens.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """The words of tagged sentences, all of them, in the order of the source.
+    """All words of tagged sentences, in the order of the source.
 
-    label: int32 (words,), -1 of a word that has none. token: int64 (words,), which token of the set (a position in
-    `Examples.ids`) predicts the word; -1 for a word that cannot be predicted. offsets: int64 (sentences + 1,), where
-    each sentence begins. sentence_id: int64 (sentences,), the row in the source. windowed: how many sentences are
-    longer than `max_length`, and so several examples.
+    Attributes:
+      label: int32 (words,), the class index of each word; -1 for a word without a label.
+      token: int64 (words,), the position in `Examples.ids` of the token that predicts the word; -1 for a word that
+        cannot be predicted.
+      offsets: int64 (sentences + 1,), the index of the first word of each sentence.
+      sentence_id: int64 (sentences,), the row of each sentence in the source.
+      windowed: the number of sentences that are longer than `max_length` and were split into several examples.
     """
 
     label: np.ndarray
@@ -44,37 +60,58 @@ class Words:
 
     @property
     def predictable(self) -> np.ndarray:
-        """bool (words,): whether the model sees the word."""
+        """Whether the model can predict the word, bool (words,)."""
         return self.token >= 0
 
     @property
     def labelled(self) -> np.ndarray:
-        """bool (words,): whether the word has a label."""
+        """Whether the word has a label, bool (words,)."""
         return self.label >= 0
 
     def measured(self, predictions: np.ndarray) -> tuple[np.ndarray, "Words"]:
-        """The predictions, (words, outputs), and the words, without those that have no label. The words on both sides
-        of one become neighbours, so that entities are those that transformers' examples give to seqeval."""
+        """Removes the words without a label, for metrics.
+
+        The words before and after a removed word become neighbours, as in the examples of transformers that compute
+        metrics with seqeval.
+
+        Args:
+          predictions: (words, outputs).
+
+        Returns:
+          The predictions, (labelled words, outputs), and the labelled words.
+        """
         kept = self.labelled
         offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
         words = dataclasses.replace(self, label=self.label[kept], token=self.token[kept], offsets=offsets)
         return predictions[kept], words
 
     def spread(self, by_token: np.ndarray) -> np.ndarray:
-        """(words, outputs) from (tokens, outputs): each word's, NaN for a word that cannot be predicted."""
-        found = by_token[np.maximum(self.token, 0)]
-        found[~self.predictable] = np.nan
-        return found
+        """Selects the predictions of words from the predictions of tokens.
+
+        Args:
+          by_token: (tokens, outputs).
+
+        Returns:
+          (words, outputs), NaN for a word that cannot be predicted.
+        """
+        predictions = by_token[np.maximum(self.token, 0)]
+        predictions[~self.predictable] = np.nan
+        return predictions
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A set of tokenised texts.
+    """A set of tokenized texts.
 
-    ids, types: int32, all texts end to end. offsets: int64 (n + 1,), where each begins.
-    fields: per-example arrays by name, such as `label`, (n, …). example_id: int64 (n,), the row in the source.
-    token_fields: per-token arrays by name, end to end like `ids`, such as `label` and `label_mask` of tagged words.
-    words: of tagged sentences, where each word is predicted; else None.
+    Attributes:
+      ids: int32 (tokens,), the token ids of all texts, concatenated.
+      types: int32 (tokens,), their token types.
+      offsets: int64 (n + 1,), the position in `ids` at which each text begins.
+      fields: arrays with one entry per example by name, such as `label`, (n, …).
+      example_id: int64 (n,), the row of each example in the source.
+      pad_id: the token id that pads texts.
+      token_fields: arrays (tokens,) by name, such as `label` and `label_mask` of tagged words.
+      words: the words of tagged sentences; None for other texts.
     """
 
     ids: np.ndarray
@@ -95,9 +132,17 @@ class Examples:
         fields: Mapping[str, np.ndarray] | None = None,
         example_id: np.ndarray | None = None,
     ) -> "Examples":
-        """Tokenises once."""
+        """Tokenizes texts.
+
+        Args:
+          encoder: the tokenizer.
+          texts: the texts.
+          pairs: the second text of each pair; None: single texts.
+          fields: arrays with one entry per example by name.
+          example_id: int64 (n,), the row of each text in the source; None: its position.
+        """
         ids, types = encoder(texts, pairs)
-        return cls._of(ids, types, encoder.pad_id, example_id, fields)
+        return cls._concatenate(ids, types, encoder.pad_id, example_id, fields)
 
     @classmethod
     def encode_words(
@@ -108,48 +153,51 @@ class Examples:
         example_id: np.ndarray | None = None,
         stride: int | None = None,
     ) -> "Examples":
-        """Tokenises words; a word's tag is asked of its first token, and the rest of its tokens have none (Devlin et
-        al. 2019, 5.3).
+        """Tokenizes sentences of words. The first token of a word predicts its tag (Devlin et al. 2019, 5.3).
 
-        A sentence longer than the encoder's `max_length` becomes several examples, windows that overlap; each word has
-        its label, and its prediction, in the one window where it has most context. `label_mask` is 1 there, unless the
-        word has no label. A word that the tokenizer leaves nothing of, or whose tokens alone exceed a window, has none.
+        A sentence longer than the encoder's `max_length` is split into overlapping windows, each of which is an
+        example. Each word has its label and its prediction in one window, the one in which it has most context.
+        `label_mask` is 1 at the word's first token there if the word has a label. A word without tokens, or with more
+        tokens than a window holds, is not predicted.
 
         Args:
-          tags: int32 (words,) of each sentence, -1 of a word that has no label; None: no word has one.
-          stride: tokens by which windows overlap; None: a quarter of `max_length`.
+          encoder: the tokenizer.
+          sentences: the words of each sentence.
+          tags: int32 (words,) for each sentence, -1 for a word without a label; None: no word has a label.
+          example_id: int64 (sentences,), the row of each sentence in the source; None: its position.
+          stride: the number of tokens by which windows overlap; None: a quarter of `max_length`.
 
         Raises:
           TlxError: `max_length` or `stride` leaves no room for words.
         """
         ids, types, firsts = encoder.words(sentences)
-        longer = sum(len(row) > encoder.max_length for row in ids)
-        special = len(encoder.words([[]])[0][0]) if longer else 0
+        windowed = sum(len(row) > encoder.max_length for row in ids)
+        special = len(encoder.words([[]])[0][0]) if windowed else 0
         stride = encoder.max_length // 4 if stride is None else stride
         inputs: list[tuple[np.ndarray, np.ndarray]] = []
-        owner, places = [], [np.zeros((0, 2), np.int64)]
+        sentence_of, places = [], [np.zeros((0, 2), np.int64)]
         for sentence, row in enumerate(zip(ids, types, firsts, strict=True)):
             windows, place = divide(*row, special=special, max_length=encoder.max_length, stride=stride)
             place[place[:, 0] >= 0, 0] += len(inputs)
             inputs += windows
-            owner += [sentence] * len(windows)
+            sentence_of += [sentence] * len(windows)
             places.append(place)
         source = np.arange(len(sentences), dtype=np.int64) if example_id is None else example_id
         flat = [[window[i] for window in inputs] for i in (0, 1)]
-        made = cls._of(flat[0], flat[1], encoder.pad_id, source[np.array(owner, np.int64)])
+        examples = cls._concatenate(flat[0], flat[1], encoder.pad_id, source[np.array(sentence_of, np.int64)])
         place = np.concatenate(places)
-        token = np.where(place[:, 0] >= 0, made.offsets[place[:, 0]] + place[:, 1], -1)
+        token = np.where(place[:, 0] >= 0, examples.offsets[place[:, 0]] + place[:, 1], -1)
         label = np.full(len(token), -1, np.int32) if tags is None else np.concatenate([np.zeros(0, np.int32), *tags])
-        learnt = (label >= 0) & (token >= 0)
-        fields = {"label": np.zeros_like(made.ids), "label_mask": np.zeros_like(made.ids)}
-        fields["label"][token[learnt]] = label[learnt]
-        fields["label_mask"][token[learnt]] = 1
+        in_loss = (label >= 0) & (token >= 0)
+        fields = {"label": np.zeros_like(examples.ids), "label_mask": np.zeros_like(examples.ids)}
+        fields["label"][token[in_loss]] = label[in_loss]
+        fields["label_mask"][token[in_loss]] = 1
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
-        words = Words(label, token, offsets, source, longer)
-        return dataclasses.replace(made, token_fields=fields, words=words)
+        words = Words(label, token, offsets, source, windowed)
+        return dataclasses.replace(examples, token_fields=fields, words=words)
 
     @classmethod
-    def _of(
+    def _concatenate(
         cls,
         ids: Sequence[Sequence[int] | np.ndarray],
         types: Sequence[Sequence[int] | np.ndarray],
@@ -159,19 +207,28 @@ class Examples:
     ) -> "Examples":
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
         flat = [np.fromiter((t for row in rows for t in row), np.int32, offsets[-1]) for rows in (ids, types)]
-        number = np.arange(len(ids), dtype=np.int64) if example_id is None else example_id
-        return cls(flat[0], flat[1], offsets, dict(fields or {}), number, pad_id)
+        example_id = np.arange(len(ids), dtype=np.int64) if example_id is None else example_id
+        return cls(flat[0], flat[1], offsets, dict(fields or {}), example_id, pad_id)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example."""
+        """The number of tokens of each example, int64 (n,)."""
         return np.diff(self.offsets)
 
     def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """The fields of these rows, texts padded to `length`; a row of -1 is padding and not `valid`."""
+        """Returns the fields of some examples.
+
+        Args:
+          rows: int64 (rows,), positions in the set; -1 is a padding row, which is not `valid`.
+          length: the number of tokens to which texts are padded.
+
+        Returns:
+          `input_ids`, `token_type_ids`, `attention_mask` and the token fields, int32 (rows, length); the other fields;
+          `example_id`, int64 (rows,), -1 for padding; and `valid`, bool (rows,).
+        """
         valid = rows >= 0
         safe = np.where(valid, rows, 0)
         flat = {"input_ids": self.ids, "token_type_ids": self.types, **self.token_fields}
@@ -191,18 +248,18 @@ class Examples:
 
     @property
     def labels(self) -> np.ndarray:
-        """What the answers are compared with: (n, …), or of tagged words (words,), -1 of a word that has no label."""
+        """The labels, (n, …); for tagged words (words,), -1 for a word without a label."""
         return self.fields["label"] if self.words is None else self.words.label
 
     def content(self) -> Iterator[bytes]:
-        """What identifies the set: its tokens, rows, labels and whatever else its fields hold."""
+        """The bytes that identify the set: its tokens, the rows in the source, and all fields."""
         fields = (*self.fields.values(), *self.token_fields.values())
         for array in (self.ids, self.offsets, self.example_id, *fields):
             yield np.ascontiguousarray(array).tobytes()
 
 
 class ExampleSet(Protocol):
-    """What plans, batches and digests ask of examples, be they texts or images (`image_examples.ImageExamples`)."""
+    """The interface of a set of examples, such as `Examples` (texts) or `image_examples.ImageExamples`."""
 
     @property
     def fields(self) -> Mapping[str, np.ndarray]: ...
@@ -236,8 +293,12 @@ class ExampleSet(Protocol):
 class Batches:
     """Random access to batches by step: `batches[step]`, from 0 to `steps - 1`.
 
-    multiple: batches are padded with rows that are not `valid` until this many devices divide them.
-    share: of how many rows a batch has, to the indices of those that this process reads; None: all.
+    Attributes:
+      examples: the examples.
+      plan: the rows and the length of each batch.
+      steps: the number of steps.
+      multiple: batches are padded with rows that are not `valid` to a multiple of this number (of devices).
+      share: maps the number of rows of a batch to the indices of the rows that this process reads; None: it reads all.
     """
 
     examples: ExampleSet
@@ -250,20 +311,28 @@ class Batches:
         return self.steps
 
     def rows(self, step: int) -> np.ndarray:
-        """Which example stands in which row of the whole batch; -1 for padding."""
+        """Returns the example in each row of the global batch, int64 (rows,); -1 for padding."""
         rows = self.plan.batch(step).rows
         return np.concatenate([rows, np.full(-len(rows) % self.multiple, -1, np.int64)])
 
     def length(self, step: int) -> int:
-        """To how many tokens a batch's texts are padded."""
+        """Returns the number of tokens to which the texts of a batch are padded."""
         return self.plan.batch(step).length
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return self.padded(step, self.length(step))
 
     def padded(self, step: int, length: int) -> dict[str, np.ndarray]:
-        """The batch with its texts padded to `length`, at least its own. `position`, int64 (rows,), is where a row
-        stands in its split, -1 for padding; `example_id` is the row of its source."""
+        """Returns a batch whose texts are padded to a given length.
+
+        Args:
+          step: the step of the batch.
+          length: the number of tokens, at least `self.length(step)`.
+
+        Returns:
+          The fields that `ExampleSet.take` returns, and `position`, int64 (rows,): the position of each example in its
+          split, -1 for padding. `example_id` is the row in the source.
+        """
         rows = self.rows(step)
         rows = rows if self.share is None else rows[self.share(len(rows))]
         return {**self.examples.take(rows, length), "position": rows}

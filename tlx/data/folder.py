@@ -1,9 +1,9 @@
-"""A folder of images: a subfolder per class, a table beside the images, or images alone.
+"""Reads a folder of images: a subfolder for each class, a table beside the images, or images only.
 
-The conventions are those of Hugging Face's `imagefolder`: the class is the name of the direct subfolder, or
-`metadata.csv` or `metadata.jsonl` lists the images in a column `file_name` with whatever else is known of them. A root
-of the folders `train`, `validation`, `test` (under any name that `imagefolder`, fastai or torchvision give them) holds
-splits, each of them such a folder; one is read at a time.
+The conventions are those of Hugging Face's `imagefolder`. The class is the name of the direct subfolder; or
+`metadata.csv` or `metadata.jsonl` lists the images in a column `file_name`, with other columns such as labels. A folder
+may also hold folders of splits, `train`, `validation` and `test` (or the other names that `imagefolder`, fastai and
+torchvision use for them), each of which is such a folder of images; one split is read at a time.
 """
 
 import os
@@ -23,22 +23,29 @@ METADATA = {"metadata.csv": lambda file: read_delimited(file, ","), "metadata.js
 
 
 def read_folder(where: str) -> dict[str, list[Any]]:
-    """The columns of `folder:PATH` or `folder:PATH@SPLIT`.
+    """Reads the columns of `folder:PATH` or `folder:PATH@SPLIT`.
 
-    `image` holds paths, in the order of the names (or of the table's rows). With `metadata.csv` or `metadata.jsonl` in
-    the folder: `image` and the table's other columns. With subfolders: `image` and `label`, the subfolder's name, of
-    all images below it. Else `image` alone. Hidden files, and files whose suffix is none of an image, are left out.
+    Hidden files, and files whose suffix is not that of an image, are ignored.
+
+    Args:
+      where: `PATH` or `PATH@SPLIT`.
+
+    Returns:
+      `image`, the paths of the images sorted by name (or in the order of the table's rows). If the folder has
+      `metadata.csv` or `metadata.jsonl`, also the table's other columns. If it has subfolders, also `label`, the name
+      of the subfolder that an image is in.
 
     Raises:
-      TlxError: no folder, no images; a class without images; images beside class folders; a table that names a file
-        that is missing or outside of the folder; a root of splits, and none of them named.
+      TlxError: the folder does not exist or has no images; a class has no images; there are images beside class
+        folders; a table names a file that is missing or outside of the folder; the folder holds splits and none is
+        named.
     """
     folder = _folder(where)
-    if found := splits_in(folder):
-        example = next(iter(found))
+    if splits := splits_in(folder):
+        example = next(iter(splits))
         raise TlxError(
-            f"{folder} holds folders of splits ({listed(found.values())}), not of classes; name one, as in"
-            f" {where}@{example} or {where}/{found[example]}."
+            f"{folder} holds folders of splits ({listed(splits.values())}), not of classes; name one, as in"
+            f" {where}@{example} or {where}/{splits[example]}."
         )
     tables = [folder / name for name in METADATA if (folder / name).is_file()]
     if len(tables) > 1:
@@ -59,44 +66,45 @@ def read_folder(where: str) -> dict[str, list[Any]]:
 
 
 def splits_in(folder: Path) -> dict[str, str]:
-    """The folders of splits that a folder holds, by `train`, `validation` and `test`; {} where it holds none.
+    """Returns the folders of splits in a folder, by `train`, `validation` and `test`; {} if it holds no splits.
 
-    It does where all its folders are called like splits; a class `train` among others is a class.
+    A folder holds splits if all of its subfolders have names of splits. One subfolder with such a name among others,
+    such as `train`, is a class.
 
     Raises:
-      TlxError: folders of two splits or more beside others, or two of one split.
+      TlxError: there are folders of two or more splits beside others, or two folders of one split.
     """
     names = _folders(folder)
     if any((folder / name).is_file() for name in METADATA):
         return {}
-    found = {split: [name for name in names if name.lower() in known] for split, known in SPLITS.items()}
-    found = {split: held for split, held in found.items() if held}
-    called = [name for held in found.values() for name in held]
-    others = sorted(set(names).difference(called))
-    if others and len(found) < 2:
+    by_split = {split: [name for name in names if name.lower() in known] for split, known in SPLITS.items()}
+    by_split = {split: folders for split, folders in by_split.items() if folders}
+    split_folders = [name for folders in by_split.values() for name in folders]
+    others = sorted(set(names).difference(split_folders))
+    if others and len(by_split) < 2:
         return {}
     if others:
         raise TlxError(
-            f"{folder} holds folders of splits ({listed(called)}) beside others ({listed(others, 3)});"
-            f" name one, as in {folder / called[0]}, or take the others away."
+            f"{folder} holds folders of splits ({listed(split_folders)}) beside others ({listed(others, 3)});"
+            f" name one, as in {folder / split_folders[0]}, or take the others away."
         )
-    for split, held in found.items():
-        if len(held) > 1:
-            raise TlxError(f"{folder} holds {listed(held)}, each a folder of {split} images; keep one of them.")
-    return {split: held[0] for split, held in found.items()}
+    for split, folders in by_split.items():
+        if len(folders) > 1:
+            raise TlxError(f"{folder} holds {listed(folders)}, each a folder of {split} images; keep one of them.")
+    return {split: folders[0] for split, folders in by_split.items()}
 
 
 def _folder(where: str) -> Path:
-    """The folder that `PATH` or `PATH@SPLIT` names."""
+    """Returns the folder that `PATH` or `PATH@SPLIT` names."""
     folder = Path(where).expanduser()
     root, at, split = where.rpartition("@")
     if at and root and not folder.is_dir() and Path(root).expanduser().is_dir():
-        found = splits_in(Path(root).expanduser())
-        wanted = next((name for name, known in SPLITS.items() if split.lower() in known), split)
-        if wanted not in found:
-            there = f"there is {listed(found.values())}" if found else "it holds no folders of splits"
-            raise TlxError(f"data 'folder:{where}': there is no split {split!r} in {root}; {there}.")
-        return Path(root).expanduser() / found[wanted]
+        splits = splits_in(Path(root).expanduser())
+        standard_name = next((name for name, known in SPLITS.items() if split.lower() in known), split)
+        if standard_name not in splits:
+            present = f"there is {listed(splits.values())}" if splits else "it holds no folders of splits"
+            raise TlxError(f"data 'folder:{where}': there is no split {split!r} in {root}; {present}.")
+        return Path(root).expanduser() / splits[standard_name]
     if not where or not folder.is_dir():
         raise TlxError(f"data 'folder:{where}': there is no folder {folder}.")
     return folder
@@ -110,29 +118,29 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _with_classes(folder: Path, classes: list[str]) -> dict[str, list[Any]]:
-    for name in classes:  # all images below a class are read, those of a test split too
-        below = {
-            split for split, known in SPLITS.items() if {found.lower() for found in _folders(folder / name)} & {*known}
+    for name in classes:  # all images below a class would be read, also those of a test split
+        splits_below = {
+            split for split, known in SPLITS.items() if {inner.lower() for inner in _folders(folder / name)} & {*known}
         }
-        if {"train"} < below:
+        if {"train"} < splits_below:
             raise TlxError(
                 f"{folder / name} holds folders of splits ({listed(_folders(folder / name))}) below a class; put the"
                 f" classes below the splits, as in {folder}/train/{name}."
             )
-    found = {name: _images(folder / name, deep=True) for name in classes}
-    if empty := [name for name, images in found.items() if not images]:
+    by_class = {name: _images(folder / name, deep=True) for name in classes}
+    if empty := [name for name, images in by_class.items() if not images]:
         raise TlxError(f"{folder}: no images in the class folder(s) {listed(empty)}; fill them or take them away.")
     return {
-        "image": [image for images in found.values() for image in images],
-        "label": [name for name, images in found.items() for _ in images],
+        "image": [image for images in by_class.values() for image in images],
+        "label": [name for name, images in by_class.items() for _ in images],
     }
 
 
 def _images(folder: Path, deep: bool) -> list[Path]:
-    """Sorted by the parts of their paths; links to folders below are not followed."""
+    """Returns the images in a folder, and below it if `deep`, sorted by path; links to folders are not followed."""
     suffixes = _suffixes()
-    found = (file for file in _files(folder, deep) if file.suffix.lower() in suffixes)
-    return sorted(found, key=lambda file: file.parts)
+    images = (file for file in _files(folder, deep) if file.suffix.lower() in suffixes)
+    return sorted(images, key=lambda file: file.parts)
 
 
 def _files(folder: Path, deep: bool) -> Iterator[Path]:
@@ -146,7 +154,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _suffixes() -> set[str]:
-    """Of the formats that Pillow reads."""
+    """Returns the file suffixes of the formats that Pillow reads."""
     from PIL import Image
 
     return {suffix for suffix, format_ in Image.registered_extensions().items() if format_ in Image.OPEN}
@@ -166,7 +174,17 @@ def _with_table(folder: Path, table: Path) -> dict[str, list[Any]]:
 
 
 def _inside(folder: Path, real: Path, name: Any, where: str) -> Path:
-    """The file that a row names. real: the folder, links resolved."""
+    """Returns the file that a row of a table names.
+
+    Args:
+      folder: the folder of the images.
+      real: the same folder with links resolved.
+      name: the value of `file_name`.
+      where: the table and the row, for messages.
+
+    Raises:
+      TlxError: the file does not exist or is outside of the folder.
+    """
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise TlxError(f"{where}: file_name is {name!r}; expected the path of an image below {folder}.")
     path = PurePath(name)
@@ -176,9 +194,9 @@ def _inside(folder: Path, real: Path, name: Any, where: str) -> Path:
     if not Path(os.path.realpath(file)).is_relative_to(real):
         raise TlxError(f"{where}: {name!r} is a link that leads out of {folder}; put the file itself there.")
     try:
-        there = file.is_file()
-    except OSError:  # a name that no file can have
-        there = False
-    if not there:
+        exists = file.is_file()
+    except OSError:  # the name is not valid, e.g. too long
+        exists = False
+    if not exists:
         raise TlxError(f"{where}: there is no file {file}.")
     return file

@@ -1,14 +1,14 @@
-"""The one rule for labels and the one for texts: what a column holds as names, numbers and strings.
+"""The rules by which the values of a column become labels or texts.
 
-Labels. None, NaN and strings of spaces are missing, and refused with their row; a row of classification whose label is
--100, as Hugging Face's data sets write it, has no label and is left out; a word whose tag is -100 has none, and is left
-out of loss and metrics. Spaces around a label are stripped. A whole
-number is written as such, so that 1, 1.0 and "1" are one class; True and False are classes of these names. Labels that
-would be two classes and are one value (`True` and `1`, `1.0` and `1` as strings, one string in two forms of Unicode)
-are refused with their counts. A list or an object is no label.
+Labels. None, NaN and strings of spaces are missing labels, which are an error. The label -100, by the convention of
+Hugging Face's datasets, means that there is no label: such a row is left out of a classification set, and such a word
+is left out of loss and metrics. Spaces around a label are stripped. A number that is whole is written as an integer, so
+that 1, 1.0 and "1" are one class. True and False are classes with these names. It is an error if two different labels
+are the same value (`True` and `1`, `1.0` and `1` as strings, one string in two Unicode normal forms). Lists and
+objects are not labels.
 
-Texts. A text is a string that holds more than spaces. Numbers, truth values, lists and objects are none and are refused
-with their row, for how they would be written as texts is the file's to say.
+Texts. A text is a string with at least one character that is not a space. Other values (numbers, booleans, lists,
+objects) are an error, because there are several ways to write them as text.
 """
 
 import math
@@ -23,15 +23,15 @@ import numpy as np
 from tlx.data.sources import Table
 from tlx.errors import TlxError, listed
 
-OUTSIDE = "O"  # the tag of a word that belongs to nothing (Ramshaw & Marcus 1995)
+OUTSIDE = "O"  # the tag of a word outside of all entities (Ramshaw & Marcus 1995)
 NO_LABEL = "-100"
 
 
 def name_of(value: Any) -> str:
-    """A label's name; empty where it is missing.
+    """Returns the name of a label; empty if the label is missing.
 
     Raises:
-      ValueError: a list, an object or infinity is no label.
+      ValueError: the value cannot be a label: a list, an object or infinity.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -47,19 +47,23 @@ def name_of(value: Any) -> str:
 
 
 def classes(column: Iterable[Any], where: str = "the labels") -> tuple[str, ...]:
-    """The distinct labels, whole numbers in their order, others in the alphabet's.
+    """Returns the distinct labels, sorted as numbers if all are whole numbers, else as strings.
+
+    Args:
+      column: the labels.
+      where: the name of the column, for messages.
 
     Raises:
-      TlxError: two of them are one value, written in two ways. where: for this message.
+      TlxError: two labels are one value written in two ways.
     """
     counts = Counter(name_of(label) for label in column)
-    _refuse_alike(counts, where)
+    _refuse_equal_values(counts, where)
     if all(re.fullmatch(r"-?[0-9]{1,1000}", name) for name in counts):
         return tuple(sorted(counts, key=lambda name: (int(name), name)))
     return tuple(sorted(counts))
 
 
-def _refuse_alike(counts: Counter[str], where: str) -> None:
+def _refuse_equal_values(counts: Counter[str], where: str) -> None:
     first: dict[str, str] = {}
     for name in sorted(counts):
         if (other := first.setdefault(_value(name), name)) != name:
@@ -70,7 +74,7 @@ def _refuse_alike(counts: Counter[str], where: str) -> None:
 
 
 def _value(name: str) -> str:
-    """Equal for names that are one value."""
+    """Returns a canonical form, which is equal for names that are the same value."""
     name = unicodedata.normalize("NFC", name)
     if name.lower() in ("true", "false"):
         return "1" if name.lower() == "true" else "0"
@@ -78,7 +82,11 @@ def _value(name: str) -> str:
 
 
 def names(table: Table, column: str) -> list[str]:
-    """The label of each row by name, none of them missing."""
+    """Returns the name of each row's label.
+
+    Raises:
+      TlxError: a label is missing or is not a string or a number.
+    """
     return _names(table, column, "label")
 
 
@@ -98,17 +106,16 @@ def _named(value: Any, place: str, what: str) -> str:
 
 
 def groups(table: Table, column: str) -> list[str]:
-    """The group of each row by name; values that would be one label written in two ways, as "1" and "1.0", are one
-    group."""
-    found = _names(table, column, "group")
+    """Returns the name of each row's group; names that are the same value, such as "1" and "1.0", are one group."""
+    names_of_rows = _names(table, column, "group")
     first: dict[str, str] = {}
-    for name in sorted(set(found)):
+    for name in sorted(set(names_of_rows)):
         first.setdefault(_value(name), name)
-    return [first[_value(name)] for name in found]
+    return [first[_value(name)] for name in names_of_rows]
 
 
 def labelled(table: Table, column: str) -> np.ndarray:
-    """int64, ascending: the rows whose label is another than -100."""
+    """Returns the rows whose label is not -100, int64, ascending."""
     return np.array([row for row, value in enumerate(table.column(column)) if not _is_no_label(value)], np.int64)
 
 
@@ -120,14 +127,23 @@ def _is_no_label(value: Any) -> bool:
 
 
 def stripped(table: Table, column: str) -> int:
-    """How many labels of a column, or elements of its lists, had spaces around them."""
+    """Returns how many labels of a column, or elements of its lists, have spaces around them."""
     values = table.columns.get(column, ())
-    each = (element for value in values for element in (value if isinstance(value, list) else [value]))
-    return sum(isinstance(value, str) and value != value.strip() for value in each)
+    elements = (element for value in values for element in (value if isinstance(value, list) else [value]))
+    return sum(isinstance(value, str) and value != value.strip() for value in elements)
 
 
 def class_indices(table: Table, column: str, known: Sequence[str]) -> np.ndarray:
-    """int32 (n,): the position of each row's label in `known`, the training set's."""
+    """Returns the class index of each row, int32 (n,).
+
+    Args:
+      table: the table.
+      column: the column of the labels.
+      known: the labels of the training set in order.
+
+    Raises:
+      TlxError: a label is missing or is not in `known`.
+    """
     positions = {name: i for i, name in enumerate(known)}
     labels = names(table, column)
     for row, label in enumerate(labels):
@@ -137,7 +153,15 @@ def class_indices(table: Table, column: str, known: Sequence[str]) -> np.ndarray
 
 
 def targets(table: Table, column: str) -> np.ndarray:
-    """float32 (n, outputs): real-valued targets. column: one name, or several joined by commas."""
+    """Returns the targets of a regression, float32 (n, outputs).
+
+    Args:
+      table: the table.
+      column: the name of a column, or several names joined by commas.
+
+    Raises:
+      TlxError: a target is missing, is not a finite number, or is too large for float32.
+    """
     return np.column_stack([_finite(table, name) for name in _split_columns(table, column) or (column,)])
 
 
@@ -158,30 +182,36 @@ def _finite(table: Table, column: str) -> np.ndarray:
 
 
 def _numbers(table: Table, column: str) -> np.ndarray:
-    """float64 (n, …), NaN where a value is missing."""
-    found: list[Any] = []
+    """Returns the numbers of a column, float64 (n, …), NaN for a missing value."""
+    numbers: list[Any] = []
     for row, value in enumerate(table.column(column)):
         try:
-            if isinstance(value, str) and "_" in value:  # Python's own way of writing a number
+            if isinstance(value, str) and "_" in value:  # "1_000" is a number for Python only
                 raise ValueError
             missing = value is None or (isinstance(value, str) and not value)
-            found.append(np.asarray(np.nan if missing else value, np.float64))
+            numbers.append(np.asarray(np.nan if missing else value, np.float64))
         except (TypeError, ValueError, OverflowError):
             raise TlxError(f"{table.place(row)}: the column {column!r} is not all numbers ({value!r:.80}).") from None
-        if found[-1].ndim > 1 or found[-1].shape != found[0].shape:
+        if numbers[-1].ndim > 1 or numbers[-1].shape != numbers[0].shape:
             raise TlxError(f"{table.place(row)}: the target in {column!r} has another shape than in the first row.")
-    return np.array(found)
+    return np.array(numbers)
 
 
 def _split_columns(table: Table, column: str) -> tuple[str, ...]:
-    """The columns that `column` joins by commas; none if it names one column."""
+    """Returns the column names that `column` joins by commas; none if it is the name of one column."""
     if column in table.columns or "," not in column:
         return ()
     return tuple(name.strip() for name in column.split(","))
 
 
 def label_names(table: Table, column: str, separator: str = "|") -> tuple[str, ...]:
-    """The labels of a multi-label table: the columns that `column` joins by commas, or the distinct names in one."""
+    """Returns the labels of a multi-label table.
+
+    Args:
+      table: the table.
+      column: several columns joined by commas, which are then the labels; or one column of lists of names.
+      separator: the separator of names in a string.
+    """
     where = f"{table.name}: the labels in {column!r}"
     return _split_columns(table, column) or classes(
         (name for row in _sets(table, column, separator) for name in row), where
@@ -189,28 +219,33 @@ def label_names(table: Table, column: str, separator: str = "|") -> tuple[str, .
 
 
 def multilabel(table: Table, column: str, names: Sequence[str], separator: str = "|") -> np.ndarray:
-    """int32 (n, labels): 1 where a row has the label, else 0.
+    """Returns the labels of a multi-label table, int32 (n, labels): 1 if a row has the label, else 0.
 
     Args:
-      column: several columns of 0 and 1 joined by commas; or one that holds lists of names, or names joined by the
-        separator (an empty string: no label).
-      names: the labels in order, as `label_names` found them in the training set.
+      table: the table.
+      column: several columns of 0 and 1 joined by commas; or one column that holds lists of names, or names joined by
+        the separator (an empty string: no label).
+      names: the labels of the training set in order, as `label_names` returns them.
+      separator: the separator of names in a string.
+
+    Raises:
+      TlxError: a label has no name or is not in `names`; a column of 0 and 1 holds another value.
     """
     if columns := _split_columns(table, column):
         return np.column_stack([_zeros_and_ones(table, name) for name in columns])
     positions = {name: i for i, name in enumerate(names)}
-    predictions = np.zeros((len(table), len(names)), np.int32)
-    for row, found in enumerate(_sets(table, column, separator)):
-        for name in found:
+    labels = np.zeros((len(table), len(names)), np.int32)
+    for row, labels_of_row in enumerate(_sets(table, column, separator)):
+        for name in labels_of_row:
             if name not in positions:
                 raise TlxError(f"{table.place(row)}: the label {name!r} is none of the training set's {listed(names)}.")
-            predictions[row, positions[name]] = 1
-    return predictions
+            labels[row, positions[name]] = 1
+    return labels
 
 
 def _sets(table: Table, column: str, separator: str) -> list[list[str]]:
-    """The names of each row."""
-    found = []
+    """Returns the names of the labels of each row."""
+    sets = []
     for row, value in enumerate(table.column(column)):
         if isinstance(value, str):
             value = value.split(separator) if value.strip() else []
@@ -220,13 +255,13 @@ def _sets(table: Table, column: str, separator: str) -> list[list[str]]:
                 f" names joined by {separator!r}."
             )
         try:
-            given = [name_of(name) for name in value]
+            row_names = [name_of(name) for name in value]
         except ValueError:
-            given = [""]
-        if "" in given:
+            row_names = [""]
+        if "" in row_names:
             raise TlxError(f"{table.place(row)}: one of the labels in {column!r}, {value!r:.80}, has no name.")
-        found.append(given)
-    return found
+        sets.append(row_names)
+    return sets
 
 
 def _zeros_and_ones(table: Table, column: str) -> np.ndarray:
@@ -240,15 +275,24 @@ def _zeros_and_ones(table: Table, column: str) -> np.ndarray:
 
 
 def texts(table: Table, column: str) -> list[str]:
-    """A column of texts, none of them empty."""
+    """Returns the texts of a column.
+
+    Raises:
+      TlxError: as for `text_of`.
+    """
     return [text_of(value, table.place(row), column) for row, value in enumerate(table.column(column))]
 
 
 def text_of(value: Any, place: str, column: str) -> str:
-    """One value of a column of texts. place: of the row, for messages.
+    """Checks one value of a column of texts and returns it.
+
+    Args:
+      value: the value.
+      place: the file and the row, for messages.
+      column: the column's name, for messages.
 
     Raises:
-      TlxError: it is missing, empty, or no string; or it holds half of a surrogate pair.
+      TlxError: the value is missing, empty or not a string, or holds half of a surrogate pair.
     """
     if (
         value is None
@@ -264,12 +308,25 @@ def text_of(value: Any, place: str, column: str) -> str:
 
 
 def token_lists(table: Table, column: str) -> list[list[str]]:
-    """The words of each row, at least one and none of them blank."""
+    """Returns the words of each row.
+
+    Raises:
+      TlxError: as for `words_of`.
+    """
     return [words_of(value, table.place(row), column) for row, value in enumerate(table.column(column))]
 
 
 def words_of(value: Any, place: str, column: str) -> list[str]:
-    """One value of a column of lists of words; each word is a text as `text_of` says."""
+    """Checks one value of a column of word lists and returns it.
+
+    Args:
+      value: the value.
+      place: the file and the row, for messages.
+      column: the column's name, for messages.
+
+    Raises:
+      TlxError: the value is not a list of words or is an empty list; a word is blank or not a text (see `text_of`).
+    """
     for position, word in enumerate(_list(value, place, column, "words"), 1):
         if word is None or (isinstance(word, str) and not word.strip()):
             raise TlxError(f"{place}: word {position} in {column!r} is empty; drop it with its tag.")
@@ -291,50 +348,55 @@ def _list(value: Any, place: str, column: str, what: str) -> list[Any]:
 
 
 def tags(table: Table, column: str) -> list[list[str]]:
-    """The tags of each row by name, `NO_LABEL` of a word that has none.
+    """Returns the names of the tags of each row, `NO_LABEL` for a word without a tag.
 
     Raises:
-      TlxError: no word has a tag.
+      TlxError: a value is not a list of tags, or no word has a tag.
     """
-    found = []
+    tags_by_row = []
     for row, value in enumerate(table.column(column)):
         place = table.place(row)
-        given = _list(value, place, column, "tags")
-        if any(tag is None or isinstance(tag, (list, dict)) for tag in given):
+        values = _list(value, place, column, "tags")
+        if any(tag is None or isinstance(tag, (list, dict)) for tag in values):
             raise TlxError(f"{place}: the list in {column!r} holds more than tags: {value!r:.80}.")
-        found.append([_named(tag, place, f"tag {number} in {column!r}") for number, tag in enumerate(given, 1)])
-    if found and all(name == NO_LABEL for row in found for name in row):
+        tags_by_row.append([_named(tag, place, f"tag {number} in {column!r}") for number, tag in enumerate(values, 1)])
+    if tags_by_row and all(name == NO_LABEL for row in tags_by_row for name in row):
         raise TlxError(f"{table.name}: no word has a tag; all in {column!r} are {NO_LABEL}.")
-    return found
+    return tags_by_row
 
 
 def tag_names(table: Table, column: str) -> tuple[str, ...]:
-    """The distinct tags in the alphabet's order, `O` before them where it occurs."""
-    given = (name for row in tags(table, column) for name in row if name != NO_LABEL)
-    found = classes(given, f"{table.name}: the tags in {column!r}")
-    return tuple(sorted(found, key=lambda name: (name != OUTSIDE, name)))
+    """Returns the distinct tags in alphabetical order, preceded by `O` if it occurs."""
+    all_tags = (name for row in tags(table, column) for name in row if name != NO_LABEL)
+    distinct = classes(all_tags, f"{table.name}: the tags in {column!r}")
+    return tuple(sorted(distinct, key=lambda name: (name != OUTSIDE, name)))
 
 
 def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) -> list[np.ndarray]:
-    """int32 (words,) for each row: the position of each word's tag in `known`, -1 where it has none (-100).
+    """Returns the class index of each word's tag, int32 (words,) for each row; -1 for a word without a tag (-100).
 
     Args:
-      tokens, column: the columns of words and of tags, as many tags as words in each row.
-      known: the tags in order, as `tag_names` found them in the training set.
+      table: the table.
+      tokens: the column of the words.
+      column: the column of the tags; each row has as many tags as words.
+      known: the tags of the training set in order, as `tag_names` returns them.
+
+    Raises:
+      TlxError: the numbers of words and tags differ, or a tag is not in `known`.
     """
     positions = {NO_LABEL: -1, **{name: i for i, name in enumerate(known)}}
-    found = []
-    for row, (value, given) in enumerate(zip(table.column(tokens), tags(table, column), strict=True)):
+    indices = []
+    for row, (value, row_tags) in enumerate(zip(table.column(tokens), tags(table, column), strict=True)):
         words = _list(value, table.place(row), tokens, "words")
         if any(isinstance(word, (list, dict)) for word in words):
             raise TlxError(f"{table.place(row)}: the list in {tokens!r} holds more than words: {value!r:.80}.")
-        if len(words) != len(given):
+        if len(words) != len(row_tags):
             raise TlxError(
-                f"{table.place(row)}: {len(given)} tags in {column!r} for {len(words)} words in {tokens!r};"
+                f"{table.place(row)}: {len(row_tags)} tags in {column!r} for {len(words)} words in {tokens!r};"
                 " expected one for each."
             )
-        for name in given:
+        for name in row_tags:
             if name not in positions:
                 raise TlxError(f"{table.place(row)}: the tag {name!r} is none of the training set's {listed(known)}.")
-        found.append(np.array([positions[name] for name in given], np.int32))
-    return found
+        indices.append(np.array([positions[name] for name in row_tags], np.int32))
+    return indices

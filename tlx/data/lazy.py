@@ -1,4 +1,4 @@
-"""A column whose rows are read when they are asked for, so that a set of images is never in memory whole."""
+"""A column whose rows are read on access, so that a set of images need not fit into memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 
 
 class Lazy(Sequence[Any]):
-    """Rows of something with random access.
+    """A column of a source with random access.
 
     Args:
-      read: gives the value of one row of the source; called from several threads at once.
-      rows: which rows of the source the column holds, in its order.
+      read: returns the value of one row of the source; it is called from several threads at once.
+      rows: the rows of the source that the column holds, in the column's order.
     """
 
     def __init__(self, read: Callable[[int], Any], rows: Sequence[int] | np.ndarray):
@@ -21,6 +21,6 @@ class Lazy(Sequence[Any]):
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Any:
-        """One row's value; of a slice or an array of indices, the column of these rows, still unread."""
+        """Returns the value of one row; for a slice or an array of indices, a lazy column of these rows."""
         rows = self._rows[index]
         return self._read(int(rows)) if rows.ndim == 0 else Lazy(self._read, rows)

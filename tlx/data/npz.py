@@ -1,6 +1,6 @@
-"""NumPy's `.npz`: an archive of arrays of equal first length, each of them a column.
+"""Reads NumPy's `.npz`: an archive of arrays of equal first length, each of which is a column.
 
-What an archive would take in memory is read from its directory and its arrays' headers before anything is inflated.
+The memory that an archive needs is computed from its directory and its arrays' headers before anything is decompressed.
 """
 
 import math
@@ -12,53 +12,56 @@ import numpy as np
 
 from tlx.errors import TlxError
 from tlx.files import memory
+from tlx.files.memory import format_bytes
 from tlx.files.regular import open_regular
 
-KINDS = "biufU"  # what a column may hold: truth, whole and real numbers, texts
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; of others zipfile inflates a piece without a bound
+KINDS = "biufU"  # the kinds of NumPy dtypes that a column may have: bool, integers, floats, texts
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # NumPy's; zipfile decompresses the others without a bound
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-SMALL = 2**30  # bytes that any archive may take in memory, where so many are available
-RATIO = 100  # beyond them: how often its own size; photographs compress to a half, rows of zeros to a thousandth
-OBJECT = 64  # bytes of a Python number or text in a list, and of what is kept for a row, at least
+SMALL = 2**30  # bytes that any archive may take in memory, if that many are available
+# A larger archive may take at most this many times its size; photographs compress to a half, zeros to a thousandth.
+RATIO = 100
+OBJECT = 64  # the least bytes of a Python number or text in a list, with what is kept for its row
 
 
 def read_npz(file: Path) -> dict[str, Any]:
-    """The columns by their names in the archive: arrays of one dimension as lists, others as they are.
+    """Reads the arrays of an archive as columns. Nothing is unpickled.
 
-    Nothing is unpickled.
+    Returns:
+      The columns by their names in the archive: arrays of one dimension as lists, others as arrays.
 
     Raises:
-      TlxError: no archive of arrays, a damaged one, arrays of objects, of unequal lengths or without a length; one
-        that would take more memory than is available, or more than 1 GiB and 100 times its size.
+      TlxError: the file is not an archive of arrays, or is damaged; its arrays hold objects, differ in length or have
+        no dimension; they would take more memory than is available, or more than 1 GiB and 100 times the file's size.
     """
     with open_regular(file) as opened:
         arrays = _arrays(file, opened)
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise TlxError(
-            f"{file}: its arrays are columns and differ in their first length ({told}); expected one row each."
+            f"{file}: its arrays are columns and differ in their first length ({found}); expected one row each."
         )
     return {name: array.tolist() if array.ndim == 1 else array for name, array in arrays.items()}
 
 
 def _arrays(file: Path, opened: BinaryIO) -> dict[str, np.ndarray]:
     if not zipfile.is_zipfile(opened):
-        raise TlxError(f"{file} is no npz archive; expected what numpy.savez or savez_compressed writes.")
+        raise TlxError(f"{file} is not an npz archive; expected what numpy.savez or savez_compressed writes.")
     try:
         with zipfile.ZipFile(opened) as archive:
             needed = sum(_needed(file, archive, member) for member in archive.infolist())
-            _refuse_what_is_too_large(file, opened.seek(0, 2), needed)
-            found: dict[str, np.ndarray] = {}
+            _check_memory(file, opened.seek(0, 2), needed)
+            arrays: dict[str, np.ndarray] = {}
             for member in archive.infolist():
-                if _name(member) in found:
+                if _name(member) in arrays:
                     raise TlxError(f"{file}: the array {_name(member)!r} is there twice; write it again.")
                 with archive.open(member) as stream:
-                    found[_name(member)] = np.lib.format.read_array(stream, allow_pickle=False)
-            return found
+                    arrays[_name(member)] = np.lib.format.read_array(stream, allow_pickle=False)
+            return arrays
     except TlxError:
         raise
-    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds; each is told in its first line
+    except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds; the message quotes the first line
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise TlxError(f"{file} cannot be read ({reason}); it is damaged, so write it again.") from None
 
@@ -68,16 +71,20 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 
 def _needed(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """The bytes that a member takes as a column, by its header alone; a refusal where it is no column."""
+    """Returns the bytes of memory that a member takes as a column, computed from its header alone.
+
+    Raises:
+      TlxError: the member is not an array that can be a column.
+    """
     name = _name(member)
     if member.compress_type not in METHODS:
         raise TlxError(f"{file}: {name!r} is compressed by another method than NumPy's; write it with numpy.savez.")
     with archive.open(member) as stream:
         if stream.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-            raise TlxError(f"{file}: {name!r} is no array; expected what numpy.savez writes.")
+            raise TlxError(f"{file}: {name!r} is not an array; expected what numpy.savez writes.")
         read_header = HEADERS.get((int.from_bytes(stream.read(1)), int.from_bytes(stream.read(1))))
         if read_header is None:
-            raise TlxError(f"{file}: {name!r} is no array of numbers or texts that tlx can read; save it as such.")
+            raise TlxError(f"{file}: {name!r} is not an array of numbers or texts that tlx can read; save it as such.")
         shape, _, dtype = read_header(stream)
         begin = stream.tell()
     if dtype.hasobject:
@@ -98,16 +105,17 @@ def _needed(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> in
     return needed
 
 
-def _refuse_what_is_too_large(file: Path, size: int, needed: int) -> None:
+def _check_memory(file: Path, size: int, needed: int) -> None:
+    """Refuses an archive of `size` bytes whose arrays take too many bytes (`needed`)."""
     free = memory.available()
     if free is not None and needed > free:
         raise TlxError(
-            f"{file} is too large: its arrays would take {memory.told(needed)} of memory, and {memory.told(free)} are"
+            f"{file} is too large: its arrays would take {format_bytes(needed)} of memory, and {format_bytes(free)} are"
             " available; split it into several files, or keep images as files."
         )
     if needed > max(SMALL, RATIO * size):
         raise TlxError(
-            f"{file} is too large for a file of {memory.told(size)}: its arrays would take {memory.told(needed)} of"
+            f"{file} is too large for a file of {format_bytes(size)}: its arrays would take {format_bytes(needed)} of"
             f" memory, more than 1 GiB and {RATIO} times its size, as a decompression bomb's do; if it is none, write"
             " it with numpy.savez, uncompressed."
         )

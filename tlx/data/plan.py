@@ -1,7 +1,7 @@
-"""The plan of batches: a pure function of seed and step, computed alike by every process from the examples' lengths.
+"""The plan of batches: a pure function of the seed, the step and the lengths of the examples.
 
-Nothing that fetches or trains decides an order, so the order depends on neither workers nor devices, and a run that
-resumes at step k needs to know k and nothing else.
+Every process computes the same plan. The order of the examples therefore does not depend on the number of workers or
+devices, and a run that resumes needs to know nothing but its step.
 """
 
 import dataclasses
@@ -13,40 +13,52 @@ import numpy as np
 
 from tlx.data.samplers import SHUFFLE, Sampler
 
-# 4, 8, 12, 16, 24, 32, 48, …: few shapes to compile, and from 12 on at most a third of a row padded
+# 4, 8, 12, 16, 24, 32, 48, …: few shapes to compile, and from 12 on at most a third of a row is padding
 LENGTH_BUCKETS = (4, *sorted([8 << i for i in range(12)] + [12 << i for i in range(12)]))
-GROUP = 50  # batches within which rows are sorted by length
+GROUP = 50  # the number of batches whose rows are sorted by length together
 
 
 def buckets_up_to(longest: int) -> tuple[int, ...]:
-    """The ladder for texts of at most `longest` tokens."""
+    """Returns the length buckets for texts of at most `longest` tokens."""
     return (*(bucket for bucket in LENGTH_BUCKETS if bucket < longest), longest)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """rows: positions in the set, (batch_size,), -1 where the batch is padded. length: to which texts are padded."""
+    """The plan of one batch.
+
+    Attributes:
+      rows: int64 (batch_size,), positions in the set; -1 for padding.
+      length: the number of tokens to which texts are padded.
+    """
 
     rows: np.ndarray
     length: int
 
 
 def padded(length: int, length_buckets: Sequence[int]) -> int:
-    """The first rung that holds this length."""
+    """Returns the smallest bucket that is at least `length`; `length` itself if all buckets are smaller."""
     return next((bucket for bucket in length_buckets if bucket >= length), length)
 
 
 class TrainingPlan:
-    """Each epoch in a new order; batches hold texts of similar length; the last of an epoch may be partial.
+    """The plan of training batches, in a new order each epoch.
+
+    By default a batch holds texts of similar length. The last batch of an epoch may be partial.
 
     Args:
-      lengths: tokens of each example.
-      batch_size: examples a step.
-      seed: of the order.
-      ladder: lengths to which batches are padded.
-      by_length: sort within groups of 50 batches before cutting them (then shuffle the batches).
-      stream: the stream's name, which enters the seed, so that two streams of equal size differ in their order.
-      sampler: decides the order of an epoch's examples; by default every example comes once.
+      lengths: (n,), the number of tokens of each example.
+      batch_size: the number of examples per step.
+      seed: the seed of the order.
+      length_buckets: the lengths to which batches are padded, ascending.
+      by_length: whether examples are sorted by length within groups of 50 batches before they are divided into
+        batches, which are then shuffled.
+      stream: the stream's name. It is part of the seed (unless it is `train`), so that two streams of equal size have
+        different orders.
+      sampler: decides the order of the examples of an epoch; by default every example comes once.
+
+    Attributes:
+      steps_per_epoch: the number of batches of an epoch.
     """
 
     def __init__(
@@ -67,7 +79,7 @@ class TrainingPlan:
         self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
     def batch(self, step: int) -> Batch:
-        """What step `step` (from 0, any number) trains on."""
+        """Returns the batch of a step, 0 or any larger number."""
         epoch, index = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[index]
         return _fill(rows, self.lengths, self.batch_size, self.length_buckets)
@@ -85,7 +97,16 @@ class TrainingPlan:
 
 
 class EvaluationPlan:
-    """Every example once, by falling length; the last batch is padded with rows -1."""
+    """The plan of evaluation batches: every example once, by descending length; the last batch is padded.
+
+    Args:
+      lengths: (n,), the number of tokens of each example.
+      batch_size: the number of examples per step.
+      length_buckets: the lengths to which batches are padded, ascending.
+
+    Attributes:
+      steps_per_epoch: the number of batches.
+    """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, length_buckets: Sequence[int] = LENGTH_BUCKETS):
         self.lengths, self.batch_size, self.length_buckets = np.asarray(lengths), batch_size, tuple(length_buckets)
@@ -93,7 +114,7 @@ class EvaluationPlan:
         self.steps_per_epoch = len(self._batches)
 
     def batch(self, step: int) -> Batch:
-        """The `step`-th batch, from 0 to `steps_per_epoch - 1`."""
+        """Returns the batch of a step from 0 to `steps_per_epoch - 1`."""
         return _fill(self._batches[step], self.lengths, self.batch_size, self.length_buckets)
 
 

@@ -1,4 +1,4 @@
-"""In which order the examples of a stream come: part of the plan, a pure function of the seed and the epoch."""
+"""Samplers decide the order of a stream's examples, as a pure function of the seed and the epoch."""
 
 import dataclasses
 from typing import Protocol
@@ -7,14 +7,17 @@ import numpy as np
 
 
 class Sampler(Protocol):
-    """The order of one epoch."""
+    """The interface of a sampler."""
 
     def order(self, size: int, random: np.random.Generator) -> np.ndarray:
-        """int64 (examples of the epoch,): positions in the split, of which each is below `size`.
+        """Returns the order of the examples of one epoch.
 
         Args:
-          size: examples in the split.
-          random: of the run's seed, the epoch and the stream; nothing else may decide the order.
+          size: the number of examples in the split.
+          random: a generator seeded by the run's seed, the epoch and the stream; the order may depend on nothing else.
+
+        Returns:
+          int64 (examples of the epoch,), positions in the split, each below `size`.
         """
 
 
@@ -23,7 +26,7 @@ class Shuffle:
     """Every example once an epoch."""
 
     def order(self, size: int, random: np.random.Generator) -> np.ndarray:
-        """A permutation."""
+        """Returns a random permutation."""
         return random.permutation(size)
 
 
@@ -32,14 +35,14 @@ SHUFFLE = Shuffle()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weighted:
-    """Draws with replacement, as many an epoch as there are examples.
+    """Sampling with replacement; an epoch has as many samples as there are examples.
 
     Attributes:
-      weights: float64 (examples,), proportional to the probability of each; none negative, not all 0.
+      weights: float64 (examples,), proportional to the probability of each example; not negative and not all 0.
     """
 
     weights: np.ndarray
 
     def order(self, size: int, random: np.random.Generator) -> np.ndarray:
-        """Independent draws."""
+        """Returns independent samples."""
         return random.choice(size, size, p=self.weights / self.weights.sum())

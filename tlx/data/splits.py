@@ -1,4 +1,4 @@
-"""Deterministic splits that keep equal keys on one side."""
+"""Deterministic splits, in which rows with equal keys are always in the same part."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,21 @@ from tlx.errors import TlxError
 
 
 def split_by_group(keys: Sequence[str], fractions: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-    """Cuts rows into named parts; rows with equal keys go together.
+    """Splits rows into named parts; rows with equal keys are in the same part.
 
-    The distinct keys are ordered by the SHA-256 of `seed:key` and dealt in that order, each part taking its fraction of
-    the keys. So neither the order of the rows nor a library's random numbers matter.
+    The distinct keys are sorted by the SHA-256 of `seed:key`, and each part takes its fraction of them in that order.
+    The split therefore depends neither on the order of the rows nor on a library's random numbers.
 
     Args:
-      keys: one per row, such as a text or the group it belongs to.
-      fractions: of the distinct keys, by part; what they leave is the part `train`.
-      seed: another seed, another cut.
+      keys: one key per row, such as a text or the group that it belongs to.
+      fractions: by part, its fraction of the distinct keys; the remaining keys are the part `train`.
+      seed: the seed of the split.
 
     Returns:
-      Row indices by part, ascending, `train` among them.
+      The row indices of each part, int64, ascending; `train` is the first part.
+
+    Raises:
+      TlxError: the fractions are out of range, or a part would be empty.
     """
     if sum(fractions.values()) >= 1 or min(fractions.values(), default=0) < 0:
         raise TlxError(f"split fractions are at least 0 and sum to less than 1, found {dict(fractions)}.")
@@ -39,10 +42,18 @@ def split_by_group(keys: Sequence[str], fractions: Mapping[str, float], seed: in
 
 
 def subsample_per_class(labels: Sequence[Any], per_class: int, seed: int) -> np.ndarray:
-    """int64, in order: `per_class` rows of each class, those first in the order of the SHA-256 of `seed:row`.
+    """Samples the same number of rows from each class: those with the smallest SHA-256 of `seed:row`.
+
+    Args:
+      labels: the label of each row.
+      per_class: the number of rows per class.
+      seed: the seed of the sample.
+
+    Returns:
+      The row indices, int64, ascending.
 
     Raises:
-      TlxError: a class has fewer.
+      TlxError: a class has fewer rows.
     """
     classes = np.array([str(label) for label in labels])
     chosen = []

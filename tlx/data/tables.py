@@ -1,4 +1,4 @@
-"""Data that a script or a notebook holds in memory, as a table."""
+"""Tables from data that a script or a notebook holds in memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from tlx.errors import TlxError, listed
 
 
 def as_table(name: str, data: Any) -> Table:
-    """A table of what Python holds.
+    """Converts data in memory to a table.
 
     Args:
-      name: for messages, such as `train`.
-      data: a list of rows (dicts of the same keys); columns by name (lists, NumPy arrays); a pandas DataFrame; a
+      name: the name of the table in messages, such as `train`.
+      data: a list of rows (dicts with the same keys); columns by name (lists, NumPy arrays); a pandas DataFrame; a
         `datasets.Dataset`; or a `Table`.
 
     Raises:
-      TlxError: it is none of these, has no rows, or its columns differ in length.
+      TlxError: the data has another type or no rows, or its columns differ in length.
     """
     if isinstance(data, Table):
         return data
@@ -55,14 +55,14 @@ def _columns(name: str, data: Any) -> dict[str, Any]:
 
 
 def _values(values: Any) -> Any:
-    """Arrays of numbers stay; what else there is becomes a list of plain Python values."""
+    """Returns arrays of numbers unchanged, and other columns as lists of plain Python values."""
     if isinstance(values, np.ndarray):
         return values if values.dtype.kind in "biuf" else values.tolist()
     return list(values)
 
 
 def _named(values: Any, names: Sequence[str] | None) -> list[Any]:
-    """The classes of a `ClassLabel` by name; -1 is no label there."""
+    """Replaces the class indices of a `ClassLabel` by names; -1 (no label) and other values stay as they are."""
     if names is None:
         return list(values)
     return [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]

@@ -1,4 +1,4 @@
-"""The lines of a text that a person wrote: UTF-8 throughout, or a sentence that says where it is not."""
+"""Reads the lines of a text file in UTF-8; the error for another encoding names the line and the byte."""
 
 import codecs
 import re
@@ -9,13 +9,17 @@ from typing import BinaryIO
 from tlx.errors import TlxError
 from tlx.files.regular import open_regular
 
-BLOCK = 2**20  # bytes read of a file at a time
-MOST = 2**26  # bytes of a line, so that a file without line ends does not fill the memory
+BLOCK = 2**20  # the most bytes that are read from a file at once
+MOST = 2**26  # the most bytes of a line, so that a file without line ends does not fill the memory
 END = re.compile(rb"\r\n|\n|\r")
 
 
 def file_lines(file: Path) -> Iterator[str]:
-    """`lines` of a regular file, which is read a block at a time."""
+    """Yields the lines of a regular file as `lines` does; the file is read in blocks.
+
+    Raises:
+      TlxError: as for `open_regular` and `lines`; or reading fails.
+    """
     with open_regular(file) as opened:
         try:
             yield from lines(str(file), pieces(opened))
@@ -24,23 +28,23 @@ def file_lines(file: Path) -> Iterator[str]:
 
 
 def pieces(opened: BinaryIO) -> Iterator[bytes]:
-    """What is left of a stream, cut after line feeds and at 1 MiB."""
+    """Yields the rest of a stream in pieces, which end at a line feed or have 1 MiB."""
     return iter(lambda: opened.readline(BLOCK), b"")
 
 
-def lines(name: str, given: Iterable[bytes]) -> Iterator[str]:
-    """Line after line with its end (LF, CR LF or CR) as it is, without a byte order mark.
+def lines(name: str, chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yields the lines of a file with their line ends (LF, CR LF or CR), without a byte order mark.
 
     Args:
-      name: of the file, for messages.
-      given: its bytes, cut anywhere; a line is given once the piece that ends it is there.
+      name: the name of the file, for messages.
+      chunks: the file's bytes, split at any position. A line is yielded as soon as the chunk with its end is read.
 
     Raises:
-      TlxError: another encoding (with the byte of the file and its line), a NUL byte, which no text holds, or a line of
+      TlxError: the text is not UTF-8 (the message gives the line and the byte), or it holds a NUL byte or a line of
         more than 64 MiB.
     """
     at = 0
-    for number, line in enumerate(_cut(name, given), 1):
+    for number, line in enumerate(_split_lines(name, chunks), 1):
         if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise TlxError(f"{name} is UTF-16, expected UTF-8; convert it, e.g. with iconv -f UTF-16 -t UTF-8.")
         if (nul := line.find(0)) >= 0:
@@ -59,25 +63,25 @@ def lines(name: str, given: Iterable[bytes]) -> Iterator[str]:
         yield text.removeprefix("\ufeff") if number == 1 else text
 
 
-def _cut(name: str, given: Iterable[bytes]) -> Iterator[bytes]:
-    """The bytes cut after each line end."""
-    rest: list[bytes] = []  # pieces of a line whose end is still to come
+def _split_lines(name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the bytes of each line with its line end."""
+    begun: list[bytes] = []  # the parts of a line whose end has not been read yet
     size = 0
-    for piece in given:
+    for chunk in chunks:
         start = 0
-        if rest and rest[-1].endswith(b"\r"):  # the other half of its line end may stand in this piece
-            start = 1 if piece.startswith(b"\n") else 0
-            yield b"".join([*rest, piece[:start]])
-            rest, size = [], 0
-        for end in END.finditer(piece, start):
-            if end.end() == len(piece) and end[0] == b"\r":
+        if begun and begun[-1].endswith(b"\r"):  # the LF of a CR LF may be in this chunk
+            start = 1 if chunk.startswith(b"\n") else 0
+            yield b"".join([*begun, chunk[:start]])
+            begun, size = [], 0
+        for end in END.finditer(chunk, start):
+            if end.end() == len(chunk) and end[0] == b"\r":
                 break
-            yield b"".join([*rest, piece[start : end.end()]])
-            rest, size, start = [], 0, end.end()
-        if start < len(piece):
-            rest.append(piece[start:])
-            size += len(piece) - start
+            yield b"".join([*begun, chunk[start : end.end()]])
+            begun, size, start = [], 0, end.end()
+        if start < len(chunk):
+            begun.append(chunk[start:])
+            size += len(chunk) - start
         if size > MOST:
-            raise TlxError(f"{name} has a line of more than {MOST:,} bytes; it is no text file of rows.")
-    if rest:
-        yield b"".join(rest)
+            raise TlxError(f"{name} has a line of more than {MOST:,} bytes; it is not a text file of rows.")
+    if begun:
+        yield b"".join(begun)

@@ -1,7 +1,7 @@
-"""Sets prepared by tensorflow-datasets, read from their files without TensorFlow.
+"""Reads datasets that were prepared by tensorflow-datasets, without TensorFlow.
 
-Only what lies on disk is read: no builder's code runs and nothing is downloaded. Preparing a set is one command, which
-the error gives when the set is not there.
+Only files on disk are read: no code of a dataset builder runs, and nothing is downloaded. If a dataset has not been
+prepared, the error gives the command that prepares it.
 """
 
 import os
@@ -19,16 +19,18 @@ Convert = Callable[[Any], Any]
 
 
 def read_tfds(where: str) -> dict[str, Any]:
-    """The columns of `NAME[/CONFIG][:VERSION][@SPLIT]`, SPLIT `train` if not said; slices (`train[:10%]`) too.
+    """Reads the columns of a prepared dataset in TFDS_DATA_DIR (by default ~/tensorflow_datasets).
 
-    Texts come as str, labels as their names (whole numbers where the names are numbers, None where hidden), numbers as
-    numbers, sequences of these as lists. Images come as a `Lazy` column, each row's read, still encoded, when it is
-    asked for; nested features and images of floats are left out. The folder is TFDS_DATA_DIR, else
-    ~/tensorflow_datasets.
+    Texts become str, labels their names (integers if the names are numbers, None if the label is hidden), numbers stay
+    numbers, and sequences of these become lists. Images become a `Lazy` column of encoded images, which are read on
+    access. Nested features and images of floats are left out.
+
+    Args:
+      where: `NAME[/CONFIG][:VERSION][@SPLIT]`. The default split is `train`; a slice such as `train[:10%]` is possible.
 
     Raises:
-      TlxError: a set that is not prepared, not readable without TensorFlow, damaged or without such columns; an unknown
-        split; a package that is missing.
+      TlxError: the dataset is not prepared, cannot be read without TensorFlow, is damaged or has no such columns; the
+        split does not exist; a package is missing.
     """
     name, at, split = where.partition("@")
     try:
@@ -56,21 +58,23 @@ def _read(spec: str, name: str, split: str) -> dict[str, Any]:
         raise
     except TlxError as error:
         raise TlxError(f"{spec}: {sets}: {error}") from None
-    except Exception as error:  # tfds and protobuf raise a dozen kinds; each is told in its first line
+    except Exception as error:  # tfds and protobuf raise a dozen kinds; the message quotes the first line
         raise TlxError(
             f"{spec}: {name!r} cannot be opened in {folder} ({_first_line(error)}); expected the name of a whole set,"
             " NAME[/CONFIG][:VERSION]."
         ) from None
     check_shards(spec, builder)
-    found = dict(sorted(builder.info.features.items()))
-    kept = {column: convert for column, feature in found.items() if (convert := _convert(spec, feature, features))}
-    images = [column for column, feature in found.items() if _is_image(feature, features)]
+    by_column = dict(sorted(builder.info.features.items()))
+    kept = {column: convert for column, feature in by_column.items() if (convert := _convert(spec, feature, features))}
+    images = [column for column, feature in by_column.items() if _is_image(feature, features)]
     if not kept and not images:
-        raise TlxError(f"{spec} has no column of texts, labels, numbers or images; its features are {listed(found)}.")
-    nested = (features.FeaturesDict, features.Sequence)  # of these tfds wants a decoder for each part
+        raise TlxError(
+            f"{spec} has no column of texts, labels, numbers or images; its features are {listed(by_column)}."
+        )
+    nested = (features.FeaturesDict, features.Sequence)  # tfds needs a decoder for each part of these
     skipped = {
         column: decode.SkipDecoding()
-        for column, feature in found.items()
+        for column, feature in by_column.items()
         if column not in kept and not isinstance(feature, nested)
     }
     records = _open(spec, builder, split, skipped)
@@ -82,7 +86,7 @@ def _read(spec: str, name: str, split: str) -> dict[str, Any]:
 
 
 def _open(spec: str, builder: Any, split: str, skipped: dict[str, Any]) -> Any:
-    """The split's records, refused with a sentence where tfds would end in its own traceback."""
+    """Opens the records of a split; errors of tfds become a `TlxError`."""
     try:
         if builder.info.splits[split].num_examples:
             return builder.as_data_source(split, decoders=skipped)
@@ -119,7 +123,7 @@ def _columns(spec: str, records: Iterable[Any], kept: dict[str, Convert]) -> dic
 
 
 def _lazy(spec: str, records: Any, column: str) -> Lazy:
-    """The column's images as they are stored, encoded."""
+    """Returns a column of images as they are stored, encoded."""
 
     def read(row: int) -> bytes:
         try:
@@ -131,12 +135,12 @@ def _lazy(spec: str, records: Any, column: str) -> Lazy:
 
 
 def _is_image(feature: Any, features: Any) -> bool:
-    """Whether what is stored is an image file; one of floats is four bytes a number, put into a PNG."""
+    """Returns whether a feature is stored as an image file; tfds packs float images into a PNG of their bytes."""
     return isinstance(feature, features.Image) and np.dtype(feature.np_dtype) in (np.uint8, np.uint16)
 
 
 def _convert(spec: str, feature: Any, features: Any) -> Convert | None:
-    """What makes plain Python of one feature's value; None for a feature that is no text, label or number."""
+    """Returns the function that converts a feature's values to plain Python; None if the feature is not supported."""
     if isinstance(feature, features.ClassLabel):
         return _label(spec, feature)
     if isinstance(feature, features.Sequence):
@@ -148,8 +152,8 @@ def _convert(spec: str, feature: Any, features: Any) -> Convert | None:
 
 
 def _label(spec: str, feature: Any) -> Convert:
-    """An index to its class name; below 0 it stands for a label that the set hides."""
-    if (feature.num_classes or 0) > MOST_CLASSES:  # without names of its own, tfds makes one for each
+    """Returns the function that converts a class index to its name, and a negative index (a hidden label) to None."""
+    if (feature.num_classes or 0) > MOST_CLASSES:  # tfds makes a name for each class if the dataset has none
         raise TlxError(f"{spec}: a label is said to have {feature.num_classes:,} classes, more than {MOST_CLASSES:,}.")
     names: list[Any] = list(feature.names or []) if feature.num_classes else []
     if all(name.isdecimal() and name.isascii() for name in names):
@@ -164,16 +168,19 @@ def _scalar(value: Any) -> Any:
 
 
 def _not_prepared(spec: str, name: str, folder: Path) -> str:
-    there = sorted(path.name for path in (folder / name.partition("/")[0]).glob("[!.]*") if path.is_dir())
-    found = f" (under {name.partition('/')[0]} there is {listed(there)})" if there else ""
+    prepared = sorted(path.name for path in (folder / name.partition("/")[0]).glob("[!.]*") if path.is_dir())
+    others = f" (under {name.partition('/')[0]} there is {listed(prepared)})" if prepared else ""
     return (
-        f"{spec}: {name} is not prepared in {folder}{found}; run {_command(name)} – on a machine that has TensorFlow"
-        " where the set asks for it: what this writes is read here without."
+        f"{spec}: {name} is not prepared in {folder}{others}; run {_command(name)} – on a machine that has TensorFlow"
+        " if the dataset needs it to be prepared; tlx reads the result without TensorFlow."
     )
 
 
 def _command(name: str) -> str:
-    """tensorflow_datasets.text is imported because without TensorFlow tfds does not find the sets in it by itself."""
+    """Returns the command that prepares a dataset.
+
+    It imports tensorflow_datasets.text, because without TensorFlow tfds does not find the datasets in that package.
+    """
     return (
         'python -c "import tensorflow_datasets as tfds, tensorflow_datasets.text;'
         f" tfds.builder('{name}', file_format='array_record').download_and_prepare()\""

@@ -1,7 +1,7 @@
-"""What tensorflow-datasets may do with a prepared set of somebody else's: read regular files, build its own features.
+"""Restricts tensorflow-datasets for untrusted prepared datasets to regular files and to its own feature classes.
 
-By itself it imports the module of every class that `features.json` (or `dataset_info.json`) names, and opens whatever
-file a description names.
+Without this, tfds imports the module of every class that `features.json` (or `dataset_info.json`) names, and opens
+every file that a description names.
 """
 
 import contextlib
@@ -14,17 +14,22 @@ from tlx.errors import TlxError
 from tlx.files.regular import open_regular, read_bytes
 
 DESCRIPTIONS = (".json", ".txt")
-MOST_BYTES = 8 * 2**20  # of one of these; the largest published ones, of tens of thousands of classes, have 1 MB
+MOST_BYTES = 8 * 2**20  # the most bytes of a description; the largest published ones (many classes) have 1 MB
 MOST_CLASSES = 10**6
 
 _lock = threading.Lock()
 
 
 def check_files(spec: str, folder: Path) -> None:
-    """Opens every file below a prepared set's folder once, so that tfds meets regular files of bounded descriptions.
+    """Checks every file below a prepared dataset's folder before tfds opens it.
+
+    Args:
+      spec: the data spec, for messages.
+      folder: the dataset's folder.
 
     Raises:
-      TlxError: a pipe, a device, a git-lfs pointer, a file that cannot be opened, or a description of more than 8 MiB.
+      TlxError: a file is a pipe, a device or a git-lfs pointer, cannot be opened, or is a description of more than
+        8 MiB.
     """
     for file in sorted(entry for entry in folder.rglob("*") if not entry.is_dir()):
         try:
@@ -38,26 +43,29 @@ def check_files(spec: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def own_features(folder: Path) -> Iterator[None]:
-    """Within it, tfds builds only the feature classes of its package `tensorflow_datasets.core.features`.
+    """In the `with` block, tfds builds only feature classes of its package `tensorflow_datasets.core.features`.
 
-    All ways lead through `FeatureConnector.cls_from_name`, whatever file and whatever spelling a name comes from, so
-    the check stands there: a class that is not known yet is refused in place of imported. Names of labels are read from
-    regular files of bounded size below `folder`. One thread at a time.
+    tfds calls `FeatureConnector.cls_from_name` for every class name in a file. It is replaced here by a function that
+    refuses a class that is not registered yet, where tfds would import it. Label names are read only from regular files
+    of limited size below `folder`. One thread at a time can enter the block.
+
+    Args:
+      folder: the dataset's folder.
     """
     from tensorflow_datasets.core import features
     from tensorflow_datasets.core.features import class_label_feature
 
-    own = features.FeatureConnector
-    lookup, names_of = own.__dict__["cls_from_name"], class_label_feature._load_names_from_file
+    connector = features.FeatureConnector
+    lookup, names_of = connector.__dict__["cls_from_name"], class_label_feature._load_names_from_file
 
     def cls_from_name(cls: Any, name: str) -> Any:
-        found = cls._registered_features.get(name)
-        if found is None or not found.__module__.startswith("tensorflow_datasets.core.features."):
+        feature_class = cls._registered_features.get(name)
+        if feature_class is None or not feature_class.__module__.startswith("tensorflow_datasets.core.features."):
             raise TlxError(
                 f"it asks for the feature class {name!r:.200}, which is none of tensorflow_datasets' own and"
                 " is not imported; prepare the set with features of tfds."
             )
-        return found
+        return feature_class
 
     def names_from(file: Any) -> list[str]:
         if not Path(file).exists():  # a ClassLabel without names; tfds expects an OSError
@@ -68,20 +76,24 @@ def own_features(folder: Path) -> Iterator[None]:
         return [line.strip() for line in lines if line.strip()]
 
     with _lock:
-        own.cls_from_name = classmethod(cls_from_name)
+        connector.cls_from_name = classmethod(cls_from_name)
         class_label_feature._load_names_from_file = names_from
         try:
             yield
         finally:
-            own.cls_from_name = lookup
+            connector.cls_from_name = lookup
             class_label_feature._load_names_from_file = names_of
 
 
 def check_shards(spec: str, builder: Any) -> None:
-    """Refuses splits whose files lie elsewhere than the set's own, and more rows than its files have bytes.
+    """Checks where the files of the splits are and how many rows they claim to have.
+
+    Args:
+      spec: the data spec, for messages.
+      builder: tfds's builder of the dataset.
 
     Raises:
-      TlxError: as said.
+      TlxError: a split names files outside of the dataset's folder, or claims more rows than its files have bytes.
     """
     folder = Path(builder.data_path)
     stored = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

@@ -1,1 +1,1 @@
-"""Files that come from outside, opened and read so that nothing in them can do harm."""
+"""Safe reading and writing of files, also of files from untrusted sources."""

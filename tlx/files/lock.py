@@ -1,4 +1,4 @@
-"""One process a folder: a lock that names its owner and ends with it, however it ends."""
+"""A lock on a folder for one process at a time; it names its owner and is released when the owner ends or is killed."""
 
 import datetime
 import json
@@ -11,66 +11,84 @@ from typing import Any
 from tlx.errors import TlxError
 
 FILE = ".lock"
-MOST = 4096  # bytes that are read of it
+MOST = 4096  # the most bytes that are read from the lock file
 
 
 class Lock:
-    """Holds a folder for this process as long as the object lives; `hold` makes it."""
+    """A lock on a folder, held as long as this object lives. Call `hold` to get one.
 
-    def __init__(self, file: Path, number: int):
+    Args:
+      file: the lock file.
+      descriptor: the open file descriptor of that file.
+
+    Attributes:
+      file: as above.
+      release: releases the lock early when it is called.
+    """
+
+    def __init__(self, file: Path, descriptor: int):
         self.file = file
-        self.release = weakref.finalize(self, _release, number)
+        self.release = weakref.finalize(self, _release, descriptor)
 
 
 _held: weakref.WeakValueDictionary[tuple[int, int], Lock] = weakref.WeakValueDictionary()  # by device and inode
 
 
 def hold(folder: Path) -> Lock:
-    """Takes a folder for this process, or joins in where this process holds it already.
+    """Locks a folder for this process. If this process holds the lock already, the existing lock is returned.
 
-    The operating system's lock (`flock`) on the file `.lock` in the folder decides, so the folder is free again the
-    moment its owner is gone, killed or not. The file says who that is. Where a file system has no `flock`, what the
-    file says decides.
+    The operating system's lock (`flock`) on the file `.lock` in the folder is used, so the lock is released as soon as
+    its owner ends, even if it is killed. The file names the owner. On a file system without `flock`, the content of the
+    file decides.
 
     Args:
       folder: an existing folder.
 
+    Returns:
+      The lock.
+
     Raises:
-      TlxError: another process holds it, named by host and process id; or the folder cannot be written.
+      TlxError: another process holds the lock (the message gives its host and process id), or the folder cannot be
+        written.
     """
     file = folder / FILE
     try:
-        number = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     except OSError as error:
         raise TlxError(f"the run directory {folder} cannot be written: {error.strerror}.") from None
-    status = os.fstat(number)
-    if (ours := _held.get((status.st_dev, status.st_ino))) is not None:
-        os.close(number)
-        return ours
-    owner = _read(number)
-    free = _flock(number)
+    status = os.fstat(descriptor)
+    if (existing := _held.get((status.st_dev, status.st_ino))) is not None:
+        os.close(descriptor)
+        return existing
+    owner = _read(descriptor)
+    free = _flock(descriptor)
     if free is None:
         free = not owner or is_gone(owner)
     if not free:
-        os.close(number)
+        os.close(descriptor)
         raise TlxError(
             f"{folder} is in use by {_named(owner)}; wait until that ends, stop it, or name another run directory."
         )
-    _write(number, owner_now())
-    _held[status.st_dev, status.st_ino] = lock = Lock(file, number)
+    _write(descriptor, owner_now())
+    _held[status.st_dev, status.st_ino] = lock = Lock(file, descriptor)
     return lock
 
 
 def owner_now() -> dict[str, Any]:
-    """This process, as the file names it: `host`, `pid`, `started` (see `started`) and `since`, when it took the
-    folder."""
+    """Describes this process as the lock file does.
+
+    Returns:
+      `host`, `pid`, `started` (see the function `started`) and `since`, the time at which the lock was taken.
+    """
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started(os.getpid()), "since": since}
 
 
 def started(pid: int) -> str | None:
-    """When a process of this host started, in clock ticks since the boot whose id follows; None where that is not
-    known. With it a later process of the same number is told apart."""
+    """Returns when a process of this host started, in clock ticks since boot, followed by the id of that boot.
+
+    The start time distinguishes the process from a later one with the same process id. None if it is not known.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return f"{fields[19]} {Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
@@ -79,7 +97,7 @@ def started(pid: int) -> str | None:
 
 
 def is_gone(owner: dict[str, Any]) -> bool:
-    """Whether an owner was a process of this host that has ended; of other hosts nothing is known."""
+    """Returns whether the owner was a process of this host that has ended; False for processes of other hosts."""
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
         return False
     try:
@@ -91,14 +109,14 @@ def is_gone(owner: dict[str, Any]) -> bool:
     return owner.get("started") != started(owner["pid"])
 
 
-def _flock(number: int) -> bool | None:
-    """Whether the lock could be taken; None where there is no such lock."""
+def _flock(descriptor: int) -> bool | None:
+    """Returns whether the lock could be taken; None if the system has no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows
         return None
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:
@@ -112,27 +130,27 @@ def _named(owner: dict[str, Any]) -> str:
     return f"process {owner.get('pid')} on {owner.get('host')} (since {owner.get('since')})"
 
 
-def _read(number: int) -> dict[str, Any]:
-    """What the file says; nothing where it is empty or no JSON object."""
+def _read(descriptor: int) -> dict[str, Any]:
+    """Returns the owner that the lock file names; an empty dict if the file is empty or not a JSON object."""
     try:
-        os.lseek(number, 0, os.SEEK_SET)
-        said = json.loads(os.read(number, MOST))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = json.loads(os.read(descriptor, MOST))
     except (OSError, ValueError, RecursionError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return owner if isinstance(owner, dict) else {}
 
 
-def _write(number: int, owner: dict[str, Any]) -> None:
-    """On a full disk the lock holds without a name."""
+def _write(descriptor: int, owner: dict[str, Any]) -> None:
+    """Writes the owner into the lock file. If the disk is full, the lock works without it."""
     try:
-        os.ftruncate(number, 0)
-        os.pwrite(number, json.dumps(owner).encode() + b"\n", 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(owner).encode() + b"\n", 0)
     except OSError:
         pass
 
 
-def _release(number: int) -> None:
+def _release(descriptor: int) -> None:
     try:
-        os.ftruncate(number, 0)  # nobody holds it
+        os.ftruncate(descriptor, 0)  # an empty file names no owner
     finally:
-        os.close(number)
+        os.close(descriptor)

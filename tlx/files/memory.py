@@ -1,17 +1,17 @@
-"""How much memory may be asked for: what the machine, the container and the process's own limit leave."""
+"""How much memory is available: the least of what the machine, the container and the process's limit leave."""
 
 import contextlib
 from pathlib import Path
 
 
 def available() -> int | None:
-    """Bytes; None where the system says nothing of it."""
-    found = [value for value in (_machine(), _container(), _process()) if value is not None]
-    return min(found, default=None)
+    """Returns the bytes of memory that this process can still allocate; None if the system does not tell."""
+    limits = [value for value in (_machine(), _container(), _process()) if value is not None]
+    return min(limits, default=None)
 
 
-def told(count: float) -> str:
-    """A number of bytes for people, such as `6.0 GiB`."""
+def format_bytes(count: float) -> str:
+    """Formats a number of bytes for messages, such as `6.0 GiB`."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if count < 1024 or unit == "PiB":
             break
@@ -27,7 +27,7 @@ def _machine() -> int | None:
 
 
 def _container() -> int | None:
-    """Of control groups, version 2: the limit less what is in use that cannot be given back."""
+    """Returns what the control group (version 2) leaves: its limit minus the memory in use that cannot be reclaimed."""
     limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     if not limit or not used or not limit[0].isdecimal():
         return None
@@ -36,7 +36,7 @@ def _container() -> int | None:
 
 
 def _process() -> int | None:
-    """What `ulimit -v` leaves."""
+    """Returns what the limit on the process's address space (`ulimit -v`) leaves."""
     with contextlib.suppress(ImportError):
         import resource
 

@@ -1,7 +1,7 @@
-"""The one place where a file that a user names is opened: a regular file, not a stand-in for one, of a bounded size.
+"""Opens files that a user names, after checking that they are regular files.
 
-A named pipe would be waited for, `/dev/zero` never ends, and git-lfs leaves a text of three lines where a file should
-be. Every reader of tlx opens files through `open_regular` or `read_bytes`.
+Opening a named pipe blocks, `/dev/zero` never ends, and git-lfs leaves a small pointer file in place of the content.
+Every reader of tlx opens files through `open_regular` or `read_bytes`.
 """
 
 import os
@@ -17,8 +17,14 @@ LFS_POINTER = b"version https://git-lfs"
 def open_regular(file: str | os.PathLike[str]) -> BufferedReader:
     """Opens a regular file (or a link to one) for reading bytes; the caller closes it.
 
+    Args:
+      file: the path of the file.
+
+    Returns:
+      The open file, positioned at its beginning.
+
     Raises:
-      TlxError: there is no such file, it is a folder, pipe, socket or device, it is a git-lfs pointer, or the system
+      TlxError: the file does not exist; it is a folder, pipe, socket or device; it is a git-lfs pointer; or the system
         refuses to open it.
     """
     path = Path(file)
@@ -27,14 +33,14 @@ def open_regular(file: str | os.PathLike[str]) -> BufferedReader:
     except FileNotFoundError:
         raise TlxError(f"there is no file {path}.") from None
     except IsADirectoryError:
-        raise TlxError(f"{path} is no file but a folder.") from None
+        raise TlxError(f"{path} is not a file but a folder.") from None
     except OSError as error:
         raise TlxError(f"{path} cannot be opened: {error.strerror}.") from None
     except ValueError:  # a NUL byte in the name
         raise TlxError(f"there is no file {str(path)!r}; a path holds no NUL byte.") from None
     if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
         opened.close()
-        raise TlxError(f"{path} is no file but a pipe or a device; expected a regular file.")
+        raise TlxError(f"{path} is not a file but a pipe or a device; expected a regular file.")
     if opened.read(len(LFS_POINTER)) == LFS_POINTER:
         opened.close()
         raise TlxError(f"{path} is a git-lfs pointer, not the file itself; fetch the file with `git lfs pull`.")
@@ -43,14 +49,14 @@ def open_regular(file: str | os.PathLike[str]) -> BufferedReader:
 
 
 def read_bytes(file: str | os.PathLike[str], most: int | None = None) -> bytes:
-    """The whole content of a regular file.
+    """Returns the content of a regular file.
 
     Args:
-      file: as for `open_regular`.
-      most: the largest size in bytes that is read; None for any.
+      file: the path of the file.
+      most: the largest size in bytes that is accepted; None: any size.
 
     Raises:
-      TlxError: as `open_regular`; or the file has more than `most` bytes, or reading fails.
+      TlxError: as for `open_regular`; or the file has more than `most` bytes, or reading fails.
     """
     with open_regular(file) as opened:
         try:

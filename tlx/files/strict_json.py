@@ -1,4 +1,4 @@
-"""JSON from a file that may be hostile: bounded in bytes and in depth, and no name given twice in one object."""
+"""Strict JSON for untrusted files: limits on size and depth, and no duplicate names in an object."""
 
 import json
 import os
@@ -8,21 +8,21 @@ from typing import Any, NoReturn
 from tlx.errors import TlxError
 from tlx.files.regular import read_bytes
 
-# 100,000 tensors fit; what JSON of this size can be made to hold in memory stays below some hundred megabytes.
+# The description of 100,000 tensors fits; the most memory that JSON of this size can need is a few hundred megabytes.
 MOST_BYTES = 8 * 2**20
 
 
 def read_json(file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES, finite: bool = True) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Returns the object that a JSON file holds.
 
     Args:
-      file: a regular file.
+      file: the path of a regular file.
       kind: what the file is, for messages, such as "config of a checkpoint".
       most: the largest size in bytes.
-      finite: refuse NaN and infinity, which JSON does not have and Python writes.
+      finite: whether NaN and infinity are refused. JSON does not have them, but Python writes them.
 
     Raises:
-      TlxError: as `read_bytes` and `parse`.
+      TlxError: as for `read_bytes` and `parse`.
     """
     return parse(read_bytes(file, most), file, kind, most, finite)
 
@@ -30,15 +30,23 @@ def read_json(file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES, f
 def parse(
     text: bytes, file: str | os.PathLike[str], kind: str, most: int = MOST_BYTES, finite: bool = True
 ) -> dict[str, Any]:
-    """The object that a JSON text describes.
+    """Returns the object that a JSON text describes.
+
+    Args:
+      text: the JSON in UTF-8.
+      file: the file that it comes from, for messages.
+      kind: what the file is, for messages.
+      most: the largest size in bytes.
+      finite: whether NaN and infinity are refused.
 
     Raises:
-      TlxError: no JSON, not UTF-8, a name that stands twice in one object, NaN or infinity (unless `finite` is False),
-        no object, nested too deeply, a number of too many digits, or more than `most` bytes.
+      TlxError: the text is not JSON, not UTF-8 or not an object; a name is twice in one object; it holds NaN or
+        infinity (unless `finite` is False); it is nested too deeply, has a number of too many digits, or has more than
+        `most` bytes.
     """
 
     def refuse(problem: str) -> NoReturn:
-        raise TlxError(f"{file} is no {kind} that tlx can read: {problem}; download it or save it again.")
+        raise TlxError(f"{file} is not a valid {kind}: {problem}; download it or save it again.")
 
     if len(text) > most:
         refuse(f"its JSON has {len(text)} bytes, more than {most}")

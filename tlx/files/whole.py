@@ -1,4 +1,4 @@
-"""The one way a file is written: it is there only once it is whole, and what prevents that is one sentence."""
+"""Atomic writing of files: a file appears at its path only when it is complete; a failure is one clear error."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,13 +10,17 @@ from tlx.errors import FULL, TlxError
 
 @contextlib.contextmanager
 def whole(file: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file for writing beside its place, and moves it there at the end; after an error nothing is left.
+    """Opens a temporary file beside `file` for writing, and moves it to `file` at the end of the `with` block.
 
-    A device or pipe (`/dev/stdout`, a process substitution) is written to as it is, and of a link what it points to.
+    After an error the temporary file is removed and `file` is unchanged. A device or pipe (`/dev/stdout`, a process
+    substitution) is written to directly. If `file` is a link, its target is replaced.
 
     Args:
-      file: where the content goes.
-      mode: `w` for text, which is UTF-8 with line ends as they are written, or `wb`.
+      file: the path of the file.
+      mode: `w` for text in UTF-8, whose line ends are not converted, or `wb` for bytes.
+
+    Yields:
+      The open file.
 
     Raises:
       TlxError: the file cannot be written. Its cause is the system's error.
@@ -36,23 +40,30 @@ def whole(file: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
                 yield opened
             partial.replace(place)
         finally:
-            with contextlib.suppress(OSError):  # where it could not be made it cannot be removed
+            with contextlib.suppress(OSError):  # a file that could not be created cannot be removed
                 partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def writable(where: str | Path) -> Iterator[None]:
-    """What the system says against writing there, as a `TlxError`."""
+    """Converts the system's errors in writing to a path into a `TlxError`.
+
+    Args:
+      where: the path that the `with` block writes to. Errors that concern other files are not converted.
+
+    Raises:
+      TlxError: the path cannot be written.
+    """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         place = Path(where).resolve()
-        named = place if error.filename is None else Path(str(error.filename)).resolve()
-        on_the_way = named in place.parents
-        if not on_the_way and named.parent != place.parent and place not in named.parents:
-            raise  # of something that is read meanwhile
-        said = f"{named}: {error.strerror}" if on_the_way else error.strerror or str(error)
-        then = "; make room, and give the same command again" if error.errno in FULL else ""
-        raise TlxError(f"{where} cannot be written: {said}{then}.") from error
+        failed = place if error.filename is None else Path(str(error.filename)).resolve()
+        is_parent = failed in place.parents
+        if not is_parent and failed.parent != place.parent and place not in failed.parents:
+            raise  # the error concerns another file, one that is read at the same time
+        reason = f"{failed}: {error.strerror}" if is_parent else error.strerror or str(error)
+        advice = "; make room, and give the same command again" if error.errno in FULL else ""
+        raise TlxError(f"{where} cannot be written: {reason}{advice}.") from error

@@ -1,1 +1,1 @@
-"""What a text, an image or another kind of input is, from a table's column to the model: one file a modality."""
+"""Modalities: how texts, images or other inputs are read from a table and encoded for the model; one file each."""

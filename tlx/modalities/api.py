@@ -1,7 +1,8 @@
-"""The contract of a modality: all that differs between texts and images, from a table's columns to the model.
+"""The interface of a modality: everything that differs between kinds of input, such as texts and images.
 
-A modality is one file with a class that gives `Modality`, and one line in `MODALITIES` (`open.py`); a family of
-backbones names it in its config's class (`modality = "text"`). Nothing else asks what kind of input it has.
+To add a modality, write a file with a class that implements `Modality` and add it to `MODALITIES` (`open.py`). The
+config class of a family of backbones names its modality (`modality = "text"`). No other code depends on the kind of
+input.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
 from tlx.models.model import Model
 
-Fields = Mapping[str, jax.Array]  # of a batch
+Fields = Mapping[str, jax.Array]  # a batch: arrays by name
 Prepare = Callable[[Fields, jax.Array | None], tuple[dict[str, Any], Fields]]
 
 
@@ -31,9 +32,10 @@ class Columns:
     """Which columns of a table are read.
 
     Attributes:
-      inputs: the column of each input, by the input's name (`text`, `pair`, `image`); what is not read is not there.
-      label: the column of the labels; several joined by commas where a head takes several.
-      label_separator: what stands between several labels in one column.
+      inputs: the column of each input by the input's name (`text`, `pair`, `image`); inputs that are not read are left
+        out.
+      label: the column of the labels; several names joined by commas for a head with several targets.
+      label_separator: the separator between several labels in one column.
     """
 
     inputs: Mapping[str, str]
@@ -42,22 +44,29 @@ class Columns:
 
     @classmethod
     def of(cls, modality: "Modality", data: Mapping[str, Any]) -> Self:
-        """The columns that `data` names, such as a config's `data`; the others are called as the modality says."""
-        named = {name: data.get(name, usual) for name, usual in modality.columns.items()}
-        found = cls({name: column for name, column in named.items() if column})
-        given = {name: data[name] for name in ("label", "label_separator") if name in data}
-        return dataclasses.replace(found, **given)
+        """Returns the columns that a config names.
+
+        Args:
+          modality: gives the default names.
+          data: column names by input, `label` and `label_separator`, such as the config's `data`; other keys are
+            ignored.
+        """
+        by_input = {name: data.get(name, default) for name, default in modality.columns.items()}
+        columns = cls({name: column for name, column in by_input.items() if column})
+        labels_in_config = {name: data[name] for name in ("label", "label_separator") if name in data}
+        return dataclasses.replace(columns, **labels_in_config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a run may say otherwise than its checkpoint; each modality reads its own.
+    """Settings of a run that override those of its checkpoint; each modality reads the ones that concern it.
 
     Attributes:
-      max_length: tokens to which texts are cut; None: as many as the checkpoint takes.
-      stride: tokens by which the windows of a long tagged sentence overlap; None: a quarter of `max_length`.
-      image_size: of the images in pixels; None: the checkpoint's.
-      augmentation: of images in training.
+      max_length: the number of tokens to which texts are truncated; None: the checkpoint's maximum.
+      stride: the number of tokens by which the windows of a long tagged sentence overlap; None: a quarter of
+        `max_length`.
+      image_size: the height of the model's images in pixels; None: the checkpoint's.
+      augmentation: the augmentation of images in training.
     """
 
     max_length: int | None = None
@@ -67,35 +76,42 @@ class Settings:
 
 
 class Inputs(Protocol):
-    """What of a batch the model takes."""
+    """How a batch becomes the inputs of the model."""
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of a batch that `prepare` reads; no others need be on the device."""
+        """The fields of a batch that `prepare` reads; other fields need not be on the device."""
 
     @property
     def length_buckets(self) -> tuple[int, ...]:
-        """Lengths to which batches are padded."""
+        """The lengths to which batches are padded."""
 
     def prepare(self, rows: Fields, key: jax.Array | None) -> tuple[dict[str, Any], Fields]:
-        """On the device: what the model takes of a batch, and the batch."""
+        """Makes the inputs of the model from a batch, on the device.
+
+        Args:
+          rows: the fields of a batch, (rows, …).
+          key: a random key; None in evaluation.
+
+        Returns:
+          The model's keyword arguments, and the batch.
+        """
 
     def training(self, head: Head) -> Prepare:
-        """The same in training, where a key may decide what is drawn, and labels may change with it."""
+        """Returns the function that replaces `prepare` in training. It may use the key and may change labels."""
 
     def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
-        """Tokens of each example of a batch, as the blocks see it."""
+        """Returns the number of tokens of each example of a batch inside the model's blocks."""
 
 
 class Modality(Inputs, Protocol):
-    """One kind of input: its columns, its encoding, its inputs on the device, how `tlx predict` reads it.
+    """One kind of input: its columns, its encoding, the model's inputs, and how `tlx predict` reads it.
 
     Attributes:
-      plural: what the inputs are called in sentences.
-      columns: the inputs that are read of a table and the usual name of each one's column; None: usually there is none.
-      has_lengths: whether examples have lengths in tokens of their own, so that batches are padded and hold an
-        `attention_mask`.
-      augments: whether `Settings.augmentation` is followed.
+      plural: the name of the inputs in messages, such as `texts`.
+      columns: the default column of each input; None for an input that is read only if the config names its column.
+      has_lengths: whether the examples differ in length, so that batches are padded and have an `attention_mask`.
+      augments: whether `Settings.augmentation` has an effect.
     """
 
     plural: ClassVar[str]
@@ -105,82 +121,99 @@ class Modality(Inputs, Protocol):
 
     @classmethod
     def open(cls, folder: Path, settings: Settings) -> Self:
-        """As the checkpoint in `folder` takes it."""
+        """Opens the preprocessor of the checkpoint in `folder`.
+
+        Raises:
+          TlxError: its files are missing or damaged.
+        """
 
     @property
     def preprocessor(self) -> Any:
-        """The checkpoint's own, such as its tokenizer."""
+        """The checkpoint's preprocessor, such as its tokenizer."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides what an input becomes; part of the name of stored features."""
+        """SHA-256 of everything that affects the encoding of an input; part of the name of cached features."""
 
     def save(self, folder: Path) -> None:
-        """Writes what `open` reads into a folder that exists, which then serves in the checkpoint's place."""
+        """Writes the files that `open` reads into an existing folder."""
 
     def group_keys(self, columns: Columns, table: Table) -> list[str]:
-        """A string for each row; rows where it is equal stay on one side of a cut."""
+        """Returns a string for each row; rows with equal strings are put into the same split."""
 
     def keys(self, columns: Columns, table: Table) -> list[str]:
-        """A string for each row, equal where what is read is equal."""
+        """Returns a string for each row; the strings of two rows are equal if their inputs are equal."""
 
     def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> ExampleSet:
-        """A table as the model takes it.
+        """Encodes a table.
 
         Args:
-          columns: which are read.
-          head: decides the labels; None: without any.
-          table: its rows in order.
-          rows: int64, where each example stands in its source; None: as in the table.
+          columns: the columns to read.
+          head: the head whose labels are read; None: no labels are read.
+          table: the table; its rows become examples in the same order.
+          rows: int64 (examples,), the row of each example in its source; None: its row in the table.
+
+        Raises:
+          TlxError: a row holds no such input or label.
         """
 
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:
-        """How many examples of an encoded table are longer than the model takes, and are read in part."""
+        """Returns how many examples of an encoded table were truncated to the length that the model takes."""
 
     def encode_inputs(self, inputs: Sequence[Any] | np.ndarray, kind: str | None = None) -> ExampleSet:
-        """Plain values as the model takes them, without labels.
+        """Encodes plain values, without labels.
 
         Args:
-          inputs: such as texts, pairs of texts, lists of words; paths or arrays of images.
-          kind: of the head that is to answer; None: of none.
+          inputs: the values, such as texts, pairs of texts, lists of words, or paths or arrays of images.
+          kind: the kind of the head that predicts; None: no head is used.
 
         Raises:
-          TlxError: what is no such input.
+          TlxError: a value is not such an input.
         """
 
     def read_arguments(self, words: Sequence[str], columns: Columns, kind: str) -> Sequence[Any]:
-        """Words of a command line as inputs for `encode_inputs`.
+        """Converts arguments of a command line to inputs for `encode_inputs`.
 
         Raises:
-          TlxError: a command line cannot hold such inputs.
+          TlxError: such inputs cannot be given on a command line.
         """
 
     def read_source(self, source: str, format: str | None) -> "Source":
-        """The rows of a file, of a folder or of standard input (`-`), one at a time.
+        """Reads the rows of a file, a folder or standard input, one at a time.
 
         Args:
-          source: its path.
-          format: of a file, where its suffix does not tell.
+          source: the path, or `-` for standard input.
+          format: the format of a file whose suffix does not name it.
         """
 
     def read_row(self, row: Row, place: str, columns: Columns, kind: str) -> Any:
-        """A row of a source as an input for `encode_inputs`, by the rules of training. place: of it, for messages."""
+        """Converts a row of a source to an input for `encode_inputs`, by the same rules as in training.
+
+        Args:
+          row: the row.
+          place: the file and line of the row, for messages.
+          columns: the columns to read.
+          kind: the kind of the head that predicts.
+
+        Raises:
+          TlxError: the row lacks a column or holds no such input.
+        """
 
     def pipeline_tag(self, kind: str) -> str:
-        """The task of a head's kind in a model card's front matter, as the Hugging Face hub calls it."""
+        """Returns the Hugging Face hub's name of the task of a kind of head, for a model card."""
 
     def limits(self, kind: str) -> str:
-        """A sentence for a model card on what is cut off of an input; empty where nothing is."""
+        """Returns a sentence for a model card on how long inputs are truncated; empty if they are not."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Rows to be answered.
+    """Rows that `tlx predict` reads.
 
     Attributes:
-      rows: `(place, row)` after `(place, row)`; the place is for messages.
-      format: that of rows on standard output, where none is asked for.
-      file_format: that of an output file whose suffix tells none; None: it has to be asked for.
+      rows: pairs `(place, row)`; the place is for messages.
+      format: the format of predictions on standard output, unless the user asks for another.
+      file_format: the format of an output file whose suffix names none; None: the user has to name it.
     """
 
     rows: Iterator[tuple[str, Row]]
@@ -189,21 +222,33 @@ class Source:
 
 
 def source_of_rows(source: str, format: str | None) -> Source:
-    """JSON lines, CSV, TSV, CoNLL or npz, a file or standard input; the answers go out as the rows came in."""
-    reading = format_of(source, format, READ)
-    written = {name: name for name in FORMATS} | {"tsv": "csv"}
-    return Source(iter(read_rows(source, reading)), written.get(reading, "jsonl"))
+    """Reads JSON lines, CSV, TSV, CoNLL or npz from a file or standard input.
+
+    Predictions are written in the format of the input if it is JSON lines or CSV, as CSV for TSV, else as JSON lines.
+    """
+    input_format = format_of(source, format, READ)
+    output_formats = {name: name for name in FORMATS} | {"tsv": "csv"}
+    return Source(iter(read_rows(source, input_format)), output_formats.get(input_format, "jsonl"))
 
 
 def value_of(row: Row, column: str, place: str) -> Any:
-    """What a row holds in a column."""
+    """Returns the value of a row in a column.
+
+    Raises:
+      TlxError: the row has no such column.
+    """
     if column not in row:
         raise TlxError(f"{place}: there is no column {column!r}; there is {listed(row)}.")
     return row[column]
 
 
 def label_fields(columns: Columns, head: Head | None, table: Table) -> dict[str, np.ndarray]:
-    """`label`, what a head that answers whole examples is to answer; nothing without a head."""
+    """Returns the labels of a head with one prediction per example.
+
+    Returns:
+      `{"label": labels}`: int32 (rows,) class indices, int32 (rows, labels) for a multi-label head, or float32
+      (rows, outputs) for regression; empty if there is no head.
+    """
     if head is None:
         return {}
     if head.kind == "regression":

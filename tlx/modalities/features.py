@@ -1,4 +1,4 @@
-"""Inputs whose batches hold features, computed once of inputs of any modality."""
+"""Inputs for training on cached features, which were computed once from inputs of any modality."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,8 +16,9 @@ class CachedInputs:
     """See `Inputs`.
 
     Attributes:
-      start: the block that runs first on `hidden_state`; None where the batch holds `pooled` and no block runs.
-      length_buckets: of what the features were computed from.
+      start: the first block that is applied to `hidden_state`; None if the batch holds `pooled` features and no block
+        is applied.
+      length_buckets: the length buckets of the inputs from which the features were computed.
     """
 
     start: int | None
@@ -25,7 +26,7 @@ class CachedInputs:
 
     @property
     def field(self) -> str:
-        """How a batch calls the features."""
+        """The name of the features in a batch."""
         return "pooled" if self.start is None else "hidden_state"
 
     @property
@@ -34,8 +35,8 @@ class CachedInputs:
 
     def prepare(self, rows: Fields, key: jax.Array | None) -> tuple[dict[str, Any], Fields]:
         del key
-        given: dict[str, Any] = {name: rows[name] for name in self.fields if name in rows}
-        return (given if self.start is None else {**given, "start": self.start}), rows
+        inputs: dict[str, Any] = {name: rows[name] for name in self.fields if name in rows}
+        return (inputs if self.start is None else {**inputs, "start": self.start}), rows
 
     def training(self, head: Head) -> Prepare:
         del head

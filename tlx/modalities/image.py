@@ -1,4 +1,4 @@
-"""Images, resized and cropped on the CPU, brought to the checkpoint's scale on the device."""
+"""Images: resized and cropped on the CPU, augmented and normalized on the device."""
 
 import dataclasses
 import hashlib
@@ -31,8 +31,8 @@ class Images:
     """See `Modality`.
 
     Attributes:
-      processor: the checkpoint's.
-      augmentation: of training.
+      processor: the checkpoint's image processor.
+      augmentation: the augmentation in training.
     """
 
     processor: ImageProcessor
@@ -58,7 +58,7 @@ class Images:
         return hashlib.sha256(repr(self.processor.settings).encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
-        """With the size that is followed."""
+        """Writes the image processor's config with the image size of this run."""
         copy_files(self.processor.folder, folder)
         self.processor.save(folder)
 
@@ -73,18 +73,18 @@ class Images:
         def augmented(rows: Fields, key: jax.Array | None) -> tuple[dict[str, Any], Fields]:
             assert key is not None
             images, mixed = augment(self.augmentation, key, rows["pixel_values"], rows["example_id"], rows["valid"])
-            given = self._scaled(images * 255)
+            inputs = self._scaled(images * 255)
             if mixed is None:
-                return given, rows
+                return inputs, rows
             if head.kind == "regression":
                 share, label = mixed.lam[:, None], rows["label"]
-                return given, {**rows, "label": share * label + (1 - share) * label[mixed.partner]}
-            return given, {**rows, "label": mix_labels(rows["label"], mixed.partner, mixed.lam, head.outputs)}
+                return inputs, {**rows, "label": share * label + (1 - share) * label[mixed.partner]}
+            return inputs, {**rows, "label": mix_labels(rows["label"], mixed.partner, mixed.lam, head.outputs)}
 
         return augmented
 
     def _scaled(self, pixels: jax.Array) -> dict[str, Any]:
-        """pixels: float32, 0 to 255."""
+        """Normalizes pixels, float32 (rows, height, width, 3) from 0 to 255."""
         scaled = pixels * self.processor.scale + self.processor.offset
         return {"pixel_values": scaled, "channels_last": True}
 
@@ -103,27 +103,27 @@ class Images:
     def encode(
         self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None
     ) -> ImageExamples:
-        """Without a head the pixels are read for one pass, and so none are kept in memory."""
+        """See `Modality`. Without a head the pixels are needed for one pass only, so they are not cached."""
         images, fields = table.column(columns.inputs["image"]), label_fields(columns, head, table)
-        kept = 0 if head is None else CACHE_BYTES
-        return ImageExamples(images, self.processor, fields, rows, name=table.name, cache_bytes=kept)
+        cache_bytes = 0 if head is None else CACHE_BYTES
+        return ImageExamples(images, self.processor, fields, rows, name=table.name, cache_bytes=cache_bytes)
 
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:
         del columns, table, examples
         return 0
 
     def encode_inputs(self, inputs: Sequence[Any] | np.ndarray, kind: str | None = None) -> ImageExamples:
-        """inputs: paths, encoded bytes or arrays."""
+        """See `Modality`. The inputs are paths, encoded bytes or arrays."""
         del kind
         return ImageExamples(inputs if isinstance(inputs, np.ndarray) else list(inputs), self.processor, cache_bytes=0)
 
     def read_arguments(self, words: Sequence[str], columns: Columns, kind: str) -> Sequence[Any]:
-        """Words are paths."""
+        """See `Modality`. The arguments are paths."""
         del columns, kind
         return words
 
     def read_source(self, source: str, format: str | None) -> Source:
-        """A folder of images; a row holds an image's path alone."""
+        """See `Modality`. The source is a folder of images; a row holds the path of an image."""
         del format
         paths = [str(path) for path in read_folder(source)["image"]]
         return Source(((path, {"image": path}) for path in paths), "csv", "csv")

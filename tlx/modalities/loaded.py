@@ -1,4 +1,4 @@
-"""The public way in and out: `tlx.load_pretrained` and `tlx.save_pretrained`."""
+"""The public functions that load and save checkpoints: `tlx.load_pretrained` and `tlx.save_pretrained`."""
 
 import dataclasses
 import functools
@@ -25,11 +25,13 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 class Loaded:
     """A checkpoint in memory.
 
-    model: the linen module; `model.apply({"params": params}, **inputs)` takes Hugging Face's input names as NumPy or
-      JAX arrays, `output_hidden_states=` and `output_attentions=`, and returns `last_hidden_state`, `pooler_output`,
-      `hidden_states`, `attentions` and `logits[head]`.
-    params: `{"backbone": …, "heads": {name: …}}`.
-    config: the backbone's, under Hugging Face's names. folder: where it was read from.
+    Attributes:
+      model: the linen module. `model.apply({"params": params}, **inputs)` takes Hugging Face's input names as NumPy or
+        JAX arrays, `output_hidden_states=` and `output_attentions=`, and returns `last_hidden_state`, `pooler_output`,
+        `hidden_states`, `attentions` and `logits[head]`.
+      params: the parameters, `{"backbone": …, "heads": {name: …}}`.
+      config: the backbone's config, whose fields have Hugging Face's names.
+      folder: the local folder that the checkpoint was read from.
     """
 
     model: Model
@@ -39,13 +41,15 @@ class Loaded:
 
     @functools.cached_property
     def modality(self) -> Modality:
-        """What reads the checkpoint's inputs."""
+        """The modality that encodes inputs for this checkpoint."""
         return open_modality(self.folder)
 
     @property
     def preprocessor(self) -> Any:
-        """The checkpoint's tokenizer or image processor: `preprocessor.inputs(texts)` or `inputs(images)` is what the
-        model takes."""
+        """The checkpoint's tokenizer or image processor.
+
+        `preprocessor.inputs(texts)`, or `preprocessor.inputs(images)`, returns the inputs of the model.
+        """
         return self.modality.preprocessor
 
 
@@ -62,16 +66,21 @@ def load_pretrained(
 
     Args:
       source: a folder, `package:NAME/FOLDER` for a folder inside an installed package, or a hub id.
-      heads: None takes the checkpoint's own classifier under the name `default` (without one, `logits == {}`); a number
-        makes a new classification head `default`; a mapping makes new heads by name.
+      heads: None loads the checkpoint's head under the name `default` (if it has no head, `logits == {}`); a number
+        makes a new classification head `default` with that many classes; a mapping makes new heads by name.
       revision: a branch, tag or commit of a hub id.
-      initialise: selectors of what may start anew where the file lacks it or has another shape: `pooler`, `heads`,
-        `all` or a regex on the whole path. Heads given by the caller count as named.
-      seed: of what starts anew.
-      dtype: of the parameters, and so of the computation: float32, float64 (where JAX's x64 is on), float16, bfloat16.
+      initialise: selectors of the parameters that are randomly initialized if the file lacks them or has them in
+        another shape: `pooler`, `heads`, `all` or a regex on the whole path. New heads need no selector.
+      seed: the seed of the random initialization.
+      dtype: the dtype of the parameters and of the computation: float32, float64 (only if JAX's x64 mode is enabled),
+        float16 or bfloat16.
+
+    Returns:
+      The model, its parameters and its config.
 
     Raises:
-      TlxError: no such checkpoint; a family or setting that tlx lacks; missing, extra or reshaped tensors, all by name.
+      TlxError: the checkpoint does not exist; tlx does not support its family or one of its settings; tensors are
+        missing, unexpected or have another shape (the message lists them).
     """
     if dtype not in DTYPES:
         raise TlxError(f"dtype is {dtype!r}; it is one of {listed(DTYPES)}.")
@@ -87,17 +96,25 @@ def save_pretrained(
     format: str = "safetensors",
     max_shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Writes a folder that transformers opens, no key missing or unexpected: weights, `config.json`, tokenizer.
+    """Writes a folder that transformers opens without missing or unexpected keys.
+
+    The folder holds the weights, `config.json` and the files of the tokenizer or image processor.
 
     Args:
-      directory: made, or replaced if it is an earlier export; all or nothing is written.
-      loaded: as `load_pretrained` gives it.
-      params: to write in place of `loaded.params`.
+      directory: the folder to write. It is created, or replaced if it is an earlier export. If an error occurs, nothing
+        is written.
+      loaded: the checkpoint, as `load_pretrained` returns it.
+      params: the parameters to write; None: `loaded.params`.
       format: `safetensors`, or `msgpack` for transformers up to 4.57 (Flax).
-      max_shard_bytes: weights beyond it are spread over several files, with an index.
+      max_shard_bytes: the largest size of one file of weights; larger weights are split over several files with an
+        index.
+
+    Returns:
+      The path of the folder.
 
     Raises:
-      TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks).
+      TlxError: Hugging Face's format cannot express the model (it has several heads, or a pooling that the class in
+        transformers lacks).
     """
     return write_folder(
         directory, loaded.model, loaded.params if params is None else params,

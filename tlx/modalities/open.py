@@ -1,4 +1,4 @@
-"""Which modality a checkpoint's family has."""
+"""Opens the modality of a checkpoint's family."""
 
 from pathlib import Path
 
@@ -15,15 +15,21 @@ MODALITIES: dict[str, type[Modality]] = {"text": Texts, "image": Images}
 
 
 def open_modality(folder: Path, settings: Settings | None = None) -> Modality:
-    """What reads inputs as the checkpoint in `folder` takes them; one of a family that tlx lacks reads texts, which a
-    module of a script's own may learn from. settings: None: all as the checkpoint says.
+    """Opens the modality that encodes inputs for a checkpoint.
+
+    A checkpoint of a family that tlx does not support gets the modality for texts, so that a script can train a module
+    of its own with the checkpoint's tokenizer.
+
+    Args:
+      folder: the checkpoint's folder.
+      settings: settings that override the checkpoint's; None: no setting is overridden.
 
     Raises:
-      TlxError: its files are missing or damaged; a setting that its modality does not have.
+      TlxError: the files are missing or damaged; the modality does not support one of the settings.
     """
     settings = settings or Settings()
     family = FAMILIES.get(read_config(folder)["model_type"])
-    chosen = MODALITIES["text" if family is None else family[0].modality]
-    if not chosen.augments and settings.augmentation != Augmentation():
-        raise TlxError(f"config.augment is of images; this checkpoint takes {chosen.plural}.")
-    return chosen.open(folder, settings)
+    modality = MODALITIES["text" if family is None else family[0].modality]
+    if not modality.augments and settings.augmentation != Augmentation():
+        raise TlxError(f"config.augment is of images; this checkpoint takes {modality.plural}.")
+    return modality.open(folder, settings)

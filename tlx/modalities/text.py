@@ -1,4 +1,4 @@
-"""Texts, pairs of texts and sentences of words, through a checkpoint's tokenizer."""
+"""Texts, pairs of texts and sentences of words, encoded by a checkpoint's tokenizer."""
 
 import dataclasses
 import hashlib
@@ -28,8 +28,9 @@ class Texts:
     """See `Modality`.
 
     Attributes:
-      tokenizer: with the length to which texts are cut.
-      stride: tokens by which the windows of a sentence overlap that is longer than `max_length`; None: a quarter of it.
+      tokenizer: the checkpoint's tokenizer; it truncates texts to its `max_length`.
+      stride: the number of tokens by which the windows of a sentence longer than `max_length` overlap; None: a quarter
+        of `max_length`.
     """
 
     tokenizer: Tokenizer
@@ -43,11 +44,11 @@ class Texts:
 
     @classmethod
     def open(cls, folder: Path, settings: Settings) -> Self:
-        longest = settings.max_length
-        if longest is None:
+        max_length = settings.max_length
+        if max_length is None:
             config: Any = config_of(folder, read_config(folder), {})
-            longest = config.max_length
-        return cls(Tokenizer(folder, longest), settings.stride)
+            max_length = config.max_length
+        return cls(Tokenizer(folder, max_length), settings.stride)
 
     @property
     def preprocessor(self) -> Tokenizer:
@@ -55,12 +56,12 @@ class Texts:
 
     @property
     def digest(self) -> str:
-        found = hashlib.sha256(str(self.tokenizer.max_length).encode())
+        digest = hashlib.sha256(str(self.tokenizer.max_length).encode())
         for name in file_names(self.tokenizer.folder):
             if (file := self.tokenizer.folder / name).is_file():
                 with open_regular(file) as opened:
-                    found.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-        return found.hexdigest()
+                    digest.update(f"{name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         copy_files(self.tokenizer.folder, folder)
@@ -85,8 +86,8 @@ class Texts:
         return [str(text) for text in table.column(columns.inputs["text"])]
 
     def keys(self, columns: Columns, table: Table) -> list[str]:
-        read = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
-        return [str(key) for key in zip(*read, strict=True)]
+        inputs = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
+        return [str(key) for key in zip(*inputs, strict=True)]
 
     def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> Examples:
         text, pair = columns.inputs["text"], columns.inputs.get("pair")
@@ -98,25 +99,25 @@ class Texts:
         return Examples.encode(self.tokenizer, labels.texts(table, text), pairs, fields, rows)
 
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:
-        if examples.words is not None:  # read in windows
+        if examples.words is not None:  # long sentences were split into windows
             return 0
         full = np.flatnonzero(examples.lengths == self.tokenizer.max_length)
-        read = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
-        return self.tokenizer.count_longer(*([column[row] for row in full] for column in read))
+        inputs = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
+        return self.tokenizer.count_longer(*([column[row] for row in full] for column in inputs))
 
     def encode_inputs(self, inputs: Sequence[Any] | np.ndarray, kind: str | None = None) -> Examples:
-        """inputs: texts; pairs of texts, as (examples, 2) or a list of pairs; for tagging lists of words."""
-        given: Sequence[Any] = inputs.tolist() if hasattr(inputs, "tolist") else inputs
+        """See `Modality`. The inputs are texts; pairs, as an array (examples, 2) or a list; for tagging, word lists."""
+        values: Sequence[Any] = inputs.tolist() if hasattr(inputs, "tolist") else inputs
         if kind == "tagging":
-            for words in given:
+            for words in values:
                 if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                     raise TlxError(f"this run tags words; a sentence is a list of them (JSON lines), found {words!r}.")
-            return Examples.encode_words(self.tokenizer, given, stride=self.stride)
-        rows = [[row] if isinstance(row, str) else row for row in given]
+            return Examples.encode_words(self.tokenizer, values, stride=self.stride)
+        rows = [[row] if isinstance(row, str) else row for row in values]
         width = len(rows[0]) if rows and isinstance(rows[0], Sequence) else 1
         for number, row in enumerate(rows):
-            fine = isinstance(row, Sequence) and len(row) == width and width in (1, 2)
-            if not fine or not all(isinstance(text, str) and text.strip() for text in row):
+            has_width = isinstance(row, Sequence) and len(row) == width and width in (1, 2)
+            if not has_width or not all(isinstance(text, str) and text.strip() for text in row):
                 raise TlxError(
                     f"example {number} is {row!r:.60}; expected a text, or in every row a pair of texts, none empty."
                 )
@@ -126,7 +127,7 @@ class Texts:
     def read_arguments(self, words: Sequence[str], columns: Columns, kind: str) -> Sequence[Any]:
         if "pair" in columns.inputs:
             text, pair = columns.inputs["text"], columns.inputs["pair"]
-            raise TlxError(f"this run answers pairs ({text!r}, {pair!r}); give them with --input FILE.")
+            raise TlxError(f"this run predicts from pairs ({text!r}, {pair!r}); give them with --input FILE.")
         return [text.split() for text in words] if kind == "tagging" else words
 
     def read_source(self, source: str, format: str | None) -> Source:
@@ -134,8 +135,8 @@ class Texts:
 
     def read_row(self, row: Row, place: str, columns: Columns, kind: str) -> Any:
         read = labels.words_of if kind == "tagging" else labels.text_of
-        found = [read(value_of(row, name, place), place, name) for name in columns.inputs.values()]
-        return found[0] if len(found) == 1 else tuple(found)
+        inputs = [read(value_of(row, name, place), place, name) for name in columns.inputs.values()]
+        return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
     def pipeline_tag(self, kind: str) -> str:
         return "token-classification" if kind == "tagging" else "text-classification"
@@ -144,4 +145,4 @@ class Texts:
         most = self.tokenizer.max_length
         if kind == "tagging":
             return f"Sentences of more than {most} tokens were read in overlapping windows of {most}."
-        return f"Texts are cut to {most} tokens."
+        return f"Texts are truncated to {most} tokens."

@@ -1,1 +1,1 @@
-"""Hugging Face in and out: folders, tensors, names, tokenizers."""
+"""Loads and saves Hugging Face checkpoints: folders, names of tensors, tokenizers and image processors."""

@@ -1,7 +1,7 @@
-"""What a checkpoint's `preprocessor_config.json` asks of an image, checked, with transformers' own defaults filled in.
+"""The settings in a checkpoint's `preprocessor_config.json`, checked and completed by transformers' defaults.
 
-The processors of transformers 5 that resize, crop, rescale and normalise and do nothing else; a file that asks for
-more is refused, for the numbers would differ.
+Supported are the processors of transformers 5 that resize, crop, rescale and normalize. A file that enables another
+step is refused, because the results would differ.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import inside
 
 FILE = "preprocessor_config.json"
-MOST = 10_000  # pixels along an edge
-BILINEAR, BICUBIC = 2, 3  # of Pillow's numbers 0 to 5
+MOST = 10_000  # the most pixels along an edge
+BILINEAR, BICUBIC = 2, 3  # Pillow's numbers of these filters; there are 0 to 5
 HALF = (0.5, 0.5, 0.5)
 _PLAIN = {
     "do_resize": True, "do_center_crop": False, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
@@ -28,11 +28,11 @@ _BIT = {
     "do_convert_rgb": True,
 }  # fmt: skip
 _CONVNEXT = {**_PLAIN, "size": 384, "default_to_square": False, "resample": BICUBIC, "crop_pct": 224 / 256}
-# The first word of a processor's class -> its class attributes in transformers 5.
+# The prefix of a processor's class name -> its class attributes in transformers 5.
 DEFAULTS: dict[str, dict[str, Any]] = {"ViT": _VIT, "DeiT": _DEIT, "Bit": _BIT, "ConvNext": _CONVNEXT}
 CLASS_ENDS = ("ImageProcessor", "ImageProcessorFast", "ImageProcessorPil", "FeatureExtractor")
 CLASSES = {name + end: name for name in DEFAULTS for end in CLASS_ENDS}
-# Files of 2021 name no class; transformers goes by the model then.
+# Files of 2021 do not name a class; transformers then uses the class of the model's family.
 OF_MODEL = {
     "vit": "ViT", "vit_mae": "ViT", "vit_msn": "ViT", "deit": "DeiT", "dinov2": "Bit", "resnet": "ConvNext",
     "convnext": "ConvNext",
@@ -43,8 +43,18 @@ Size = tuple[int, int] | int  # (height, width), or the shorter edge's length
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """resize: (height, width), the shorter edge's length, or None. crop: (height, width) about the centre, or None.
-    size: (height, width) of what comes out. rescale: a factor. mean, std: of each channel, after it."""
+    """Checked settings of an image processor.
+
+    Attributes:
+      resize: (height, width) in pixels, or the length of the shorter edge; None: images are not resized.
+      resample: Pillow's number of the filter for resizing.
+      crop: (height, width) of the centre crop; None: images are not cropped.
+      size: (height, width) of the resulting images.
+      convert_rgb: whether a transparent colour is replaced by white.
+      rescale: the factor by which pixels are multiplied.
+      mean: the mean of each channel, subtracted after rescaling.
+      std: the standard deviation of each channel, by which the difference is divided.
+    """
 
     resize: Size | None
     resample: int
@@ -57,11 +67,17 @@ class Settings:
 
 
 def kind_of(file: Path, config: dict[str, Any]) -> str:
-    """The processor's class, less its end; of a file that names none, what the model's family has."""
+    """Returns the prefix of the processor's class name, a key of `DEFAULTS`.
+
+    If the file does not name the class, the model's family decides.
+
+    Raises:
+      TlxError: tlx does not support the class, or it is not known.
+    """
     name = config.get("image_processor_type") or config.get("feature_extractor_type")
     if name is None:
-        beside = inside(file.parent, "config.json")
-        content = read_json(beside, "config") if beside.exists() else {}
+        model_config = inside(file.parent, "config.json")
+        content = read_json(model_config, "config") if model_config.exists() else {}
         if content.get("model_type") in OF_MODEL:
             return OF_MODEL[content["model_type"]]
         refuse(file, f"it names no image_processor_type; tlx knows {listed(name + CLASS_ENDS[0] for name in DEFAULTS)}")
@@ -71,34 +87,47 @@ def kind_of(file: Path, config: dict[str, Any]) -> str:
 
 
 def settings(file: Path, config: dict[str, Any]) -> Settings:
-    """What the file asks for. file: for messages, and beside it the model's config.json.
+    """Checks an image processor's config.
+
+    Args:
+      file: the config's file, for messages; the model's `config.json` is looked for in the same folder.
+      config: the content of the file.
 
     Raises:
-      TlxError: an unknown class, a step that tlx does not take, images that come out in different sizes, a value of
-        another type or beyond reason.
+      TlxError: tlx does not support the class or a step; the resulting images would differ in size; a value has another
+        type or is out of range.
     """
     kind = kind_of(file, config)
-    asked = {**DEFAULTS[kind], **config}
-    steps = {name: _flag(file, name, value) for name, value in asked.items() if name.startswith("do_")}
+    values = {**DEFAULTS[kind], **config}
+    steps = {name: _flag(file, name, value) for name, value in values.items() if name.startswith("do_")}
     if unknown := sorted(name for name, on in steps.items() if on and name not in _PLAIN):
-        refuse(file, f"it asks for {listed(f'{name!r:.60}' for name in unknown)}, a step that tlx does not take")
-    resize, crop = (_convnext if kind == "ConvNext" else _plain)(file, asked, steps)
-    out = crop or resize or _size(file, "size", asked)
-    if isinstance(out, int):
-        refuse(file, f"it sets a {EDGE} of {out} and does not crop, so images come out in different sizes")
-    resample = asked["resample"] if steps["do_resize"] else BILINEAR
+        refuse(file, f"it asks for {listed(f'{name!r:.60}' for name in unknown)}, a step that tlx does not support")
+    resize, crop = (_convnext if kind == "ConvNext" else _plain)(file, values, steps)
+    size = crop or resize or _size(file, "size", values)
+    if isinstance(size, int):
+        refuse(file, f"it sets a {EDGE} of {size} and does not crop, so images come out in different sizes")
+    resample = values["resample"] if steps["do_resize"] else BILINEAR
     if type(resample) is not int or not 0 <= resample <= 5:
         refuse(file, f"its resample is {resample!r:.100}; expected one of Pillow's filters, 0 to 5")
     return Settings(
-        resize, resample, crop, out, steps["do_convert_rgb"],
-        _number(file, "rescale_factor", asked["rescale_factor"]) if steps["do_rescale"] else 1.0,
-        *(_channels(file, name, asked[name]) for name in ("image_mean", "image_std")) if steps["do_normalize"]
+        resize, resample, crop, size, steps["do_convert_rgb"],
+        _number(file, "rescale_factor", values["rescale_factor"]) if steps["do_rescale"] else 1.0,
+        *(_channels(file, name, values[name]) for name in ("image_mean", "image_std")) if steps["do_normalize"]
         else ((0.0,) * 3, (1.0,) * 3),
     )  # fmt: skip
 
 
 def at_size(file: Path, config: dict[str, Any], size: int) -> dict[str, Any]:
-    """The config whose images come out `size` high, with crop and resize in the proportion that they had, rounded."""
+    """Returns the config for images of another height; crop and resize keep their proportion (rounded).
+
+    Args:
+      file: the config's file, for messages.
+      config: the content of the file.
+      size: the height of the resulting images in pixels.
+
+    Raises:
+      TlxError: the size is out of range, or the config neither resizes nor crops.
+    """
     if type(size) is not int or not 1 <= size <= MOST:
         raise TlxError(f"an image size of {size!r} was asked for; expected a whole number from 1 to {MOST}.")
     old = settings(file, config)
@@ -120,32 +149,36 @@ def at_size(file: Path, config: dict[str, Any], size: int) -> dict[str, Any]:
     return changed
 
 
-def _plain(file: Path, asked: dict[str, Any], steps: dict[str, bool]) -> tuple[Size | None, tuple[int, int] | None]:
-    """To what is resized, and to what is cropped."""
-    crop = _size(file, "crop_size", asked, square=True) if steps["do_center_crop"] else None
+def _plain(file: Path, values: dict[str, Any], steps: dict[str, bool]) -> tuple[Size | None, tuple[int, int] | None]:
+    """Returns the sizes to which images are resized and cropped."""
+    crop = _size(file, "crop_size", values, square=True) if steps["do_center_crop"] else None
     if isinstance(crop, int):
-        refuse(file, f"its crop_size is {asked['crop_size']}; expected a height and a width")
-    return _size(file, "size", asked) if steps["do_resize"] else None, crop
+        refuse(file, f"its crop_size is {values['crop_size']}; expected a height and a width")
+    return _size(file, "size", values) if steps["do_resize"] else None, crop
 
 
-def _convnext(file: Path, asked: dict[str, Any], steps: dict[str, bool]) -> tuple[Size | None, tuple[int, int] | None]:
-    """Below 384 the edge is resized to its length over crop_pct and cropped to it; from 384 on the image is warped."""
-    size = _size(file, "size", asked)
+def _convnext(file: Path, values: dict[str, Any], steps: dict[str, bool]) -> tuple[Size | None, tuple[int, int] | None]:
+    """Returns the sizes to which ConvNext's processor resizes and crops images.
+
+    For a size below 384, the shorter edge is resized to size / crop_pct and the image is cropped to the size; from 384
+    on, the image is resized to a square without keeping its aspect ratio.
+    """
+    size = _size(file, "size", values)
     if not steps["do_resize"] or steps["do_center_crop"] or not isinstance(size, int):
         refuse(file, f"of a ConvNext's processor tlx knows do_resize with a size of one {EDGE}, and no do_center_crop")
     if size >= 384:
         return (size, size), None
-    share = _number(file, "crop_pct", asked["crop_pct"])
-    if not 0.01 <= share <= 1:
-        refuse(file, f"its crop_pct is {share}; expected a share up to 1")
-    return int(size / share), (size, size)
+    fraction = _number(file, "crop_pct", values["crop_pct"])
+    if not 0.01 <= fraction <= 1:
+        refuse(file, f"its crop_pct is {fraction}; expected a share up to 1")
+    return int(size / fraction), (size, size)
 
 
-def _size(file: Path, name: str, asked: dict[str, Any], square: bool | None = None) -> Size:
-    """(height, width), or one number where it is the shorter edge's length."""
-    value = asked.get(name)
+def _size(file: Path, name: str, values: dict[str, Any], square: bool | None = None) -> Size:
+    """Returns (height, width), or one number if it is the length of the shorter edge."""
+    value = values.get(name)
     if type(value) is int:
-        square = _flag(file, "default_to_square", asked["default_to_square"]) if square is None else square
+        square = _flag(file, "default_to_square", values["default_to_square"]) if square is None else square
         value = {"height": value, "width": value} if square else {EDGE: value}
     if isinstance(value, list) and len(value) == 2:
         value = {"height": value[0], "width": value[1]}
@@ -181,5 +214,5 @@ def _flag(file: Path, name: str, value: Any) -> bool:
 
 
 def refuse(file: Path, reason: str) -> NoReturn:
-    """The sentence that says why these settings are not taken."""
+    """Raises the error for settings that tlx cannot follow."""
     raise TlxError(f"{file} cannot be followed: {reason}.")

@@ -1,4 +1,4 @@
-"""From a Hugging Face checkpoint to a model and its parameters; every disagreement is told at once."""
+"""Loads a Hugging Face checkpoint as a model and its parameters; one error message lists every mismatch."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError
-from tlx.files.memory import available, told
+from tlx.files.memory import available, format_bytes
 from tlx.models.config import BackboneConfig
 from tlx.models.forward import abstract_variables
 from tlx.models.heads import Head
@@ -23,11 +23,11 @@ from tlx.models.model import Model, build_model, config_of, dummy_inputs
 from tlx.params.kinds import KindTable
 from tlx.params.paths import flatten, unflatten
 from tlx.params.rules import assign
+from tlx.pretrained.checkpoint_head import checkpoint_heads
 from tlx.pretrained.folder import read_config, resolve
-from tlx.pretrained.own_head import own_heads
 from tlx.pretrained.tensors import Carry, Tensors
 
-MOST_BLOCKS = 256  # that are initialized; the deepest published encoders have 48
+MOST_BLOCKS = 256  # the most blocks that are randomly initialized; the deepest published encoders have 48
 PARTS = {"pooler": "backbone/pooler/.*", "heads": "heads/.*", "all": ".*"}
 
 
@@ -46,24 +46,24 @@ def from_pretrained(
 
     Args:
       checkpoint: a folder, `package:NAME/FOLDER`, or a hub id (see `tlx.pretrained.folder.resolve`).
-      heads: None takes the checkpoint's own head, if it has one, under the name `default`; a number makes a new
+      heads: None loads the checkpoint's head, if it has one, under the name `default`; a number makes a new
         classification head `default`; a mapping makes new heads by name.
-      initialise: parts to draw anew where the file lacks them or has another shape: `pooler`, `heads`, `all` or a
-        regex on the whole path. New heads need not be named.
-      ignore: regexes on tensors' names in the file that may be left over.
-      seed: of what is drawn anew.
-      param_dtype: of the parameters, whatever the file holds.
-      dtype: what to compute in; None: as the parameters.
-      config_changes: fields of the config to change, such as `hidden_dropout_prob=0.0` or `add_pooling_layer=False`.
-        With another `image_size` the position embeddings are interpolated, bicubic, once and for good.
+      initialise: parts that are randomly initialized if the file lacks them or has them in another shape: `pooler`,
+        `heads`, `all` or a regex on the whole path. New heads need no selector.
+      ignore: regexes on names of tensors in the file that the model may leave unused.
+      seed: the seed of the random initialization.
+      param_dtype: the dtype of the parameters; values of another dtype in the file are converted.
+      dtype: the dtype of the computation; None: that of the parameters.
+      **config_changes: fields of the config to change, such as `hidden_dropout_prob=0.0` or `add_pooling_layer=False`.
+        If `image_size` changes, the position embeddings are interpolated (bicubic) when they are loaded.
 
     Returns:
-      The linen module and its parameters, so that
-      `model.apply({"params": params}, input_ids=…).logits["default"]` are the logits.
+      The linen module and its parameters: `model.apply({"params": params}, input_ids=…).logits["default"]` computes
+      the logits.
 
     Raises:
-      TlxError: no such checkpoint; a family or setting that tlx lacks; missing, extra or reshaped tensors; a file that
-        is damaged or asks for more than tensors.
+      TlxError: the checkpoint does not exist; tlx does not support its family or one of its settings; tensors are
+        missing, unexpected or have another shape; a file is damaged, or holds more than tensors.
     """
     model, params, _ = start_from(
         checkpoint, heads, initialise=initialise, ignore=ignore, seed=seed, param_dtype=param_dtype, dtype=dtype,
@@ -84,46 +84,66 @@ def start_from(
     dtype: Dtype = None,
     **config_changes: Any,
 ) -> tuple[Model, dict[str, Any], frozenset[str]]:
-    """As `from_pretrained`, which parts were drawn anew told too.
+    """Loads a checkpoint like `from_pretrained`, and also returns which parameters were randomly initialized.
 
     Args:
-      reinitialise: selectors of what is drawn anew though the file has it. One that decides nothing is an error.
+      checkpoint: see `from_pretrained`.
+      heads: see `from_pretrained`.
+      initialise: see `from_pretrained`.
+      reinitialise: selectors of parameters that are randomly initialized although the file has them. A selector that
+        has no effect is an error.
+      ignore: see `from_pretrained`.
+      seed: see `from_pretrained`.
+      param_dtype: see `from_pretrained`.
+      dtype: see `from_pretrained`.
+      **config_changes: see `from_pretrained`.
 
     Returns:
-      The module, its parameters, and the paths whose values are not the checkpoint's.
+      The linen module, its parameters, and the paths of the parameters that do not come from the checkpoint.
+
+    Raises:
+      TlxError: as for `from_pretrained`; or a selector of `reinitialise` has no effect.
     """
     folder = resolve(os.fspath(checkpoint))
     hf = read_config(folder)
     config = config_of(folder, hf, {}, **config_changes)
     tensors = Tensors(folder, config.model_type)
     tensors.refuse_absurd(config.num_blocks)
-    own = heads is None
-    chosen = own_heads(hf, tensors) if heads is None else as_heads(heads)
-    config = config_of(folder, hf, chosen, **config_changes)
-    model = build_model(config, chosen, dtype)
+    read_head = heads is None
+    heads_by_name = checkpoint_heads(hf, tensors) if heads is None else as_heads(heads)
+    config = config_of(folder, hf, heads_by_name, **config_changes)
+    model = build_model(config, heads_by_name, dtype)
     selectors = [PARTS.get(part, part) for part in _regexes(initialise, "initialise")]
-    selectors += [] if own else [PARTS["heads"]]
-    left_over = _regexes(ignore, "ignore")
-    if chosen and "add_pooling_layer" not in config_changes and not getattr(config, "add_pooling_layer", True):
-        left_over.append(r"pooler\..*")  # no head reads it
-    head = chosen.get("default") if own else None
-    carried = carried_positions(config_of(folder, hf, chosen), config)
-    params = tensors.load(abstract_params(model), selectors, left_over, head, own, param_dtype, carried)
-    again = selected(params, reinitialise, model.backbone.kinds)
-    params = {path: None if path in again else leaf for path, leaf in params.items()}
+    selectors += [] if read_head else [PARTS["heads"]]
+    unused = _regexes(ignore, "ignore")
+    if heads_by_name and "add_pooling_layer" not in config_changes and not getattr(config, "add_pooling_layer", True):
+        unused.append(r"pooler\..*")  # no head reads it
+    head = heads_by_name.get("default") if read_head else None
+    conversions = carried_positions(config_of(folder, hf, heads_by_name), config)
+    params = tensors.load(abstract_params(model), selectors, unused, head, read_head, param_dtype, conversions)
+    reinitialized = selected(params, reinitialise, model.backbone.kinds)
+    params = {path: None if path in reinitialized else leaf for path, leaf in params.items()}
     initialized = frozenset(path for path, leaf in params.items() if leaf is None)
-    return model, _with_new(model, params, seed, param_dtype), initialized
+    return model, _initialize_missing(model, params, seed, param_dtype), initialized
 
 
 def selected(paths: Iterable[str], selectors: Sequence[str], kinds: KindTable | None = None) -> frozenset[str]:
-    """The paths that `reinitialise` selects."""
+    """Returns the paths that the selectors of `reinitialise` match."""
     rules = [(selector, True) for selector in selectors]
-    chosen = assign(paths, rules, shipped=((".*", False),), kinds=kinds, what="model.reinitialise")
-    return frozenset(path for path, again in chosen.items() if again)
+    reinitialized = assign(paths, rules, shipped=((".*", False),), kinds=kinds, what="model.reinitialise")
+    return frozenset(path for path, value in reinitialized.items() if value)
 
 
 def carried_positions(old: BackboneConfig, new: BackboneConfig) -> dict[str, Carry]:
-    """How the table of positions comes to images of another size than the checkpoint's; nothing if it is the same."""
+    """Returns how the position embeddings are interpolated if the image size differs from the checkpoint's.
+
+    Args:
+      old: the checkpoint's config.
+      new: the model's config.
+
+    Returns:
+      By the path of the embeddings, the shape in the file and the interpolation; empty if the size is the same.
+    """
     if not (isinstance(old, ImageConfig) and isinstance(new, ImageConfig)) or old.grid == new.grid:
         return {}
 
@@ -132,8 +152,9 @@ def carried_positions(old: BackboneConfig, new: BackboneConfig) -> dict[str, Car
     return {"backbone/embeddings/position_embeddings": (shape, lambda table: interpolate(table, old.grid, new.grid))}
 
 
-def _regexes(given: str | Sequence[str], what: str) -> list[str]:
-    regexes = [given] if isinstance(given, str) else list(given)
+def _regexes(value: str | Sequence[str], what: str) -> list[str]:
+    """One regex or several as a list; `what` names the argument in messages."""
+    regexes = [value] if isinstance(value, str) else list(value)
     for regex in regexes:
         try:
             re.compile(regex)
@@ -143,12 +164,12 @@ def _regexes(given: str | Sequence[str], what: str) -> list[str]:
 
 
 def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
-    """A number is a classification head `default` with so many classes."""
+    """Returns heads by name; a number stands for one classification head `default` with that many classes."""
     return {"default": Head("classification", heads)} if isinstance(heads, int) else dict(heads)
 
 
 def abstract_params(model: Model) -> dict[str, Any]:
-    """Shapes and dtypes of a model's parameters; nothing is computed."""
+    """Returns the shapes and dtypes of a model's parameters without computing them."""
     x64 = bool(jax.config.read("jax_enable_x64"))
     try:
         leaves, tree = _traced(model, x64)
@@ -164,21 +185,24 @@ def _traced(model: Model, x64: bool) -> tuple[list[Any], Any]:
     return jax.tree.flatten(abstract_variables(model, dummy_inputs(model)).params)
 
 
-def _with_new(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:
-    """Draws the leaves that are None; XLA drops the computation of all the others."""
-    new = [path for path, leaf in params.items() if leaf is None]
-    if new:
+def _initialize_missing(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:
+    """Initializes the leaves that are None; XLA removes the computation of all the others."""
+    missing = [path for path, leaf in params.items() if leaf is None]
+    if missing:
 
-        def draw(key: jax.Array) -> dict[str, jax.Array]:
-            every = flatten(model.init(key, **dummy_inputs(model))["params"])
-            return {path: every[path].astype(dtype) for path in new}
+        def initialize(key: jax.Array) -> dict[str, jax.Array]:
+            initial = flatten(model.init(key, **dummy_inputs(model))["params"])
+            return {path: initial[path].astype(dtype) for path in missing}
 
-        params = {**params, **jax.jit(draw)(jax.random.key(seed))}
+        params = {**params, **jax.jit(initialize)(jax.random.key(seed))}
     return unflatten(params)
 
 
 def count_params(model: Model) -> int:
-    """How many parameters a model has. Of its blocks two are traced, whatever their number: all others are alike."""
+    """Returns how many parameters a model has.
+
+    Models with one and with two blocks are traced; every further block has as many parameters as the second.
+    """
     config: Any = model.backbone.config
     field = next((name for name in ("num_hidden_layers", "n_layers") if hasattr(config, name)), None)
     if field is None or config.num_blocks <= 2:
@@ -195,32 +219,34 @@ def _count(model: Model) -> int:
 
 
 def check_memory(model: Model, param_dtype: Dtype = jnp.float32) -> None:
-    """Refuses a model whose parameters exceed the memory that is free; a config may claim any size.
+    """Checks that a model's parameters fit into free memory before they are allocated.
 
     Raises:
-      TlxError: with the bytes that are needed and that there are.
+      TlxError: they do not fit (the message gives the needed and the free bytes), or the model has too many blocks.
     """
     count, free = count_params(model), available()
     size = count * jnp.dtype(param_dtype).itemsize
     if free is not None and size > free:
         config: Any = model.backbone.config
         raise TlxError(
-            f"a {config.family} of {config.num_blocks} blocks has {count:,} parameters, {told(size)}, and {told(free)} "
-            "of memory are free; use a smaller config or a larger machine."
+            f"a {config.family} of {config.num_blocks} blocks has {count:,} parameters, {format_bytes(size)}, and "
+            f"{format_bytes(free)} of memory are free; use a smaller config or a larger machine."
         )
 
     if (blocks := model.backbone.config.num_blocks) > MOST_BLOCKS:
         raise TlxError(
-            f"this config has {blocks:,} blocks ({count:,} parameters, {told(size)}); tlx initializes at most "
-            f"{MOST_BLOCKS}, for more take hours to compile."
+            f"this config has {blocks:,} blocks ({count:,} parameters, {format_bytes(size)}); tlx initializes at most "
+            f"{MOST_BLOCKS}, because more take hours to compile."
         )
 
 
 def random_params(model: Model, seed: int, param_dtype: Dtype = jnp.float32) -> dict[str, Any]:
-    """Initial parameters as the reference initializes them: N(0, initializer_range²), biases 0, layer norms 1 and 0.
+    """Returns randomly initialized parameters, distributed as in transformers.
+
+    Weights are sampled from N(0, initializer_range²), biases are 0, and layer norms have scale 1 and bias 0.
 
     Raises:
-      TlxError: as `check_memory`.
+      TlxError: as for `check_memory`.
     """
     check_memory(model, param_dtype)
-    return _with_new(model, dict.fromkeys(flatten(abstract_params(model))), seed, param_dtype)
+    return _initialize_missing(model, dict.fromkeys(flatten(abstract_params(model))), seed, param_dtype)

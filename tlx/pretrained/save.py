@@ -1,4 +1,4 @@
-"""From a model and its parameters to a folder that transformers opens: config, safetensors, tokenizer."""
+"""Saves a model and its parameters as a folder that transformers opens: config, weights, tokenizer."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from tlx.models.forward import abstract_variables
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model, dummy_inputs
 from tlx.params.paths import flatten, unflatten
+from tlx.pretrained.checkpoint_head import PROBLEMS
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
 from tlx.pretrained.names import NAMES, TO_TORCH
-from tlx.pretrained.own_head import PROBLEMS
 from tlx.pretrained.tokenizer_files import copy_files, file_names
 
-MARK = "tlx_version"  # stands in the config.json of what was written here
+MARK = "tlx_version"  # the key in `config.json` that marks a folder as an export of tlx
 FORMATS = ("safetensors", "msgpack")
 SHARD_BYTES = 5 * 10**9
 WEIGHTS = re.compile(r"(model|flax_model)(-\d{5}-of-\d{5})?\.(safetensors|msgpack)(\.index\.json)?")
@@ -39,19 +39,25 @@ def write_folder(
     format: str = "safetensors",
     max_shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """Writes a folder that transformers opens with `AutoModel…from_pretrained`, no key missing or unexpected.
+    """Writes a folder that `AutoModel….from_pretrained` opens without missing or unexpected keys.
 
     Args:
-      directory: made, or replaced if it is an earlier export; all or nothing is written.
-      model: as `from_pretrained` gives it.
-      params: its parameters; active adapters are folded into the kernels.
-      tokenizer_from: a folder whose files of a tokenizer or an image processor are copied.
-      card: the content of a `README.md`.
+      directory: the folder to write. It is created, or replaced if it is an earlier export. If an error occurs, nothing
+        is written.
+      model: the model, as `from_pretrained` returns it.
+      params: its parameters; active adapters are merged into the kernels.
+      tokenizer_from: a folder whose tokenizer or image processor files are copied; None: none are.
+      card: the content of `README.md`; None: no such file is written.
       format: `safetensors` (PyTorch's names), or `msgpack` (`flax_model.msgpack`, which transformers reads up to 4.57).
-      max_shard_bytes: weights beyond it are spread over several files, with an index.
+      max_shard_bytes: the largest size of one file of weights; larger weights are split over several files with an
+        index.
+
+    Returns:
+      The path of the folder.
 
     Raises:
-      TlxError: something that Hugging Face cannot express (several heads, a pooling its class lacks, a model state).
+      TlxError: Hugging Face's format cannot express the model (it has several heads, a pooling that the class in
+        transformers lacks, or a model state); `params` are not the model's; the folder holds something else.
     """
     directory = Path(directory)
     if format not in FORMATS:
@@ -64,7 +70,7 @@ def write_folder(
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
     if tokenizer_from is not None and not Path(tokenizer_from).is_dir():
-        raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is no folder.")
+        raise TlxError(f"tokenizer_from={os.fspath(tokenizer_from)!r} is not a folder.")
     if tokenizer_from is not None:
         config |= _tokenizer_class(Path(tokenizer_from))
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +86,7 @@ def write_folder(
             (partial / "README.md").write_text(card, encoding="utf-8")
         if tokenizer_from is not None:
             copy_files(Path(tokenizer_from), partial)
-        partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
+        partial.chmod(0o755)  # mkdtemp makes a folder that only its owner can read
         if directory.exists():
             directory.rename(replaced)
         partial.rename(directory)
@@ -93,33 +99,40 @@ def write_folder(
 
 
 def _check_whole(model: Model, params: Any) -> None:
-    """Refuses parameters that are a part of the model's, or of another model: nothing is left out without a word."""
+    """Checks that `params` has exactly the paths and shapes of the model's parameters.
+
+    Raises:
+      TlxError: it has not; or the model has a state beside its parameters, which the format cannot hold.
+    """
     variables = abstract_variables(model, dummy_inputs(model))
     if variables.model_state:
         raise TlxError(
-            f"this model has {listed(variables.model_state)} beside its parameters, for which the Hugging Face folders "
-            f"that tlx writes have no place ({listed(flatten(variables.model_state), 3)}); keep the run directory."
+            f"this model has {listed(variables.model_state)} beside its parameters, which the Hugging Face folders "
+            f"that tlx writes cannot hold ({listed(flatten(variables.model_state), 3)}); keep the run directory."
         )
     expected = {path: tuple(leaf.shape) for path, leaf in flatten(variables.params).items()}
-    found = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
-    missing, more = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    other = [
-        f"{path} {found[path]} (expected {shape})"
+    shapes = {path: tuple(np.shape(leaf)) for path, leaf in flatten(params).items() if not path.startswith("aux/")}
+    missing, unexpected = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
+    reshaped = [
+        f"{path} {shapes[path]} (expected {shape})"
         for path, shape in expected.items()
-        if found.get(path, shape) != shape
+        if shapes.get(path, shape) != shape
     ]
     problems = [
         f"{what} {len(paths)} of {len(expected)}: {listed(paths, 3)}"
-        for what, paths in (("missing", missing), ("not the model's", more), ("of another shape", other))
+        for what, paths in (("missing", missing), ("not the model's", unexpected), ("of another shape", reshaped))
         if paths
     ]
     if problems:
-        hint = "a trainable part is put together with the frozen one by tlx.merge" if missing else "load the model anew"
+        hint = "combine a trainable and a frozen part with tlx.merge" if missing else "load the model again"
         raise TlxError(f"params are not this model's parameters ({'; '.join(problems)}); {hint}.")
 
 
 def _replaceable(directory: Path) -> bool:
-    """Whether a folder is empty, or an export of ours and nothing else (a downloaded checkpoint has the same files)."""
+    """Returns whether a folder is empty, or holds an export of tlx and nothing else.
+
+    A downloaded checkpoint has the same files, so the mark in `config.json` decides.
+    """
     if not directory.is_dir():
         return False
     names = {file.name for file in directory.iterdir() if not WEIGHTS.fullmatch(file.name)}
@@ -131,27 +144,27 @@ def _replaceable(directory: Path) -> bool:
 
 
 def _tokenizer_class(folder: Path) -> dict[str, Any]:
-    """What a checkpoint's `config.json` says of its tokenizer; some checkpoints say it nowhere else."""
+    """Returns the `tokenizer_class` of a checkpoint's `config.json`; in some checkpoints it is in no other file."""
     file = folder / "config.json"
     name = read_json(file, "config of a checkpoint").get("tokenizer_class") if file.is_file() else None
     return {"tokenizer_class": name} if isinstance(name, str) else {}
 
 
 def hf_config(model: Model) -> dict[str, Any]:
-    """What `config.json` says of this model."""
+    """Returns the content of `config.json` for this model."""
     config = model.backbone.config.to_hf()
     head = _only_head(model) if model.heads_by_name else None
     names = NAMES[config["model_type"]]
     name = names.stem + names.class_of(head)
-    facts = {"architectures": [name], MARK: version("tlx"), **config}
+    content = {"architectures": [name], MARK: version("tlx"), **config}
     if head is not None and head.kind == "masked_lm":
-        return facts if head.tied else {**facts, "tie_word_embeddings": False}
+        return content if head.tied else {**content, "tie_word_embeddings": False}
     if head is None or head.kind in OUTPUTS:
-        return facts
+        return content
     labels = head.labels or tuple(f"LABEL_{i}" for i in range(head.outputs))
     problem = {kind: problem for problem, kind in PROBLEMS.items()}.get(head.kind)
     return {
-        **facts,
+        **content,
         **({"problem_type": problem} if problem else {}),
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
@@ -159,7 +172,13 @@ def hf_config(model: Model) -> dict[str, Any]:
 
 
 def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.ndarray]:
-    """The parameters under the names and in the shapes that PyTorch has for them; or Flax, its names joined by `/`."""
+    """Returns the parameters under the names and in the shapes that they have in a file.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      flax: use Flax's names (joined by `/`) and shapes instead of PyTorch's.
+    """
     names = NAMES[model.backbone.config.model_type]
     prefix = names.prefix if model.heads_by_name else ""
     head = _only_head(model) if model.heads_by_name else None
@@ -173,10 +192,10 @@ def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.nd
         tensors[name.replace(".", "/") if flax else name] = np.ascontiguousarray(
             leaf.transpose(TO_TORCH[leaf.ndim]) if transpose else leaf
         )
-    if head is not None and not head.tied:  # PyTorch's class has a second bias, that is read where it is tied
-        own, tied = f"{names.decoder}.bias", names.tied_bias
-        own, tied = (name.replace(".", "/") if flax else name for name in (own, tied))
-        tensors[tied] = tensors.pop(own) if flax else tensors[own]
+    if head is not None and not head.tied:  # PyTorch's class has a second bias, which it uses if the head is tied
+        untied, tied = f"{names.decoder}.bias", names.tied_bias
+        untied, tied = (name.replace(".", "/") if flax else name for name in (untied, tied))
+        tensors[tied] = tensors.pop(untied) if flax else tensors[untied]
     return tensors
 
 
@@ -185,18 +204,19 @@ def _only_head(model: Model) -> Head:
     if names != ["default"]:
         raise TlxError(f"a Hugging Face folder holds one head, called 'default' here; this model has {listed(names)}.")
     head = model.heads_by_name[0][1]
-    fine = {"pooler", "distilled", model.head_settings.pooled_by}  # one that the family lacks was refused before
-    if head.kind not in PER_TOKEN and head.pooling not in fine:
+    # build_model has already refused a pooling that the family lacks
+    expressible = {"pooler", "distilled", model.head_settings.pooled_by}
+    if head.kind not in PER_TOKEN and head.pooling not in expressible:
         family = NAMES[model.backbone.config.model_type]
-        by = "class token" if model.head_settings.pooled_by == "cls" else "pooler"
+        pooling = "class token" if model.head_settings.pooled_by == "cls" else "pooler"
         raise TlxError(
-            f"{family.stem}{family.class_of(head)} pools by the {by}; it cannot express pooling={head.pooling!r}."
+            f"{family.stem}{family.class_of(head)} pools by the {pooling}; it cannot express pooling={head.pooling!r}."
         )
     return head
 
 
 def _fold(head: Head, leaves: dict[str, np.ndarray]) -> None:
-    """Puts a regression's shift and scale into its weights."""
+    """Multiplies a regression head's weights by its scale and adds its shift to the bias, in place."""
     kernel, bias = "heads/default/output/kernel", "heads/default/output/bias"
     if head.scale:
         scale = np.asarray(head.scale, leaves[kernel].dtype)

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, as the `Encoder` that the data room asks for."""
+"""A checkpoint's tokenizer; it implements `tlx.data.examples.Encoder`."""
 
 import dataclasses
 import functools
@@ -15,16 +15,16 @@ from tlx.models.text_config import TextConfig
 from tlx.pretrained.folder import read_config
 from tlx.pretrained.tokenizer_files import check_complete, check_files, check_readable
 
-PROBE = "a \u00e9\u4e16\U0010fffd"  # whatever the vocabulary, some of it is unknown
+PROBE = "a \u00e9\u4e16\U0010fffd"  # a text that contains unknown tokens for every vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """Rows of a checkpoint's tables that a tokenizer indexes.
+    """The numbers of rows of the embedding tables that a tokenizer indexes.
 
     Attributes:
-      vocabulary: of the word embeddings.
-      token_types: of the embeddings of token types; None where the model has none.
+      vocabulary: rows of the word embeddings.
+      token_types: rows of the token type embeddings; None if the model has none.
     """
 
     vocabulary: int
@@ -32,14 +32,22 @@ class Tables:
 
 
 class Tokenizer:
-    """The tokenizer of a folder.
+    """The tokenizer of a checkpoint.
 
     Args:
-      folder: holds `tokenizer.json`, or what transformers makes one from, and the model's `config.json`.
-      max_length: tokens, special ones included, to which a text (of a pair, the longer one first) is cut.
+      folder: the checkpoint's folder. It holds `config.json` and `tokenizer.json`, or other files from which
+        transformers can make the tokenizer.
+      max_length: the number of tokens, special tokens included, to which a text is truncated; in a pair, the longer
+        text is truncated first.
+
+    Attributes:
+      folder: as above.
+      max_length: as above.
+      pad_id: the token id that pads texts.
+      tables: the sizes of the checkpoint's embedding tables; None if tlx does not support its family.
 
     Raises:
-      TlxError: files that are missing, damaged or unsafe; a vocabulary larger than the checkpoint's embedding table.
+      TlxError: files are missing, damaged or unsafe; the vocabulary is larger than the checkpoint's embedding table.
     """
 
     def __init__(self, folder: Path, max_length: int):
@@ -52,42 +60,63 @@ class Tokenizer:
     def __call__(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and token types of each text, cut to `max_length`, not padded."""
-        coded = self._run(
+        """Tokenizes texts, or pairs of texts.
+
+        Args:
+          texts: the texts.
+          pairs: the second text of each pair; None: single texts.
+
+        Returns:
+          The token ids and the token types of each text, truncated to `max_length` but not padded.
+
+        Raises:
+          TlxError: the tokenizer fails, or gives a number that is no row of the checkpoint's tables.
+        """
+        encoding = self._run(
             self._tokenizer,
             list(texts),
             None if pairs is None else list(pairs),
             truncation=True,
             max_length=self.max_length,
         )
-        return self._checked(coded["input_ids"], coded["token_type_ids"], self.max_length)
+        return self._checked(encoding["input_ids"], encoding["token_type_ids"], self.max_length)
 
     def count_longer(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
-        """How many texts, or pairs of texts, are longer than `max_length` before they are cut."""
+        """Returns how many texts, or pairs of texts, have more than `max_length` tokens before truncation."""
         if not len(texts):
             return 0
-        whole = self._run(self._tokenizer, list(texts), None if pairs is None else list(pairs), truncation=False)
-        return sum(len(row) > self.max_length for row in whole["input_ids"])
+        untruncated = self._run(self._tokenizer, list(texts), None if pairs is None else list(pairs), truncation=False)
+        return sum(len(row) > self.max_length for row in untruncated["input_ids"])
 
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """Token ids and types of sentences given as words, whole even where they are longer than `max_length`, and the
-        position of each word's first token; -1 of a word of which the tokenizer leaves nothing."""
+        """Tokenizes sentences that are split into words, without truncation.
+
+        Returns:
+          The token ids and the token types of each sentence, and for each of its words the position of the first
+          token, -1 for a word without tokens.
+        """
         encode = self._fast_words if self._tokenizer.is_fast else self._slow_words
         ids, types, firsts = encode([list(words) for words in sentences])
         return *self._checked(ids, types, None), firsts
 
     def inputs(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """What the model takes, padded to the longest text: `input_ids`, `token_type_ids`, `attention_mask`, int32
-        (texts, length). A single text is a batch of one.
+        """Makes the model's inputs from texts, padded to the longest text.
+
+        Args:
+          texts: one text or several; one text is a batch of one.
+          pairs: the second text of each pair; None: single texts.
+
+        Returns:
+          `input_ids`, `token_type_ids` and `attention_mask`, int32 (texts, length).
 
         Raises:
-          TlxError: no texts, something that is no text, or another number of pairs.
+          TlxError: there are no texts, a value is not a text, or the numbers of texts and pairs differ.
         """
-        given = _texts(texts)
-        partners = None if pairs is None else _texts(pairs)
-        if partners is not None and len(partners) != len(given):
-            raise TlxError(f"there are {len(given)} texts and {len(partners)} pairs; expected one for each.")
-        ids, types = self(given, partners)
+        first_texts = _texts(texts)
+        second_texts = None if pairs is None else _texts(pairs)
+        if second_texts is not None and len(second_texts) != len(first_texts):
+            raise TlxError(f"there are {len(first_texts)} texts and {len(second_texts)} pairs; expected one for each.")
+        ids, types = self(first_texts, second_texts)
         longest = max(len(row) for row in ids)
 
         def padded(rows: Sequence[Sequence[int]], fill: int) -> np.ndarray:
@@ -97,25 +126,25 @@ class Tokenizer:
         return {"input_ids": padded(ids, self.pad_id), "token_type_ids": padded(types, 0), "attention_mask": mask}
 
     @functools.cached_property
-    def _of_words(self) -> Any:
-        """RoBERTa's takes words only if it puts a space before the first."""
+    def _word_tokenizer(self) -> Any:
+        """The tokenizer for lists of words; RoBERTa's accepts these only if it adds a space before the first word."""
         if getattr(self._tokenizer, "add_prefix_space", True):
             return self._tokenizer
         return _open(self.folder, add_prefix_space=True)
 
     def _fast_words(self, sentences: list[list[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        coded = self._run(self._of_words, sentences, is_split_into_words=True, truncation=False)
+        encoding = self._run(self._word_tokenizer, sentences, is_split_into_words=True, truncation=False)
         firsts = []
         for row, words in enumerate(sentences):
             positions = [-1] * len(words)
-            for position, word in reversed(list(enumerate(coded.word_ids(row)))):
+            for position, word in reversed(list(enumerate(encoding.word_ids(row)))):
                 if word is not None:
                     positions[word] = position
             firsts.append(positions)
-        return coded["input_ids"], coded["token_type_ids"], firsts
+        return encoding["input_ids"], encoding["token_type_ids"], firsts
 
     def _slow_words(self, sentences: list[list[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-        """Tokenizers written in Python do not say which word a token is of, so each word is encoded by itself."""
+        """Encodes each word by itself, because tokenizers written in Python do not map tokens to words."""
         tokenizer = self._tokenizer
         before = tokenizer.build_inputs_with_special_tokens([-1]).index(-1)  # special tokens before the first word
         ids, types, firsts = [], [], []
@@ -123,19 +152,19 @@ class Tokenizer:
             tokens: list[int] = []
             positions = []
             for word in words:
-                found = self._run(tokenizer, word, add_special_tokens=False)["input_ids"]
-                positions.append(before + len(tokens) if found else -1)
-                tokens += found
+                word_tokens = self._run(tokenizer, word, add_special_tokens=False)["input_ids"]
+                positions.append(before + len(tokens) if word_tokens else -1)
+                tokens += word_tokens
             ids.append(tokenizer.build_inputs_with_special_tokens(tokens))
             types.append(tokenizer.create_token_type_ids_from_sequences(tokens))
             firsts.append(positions)
         return ids, types, firsts
 
-    def _run(self, tokenizer: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    def _run(self, tokenizer: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
-            return tokenizer(*given, **options, return_token_type_ids=True, return_attention_mask=False)
+            return tokenizer(*arguments, **options, return_token_type_ids=True, return_attention_mask=False)
         except BaseException as error:  # the library raises plain `Exception`, and `PanicException`
-            if not _of_library(error):
+            if not _is_library_error(error):
                 raise
             raise TlxError(f"the tokenizer in {self.folder} cannot encode these texts: {_reason(error)}.") from None
 
@@ -150,7 +179,8 @@ class Tokenizer:
                 f"the tokenizer in {self.folder} has {largest + 1:,} tokens and the checkpoint's embedding table "
                 f"{self.tables.vocabulary:,} rows (vocab_size); use the tokenizer that the checkpoint was trained with."
             )
-        if self.tables is not None and not 0 <= self.pad_id < self.tables.vocabulary:  # no text gives it, batches do
+        # No text contains the padding token, but padded batches do.
+        if self.tables is not None and not 0 <= self.pad_id < self.tables.vocabulary:
             raise TlxError(
                 f"the tokenizer in {self.folder} pads by token {self.pad_id} ({self._tokenizer.pad_token!r}), and the "
                 f"checkpoint's embedding table has {self.tables.vocabulary} rows (vocab_size); its vocabulary lacks "
@@ -161,7 +191,7 @@ class Tokenizer:
     def _checked(
         self, ids: list[list[int]], types: list[list[int]], longest: int | None
     ) -> tuple[list[list[int]], list[list[int]]]:
-        """What was encoded, where every number is a row of the checkpoint's tables and no text too long."""
+        """Returns the encoding after checking that its numbers are rows of the tables and no text is too long."""
         if longest is not None and (row := next((row for row in ids if len(row) > longest), None)) is not None:
             raise TlxError(f"the tokenizer in {self.folder} gave {len(row)} tokens where {longest} is the most.")
         if self.tables is not None:
@@ -178,11 +208,11 @@ class Tokenizer:
         return ids, types
 
 
-def _texts(given: Any) -> list[str]:
-    """One text or several, as a list."""
-    if isinstance(given, (bytes, os.PathLike, dict)) or not hasattr(given, "__iter__"):
-        raise TlxError(f"a text or a list of texts was expected, found {type(given).__name__} {given!r:.80}.")
-    texts = [given] if isinstance(given, str) else list(given)
+def _texts(value: Any) -> list[str]:
+    """Returns one text or several as a list."""
+    if isinstance(value, (bytes, os.PathLike, dict)) or not hasattr(value, "__iter__"):
+        raise TlxError(f"a text or a list of texts was expected, found {type(value).__name__} {value!r:.80}.")
+    texts = [value] if isinstance(value, str) else list(value)
     if not texts:
         raise TlxError("there are no texts; give at least one.")
     for row, text in enumerate(texts):
@@ -192,7 +222,7 @@ def _texts(given: Any) -> list[str]:
 
 
 def _tables(folder: Path) -> Tables | None:
-    """Of the checkpoint in the folder; None where it is of no family of texts that tlx has."""
+    """Returns the table sizes of the checkpoint; None if tlx does not support its family for texts."""
     hf = read_config(folder)
     family = FAMILIES.get(hf["model_type"])
     if family is None or not issubclass(family[0], TextConfig):
@@ -203,14 +233,14 @@ def _tables(folder: Path) -> Tables | None:
 
 def _open(folder: Path, **options: Any) -> Any:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # "PyTorch was not found" is how it should be
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # hides the warning that PyTorch was not found
     from transformers import AutoTokenizer
 
     check_files(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **options)
     except BaseException as error:  # transformers and tokenizers raise a dozen kinds, plain `Exception` among them
-        if not _of_library(error):
+        if not _is_library_error(error):
             raise
         check_readable(folder)
         raise TlxError(f"{folder} holds no tokenizer that transformers can open: {_reason(error)}.") from None
@@ -218,8 +248,8 @@ def _open(folder: Path, **options: Any) -> Any:
     return tokenizer
 
 
-def _of_library(error: BaseException) -> bool:
-    """Whether it is an error rather than, say, Ctrl-C; a panic of Rust code derives from `BaseException` alone."""
+def _is_library_error(error: BaseException) -> bool:
+    """Returns whether an exception is an error, not e.g. Ctrl-C; a panic of Rust code is only a `BaseException`."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 

@@ -1,7 +1,7 @@
-"""The files that a tokenizer is made from: which they are, whether they are safe to open, and copies of them.
+"""The files of a tokenizer: their names, checks that they are safe to open, and copies of them.
 
-Their names are asked of the tokenizer's class (`vocab_files_names`), which the folder's `tokenizer_config.json` or
-`config.json` names, or else the model's family; a list of names would leave out what the next class calls its own.
+The names come from the tokenizer's class (`vocab_files_names`). The folder's `tokenizer_config.json` or `config.json`
+names the class, or else the model's family decides. A fixed list of names would miss the files of new classes.
 """
 
 import importlib.util
@@ -18,38 +18,41 @@ from tlx.files.strict_json import MOST_BYTES, parse, read_json
 from tlx.pretrained.formats.safe import inside
 
 TOKENIZER_JSON = "tokenizer.json"
-WHOLE = re.compile(r"tokenizer(\.\d[\w.-]*)?\.json")  # one for all versions of transformers, or from a version on
+WHOLE = re.compile(r"tokenizer(\.\d[\w.-]*)?\.json")  # with a number: for transformers from that version on
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 USUAL = (TOKENIZER_JSON, *SETTINGS, "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 OF_IMAGES = ("preprocessor_config.json", "processor_config.json")
-# Bounds on tokenizer.json, each above what the largest published tokenizers have (XLM-RoBERTa: 250,002 tokens, 17 MB)
+# Limits on tokenizer.json, each larger than in any published tokenizer (XLM-RoBERTa has 250,002 tokens and 17 MB)
 MOST_JSON_BYTES = 48 * 2**20
 MOST_FILE_BYTES = 256 * 2**20
-MOST_PIECES = 256  # steps of normalizing and splitting, and pieces of a template
-MOST_WORD = 1000  # characters of a word that WordPiece looks up, in time of the third power; published: 100
-MOST_GROWTH = 64.0  # how many times longer all replacements together may make a text
+MOST_PIECES = 256  # the most steps of normalizing and splitting, and the most pieces of a template
+MOST_WORD = 1000  # the most characters of a word for WordPiece, whose time is cubic in them; published tokenizers: 100
+MOST_GROWTH = 64.0  # the largest factor by which all replacements together may lengthen a text
 
 
 def file_names(folder: Path) -> tuple[str, ...]:
-    """The names that the files of this folder's tokenizer, or image processor, can have; none of them need be there."""
+    """Returns the names that the files of a folder's tokenizer or image processor can have.
+
+    Not all of these files need to exist.
+    """
     if any((folder / name).is_file() for name in OF_IMAGES):
         return (*OF_IMAGES, *USUAL)
     return tuple(dict.fromkeys((*OF_IMAGES, *USUAL, *_names_of_class(folder))))
 
 
 def copy_files(source: Path, destination: Path) -> None:
-    """Copies what the folder's tokenizer or image processor is made from."""
+    """Copies the files of a folder's tokenizer or image processor to another folder."""
     for name in file_names(source):
         if (source / name).is_file():
             shutil.copyfile(source / name, destination / name)
 
 
 def check_files(folder: Path) -> None:
-    """Refuses files of a tokenizer that are unsafe to open: no regular files, stand-ins, too large, or too costly.
+    """Checks that the files of a tokenizer are safe to open.
 
     Raises:
-      TlxError: a link out of the folder, a pipe or device, a git-lfs pointer, a file beyond the bounds above, or a
-        `tokenizer.json` that is no JSON or whose steps would make texts grow without bound.
+      TlxError: a file is a link out of the folder, a pipe, a device or a git-lfs pointer, or exceeds a limit above;
+        `tokenizer.json` is not JSON, or its steps could lengthen texts too much.
     """
     for name in file_names(folder):
         file = inside(folder, name)
@@ -66,19 +69,27 @@ def check_files(folder: Path) -> None:
 
 
 def check_complete(folder: Path, tokenizer: Any) -> None:
-    """Refuses a folder without the vocabulary of the tokenizer that transformers made from it, out of nothing."""
+    """Checks that a folder holds a vocabulary; without one, transformers makes an empty tokenizer.
+
+    Args:
+      folder: the checkpoint's folder.
+      tokenizer: the tokenizer that transformers made from it.
+
+    Raises:
+      TlxError: files of the vocabulary are missing.
+    """
     names = dict(type(tokenizer).vocab_files_names)
     whole = names.pop("tokenizer_file", None) or TOKENIZER_JSON
     if (tokenizer.is_fast and (folder / whole).is_file()) or not (names or tokenizer.is_fast):
-        return  # the latter: a tokenizer of bytes or characters, which has no files
-    wanted = list(names.values())
-    either = names.keys() == {"vocab_file", "spm_file"}  # words, or pieces of SentencePiece
-    if either and any((folder / name).is_file() for name in wanted):
+        return  # in the second case it is a tokenizer of bytes or characters, which has no files
+    required = list(names.values())
+    alternatives = names.keys() == {"vocab_file", "spm_file"}  # a list of words, or a SentencePiece model
+    if alternatives and any((folder / name).is_file() for name in required):
         return
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    if missing or not wanted:
+    missing = [name for name in required if not (folder / name).is_file()]
+    if missing or not required:
         kind = type(tokenizer).__name__
-        ways = [whole] * tokenizer.is_fast + [" and ".join(wanted)] * bool(wanted)
+        ways = [whole] * tokenizer.is_fast + [" and ".join(required)] * bool(required)
         raise TlxError(
             f"{folder} holds no vocabulary: a {kind} is made from {' or from '.join(ways)}, and "
             f"{listed(missing or [whole])} is not there; copy the tokenizer's files from the checkpoint."
@@ -86,9 +97,12 @@ def check_complete(folder: Path, tokenizer: Any) -> None:
 
 
 def check_readable(folder: Path) -> None:
-    """Refuses a tokenizer that is in a file of SentencePiece alone, where the package that reads it is missing.
+    """Checks that the sentencepiece package is installed if a tokenizer has only a SentencePiece model.
 
-    transformers takes such a file for another format then, and asks for that format's package.
+    Without the package, transformers takes the file for another format and asks for that format's package.
+
+    Raises:
+      TlxError: the package is missing.
     """
     models = [name for name in file_names(folder) if name.endswith(".model") and (folder / name).is_file()]
     if models and not (folder / TOKENIZER_JSON).is_file() and importlib.util.find_spec("sentencepiece") is None:
@@ -107,21 +121,21 @@ def _names_of_class(folder: Path) -> tuple[str, ...]:
         if file.exists():
             config |= {key: value for key, value in read_json(file, "config").items() if value is not None}
     kind: Any = config.get("tokenizer_class") or auto.TOKENIZER_MAPPING_NAMES.get(str(config.get("model_type")))
-    found = auto.tokenizer_class_from_name(kind) if isinstance(kind, str) else None
+    tokenizer_class = auto.tokenizer_class_from_name(kind) if isinstance(kind, str) else None
     versions = config.get("fast_tokenizer_files", [])  # transformers opens one of them in place of tokenizer.json
     if not isinstance(versions, list) or not all(isinstance(name, str) and WHOLE.fullmatch(name) for name in versions):
         raise TlxError(
             f"{folder}: fast_tokenizer_files of tokenizer_config.json is {versions!r:.80}; expected a list of names "
             "such as tokenizer.json and tokenizer.4.0.0.json."
         )
-    return (*versions, *getattr(found, "vocab_files_names", {}).values())
+    return (*versions, *getattr(tokenizer_class, "vocab_files_names", {}).values())
 
 
 def _check_json(file: Path, content: dict[str, Any]) -> None:
-    """Whether the steps that a `tokenizer.json` describes are few and keep texts near their length."""
+    """Checks that the steps of a `tokenizer.json` are few and do not lengthen texts too much."""
 
     def refuse(problem: str) -> None:
-        raise TlxError(f"{file} describes a tokenizer that could use up time or memory: {problem}; get it anew.")
+        raise TlxError(f"{file} describes a tokenizer that could use up time or memory: {problem}; download it again.")
 
     steps = [step for part in ("normalizer", "pre_tokenizer", "decoder") for step in _steps(content.get(part))]
     if len(steps) > MOST_PIECES:
@@ -142,7 +156,7 @@ def _check_json(file: Path, content: dict[str, Any]) -> None:
 
 
 def _steps(part: Any) -> Iterator[dict[str, Any]]:
-    """A step of a tokenizer, or those of a sequence, at any depth."""
+    """Yields the steps of a part of a tokenizer, also those of nested sequences."""
     open_parts = [part]
     while open_parts:
         part = open_parts.pop()
@@ -153,9 +167,9 @@ def _steps(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def _growth(step: dict[str, Any]) -> float:
-    """How many times longer a step can make a text, about."""
+    """Returns the approximate factor by which a step can lengthen a text."""
     if step.get("type") == "Prepend":
-        return 1.0 + len(str(step.get("prepend", ""))) / 1024  # once a text
+        return 1.0 + len(str(step.get("prepend", ""))) / 1024  # once per text
     if step.get("type") != "Replace":
         return 1.0
     pattern = step.get("pattern")

@@ -85,7 +85,7 @@ def bombs() -> Iterator[tuple[str, bytes, str]]:
     yield "st: shape/model.safetensors", safetensors(shape, b"\0" * 24), "but 24 follow"
     yield "st: deep/model.safetensors", safetensors(b'{"a":' + b"[" * 7_000_000), "nested too deeply"
     lists = b'{"a":[' + b"[]," * 1_000_000 + b"[]]}"
-    yield "st: lists/model.safetensors", safetensors(lists), "does not tell dtype"
+    yield "st: lists/model.safetensors", safetensors(lists), "does not give dtype"
     dimensions = {"a": entry(shape=[1] * 1_000_000)}
     yield "st: dimensions/model.safetensors", safetensors(dimensions), "a shape that no array has"
     twice = b'{"a":0' + b',"b%d":0' * 200_000 % tuple(range(200_000)) + b',"a":1}'

@@ -52,7 +52,7 @@ def test_the_unharmed_file(tmp_path: Path) -> None:
         (b"\x81\xda\x08\x00" + b"a" * 2048 + array(), "has 2048 bytes"),
         ((b"\x81" + text("n" * 200)) * 8 + array(), "too long"),
         (b"\x81\x01" + array(), "a name in '' is a integer, where a string"),
-        (b"\x81\xa1\xff" + array(), "is no text"),
+        (b"\x81\xa1\xff" + array(), "is not a text"),
         ((b"\x81" + text("a")) * 40 + array(), "more than 32 maps"),
         (b"\x81" * 100_000, "is a map, where a string"),
         (b"\xdf\xff\xff\xff\xff" + text("a") + array(), "more than 32 maps in one another, or 200000 entries"),

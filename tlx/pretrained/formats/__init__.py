@@ -1,1 +1,1 @@
-"""Files of weights: safetensors, PyTorch's and Flax's, read tensor by tensor without running anything they hold."""
+"""Files of weights in the formats of safetensors, PyTorch and Flax, read one tensor at a time; no code is executed."""

@@ -1,8 +1,8 @@
-"""`flax_model.msgpack`: nested maps of arrays, as `flax.serialization` writes them.
+"""Reads `flax_model.msgpack`: nested maps of arrays, as `flax.serialization` writes them.
 
-Formats: https://github.com/msgpack/msgpack/blob/master/spec.md and flax/serialization.py. An array is the extension
-type 1 (a number type 3) around the msgpack of (shape, name of the dtype, bytes); one of more than 1 GiB is a map with
-its shape and its flat pieces. The walk here notes where the bytes are and copies none.
+Formats: https://github.com/msgpack/msgpack/blob/master/spec.md and flax/serialization.py. An array has the extension
+type 1 (a scalar has type 3), which contains the msgpack of (shape, name of the dtype, bytes). An array of more than
+1 GiB is a map of its shape and its chunks. This reader records where the bytes of an array are and does not copy them.
 """
 
 from pathlib import Path
@@ -15,21 +15,21 @@ from tlx.pretrained.formats.stored import BFLOAT16, MOST_DIMENSIONS, Stored, byt
 KIND = "msgpack file of arrays"
 DEEPEST = 32
 MOST_ENTRIES = 200_000
-LONGEST_NAME = 1024  # of all names on the way to an array; a file could make much of little by nesting long ones
+LONGEST_NAME = 1024  # the most characters of a path; nested long names would make a small file need much memory
 CHUNKED = "__msgpack_chunked_array__"
 DTYPES = {
     **{np.dtype(kind).name: np.dtype(kind) for kind in ("<f8", "<f4", "<f2", "?")},
     **{np.dtype(sign + width).name: np.dtype(f"<{sign}{width}") for sign in "iu" for width in "1248"},
     "bfloat16": BFLOAT16,
 }
-# First byte -> what follows, and in how many bytes its length (of an integer: its value) stands
+# First byte -> the type that follows, and the number of bytes of its length (for an integer: of its value)
 LONG = {
     0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4), 0xC7: ("extension", 1), 0xC8: ("extension", 2),
     0xC9: ("extension", 4), 0xCC: ("integer", 1), 0xCD: ("integer", 2), 0xCE: ("integer", 4), 0xCF: ("integer", 8),
     0xD9: ("string", 1), 0xDA: ("string", 2), 0xDB: ("string", 4), 0xDC: ("list", 2), 0xDD: ("list", 4),
     0xDE: ("map", 2), 0xDF: ("map", 4),
 }  # fmt: skip
-# First byte -> what follows, and its length
+# First byte -> the type that follows, and its length (for an integer or a boolean: its value)
 SHORT = {
     **{0x00 + i: ("integer", i) for i in range(128)}, **{0x80 + i: ("map", i) for i in range(16)},
     **{0x90 + i: ("list", i) for i in range(16)}, **{0xA0 + i: ("string", i) for i in range(32)},
@@ -38,39 +38,54 @@ SHORT = {
 
 
 def read_msgpack(file: Path) -> dict[str, Stored]:
-    """The arrays of a msgpack file; the names on the way to one are joined by "/".
+    """Opens a msgpack file.
+
+    Returns:
+      The arrays by path; the names of a path are joined by "/".
 
     Raises:
-      TlxError: the file is cut off, broken, or holds anything but maps of arrays.
+      TlxError: the file is truncated or damaged, or holds anything but maps of arrays.
     """
     walk = Walk(mapped(file), file)
     kind, count = walk.head()
     if kind != "map":
         refuse(file, KIND, f"it holds a {kind}, where a map of arrays was expected")
-    found: dict[str, Stored] = {}
-    walk.flatten(walk.map(count, ""), "", found)
+    arrays: dict[str, Stored] = {}
+    walk.flatten(walk.map(count, ""), "", arrays)
     if walk.at != len(walk.data):
         refuse(file, KIND, f"{len(walk.data) - walk.at} bytes follow its end")
-    if not found:
+    if not arrays:
         refuse(file, KIND, "it holds no array")
-    return found
+    return arrays
 
 
 class Walk:
-    """A place in the file and what has been met on the way there."""
+    """A parser that reads a file from its beginning to its end.
+
+    Args:
+      data: the bytes of the file.
+      file: the file, for messages.
+
+    Attributes:
+      data: as above.
+      file: as above.
+      at: the position in bytes.
+      entries: the number of entries of all maps so far.
+    """
 
     def __init__(self, data: memoryview, file: Path):
         self.data, self.file = data, file
         self.at = self.entries = 0
 
     def take(self, count: int) -> memoryview:
+        """Returns the next `count` bytes and moves behind them."""
         if count > len(self.data) - self.at:
             refuse(self.file, KIND, f"at byte {self.at} it claims {count} more, and has {len(self.data) - self.at}")
         self.at += count
         return self.data[self.at - count : self.at]
 
     def head(self) -> tuple[str, int]:
-        """What begins here, and its length or value."""
+        """Reads the type of the next value, and its length (for an integer or a boolean: its value)."""
         first = self.take(1)[0]
         if first in SHORT:
             return SHORT[first]
@@ -78,47 +93,55 @@ class Walk:
         return kind, int.from_bytes(self.take(width), "big")
 
     def expect(self, expected: str, what: str) -> int:
+        """Reads the length (or value) of the next value, which must have the expected type; `what` is for messages."""
         kind, length = self.head()
         if kind != expected:
             refuse(self.file, KIND, f"{what} is a {kind}, where a {expected} was expected")
         return length
 
     def text(self, what: str) -> str:
+        """Reads a string; `what` is its name in messages."""
         length = self.expect("string", what)
         if length > LONGEST_NAME:
             refuse(self.file, KIND, f"{what} has {length} bytes")
         try:
             return bytes(self.take(length)).decode("utf-8")
         except UnicodeDecodeError:
-            refuse(self.file, KIND, f"{what} is no text")
+            refuse(self.file, KIND, f"{what} is not a text")
 
     def map(self, count: int, path: str, depth: int = 1) -> dict[str, Any]:
-        """A map of maps, arrays (as `Stored`) and numbers."""
+        """Reads a map whose values are maps, arrays (as `Stored`) and numbers.
+
+        Args:
+          count: the number of its entries.
+          path: its path.
+          depth: the number of maps that it is in, itself included.
+        """
         self.entries += count
         if depth > DEEPEST or self.entries > MOST_ENTRIES:
             refuse(self.file, KIND, f"it has more than {DEEPEST} maps in one another, or {MOST_ENTRIES} entries")
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for _ in range(count):
             key = self.text(f"a name in {path!r:.100}")
             name = f"{path}/{key}" if path else key
-            if key in found or not key or "/" in key or len(name) > LONGEST_NAME:
-                what = "stands twice" if key in found else "is empty, too long, or contains '/'"
+            if key in values or not key or "/" in key or len(name) > LONGEST_NAME:
+                what = "stands twice" if key in values else "is empty, too long, or contains '/'"
                 refuse(self.file, KIND, f"the name {name!r:.100} {what}")
             kind, length = self.head()
             if kind == "map":
-                found[key] = self.map(length, name, depth + 1)
+                values[key] = self.map(length, name, depth + 1)
             elif kind == "extension":
-                found[key] = self.array(length, name)
+                values[key] = self.array(length, name)
             elif kind in ("integer", "boolean"):
-                found[key] = length
+                values[key] = length
             else:
                 refuse(self.file, KIND, f"under {name!r:.100} stands a {kind}, where an array was expected")
-        return found
+        return values
 
     def array(self, length: int, name: str) -> Stored:
-        """One array; flax's number types are arrays without dimensions."""
+        """Reads an array of `length` bytes; flax's scalars are arrays without dimensions."""
         if (code := self.take(1)[0]) not in (1, 3):
-            refuse(self.file, KIND, f"{name!r:.100} has the extension type {code}, which is no array of flax's")
+            refuse(self.file, KIND, f"{name!r:.100} has the extension type {code}, which is not an array of flax's")
         end = self.at + length
         count = self.expect("list", f"{name!r:.100}")
         dimensions = self.expect("list", f"the shape of {name!r:.100}") if count == 3 else MOST_DIMENSIONS + 1
@@ -136,7 +159,7 @@ class Walk:
         return stored_at(self.data, begin, shape, DTYPES[dtype])
 
     def flatten(self, tree: dict[str, Any], path: str, into: dict[str, Stored]) -> None:
-        """Adds the arrays of a map, those in pieces put together."""
+        """Adds the arrays of a map to `into` by path; arrays in chunks are joined."""
         for key, value in tree.items():
             name = f"{path}/{key}" if path else key
             if isinstance(value, dict) and CHUNKED in value:
@@ -149,7 +172,7 @@ class Walk:
                 refuse(self.file, KIND, f"under {name!r:.100} stands a number, where an array was expected")
 
     def joined(self, tree: dict[str, Any], name: str) -> Stored:
-        """An array that was written in flat pieces."""
+        """Joins the chunks of a large array."""
         sizes, pieces = (_in_order(tree.get(key)) for key in ("shape", "chunks"))
         arrays = [piece for piece in pieces if isinstance(piece, Stored)]
         flat = arrays and all(len(piece.shape) == 1 and piece.dtype == arrays[0].dtype for piece in arrays)
@@ -163,6 +186,6 @@ class Walk:
 
 
 def _in_order(tree: Any) -> list[Any]:
-    """The values under "0", "1", …; none if these are not the names."""
+    """Returns the values under "0", "1", …; an empty list if these are not the names."""
     names = [str(i) for i in range(len(tree))] if isinstance(tree, dict) else []
     return [tree[name] for name in names] if isinstance(tree, dict) and tree.keys() == set(names) else []

@@ -1,7 +1,6 @@
-"""Where the tensors of PyTorch's files are: records of storages and of views into them, from what a pickle says.
+"""Records of the storages and tensors (views of storages) in PyTorch's files, made from the content of a pickle.
 
-Source of the forms: torch/_utils.py (`_rebuild_tensor_v2` and its siblings) and torch/serialization.py
-(`persistent_id`).
+Sources: torch/_utils.py (`_rebuild_tensor_v2` and similar functions) and torch/serialization.py (`persistent_id`).
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from tlx.pretrained.formats.stored import BFLOAT16, bytes_of, refuse
 
 KIND = "PyTorch file of tensors"
-MOST_EXPANDED = 2**24  # bytes of a tensor that is larger than its storage, as torch's expand() makes them
+MOST_EXPANDED = 2**24  # the most bytes of a tensor that is larger than its storage, as torch's expand() makes it
 DTYPES: dict[str, np.dtype] = {
     "torch.DoubleStorage": np.dtype("<f8"), "torch.FloatStorage": np.dtype("<f4"), "torch.HalfStorage": np.dtype("<f2"),
     "torch.BFloat16Storage": BFLOAT16, "torch.LongStorage": np.dtype("<i8"), "torch.IntStorage": np.dtype("<i4"),
@@ -28,14 +27,24 @@ FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Name:
-    """One of `FUNCTIONS` or `DTYPES`; what it names is not imported."""
+    """The name of a function or class; it is not imported.
+
+    Attributes:
+      full: the name with its module, one of `FUNCTIONS` or `DTYPES`.
+    """
 
     full: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in the file, under a key."""
+    """A flat array in the file.
+
+    Attributes:
+      key: the storage's key in the file.
+      dtype: its dtype.
+      count: the number of its elements.
+    """
 
     key: str
     dtype: np.dtype
@@ -44,7 +53,14 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view of a storage; offset and strides count elements."""
+    """A view of a storage.
+
+    Attributes:
+      storage: the storage.
+      offset: the index of the first element in the storage.
+      shape: the tensor's shape.
+      strides: the tensor's strides in elements.
+    """
 
     storage: Storage
     offset: int
@@ -52,22 +68,40 @@ class Tensor:
     strides: tuple[int, ...]
 
 
-def storage_of(told: Any, file: Path) -> Storage:
-    """From ("storage", class, key, device, count), in the older form with a last None."""
-    if type(told) is tuple and len(told) == 6 and told[5] is None:
-        told = told[:5]
+def storage_of(description: Any, file: Path) -> Storage:
+    """Makes the record of a storage.
+
+    Args:
+      description: ("storage", class, key, device, count); the older format has a sixth element, which is None.
+      file: the file, for messages.
+
+    Raises:
+      TlxError: the description has another form.
+    """
+    if type(description) is tuple and len(description) == 6 and description[5] is None:
+        description = description[:5]
     expected = (str, Name, str, str, int)
-    if type(told) is not tuple or tuple(map(type, told)) != expected or told[0] != "storage":
+    if type(description) is not tuple or tuple(map(type, description)) != expected or description[0] != "storage":
         refuse(file, KIND, "it describes a storage in a way that tlx does not know")
-    if told[1].full not in DTYPES or bytes_of(told[4:], DTYPES[told[1].full]) is None:
-        refuse(file, KIND, f"it has a storage of {told[4]} numbers of the class {told[1].full!r}")
-    return Storage(told[2], DTYPES[told[1].full], told[4])
+    _, storage_class, key, _, count = description
+    if storage_class.full not in DTYPES or bytes_of((count,), DTYPES[storage_class.full]) is None:
+        refuse(file, KIND, f"it has a storage of {count} numbers of the class {storage_class.full!r}")
+    return Storage(key, DTYPES[storage_class.full], count)
 
 
 def call(function: Any, arguments: Any, file: Path) -> Any:
-    """What one of `FUNCTIONS` would give; it is not called."""
+    """Returns the result of one of `FUNCTIONS`, as a record; the function itself is not called.
+
+    Args:
+      function: the `Name` of the function.
+      arguments: the tuple of its arguments.
+      file: the file, for messages.
+
+    Raises:
+      TlxError: it is another function, or has other arguments than `torch.save` writes.
+    """
     if type(function) is not Name or function.full not in FUNCTIONS or type(arguments) is not tuple:
-        refuse(file, KIND, "a pickle in it calls something that is no function of tensors")
+        refuse(file, KIND, "a pickle in it calls something that is not a function for tensors")
     short, count = function.full.rpartition(".")[2], len(arguments)
     if short == "OrderedDict" and count == 0:
         return {}
@@ -81,7 +115,7 @@ def call(function: Any, arguments: Any, file: Path) -> Any:
 
 
 def _view(file: Path, storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-    """A tensor that lies in its storage."""
+    """Makes the record of a tensor after checking that it is within its storage."""
     if not (type(storage) is Storage and type(offset) is int and type(shape) is type(strides) is tuple):
         refuse(file, KIND, "it describes a tensor in a way that tlx does not know")
     size = bytes_of(shape, storage.dtype)
@@ -96,4 +130,4 @@ def _view(file: Path, storage: Any, offset: Any, shape: Any, strides: Any) -> Te
 
 
 def _is_stride(stride: object) -> bool:
-    return type(stride) is int and 0 <= stride < 2**56  # in bytes it is to fit 64 bits, used or not
+    return type(stride) is int and 0 <= stride < 2**56  # a stride in bytes has to fit into 64 bits

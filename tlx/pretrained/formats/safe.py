@@ -1,4 +1,4 @@
-"""Which files a checkpoint's folder may lead to: its own, and those that the Hugging Face cache keeps for it."""
+"""Restricts the links in a checkpoint's folder to the folder itself and to the Hugging Face cache."""
 
 import fnmatch
 import os
@@ -13,11 +13,15 @@ SHARED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}")
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` of a checkpoint folder; it need not exist.
+    """Returns the path of a file in a checkpoint's folder; the file need not exist.
+
+    Args:
+      folder: the checkpoint's folder.
+      name: the name of the file.
 
     Raises:
-      TlxError: `name` is no plain name, or a link that leads out of the folder (those of the Hugging Face cache are
-        followed into the blobs of the same repository).
+      TlxError: `name` is not a plain file name, or is a link that leads out of the folder. Links of the Hugging Face
+        cache to the blobs of the same repository are allowed.
     """
     if name in ("", ".", "..") or set(name) & set("/\\") or not name.isprintable():
         raise TlxError(f"{folder} names {name!r:.100} as one of its files; a plain name without a path was expected.")
@@ -31,11 +35,14 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def check_links(folder: Path, patterns: Iterable[str]) -> None:
-    """Refuses a folder in which an entry that matches one of the patterns leads out, or is a pipe or a device, for
-    libraries that open it all.
+    """Checks the files of a folder before a library opens them.
+
+    Args:
+      folder: the folder.
+      patterns: patterns of file names; files that match none are not checked.
 
     Raises:
-      TlxError: as `inside`; or the folder cannot be listed.
+      TlxError: a file is a link that leads out of the folder, a pipe or a device; or the folder cannot be listed.
     """
     patterns = list(patterns)
     try:
@@ -46,14 +53,15 @@ def check_links(folder: Path, patterns: Iterable[str]) -> None:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             file = inside(folder, name)
             if file.exists() and not file.is_file() and not file.is_dir():
-                raise TlxError(f"{file} is no file but a pipe or a device; expected a regular file.")
+                raise TlxError(f"{file} is not a file but a pipe or a device; expected a regular file.")
 
 
 def _in_the_hubs_cache(real: Path, name: str, target: Path) -> bool:
-    """Whether a link goes from `REPOSITORY/snapshots/REVISION/…` to `REPOSITORY/blobs/`, and stays there.
+    """Returns whether a link leads from `REPOSITORY/snapshots/REVISION/…` to a blob of the same repository.
 
-    From there huggingface_hub ≥ 2 links on to `CACHE/blobs/ab/abcd…`, which all repositories of a cache share. That
-    hop is followed only from the repository's own blobs, to that very place, in a cache that is marked as having it.
+    In huggingface_hub ≥ 2, `REPOSITORY/blobs/` links to `CACHE/blobs/ab/abcd…`, which all repositories of a cache
+    share. Such a second link is allowed only from the repository's blobs, to a path of that form, in a cache that is
+    marked as having shared blobs.
     """
     revision = next((place for place in (real, *real.parents) if place.parent.name == "snapshots"), None)
     if revision is None:

@@ -1,4 +1,4 @@
-"""A tensor in a file, not yet read, and the memory map that it is read from."""
+"""Tensors in a file that are read on demand from a memory map."""
 
 import math
 import mmap
@@ -21,8 +21,11 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 class Stored:
     """A tensor in a file.
 
-    `read()` gives an array of exactly this shape and dtype. It may be a read-only view of the file, so that nothing is
-    held in memory; who keeps it or changes it copies it.
+    Attributes:
+      shape: the tensor's shape.
+      dtype: the tensor's dtype.
+      read: returns the array, of this shape and dtype. It may be a read-only view of the file, so that it takes no
+        memory; copy it before you keep or change it.
     """
 
     shape: tuple[int, ...]
@@ -31,15 +34,21 @@ class Stored:
 
 
 def refuse(file: Path, kind: str, problem: str) -> NoReturn:
-    """The one sentence about a file that is broken or was made to be."""
-    raise TlxError(f"{file} is no {kind} that tlx can read: {problem}; download it or save it again.")
+    """Raises the error for a file that is damaged or malicious.
+
+    Args:
+      file: the file.
+      kind: what it should be, such as "zip archive".
+      problem: what is wrong with it.
+    """
+    raise TlxError(f"{file} is not a valid {kind}: {problem}; download it or save it again.")
 
 
 def mapped(file: Path) -> memoryview:
-    """The bytes of a file, read-only, of which the system loads what is looked at.
+    """Maps a file into memory, read-only; the system loads the pages that are accessed.
 
     Raises:
-      TlxError: the file is missing, empty, no plain file, or git-lfs's stand-in for one.
+      TlxError: the file is missing, empty, not a regular file, or a git-lfs pointer.
     """
     try:
         with open_regular(file) as handle:
@@ -53,11 +62,11 @@ def mapped(file: Path) -> memoryview:
 
 
 def bytes_of(shape: Sequence[object], dtype: np.dtype) -> int | None:
-    """The bytes of an array of this shape; None if there is no such array."""
+    """Returns the number of bytes of an array; None if no array can have this shape."""
     sizes = [size for size in shape[: MOST_DIMENSIONS + 1] if type(size) is int and size >= 0]
     if len(sizes) != len(shape) or len(sizes) > MOST_DIMENSIONS:
         return None
-    # numpy cannot hold (0, 2**62, 2**62), empty as it is, so an empty dimension counts as one here.
+    # NumPy does not support the shape (0, 2**62, 2**62), although it is empty, so an empty dimension counts as 1 here.
     if math.prod(max(size, 1) for size in sizes) * dtype.itemsize >= 2**62:
         return None
     return math.prod(sizes) * dtype.itemsize
@@ -66,10 +75,18 @@ def bytes_of(shape: Sequence[object], dtype: np.dtype) -> int | None:
 def stored_at(
     data: memoryview, offset: int, shape: tuple[int, ...], dtype: np.dtype, strides: tuple[int, ...] | None = None
 ) -> Stored:
-    """A tensor at an offset (in bytes) of a file; its strides, in bytes too, are those of rows in C order if None."""
+    """Describes a tensor in a memory map.
+
+    Args:
+      data: the bytes of the file.
+      offset: where the tensor begins, in bytes.
+      shape: the tensor's shape.
+      dtype: the tensor's dtype.
+      strides: its strides in bytes; None: C order.
+    """
 
     def read() -> np.ndarray:
-        array: np.ndarray = np.ndarray(shape, dtype, data, offset, strides)  # numpy looks at the bounds once more
-        return array if array.flags.aligned else array.copy()  # files need not begin their tensors where a CPU likes
+        array: np.ndarray = np.ndarray(shape, dtype, data, offset, strides)  # NumPy checks the bounds again
+        return array if array.flags.aligned else array.copy()  # tensors in files need not be aligned
 
     return Stored(shape, dtype, read)

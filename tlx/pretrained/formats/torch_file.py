@@ -1,7 +1,8 @@
-"""`pytorch_model.bin`: what `torch.save` writes of a dict of tensors, as a zip archive or in the form before torch 1.6.
+"""Reads `pytorch_model.bin`: a dict of tensors as `torch.save` writes it, in the current or the older format.
 
-Format: torch/serialization.py (`_save`, `_legacy_save`). Both hold a pickle that says where each tensor is, and the
-storages as they are in memory; the pickle is followed by `pickled.py`, the storages are mapped.
+Format: torch/serialization.py (`_save`, `_legacy_save`). The current format is a zip archive; the older one was written
+before torch 1.6. Both consist of a pickle, which describes where each tensor is, and of the storages' bytes. The pickle
+is interpreted by `pickled.py`, and the storages are mapped into memory.
 """
 
 from io import BytesIO
@@ -18,10 +19,13 @@ PROTOCOL = 1001
 
 
 def read_torch(file: Path) -> dict[str, Stored]:
-    """The tensors of a PyTorch file, by name; nothing in it is executed.
+    """Opens a PyTorch file. Nothing in it is executed.
+
+    Returns:
+      The tensors by name.
 
     Raises:
-      TlxError: the file is broken, holds anything but a flat dict of tensors, or was written by torch before 0.1.10.
+      TlxError: the file is damaged, holds anything but a flat dict of tensors, or was written by torch before 0.1.10.
     """
     data = mapped(file)
     if bytes(data[257:262]) == b"ustar":
@@ -37,7 +41,7 @@ def _stored(data: memoryview, tensor: Tensor, begin: int) -> Stored:
 
 
 def _from_zip(data: memoryview, file: Path) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Tensors, and the offset of each storage, of `NAME/data.pkl` and `NAME/data/KEY`."""
+    """Returns the tensors, from `NAME/data.pkl`, and the offset of each storage, the member `NAME/data/KEY`."""
     members = zip_members(data, file)
     inner = [name.removesuffix("data.pkl") for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(inner) != 1:
@@ -50,32 +54,36 @@ def _from_zip(data: memoryview, file: Path) -> tuple[dict[str, Tensor], dict[str
         refuse(file, KIND, f"its pickle has {size} bytes, more than {MOST_BYTES}")
     tensors = _tensors(follow(BytesIO(data[offset : offset + size]), file), file)
     offsets = {}
-    # What zip says of the bytes' sum (CRC-32) is not looked at: torch does not either, and can be told to write none.
+    # The CRC-32 of the members is not checked: torch does not check it either, and has an option to write none.
     for tensor in tensors.values():
         storage = tensor.storage
-        offsets[storage.key], found = members.get(f"{inner[0]}data/{storage.key}", (0, -1))
-        _check_size(storage, found, file)
+        offsets[storage.key], size = members.get(f"{inner[0]}data/{storage.key}", (0, -1))
+        _check_size(storage, size, file)
     return tensors, offsets
 
 
 def _from_stream(data: memoryview, file: Path) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Of the older form: magic number, protocol, the writer's machine, tensors, keys; then counts and storages."""
+    """Returns the tensors and the offset of each storage in the older format.
+
+    The format consists of pickles of a magic number, the protocol, the writer's system, the tensors and the keys of the
+    storages, followed by the count and the elements of each storage.
+    """
     stream = BytesIO(data[: 2 * MOST_BYTES])
     if bytes(data[:1]) != b"\x80" or follow(stream, file) != MAGIC:
         refuse(file, KIND, "it begins neither as a zip archive nor with torch's magic number")
     if follow(stream, file) != PROTOCOL:
         refuse(file, KIND, f"its protocol is not {PROTOCOL}")
-    machine = follow(stream, file)
-    if type(machine) is not dict or machine.get("little_endian") is not True:
+    system = follow(stream, file)
+    if type(system) is not dict or system.get("little_endian") is not True:
         refuse(file, KIND, "its numbers are not little-endian")
     tensors = _tensors(follow(stream, file), file)
     return tensors, _offsets(data, tensors, follow(stream, file), stream.tell(), file)
 
 
 def _offsets(data: memoryview, tensors: dict[str, Tensor], keys: Any, at: int, file: Path) -> dict[str, int]:
-    """Where each storage's numbers are; each is its count in eight bytes, and they."""
+    """Returns the offset of each storage's elements, which follow their count (eight bytes)."""
     storages: dict[str, Storage] = {}
-    for tensor in tensors.values():  # the count is in numbers of the type that is met first
+    for tensor in tensors.values():  # the count is in elements of the first tensor's dtype
         storages.setdefault(tensor.storage.key, tensor.storage)
     if type(keys) is not list or any(type(key) is not str for key in keys) or sorted(keys) != sorted(storages):
         refuse(file, KIND, "the storages that it lists are not those of its tensors")
@@ -91,21 +99,22 @@ def _offsets(data: memoryview, tensors: dict[str, Tensor], keys: Any, at: int, f
     return offsets
 
 
-def _check_size(storage: Storage, found: int, file: Path) -> None:
+def _check_size(storage: Storage, size: int, file: Path) -> None:
+    """Checks that a storage has as many bytes as its record says; `size` is -1 if it is missing."""
     expected = storage.count * storage.dtype.itemsize
-    if found != expected:
-        there = f"{found} bytes are there" if found >= 0 else "it is not there"
-        refuse(file, KIND, f"the storage {storage.key!r:.100} should have {expected} bytes, but {there}")
+    if size != expected:
+        found = f"{size} bytes are there" if size >= 0 else "it is not there"
+        refuse(file, KIND, f"the storage {storage.key!r:.100} should have {expected} bytes, but {found}")
 
 
-def _tensors(found: Any, file: Path) -> dict[str, Tensor]:
-    """What was found, if it is a flat dict of tensors."""
-    if type(found) is not dict:
-        refuse(file, KIND, f"it holds a {type(found).__name__}, where a dict of tensors was expected")
-    for name, value in found.items():
+def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    """Returns the content of a file after checking that it is a flat dict of tensors."""
+    if type(content) is not dict:
+        refuse(file, KIND, f"it holds a {type(content).__name__}, where a dict of tensors was expected")
+    for name, value in content.items():
         if type(value) is not Tensor:
             what = "None" if value is None else f"a {type(value).__name__}"
             refuse(file, KIND, f"it holds {what} under {name!r:.100}, where a flat dict of tensors was expected")
-    if not found:
+    if not content:
         refuse(file, KIND, "it holds no tensor")
-    return found
+    return content

@@ -1,4 +1,4 @@
-"""Weights into files that transformers opens: safetensors, and flax's msgpack; tensor after tensor, none held twice."""
+"""Writes weights to files that transformers opens, as safetensors or Flax's msgpack, one tensor at a time."""
 
 import json
 import struct
@@ -12,22 +12,22 @@ from tlx.errors import TlxError
 from tlx.pretrained.formats import msgpack_file, safetensors_file
 
 SAFETENSORS = {dtype: name for name, dtype in safetensors_file.DTYPES.items()}
-LARGEST_PIECE = 2**30  # bytes of one array in msgpack; flax writes and expects larger ones in pieces
+LARGEST_PIECE = 2**30  # the most bytes of one array in msgpack; flax writes and expects larger arrays in chunks
 
 
 def write_safetensors(folder: Path, tensors: Mapping[str, np.ndarray], max_shard_bytes: int) -> list[str]:
-    """Writes `model.safetensors`, or parts of it and their index.
+    """Writes `model.safetensors`, or several files and their index.
 
     Args:
-      folder: exists.
-      tensors: by name; float, int, bool or bfloat16.
-      max_shard_bytes: of the tensors of one file; a larger tensor has a file of its own.
+      folder: an existing folder.
+      tensors: the tensors by name; their dtype is a float, an integer, bool or bfloat16.
+      max_shard_bytes: the most bytes of the tensors in one file; a larger tensor gets a file of its own.
 
     Returns:
       The names of the files, the index last.
 
     Raises:
-      TlxError: there is no tensor, or one of a dtype that the format lacks.
+      TlxError: there are no tensors, or the format does not support the dtype of one.
     """
     _check(tensors, SAFETENSORS)
 
@@ -38,18 +38,18 @@ def write_safetensors(folder: Path, tensors: Mapping[str, np.ndarray], max_shard
 
 
 def write_msgpack(folder: Path, tree: Mapping[str, Any], max_shard_bytes: int | None = None) -> list[str]:
-    """Writes `flax_model.msgpack`, or parts of it and their index.
+    """Writes `flax_model.msgpack`, or several files and their index.
 
     Args:
-      folder: exists.
+      folder: an existing folder.
       tree: arrays in nested dicts.
-      max_shard_bytes: as for `write_safetensors`; None: one file.
+      max_shard_bytes: see `write_safetensors`; None: one file.
 
     Returns:
       The names of the files, the index last.
 
     Raises:
-      TlxError: there is no array, one of a dtype that tlx does not read, or a name that is no text without "/".
+      TlxError: there are no arrays, tlx cannot read the dtype of one, or a name is not a string or contains "/".
     """
     arrays = dict(_leaves(tree, ""))
     _check(arrays, set(msgpack_file.DTYPES.values()))
@@ -84,7 +84,7 @@ def _in_parts(
     write: Callable[[BinaryIO, list[str]], None],
     metadata: Callable[[Mapping[str, np.ndarray]], dict[str, int]],
 ) -> list[str]:
-    """One file, or several called `STEM-00001-of-0000N.END` and the index of them, in the words of transformers."""
+    """Writes one file, or several called `STEM-00001-of-0000N.SUFFIX` and their index, in transformers' format."""
     from huggingface_hub import split_state_dict_into_shards_factory
 
     parts = split_state_dict_into_shards_factory(
@@ -116,9 +116,9 @@ def _sizes(arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def _safetensors(handle: BinaryIO, tensors: dict[str, np.ndarray]) -> None:
-    # The largest numbers first, so that every tensor begins at a multiple of its number's size.
+    # The dtypes with the largest elements come first, so that every tensor is aligned to the size of its elements.
     names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for this mark
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers requires this entry
     at = 0
     for name in names:
         array = tensors[name]
@@ -147,7 +147,7 @@ def _leaves(tree: Mapping[str, Any], path: str) -> Iterator[tuple[str, np.ndarra
 
 
 def _map(handle: BinaryIO, tree: Mapping[str, Any]) -> None:
-    """One map of maps, arrays and the numbers that describe arrays in pieces."""
+    """Writes a map of maps, arrays, and the numbers that describe arrays in chunks."""
     import msgpack  # comes with flax
 
     handle.write(msgpack.Packer().pack_map_header(len(tree)))
@@ -169,13 +169,13 @@ def _map(handle: BinaryIO, tree: Mapping[str, Any]) -> None:
 
 
 def _length(codes: dict[int, bytes], length: int) -> bytes:
-    """msgpack's code for the smallest width that holds a length, and the length."""
+    """Returns a length in msgpack: the code for the smallest width that can hold it, and the length."""
     width = 1 if length < 2**8 else 2 if length < 2**16 else 4
     return codes[width] + length.to_bytes(width, "big")
 
 
 def _pieces(array: np.ndarray) -> dict[str, Any]:
-    """A large array as flax writes it: a mark, its shape, and pieces of its flat numbers."""
+    """Returns a large array in the form that flax writes: a mark, its shape, and the chunks of the flat array."""
     flat = np.ascontiguousarray(array).reshape(-1)
     step = max(1, LARGEST_PIECE // array.dtype.itemsize)
     chunks = {str(i): flat[at : at + step] for i, at in enumerate(range(0, flat.size, step))}

@@ -1,7 +1,7 @@
-"""The members of a zip archive that are stored as they are, by name: where their bytes begin and how many they are.
+"""Locates the members of an uncompressed zip archive: where their bytes begin and how many there are.
 
 Format: PKWARE's APPNOTE, sections 4.3 and 4.5.3 (https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT). Python's
-zipfile would read members through buffers and believes more than is good for a file from somewhere.
+zipfile is not used, because it reads members through buffers and checks too little for untrusted files.
 """
 
 import itertools
@@ -10,21 +10,28 @@ from pathlib import Path
 
 from tlx.pretrained.formats.stored import refuse
 
-KIND = "whole zip archive"
+KIND = "zip archive"
 MOST_MEMBERS = 200_000
 END = struct.Struct("<4sHHHHIIH")  # end of central directory
-END_64 = struct.Struct("<4sQHHIIQQQQ")  # the same for more than 4 GB
+END_64 = struct.Struct("<4sQHHIIQQQQ")  # end of central directory of an archive of more than 4 GB
 LOCATOR_64 = struct.Struct("<4sIQI")
-ENTRY = struct.Struct("<4sHHHHHHIIIHHHHHII")  # of the central directory
-LOCAL = struct.Struct("<4sHHHHHIIIHH")  # before each member's bytes
-FULL = 0xFFFFFFFF  # what stands in 32 bits whose value stands in the zip64 field
+ENTRY = struct.Struct("<4sHHHHHHIIIHHHHHII")  # entry of the central directory
+LOCAL = struct.Struct("<4sHHHHHIIIHH")  # local header, which precedes each member's bytes
+FULL = 0xFFFFFFFF  # the value of a 32-bit field whose actual value is in the zip64 field
 
 
 def zip_members(data: memoryview, file: Path) -> dict[str, tuple[int, int]]:
-    """Offset and length of every member.
+    """Locates the members of an archive.
+
+    Args:
+      data: the bytes of the archive.
+      file: the file, for messages.
+
+    Returns:
+      The offset and the length in bytes of each member, by name.
 
     Raises:
-      TlxError: the archive is cut off, says two things about one member, or holds a compressed or encrypted one.
+      TlxError: the archive is truncated or inconsistent, or a member is compressed or encrypted.
     """
     at, end, count = _directory(data, file)
     if count > MOST_MEMBERS:
@@ -47,7 +54,7 @@ def zip_members(data: memoryview, file: Path) -> dict[str, tuple[int, int]]:
 
 
 def _directory(data: memoryview, file: Path) -> tuple[int, int, int]:
-    """Begin and end of the central directory, and its number of entries."""
+    """Returns where the central directory begins and ends, and its number of entries."""
     at = len(data) - END.size
     if at < 0 or bytes(data[at : at + 4]) != b"PK\5\6":
         refuse(file, KIND, "its end is missing, so it was cut off or something was added")
@@ -66,7 +73,12 @@ def _directory(data: memoryview, file: Path) -> tuple[int, int, int]:
 
 
 def _member(data: memoryview, at: int, end: int, directory: int, file: Path) -> tuple[str, int, int, int, int]:
-    """Of the entry at `at`: name, where its local header begins, its bytes' offset and number, and the next entry."""
+    """Reads the entry of the central directory at `at`.
+
+    Returns:
+      The member's name, the position of its local header, the offset and the number of its bytes, and the position of
+      the next entry.
+    """
     if at + ENTRY.size > end or bytes(data[at : at + 4]) != b"PK\1\2":
         refuse(file, KIND, "its directory is broken")
     fields = ENTRY.unpack_from(data, at)
@@ -90,15 +102,15 @@ def _member(data: memoryview, at: int, end: int, directory: int, file: Path) -> 
     offset = header + LOCAL.size + name_here + extra_here
     same = (signature, method_here, flags_here & 1) == (b"PK\3\4", 0, 0)
     same &= bytes(data[header + LOCAL.size : header + LOCAL.size + name_here]) == raw
-    # With bit 3 of the flags the sizes stand behind the member's bytes, in zip64 archives in a field of their own.
-    same &= all(told in (size, FULL) or (told == 0 and flags_here & 8) for told in (packed_here, size_here))
+    # If bit 3 of the flags is set, the sizes follow the member's bytes; in zip64 archives they are in a separate field.
+    same &= all(value in (size, FULL) or (value == 0 and flags_here & 8) for value in (packed_here, size_here))
     if not same or offset + size > directory:
         refuse(file, KIND, f"its directory and its member {name!r:.100} disagree")
     return name, header, offset, size, at
 
 
 def _wide(extra: bytes, *values: int) -> list[int]:
-    """The values, those that are `FULL` replaced in turn by the 64-bit ones of the zip64 field."""
+    """Returns the values; those that are `FULL` are replaced by the 64-bit values of the zip64 field in order."""
     wide: list[int] = []
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
