@@ -43,9 +43,9 @@ def test_kinds() -> None:
             [("head/.*", 1), (".*", 2)],
             r"matches no parameter \(it must match the whole path\); nearest: .*heads/a/kernel",
         ),
-        ([("kind:weights", 1), (".*", 2)], "names no kind; the kinds are bias, norm, kernel, embedding, token"),
+        ([("kind:weights", 1), (".*", 2)], "is not a known kind; the kinds are bias, norm, kernel, embedding, token"),
         ([("backbone/(", 1)], "is not a regular expression"),
-        (["backbone/.*"], "a rule is a pair"),
+        (["backbone/.*"], "a rule must be a pair"),
     ],
 )
 def test_rules_that_cannot_be_meant(rules: list, message: str) -> None:
