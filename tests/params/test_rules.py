@@ -38,7 +38,10 @@ def test_kinds() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([(".*", 1), ("heads/.*", 2)], r"'heads/\.\*' decides nothing, its 1 parameters went to the earlier '\.\*'"),
+        (
+            [(".*", 1), ("heads/.*", 2)],
+            r"'heads/\.\*' has no effect; the earlier '\.\*' already matched its 1 parameters",
+        ),
         (
             [("head/.*", 1), (".*", 2)],
             r"matches no parameter \(it must match the whole path\); nearest: .*heads/a/kernel",

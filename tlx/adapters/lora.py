@@ -1,4 +1,6 @@
-"""LoRA: a kernel W becomes W + s A B, where A and B have low rank and are trained (Hu et al. 2021, arXiv 2106.09685, 4.1).
+"""LoRA: a kernel W becomes W + s A B, where A and B have low rank and are trained.
+
+The method is that of Hu et al. 2021, arXiv 2106.09685, section 4.1.
 
 A layer computes x W here, so the paper's product B A is A B: A is (in, rank), B is (rank, out). This file works on
 parameter trees: it selects kernels, initializes adapters, merges and unmerges them. `tlx.adapters.model` applies them

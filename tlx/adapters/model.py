@@ -1,7 +1,7 @@
 """Models with adapters: adding adapters to a model and merging them into its kernels.
 
-A linen interceptor adds the adapter's output to that of a dense layer, so the model's own code does not change (the idea
-is from gemma's `peft/_interceptors.py`).
+A linen interceptor adds the adapter's output to that of a dense layer, so the model's own code does not change. The
+idea is from gemma's `peft/_interceptors.py`.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The kinds of parameters, by path: `bias`, `norm`, `kernel`, `embedding`, `token`.
 
-A parameter may have two kinds: the bias of a LayerNorm is `bias` and `norm`. Each model family has a table of kinds; for
-other trees, kinds are derived from the names of parameters and modules.
+A parameter may have two kinds: the bias of a LayerNorm is `bias` and `norm`. Each model family has a table of kinds;
+for other trees, kinds are derived from the names of parameters and modules.
 """
 
 import re
