@@ -1,4 +1,4 @@
-"""Learning curves as a picture: losses beside the validation metrics."""
+"""A plot of learning curves: losses and validation metrics by step."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,14 @@ from tlx.reporting.figure import save
 
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
-    """Draws the lines of `metrics.jsonl`, one colour a run.
+    """Plots the learning curves of runs, one color for each run.
 
     Args:
-      runs: lines by name.
-      file: the PNG to write.
+      runs: the lines of each run's `metrics.jsonl`, by the run's name.
+      file: the file to write; its suffix decides the format.
+
+    Raises:
+      TlxError: if the file cannot be written.
     """
     from matplotlib.figure import Figure
 
