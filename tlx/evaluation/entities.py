@@ -1,9 +1,9 @@
 """Entities in tagged sentences, defined as in seqeval's default mode.
 
 A tag is `O`, a prefix with a type such as `B-person`, or a prefix alone. Consecutive tags of one type are an entity. B
-and S begin an entity, E and S end one, and an I that does not continue an entity begins one too (conlleval's rule, valid
-for IOB1, IOB2 and IOBES files). L is read as E, U and W as S, M as I (BILOU, BMES, BMEWO). If any tag has
-no such prefix, as in part-of-speech tagging, the tags are classes of tokens and there are no entities.
+and S begin an entity, E and S end one, and an I that does not continue an entity begins one too (conlleval's rule,
+valid for IOB1, IOB2 and IOBES files). L is read as E, U and W as S, M as I (BILOU, BMES, BMEWO). If any tag has no such
+prefix, as in part-of-speech tagging, the tags are classes of tokens and there are no entities.
 """
 
 import itertools
@@ -40,7 +40,7 @@ def near_scheme(names: Sequence[str]) -> str:
     if all(name.lstrip("-").isdecimal() for name in names):
         return "they are numbers; if they encode tags such as B-person, use these tags instead"
     if OUTSIDE in names and odd and any(name[:2] in ("B-", "I-") for name in names):
-        return f"some are entity tags (B-…, I-…), but {listed(odd)} are not"
+        return f"some are entity tags (B-…, I-…), but not {listed(odd)}"
     for how, converted in (
         ("in lower case", [name.upper() for name in names]),
         ("with an underscore", [name.replace("_", "-", 1) for name in names]),

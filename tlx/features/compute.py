@@ -90,7 +90,7 @@ class Extractor:
 
     @functools.cached_property
     def weights(self) -> str:
-        """SHA-256 of the model state and of the parameters that the features depend on, with paths, dtypes and shapes."""
+        """SHA-256 of the model state and the parameters that the features depend on, with paths, dtypes, shapes."""
         used, digest, state = below(self.model, self.spec), hashlib.sha256(), flatten(self.model_state)
         for path, leaf in (*sorted(flatten(self.params).items()), *sorted(state.items())):
             if path in used or path in state:
