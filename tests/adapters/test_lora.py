@@ -219,7 +219,7 @@ def test_dropout_of_what_an_adapter_is_given() -> None:
             r"lora.targets: the rule '.*/quary/kernel' matches no .*query/kernel",
         ),
         (Lora(targets=((".*/query/kernel", False),)), "lora.targets select no kernel"),
-        (Lora(targets=((".*/query/kernel", "8"),)), "a rule's value is True, False or a rank, found '8'"),
+        (Lora(targets=((".*/query/kernel", "8"),)), "a rule's value is True, False or a rank; found '8'"),
         (Lora(rank=33), r"query/kernel has shape \(32, 32\), so its rank must be 1 to 32; found 33"),
     ],
 )

@@ -144,7 +144,7 @@ def test_optaxs_own(warm: int) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("cosine_restarts", {"cycles": 0}, "takes at least 1 cycle"),
+        ("cosine_restarts", {"cycles": 0}, "needs at least 1 cycle"),
         ("cosine_restarts", {"cycles": 200}, "100 steps cannot be split into 200 cycles"),
         ("step", {"drop": 1.5}, "the schedule's drop is 1.5"),
         ("step", {"drop_every": 0}, "every 0 steps"),

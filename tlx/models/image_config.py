@@ -58,9 +58,9 @@ class ImageConfig(BackboneConfig):
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], **changes: Any) -> Self:
-        """As in `BackboneConfig`; a list in a file is a tuple here."""
-        whole = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-        return super().from_hf(whole, **changes)
+        """Creates a config as `BackboneConfig.from_hf` does; lists in the file become tuples."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        return super().from_hf(values, **changes)
 
     @property
     def image(self) -> tuple[int, int]:

@@ -38,8 +38,8 @@ def plot_confusion(table: np.ndarray, names: Sequence[str], file: Path) -> Path:
     axis.tick_params(length=0)
     if classes <= WRITTEN:
         for (row, column), count in np.ndenumerate(table):
-            colour = "white" if share[row, column] > 0.55 else "black" if count else "lightgrey"
-            axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if share[row, column] > 0.55 else "black" if count else "lightgray"
+            axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
     for spine in axis.spines.values():
         spine.set_visible(False)
     figure.colorbar(image, ax=axis, label="fraction of the label", shrink=0.8)

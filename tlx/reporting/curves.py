@@ -26,11 +26,11 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> 
     figure = Figure(figsize=(4.2 * (1 + len(metrics)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
     for index, (name, lines) in enumerate(runs.items()):
-        colour = f"C{index}"
+        color = f"C{index}"
         for metric, style in (("train/loss", ":"), ("validation/loss", "-")):
-            axes[0].plot(*_series(lines, metric), style, color=colour, label=f"{name}, {metric.split('/')[0]}")
+            axes[0].plot(*_series(lines, metric), style, color=color, label=f"{name}, {metric.split('/')[0]}")
         for axis, metric in zip(axes[1:], metrics, strict=True):
-            axis.plot(*_series(lines, metric), ".-", color=colour, label=name)
+            axis.plot(*_series(lines, metric), ".-", color=color, label=name)
     for axis, title in zip(axes, ("loss", *metrics), strict=True):
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
