@@ -139,7 +139,7 @@ def test_refused(features: tlx.Features, checkpoint: Path) -> None:
         ({"pooling": None}, "Features returns one vector for each example"),
         ({"pooling": "pooler"}, "the pooler reads only the last hidden state"),
         ({"layers": (5,)}, "there is no layer 5"),
-        ({"batch_size": 0}, "batch_size is 0; it is a number of examples"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a number of examples"),
     ):
         with pytest.raises(TlxError, match=message):
             clone(features).set_params(**change).fit()

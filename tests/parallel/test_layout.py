@@ -64,7 +64,7 @@ def test_rules_decide_what_is_cut() -> None:
     ("rules", "message"),
     [
         ((("odd/kernel", 0),), r"odd/kernel has shape \(333, 333\), whose axis 0 cannot be split into 4 equal parts"),
-        ((("wide/bias", 1),), r"wide/bias has the shape \(2048,\), whose axis 1 cannot be cut"),
+        ((("wide/bias", 1),), r"wide/bias has shape \(2048,\), whose axis 1 cannot be split"),
         (((".*", "long"),), "a value must be 'large', 'largest', 'whole' or an axis; found 'long'"),
         ((("narrow/.*", "whole"),), "parallel.rules: the rule 'narrow/.*' matches no parameter"),
     ],
@@ -175,5 +175,5 @@ def test_a_step_by_device_is_the_step_of_the_whole_batch(update: Update, accumul
 
 def test_a_state_over_the_whole_batch_is_refused_by_device() -> None:
     state = State(jnp.zeros((), jnp.int32), {}, {}, {"mean": jnp.zeros(3)})
-    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* keeps a state over the whole batch"):
+    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* keeps statistics of the whole batch"):
         make_layout(mode="pmap").train_step(lambda *given: given, state, (jax.random.key(0), None))
