@@ -218,9 +218,9 @@ def test_dropout_of_what_an_adapter_is_given() -> None:
             Lora(targets=((".*/quary/kernel", True),)),
             r"lora.targets: the rule '.*/quary/kernel' matches no .*query/kernel",
         ),
-        (Lora(targets=((".*/query/kernel", False),)), "lora.targets choose no kernel"),
-        (Lora(targets=((".*/query/kernel", "8"),)), "a rule's value is True, False or a rank, found '8'"),
-        (Lora(rank=33), r"query/kernel is \(32, 32\), so that its rank is 1 to 32; found 33"),
+        (Lora(targets=((".*/query/kernel", False),)), "lora.targets select no kernel"),
+        (Lora(targets=((".*/query/kernel", "8"),)), "a rule's value is True, False or a rank; found '8'"),
+        (Lora(rank=33), r"query/kernel has shape \(32, 32\), so its rank must be 1 to 32; found 33"),
     ],
 )
 def test_targets_that_do_not_fit(lora: Lora, message: str) -> None:
@@ -232,10 +232,10 @@ def test_targets_that_do_not_fit(lora: Lora, message: str) -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"rank": 0}, "lora.rank is 0; it is at least 1"),
-        ({"alpha": 0.0}, "lora.alpha is 0.0; it is above 0"),
+        ({"rank": 0}, "lora.rank is 0; it must be at least 1"),
+        ({"alpha": 0.0}, "lora.alpha is 0.0; it must be above 0"),
         ({"dropout": 1.0}, "lora.dropout is 1.0"),
-        ({"name": "a/b"}, "lora.name is letters"),
+        ({"name": "a/b"}, "lora.name must consist of letters"),
     ],
 )
 def test_fields_that_do_not_fit(field: Any, message: str) -> None:
@@ -246,13 +246,13 @@ def test_fields_that_do_not_fit(field: Any, message: str) -> None:
 def test_trees_that_do_not_fit(tmp_path: Any) -> None:
     model, params, inputs = plain("bert/plain", jnp.float32)
     adapted, with_adapter = add_lora(model, params, Lora())
-    with pytest.raises(TlxError, match="hold adapters/lora already"):
+    with pytest.raises(TlxError, match="already contain adapters/lora"):
         add_lora(adapted, with_adapter, Lora())
-    with pytest.raises(TlxError, match=re.escape("hold no adapters/lora (there: none)")):
+    with pytest.raises(TlxError, match=re.escape("have no adapters/lora (adapters there: none)")):
         logits(adapted, params, inputs)
     with pytest.raises(TlxError, match="has no adapter other; it has lora"):
         logits(adapted.clone(active=("other",)), with_adapter, inputs)
-    with pytest.raises(TlxError, match="hold adapters; give the model that add_lora returned"):
+    with pytest.raises(TlxError, match="contain adapters; pass the model that add_lora returned"):
         write_folder(tmp_path / "export", model, with_adapter)
     bare = Model(Own(bare=True))
     tree = bare.init(jax.random.key(0), x=jnp.ones((1, 2, 4)))["params"]

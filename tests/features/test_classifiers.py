@@ -70,7 +70,7 @@ def test_side_by_side() -> None:
     both = classifiers.concatenated(one, other)
     np.testing.assert_allclose(both[:, :3], one / np.sqrt((one**2).mean()))
     np.testing.assert_allclose(both[:, 3:], other.reshape(5, 4) / np.sqrt((other**2).mean()))
-    with pytest.raises(TlxError, match=r"features of \[4, 5\] examples cannot stand side by side"):
+    with pytest.raises(TlxError, match=r"features of \[4, 5\] examples cannot be concatenated"):
         classifiers.concatenated(one, other[:4])
 
 
@@ -107,5 +107,7 @@ def test_fitted_mix(data: tuple[np.ndarray, np.ndarray], x64: Any) -> None:
     assert fitted.loss == pytest.approx(value(at), rel=1e-9)
     slope = [(value(at + 1e-5 * e) - value(at - 1e-5 * e)) / 2e-5 for e in np.eye(len(at))]
     assert np.abs(slope).max() < 1e-6
-    with pytest.raises(TlxError, match=r"a mix is of layers \(examples, layers, hidden\); found \(150, 6\)"):
+    with pytest.raises(
+        TlxError, match=r"a scalar mix needs layers of shape \(examples, layers, hidden\); found \(150, 6\)"
+    ):
         fit_mix(x, names)

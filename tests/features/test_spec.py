@@ -82,10 +82,12 @@ def test_refused() -> None:
     model, _, _ = opened("bert/plain")
     assert resolved(FeatureSpec((-1, 0)), model).layers == (2, 0)
     for made, message in {
-        lambda: FeatureSpec((), "max"): "pooling is 'max'; features are pooled by",
-        lambda: FeatureSpec((1, 2), None): "without pooling one layer is kept",
-        lambda: FeatureSpec((1,), "pooler"): "the pooler reads the last hidden state alone",
-        lambda: resolved(FeatureSpec((3,)), model): r"there is no layer 3; this backbone has 0 \(its embeddings\) to 2",
+        lambda: FeatureSpec((), "max"): "pooling is 'max'; it must be",
+        lambda: FeatureSpec((1, 2), None): "without pooling only one layer can be read",
+        lambda: FeatureSpec((1,), "pooler"): "the pooler reads only the last hidden state",
+        lambda: resolved(
+            FeatureSpec((3,)), model
+        ): r"there is no layer 3; the layers of this backbone are 0 \(the embeddings\) to 2",
     }.items():
         with pytest.raises(TlxError, match=message):
             made()

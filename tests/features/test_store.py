@@ -166,5 +166,5 @@ def test_a_folder_that_is_none(checkpoint: Path, tmp_path: Path) -> None:
     texts = Texts(Tokenizer(checkpoint, 16))
     examples, made = encode(texts, TEXTS), extractor(texts)
     (tmp_path / "file").write_text("")
-    with pytest.raises(TlxError, match=r"features cannot be kept in .*file \(.*\); name another folder"):
+    with pytest.raises(TlxError, match=r"features cannot be stored in .*file \(.*\); choose another folder"):
         load_or_compute(tmp_path / "file", identity(made, examples), made, examples)

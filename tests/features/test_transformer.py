@@ -126,20 +126,20 @@ def test_images(tmp_path: Path) -> None:
 
 def test_refused(features: tlx.Features, checkpoint: Path) -> None:
     for given, message in {
-        "a text": "one text or image was given; a list of them is expected",
+        "a text": "found a single text or image; expected a list of them",
         ("a", ""): "example 1 is .*; expected a text, or in every row a pair",
-        (): "there is nothing to read",
+        (): "found 0 examples",
     }.items():
         with pytest.raises(TlxError, match=message):
             features.transform(given)
     with pytest.raises(TlxError, match="example 1 is"):
         features.transform([("a", "b"), "c"])
     for change, message in (
-        ({"checkpoint": ""}, "Features names no checkpoint"),
-        ({"pooling": None}, "a transformer gives one vector an example"),
-        ({"pooling": "pooler"}, "the pooler reads the last hidden state alone"),
+        ({"checkpoint": ""}, "Features has no checkpoint"),
+        ({"pooling": None}, "Features returns one vector for each example"),
+        ({"pooling": "pooler"}, "the pooler reads only the last hidden state"),
         ({"layers": (5,)}, "there is no layer 5"),
-        ({"batch_size": 0}, "batch_size is 0; it is a number of examples"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a number of examples"),
     ):
         with pytest.raises(TlxError, match=message):
             clone(features).set_params(**change).fit()

@@ -95,9 +95,9 @@ def test_model_passes_frozen_blocks_on(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             {"input_ids": jnp.zeros((1, 17), jnp.int32)},
-            "a sequence of 17 tokens is longer than the 16 this model takes",
+            "a sequence of 17 tokens is longer than the 16 tokens this model takes",
         ),
-        ({}, "give input_ids (start=0) or hidden_state and start, found start=0"),
+        ({}, "pass either input_ids (start=0), or hidden_state and start; found start=0"),
         ({"input_ids": jnp.zeros((1, 2), jnp.int32), "start": 1}, "found start=1"),
         ({"input_ids": jnp.zeros((1, 2), jnp.int32), "stop": 3}, "the backbone has 2 blocks; found start=0, stop=3"),
         ({"hidden_state": jnp.zeros((1, 2, 32)), "start": 2, "stop": 1}, "found start=2, stop=1"),
@@ -117,7 +117,7 @@ def test_refused_inputs(bert: Any, inputs: dict[str, Any], message: str) -> None
         ({"quantization_config": {"bits": 4}}, "quantization_config="),
         ({"hidden_act": "xielu"}, "hidden_act is 'xielu'; tlx has gelu, gelu_10"),
         ({"num_attention_heads": 5}, "hidden_size 768 is not a multiple of num_attention_heads 5"),
-        ({"pad_token_id": 30522}, "pad_token_id 30522 is no row of a vocabulary of 30522"),
+        ({"pad_token_id": 30522}, "pad_token_id 30522 is outside the vocabulary of 30522 tokens"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0; a dropout rate is at least 0 and below 1"),
         ({"classifier_dropout": -0.1}, "classifier_dropout is -0.1"),
     ],

@@ -152,5 +152,5 @@ def test_head_that_needs_a_pooler_says_so() -> None:
     given = reference("bert/base_no_pooler")
     backbone, params = given.load(jnp.float32)
     model = build_model(backbone.backbone.config, {"default": Head("classification", 2)})
-    with pytest.raises(TlxError, match="pools by the pooler, but this backbone has none; say pooling='cls'"):
+    with pytest.raises(TlxError, match="uses the pooler, but this backbone has none; set pooling='cls'"):
         model.apply({"params": params}, **given.inputs)

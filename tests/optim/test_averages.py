@@ -47,7 +47,7 @@ def test_an_average_keeps_its_dtype() -> None:
 
 
 def test_refused() -> None:
-    with pytest.raises(TlxError, match=r"decay is 1\.0; it is at least 0 and below 1"):
+    with pytest.raises(TlxError, match=r"decay is 1\.0; it must be at least 0 and below 1"):
         ema(1.0)
-    with pytest.raises(TlxError, match="begins at step 0 and takes every 1"):
+    with pytest.raises(TlxError, match="start=0 and every=1"):
         swa(0, 1)

@@ -54,7 +54,7 @@ def test_discriminative_is_fastais_slice() -> None:
 def test_refusals() -> None:
     with pytest.raises(TlxError, match="layer_decay_convention is 'timmm'; tlx has bert, timm, beit, electra"):
         layer_decay_rules(0.75, "timmm", BLOCKS, EVERY)
-    with pytest.raises(TlxError, match=r"layer_decay is 1\.5; it is above 0 and at most 1"):
+    with pytest.raises(TlxError, match=r"layer_decay is 1\.5; it must be above 0 and at most 1"):
         layer_decay_rules(1.5, "timm", BLOCKS, EVERY)
     with pytest.raises(TlxError, match="both above 0"):
         discriminative_rules(1e-3, 1e-6, 5e-4, BLOCKS, EVERY)

@@ -220,9 +220,13 @@ def test_factored_moments_go_on_over_a_phases_border() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("lion", {"eps": 1e-6}, r"the optimizer setting 'eps' is 1e-06, and is one of adam, .*here lion takes b1, b2"),
-        ("adamw", {"momentum": 0.9}, r"'momentum' is 0.9, and is one of sgd, rmsprop; here adamw takes b1, b2, eps"),
-        ("adamw", {"beta": 0.9}, r"'beta' is 0.9, and no optimizer has it"),
+        (
+            "lion",
+            {"eps": 1e-6},
+            r"the optimizer setting 'eps' is 1e-06, which applies only to adam, .*; lion takes b1, b2",
+        ),
+        ("adamw", {"momentum": 0.9}, r"'momentum' is 0.9, which applies only to sgd, rmsprop; adamw takes b1, b2, eps"),
+        ("adamw", {"beta": 0.9}, r"'beta' is 0.9, but no optimizer has it"),
     ],
 )
 def test_settings_of_other_optimizers(name: str, settings: Any, message: str) -> None:

@@ -144,12 +144,12 @@ def test_optaxs_own(warm: int) -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("cosine_restarts", {"cycles": 0}, "takes at least 1 cycle"),
+        ("cosine_restarts", {"cycles": 0}, "needs at least 1 cycle"),
         ("cosine_restarts", {"cycles": 200}, "100 steps cannot be split into 200 cycles"),
-        ("step", {"drop": 1.5}, "the rate falls to 1.5 of itself"),
-        ("step", {"drop_every": 0}, "every 0 steps"),
+        ("step", {"drop": 1.5}, "the schedule's drop is 1.5"),
+        ("step", {"drop_every": 0}, "drop_every 0"),
         ("one_cycle", {"div_factor": 0.0}, "div_factor is 0.0"),
-        ("linear", {"gamma": 0.1}, "no schedule has a setting gamma; there are final_fraction, power"),
+        ("linear", {"gamma": 0.1}, "no schedule has a setting gamma; the settings are final_fraction, power"),
     ],
 )
 def test_refused(name: str, settings: Any, message: str) -> None:

@@ -64,5 +64,5 @@ def test_it_ends_after_its_steps() -> None:
 def test_refused() -> None:
     with pytest.raises(TlxError, match=r"found 1 to 0\.1 in 10"):
         sweep(1, 0.1, 10)
-    with pytest.raises(TlxError, match="not finite within two steps"):
+    with pytest.raises(TlxError, match="not finite in the first two steps"):
         watch([1.0, float("nan")], sweep(1e-3, 1.0, 9))

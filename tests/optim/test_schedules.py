@@ -41,7 +41,7 @@ def test_without_warmup_the_first_step_has_the_full_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "warmup", "message"), [("liner", 0, "tlx has constant"), ("linear", 10, "leaves nothing")]
+    ("name", "warmup", "message"), [("liner", 0, "tlx has constant"), ("linear", 10, "must be shorter than the run")]
 )
 def test_refused(name: str, warmup: int, message: str) -> None:
     with pytest.raises(TlxError, match=message):

@@ -54,5 +54,5 @@ def test_a_gradient_of_zero_stays(adaptive: bool) -> None:
 
 
 def test_refused() -> None:
-    with pytest.raises(TlxError, match="radius is 0; it is above 0"):
+    with pytest.raises(TlxError, match="radius is 0; it must be above 0"):
         sharpness_aware(0)

@@ -63,9 +63,9 @@ def test_rules_decide_what_is_cut() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ((("odd/kernel", 0),), r"odd/kernel has the shape \(333, 333\), whose axis 0 cannot be cut into 4 equal parts"),
-        ((("wide/bias", 1),), r"wide/bias has the shape \(2048,\), whose axis 1 cannot be cut"),
-        (((".*", "long"),), "'long' is none of 'large', 'largest', 'whole' and the number of an axis"),
+        ((("odd/kernel", 0),), r"odd/kernel has shape \(333, 333\), whose axis 0 cannot be split into 4 equal parts"),
+        ((("wide/bias", 1),), r"wide/bias has shape \(2048,\), whose axis 1 cannot be split"),
+        (((".*", "long"),), "a value must be 'large', 'largest', 'whole' or an axis; found 'long'"),
         ((("narrow/.*", "whole"),), "parallel.rules: the rule 'narrow/.*' matches no parameter"),
     ],
 )
@@ -77,13 +77,13 @@ def test_bad_rules(rules: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": 99}, r"parallel.data is 99; there are 8 devices \(-1 takes all\)"),
+        ({"data": 99}, r"parallel.data is 99; there are 8 devices \(-1 uses all\)"),
         ({"data": 0}, "parallel.data is 0; there are 8 devices"),
         ({"data": 4, "fsdp": 4}, "parallel.data is 4 times parallel.fsdp 4; there are 8 devices"),
         ({"fsdp": 3}, "parallel.fsdp is 3; it must divide the 8 devices"),
         ({"fsdp": 0}, "parallel.fsdp is 0; it must divide the 8 devices"),
-        ({"mode": "mesh"}, "parallel.mode is 'mesh'; it is one of auto, jit, pmap"),
-        ({"mode": "pmap", "fsdp": 2}, "parallel.mode is 'pmap', which keeps parameters whole; parallel.fsdp is 2"),
+        ({"mode": "mesh"}, "parallel.mode is 'mesh'; it must be one of auto, jit, pmap"),
+        ({"mode": "pmap", "fsdp": 2}, "parallel.mode is 'pmap', which cannot shard parameters, and parallel.fsdp is 2"),
     ],
 )
 def test_bad_layouts(options: Any, message: str) -> None:
@@ -94,11 +94,11 @@ def test_bad_layouts(options: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("", 2, 0), "parallel.num_processes and parallel.process_id without parallel.coordinator"),
-        (("localhost", 2, 0), "parallel.coordinator is 'localhost'; it is HOST:PORT of process 0, or 'auto'"),
+        (("", 2, 0), "parallel.num_processes and parallel.process_id set without parallel.coordinator"),
+        (("localhost", 2, 0), "parallel.coordinator is 'localhost'; it must be HOST:PORT of process 0, or 'auto'"),
         (("localhost:9", None, 0), "parallel.process_id is 0 and parallel.num_processes None"),
         (("localhost:9", 2, 2), "parallel.process_id is 2 and parallel.num_processes 2"),
-        (("auto", None, None), "parallel.coordinator is 'auto', and JAX cannot find the other processes"),
+        (("auto", None, None), "parallel.coordinator is 'auto', but JAX cannot find the other processes"),
     ],
 )
 def test_bad_processes(given: Any, message: str) -> None:
@@ -175,5 +175,5 @@ def test_a_step_by_device_is_the_step_of_the_whole_batch(update: Update, accumul
 
 def test_a_state_over_the_whole_batch_is_refused_by_device() -> None:
     state = State(jnp.zeros((), jnp.int32), {}, {}, {"mean": jnp.zeros(3)})
-    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* keeps a state over the whole batch"):
+    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* keeps statistics of the whole batch"):
         make_layout(mode="pmap").train_step(lambda *given: given, state, (jax.random.key(0), None))

@@ -172,7 +172,7 @@ def test_two_processes_end_alike_on_bad_input(place: Path, one: Path, tmp_path: 
     refused = two_processes(place, one, "seed=5")
     assert [process.returncode for process in refused] == [2, 2]
     assert "was begun with another config" in refused[0].stderr
-    assert "process 0, which writes the run directory, has ended; it says why." in refused[1].stderr
+    assert "process 0, which writes the run directory, has failed; see its error message." in refused[1].stderr
     for process in two_processes(place, tmp_path / "run", "parallel.data=1"):
         assert process.returncode == 2 and "parallel.data is 1: 1 of the 2 devices" in process.stderr
     assert not (tmp_path / "run").exists()

@@ -28,5 +28,5 @@ def test_the_ends_to_the_bit(share: float, side: dict) -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_refused(share: float) -> None:
-    with pytest.raises(TlxError, match=r"share of the fine-tuned parameters is .*; it is 0 to 1"):
+    with pytest.raises(TlxError, match=r"share of the fine-tuned parameters is .*; it must be 0 to 1"):
         interpolate(START, END, share)

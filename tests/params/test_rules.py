@@ -38,14 +38,17 @@ def test_kinds() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ([(".*", 1), ("heads/.*", 2)], r"'heads/\.\*' decides nothing, its 1 parameters went to the earlier '\.\*'"),
+        (
+            [(".*", 1), ("heads/.*", 2)],
+            r"'heads/\.\*' has no effect; the earlier '\.\*' already matched its 1 parameters",
+        ),
         (
             [("head/.*", 1), (".*", 2)],
             r"matches no parameter \(it must match the whole path\); nearest: .*heads/a/kernel",
         ),
-        ([("kind:weights", 1), (".*", 2)], "names no kind; the kinds are bias, norm, kernel, embedding, token"),
+        ([("kind:weights", 1), (".*", 2)], "is not a known kind; the kinds are bias, norm, kernel, embedding, token"),
         ([("backbone/(", 1)], "is not a regular expression"),
-        (["backbone/.*"], "a rule is a pair"),
+        (["backbone/.*"], "a rule must be a pair"),
     ],
 )
 def test_rules_that_cannot_be_meant(rules: list, message: str) -> None:

@@ -19,7 +19,7 @@ def test_refused_folders(tmp_path: Path) -> None:
     known = "bert, camembert, deit, distilbert, electra, roberta, vit, xlm-roberta"
     assert message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has {known}."
     folder = checkpoint(tmp_path / "two", "base", position_embedding_type="relative_key_query")
-    assert "position_embedding_type='relative_key_query'; tlx has the plain encoder" in message(folder)
+    assert "position_embedding_type='relative_key_query'; tlx supports only the plain encoder" in message(folder)
     whole = (folder / "model.safetensors").read_bytes()
     folder = checkpoint(tmp_path / "three", "base")
     for length in (0, 7, 1000, len(whole) - 1):

@@ -230,5 +230,5 @@ class Growing(nn.Module):
 
 
 def test_a_collection_that_grows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TlxError, match=r"change in training: losses/backbone/size/1 is of another shape"):
+    with pytest.raises(TlxError, match=r"change in training: losses/backbone/size/1 has another shape"):
         normalized(tmp_path / "run", Growing())

@@ -174,7 +174,7 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
         ({"optimizer.name": "lyon"}, "the optimizer is 'lyon'; tlx has adam, adamw, nadam"),
         ({"head.kind": "tagging"}, "expected a list of tags"),
         ({"head.pooling": "distilled"}, "ViT has no distillation token"),
-        ({"model.image_size": 1}, "holds no patch of 2"),
+        ({"model.image_size": 1}, "is smaller than a patch of 2"),
     ],
 )
 def test_refused(change: dict[str, Any], message: str, run: Path, tmp_path: Path) -> None:

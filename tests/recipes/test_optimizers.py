@@ -101,14 +101,17 @@ def test_the_floor_reaches_the_groups(config: Any) -> None:
         ({"optimizer.name": "adamx"}, r"the optimizer is 'adamx'; tlx has adam, adamw, .*, adagrad\."),
         (
             {"optimizer.b2": 0.9, "optimizer.name": "sgd"},
-            "'b2' is 0.9, and is one of adam, .*; here sgd takes momentum",
+            "'b2' is 0.9, which applies only to adam, .*; sgd takes momentum",
         ),
-        ({"optimizer.nesterov": True}, "'nesterov' is True, and is one of sgd, rmsprop; here adamw takes b1, b2, eps"),
+        (
+            {"optimizer.nesterov": True},
+            "'nesterov' is True, which applies only to sgd, rmsprop; adamw takes b1, b2, eps",
+        ),
         ({"optimizer.schedule": "cosin"}, "config.optimizer.schedule is 'cosin'; tlx has constant, .*, exponential"),
-        ({"optimizer.power": 2.0}, "'power' is 2.0, and is one of polynomial; here the schedule is linear"),
+        ({"optimizer.power": 2.0}, "'power' is 2.0, which applies only to polynomial; the schedule is linear"),
         (
             {"params.phases": ({"schedule": "cosine"},), "optimizer.cycles": 3},
-            "'cycles' is 3, and is one of cosine_restarts; here the schedule is cosine, linear",
+            "'cycles' is 3, which applies only to cosine_restarts; the schedule is cosine, linear",
         ),
         ({"optimizer.schedule": "cosine_restarts", "optimizer.cycles": 99999}, "cannot be split into 99999 cycles"),
         ({"optimizer.clip": -1.0}, "config.optimizer.clip is -1.0; it is above 0, or 0 for none"),
@@ -146,5 +149,6 @@ def test_by_the_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert ended.value.code == 2
     message = capsys.readouterr().err
     assert (
-        "the optimizer setting 'momentum' is 0.5, and is one of sgd, rmsprop; here lamb takes b1, b2, eps." in message
+        "the optimizer setting 'momentum' is 0.5, which applies only to sgd, rmsprop; lamb takes b1, b2, eps."
+        in message
     )

@@ -203,7 +203,7 @@ def test_swa_starts_and_its_rate(config: Any) -> None:
     ("field", "value", "message"),
     [
         ("average.kind", "mean", r"config\.average\.kind is 'mean'; it is one of none, ema, swa"),
-        ("sam.radius", -1.0, r"SAM's radius is -1\.0; it is above 0"),
+        ("sam.radius", -1.0, r"SAM's radius is -1\.0; it must be above 0"),
         ("l2_sp.alpha", -1.0, r"L2-SP's alpha and beta are -1\.0"),
         ("model.reinitialise", ("last:3",), r"'last:3' asks for the highest blocks, of which this model has 2"),
         ("model.reinitialise", ("backbone/x",), r"model\.reinitialise: the rule 'backbone/x' matches no parameter"),

@@ -1,1 +1,1 @@
-"""What is learnt beside a frozen backbone, at `adapters/<name>` of the parameters; no model's file knows of it."""
+"""Parameters trained in addition to a frozen backbone, stored at `adapters/<name>`."""

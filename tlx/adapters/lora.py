@@ -1,10 +1,13 @@
-"""LoRA: a dense layer's kernel W learns by W + s A B with A and B of low rank (Hu et al. 2021, arXiv 2106.09685, 4.1).
+"""LoRA: a kernel W becomes W + s A B, where A and B have low rank and are trained.
 
-Here a layer computes x W, so the paper's B A is A B: A is (in, rank), B is (rank, out). Everything in this file is of
-trees: which kernels, what is drawn, what merging makes of it. `tlx.adapters.model` applies it.
+The method is that of Hu et al. 2021, arXiv 2106.09685, section 4.1.
 
-The adapter `name` of the kernel `backbone/<module>/kernel` is `adapters/<name>/<module>/lora_a/kernel` and
-`…/lora_b/kernel`; a relative of LoRA puts what it adds beside the two.
+A layer computes x W here, so the paper's product B A is A B: A is (in, rank), B is (rank, out). This file works on
+parameter trees: it selects kernels, initializes adapters, merges and unmerges them. `tlx.adapters.model` applies them
+in a forward pass.
+
+The adapter `name` of the kernel `backbone/<module>/kernel` is stored at `adapters/<name>/<module>/lora_a/kernel` and
+`adapters/<name>/<module>/lora_b/kernel`. Variants of LoRA may store further parameters next to these two.
 """
 
 import dataclasses
@@ -22,19 +25,24 @@ from tlx.models.model import NAME
 from tlx.params.paths import Tree, flatten, unflatten
 from tlx.params.rules import Rules, assign
 
-# What the paper adapts (4.2, table 5), under the families' names.
+# The kernels that the paper adapts (4.2, table 5), by the names of the families.
 QUERY_AND_VALUE: Rules = ((r".*/(query|value|q_lin|v_lin)/kernel", True),)
 A, B = "lora_a/kernel", "lora_b/kernel"
 
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-    """One adapter.
+    """The settings of one LoRA adapter.
 
-    rank: of A B. alpha: A B is scaled by alpha / rank. rank_stabilised: by alpha / √rank (Kalajdzievski 2023, arXiv
-    2312.03732), so that a high rank learns as fast as a low one. dropout: of what A is given, in training.
-    targets: ordered `(selector, True, False or a rank)` over the paths of the backbone's dense kernels; what none
-    matches has no adapter; () for the paper's query and value. name: where its parameters are, `adapters/<name>`.
+    Attributes:
+      rank: the rank of A B.
+      alpha: A B is scaled by s = alpha / rank.
+      dropout: the rate of dropout on the input of A, in training.
+      rank_stabilised: scale by s = alpha / √rank instead, so that the learning speed does not depend on the rank
+        (Kalajdzievski 2023, arXiv 2312.03732).
+      targets: ordered rules `(selector, value)` over the paths of the backbone's dense kernels, where a value is True,
+        False or a rank. Kernels that no rule matches have no adapter. () selects query and value, as in the paper.
+      name: the adapter's parameters are at `adapters/<name>`.
     """
 
     rank: int = 8
@@ -46,96 +54,107 @@ class Lora:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise TlxError(f"lora.name is letters, digits and _, not starting with a digit; found {self.name!r}.")
+            raise TlxError(
+                f"lora.name must consist of letters, digits and _, and not start with a digit; found {self.name!r}."
+            )
         if self.rank < 1:
-            raise TlxError(f"lora.rank is {self.rank}; it is at least 1.")
+            raise TlxError(f"lora.rank is {self.rank}; it must be at least 1.")
         if not self.alpha > 0:
-            raise TlxError(f"lora.alpha is {self.alpha}; it is above 0.")
+            raise TlxError(f"lora.alpha is {self.alpha}; it must be above 0.")
         if not 0 <= self.dropout < 1:
-            raise TlxError(f"lora.dropout is {self.dropout}; it is at least 0 and below 1.")
+            raise TlxError(f"lora.dropout is {self.dropout}; it must be at least 0 and below 1.")
 
     def scale(self, rank: int) -> float:
-        """s, of an adapter of this rank."""
+        """Returns the factor s for a kernel whose adapter has this rank."""
         return self.alpha / (math.sqrt(rank) if self.rank_stabilised else rank)
 
 
 def ranks(params: Tree, lora: Lora) -> dict[str, int]:
-    """The rank at each targeted kernel, by its path. params: arrays or shapes.
+    """Returns the rank of the adapter of each target kernel, by the kernel's path.
+
+    Args:
+      params: the parameters, as arrays or shapes.
+      lora: the adapter.
 
     Raises:
-      TlxError: a rule of the targets that decides nothing (it names near paths), or a rank that the kernel cannot have.
+      TlxError: if a rule of the targets applies to no kernel, if a rank is too large for its kernel, or if there is no
+        target at all.
     """
     kernels = {
         path: leaf.shape for path, leaf in flatten(params).items() if re.fullmatch(r"backbone/(.*/)?kernel", path)
     }
     kernels = {path: shape for path, shape in kernels.items() if len(shape) == 2}
-    chosen = assign(kernels, lora.targets or QUERY_AND_VALUE, shipped=((".*", False),), what="lora.targets")
-    found = {}
-    for path, value in chosen.items():
+    values = assign(kernels, lora.targets or QUERY_AND_VALUE, shipped=((".*", False),), what="lora.targets")
+    rank_by_path = {}
+    for path, value in values.items():
         if not isinstance(value, int):
-            raise TlxError(f"lora.targets: a rule's value is True, False or a rank, found {value!r} for {path}.")
+            raise TlxError(f"lora.targets: a rule's value is True, False or a rank; found {value!r} for {path}.")
         rank = lora.rank if value is True else int(value)
         if not 0 <= rank <= min(kernels[path]):
             most = min(kernels[path])
-            raise TlxError(f"lora: {path} is {kernels[path]}, so that its rank is 1 to {most}; found {rank}.")
+            raise TlxError(f"lora: {path} has shape {kernels[path]}, so its rank must be 1 to {most}; found {rank}.")
         if rank:
-            found[path] = rank
-    if not found:
-        raise TlxError("lora.targets choose no kernel; every rule says False.")
-    return found
+            rank_by_path[path] = rank
+    if not rank_by_path:
+        raise TlxError("lora.targets select no kernel; the value of every rule is False.")
+    return rank_by_path
 
 
 def lora_init(params: Tree, lora: Lora, key: jax.Array) -> Tree:
-    """What sits at `adapters/<name>`: B zero, so that nothing changes yet; A uniform within ±1/√in.
+    """Initializes an adapter: B is zero, so the model's outputs do not change; A is uniform within ±1/√in.
 
-    That is `kaiming_uniform_(a=√5)` over A's inputs, as loralib and peft draw it; the paper draws from a normal. A leaf
-    depends on the key and its own path alone. An adapter is in its kernel's dtype, but no narrower than float32.
+    The distribution of A is `kaiming_uniform_(a=√5)` over its inputs, as in loralib and peft; the paper uses a normal
+    distribution. The values of a leaf depend only on the key and the path of its kernel. An adapter has its kernel's
+    dtype, or float32 if that is narrower.
 
     Args:
-      params: with `backbone`; arrays or shapes.
+      params: the parameters, with `backbone`; arrays or shapes.
       lora: the adapter.
-      key: of what is drawn.
+      key: the PRNG key.
+
+    Returns:
+      The tree at `adapters/<name>`.
     """
     uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     kernels, leaves = flatten(params), {}
     for path, rank in ranks(params, lora).items():
         kernel = kernels[path]
         dtype, module = jnp.promote_types(kernel.dtype, jnp.float32), _module(path)
-        own = jax.random.fold_in(key, zlib.crc32(path.encode()))
-        leaves[f"{module}/{A}"] = uniform(own, (kernel.shape[0], rank), dtype)
+        kernel_key = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        leaves[f"{module}/{A}"] = uniform(kernel_key, (kernel.shape[0], rank), dtype)
         leaves[f"{module}/{B}"] = jnp.zeros((rank, kernel.shape[1]), dtype)
     return unflatten(leaves)
 
 
 def pairs(adapter: Tree) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """(A, B) by the module's path within the backbone."""
+    """Returns the pairs (A, B) of an adapter's tree, by the path of their module within the backbone."""
     leaves = flatten(adapter)
     modules = [path.removesuffix(f"/{A}") for path in leaves if path.endswith(f"/{A}")]
     return {module: (leaves[f"{module}/{A}"], leaves[f"{module}/{B}"]) for module in modules}
 
 
 def host(path: str) -> str:
-    """The place in the backbone to which an adapter's leaf belongs; any other path stays as it is."""
+    """Returns the backbone path that an adapter's path corresponds to; any other path is returned unchanged."""
     return re.sub(r"^adapters/[^/]+/", "backbone/", path)
 
 
 def merge(params: Tree, loras: Lora | Sequence[Lora]) -> Tree:
-    """The parameters with these adapters folded into their kernels, W + s A B, and gone from the tree."""
+    """Returns the parameters with these adapters added to their kernels, W + s A B, and removed from the tree."""
     return _fold(params, params.get("adapters", {}), _several(loras), 1)
 
 
 def unmerge(params: Tree, adapters: Mapping[str, Tree], loras: Lora | Sequence[Lora]) -> Tree:
-    """The inverse of `merge`, up to rounding: W − s A B, and the adapters in the tree again.
+    """The inverse of `merge`, up to rounding: subtracts s A B from the kernels and adds the adapters to the tree.
 
     Args:
-      params: merged.
-      adapters: what was at `adapters`, by name.
-      loras: those merged.
+      params: the merged parameters.
+      adapters: the trees of the merged adapters, by name.
+      loras: the merged adapters.
     """
     loras = _several(loras)
-    back = _fold(params, adapters, loras, -1)
-    own = {lora.name: adapters[lora.name] for lora in loras}
-    return {**back, "adapters": {**back.get("adapters", {}), **own}}
+    unmerged = _fold(params, adapters, loras, -1)
+    restored = {lora.name: adapters[lora.name] for lora in loras}
+    return {**unmerged, "adapters": {**unmerged.get("adapters", {}), **restored}}
 
 
 def _fold(params: Tree, adapters: Mapping[str, Tree], loras: Sequence[Lora], sign: int) -> Tree:
@@ -155,14 +174,16 @@ product = functools.partial(jnp.matmul, precision="highest")
 
 
 def adapter_of(adapters: Mapping[str, Tree], lora: Lora) -> Tree:
-    """The adapter's own tree.
+    """Returns the tree of one adapter.
 
     Raises:
-      TlxError: the parameters hold no such adapter.
+      TlxError: if the parameters do not contain it.
     """
     if lora.name not in adapters:
-        has = ", ".join(adapters) or "none"
-        raise TlxError(f"the parameters hold no adapters/{lora.name} (there: {has}); make it with tlx.add_lora.")
+        names = ", ".join(adapters) or "none"
+        raise TlxError(
+            f"the parameters have no adapters/{lora.name} (adapters there: {names}); create it with tlx.add_lora."
+        )
     return adapters[lora.name]
 
 

@@ -1,5 +1,5 @@
-"""Image augmentation on the device: static shapes, drawn per step and `example_id`.
+"""Image augmentation on the device, with static shapes; random numbers depend on the step and `example_id`.
 
-An image is float32 (height, width, 3) in [0, 1]. An operation is a function of one image and of its key or its
-parameters; `pipeline.augment` maps the chosen ones over a batch.
+An image is float32 (height, width, 3) in [0, 1]. An operation is a function of one image and a key, or of one image and
+its parameters. `pipeline.augment` maps the configured operations over a batch.
 """

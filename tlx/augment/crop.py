@@ -1,4 +1,4 @@
-"""Crops: of a padded image, and the random resized crop of Inception."""
+"""Random crops: of a padded image, and Inception's random resized crop."""
 
 import math
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from tlx.errors import TlxError
 
 
 def triangle(x: jax.Array) -> jax.Array:
-    """Linear interpolation; 0 from |x| = 1 on."""
+    """The kernel of linear interpolation; 0 for |x| of 1 or more."""
     return jnp.maximum(0, 1 - jnp.abs(x))
 
 
 def cubic(x: jax.Array) -> jax.Array:
-    """Cubic convolution with a = -1/2 (Keys 1981), as PIL and `jax.image`; 0 from |x| = 2 on."""
+    """The kernel of cubic convolution with a = -1/2 (Keys 1981), as in PIL and `jax.image`; 0 for |x| of 2 or more."""
     x = jnp.abs(x)
     near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     return jnp.where(x < 1, near, jnp.where(x < 2, far, 0))
@@ -27,42 +27,52 @@ KERNELS: dict[str, tuple[Callable[[jax.Array], jax.Array], int]] = {"bilinear": 
 
 
 def taps(start: jax.Array, length: jax.Array, outer: int, size: int, method: str) -> tuple[jax.Array, jax.Array]:
-    """Which pixels of a side make up each pixel of a resized part of it, and with which weights.
+    """Computes the input pixels and weights from which each output pixel of a resized crop is computed, in one axis.
 
-    As PIL resizes a crop: the kernel is widened where the part shrinks (antialiasing), pixels outside of the part
-    count nothing, and weights are normed.
+    As in PIL, the kernel is widened when the crop is reduced in size (antialiasing), pixels outside the crop have
+    weight 0, and the weights are normalized.
 
     Args:
-      start, length: of the part, in pixels.
-      outer: the side's length, at least `start + length`.
-      size: of the result.
-      method: of `KERNELS`.
+      start: the first pixel of the crop.
+      length: the number of pixels of the crop.
+      outer: the number of pixels of the image, at least `start + length`.
+      size: the number of pixels of the output.
+      method: a key of `KERNELS`.
 
     Returns:
-      Positions int32 (size, taps) and weights float32 (size, taps).
+      Positions, int32 (size, taps), and weights, float32 (size, taps).
     """
     kernel, support = KERNELS[method]
     count = math.ceil(2 * support * max(1.0, outer / size))
     scale = length / size
     widened = jnp.maximum(scale, 1)
-    centre = (jnp.arange(size) + 0.5) * scale
-    first = jnp.floor(centre - support * widened + 0.5).astype(jnp.int32)
+    center = (jnp.arange(size) + 0.5) * scale
+    first = jnp.floor(center - support * widened + 0.5).astype(jnp.int32)
     position = first[:, None] + jnp.arange(count)
-    weights = kernel((position + 0.5 - centre[:, None]) / widened)
+    weights = kernel((position + 0.5 - center[:, None]) / widened)
     weights = jnp.where((position >= 0) & (position < length), weights, 0)
     return jnp.clip(position, 0, length - 1) + start, weights / jnp.sum(weights, axis=1, keepdims=True)
 
 
 def weighed(image: jax.Array, positions: jax.Array, weights: jax.Array, axis: int) -> jax.Array:
-    """The sum over taps, in their order, of the image at `positions` of an axis times `weights`, both (size, taps).
+    """Returns the weighted sum over taps of the image's pixels along an axis.
 
-    A loop over the taps, since XLA would otherwise work each weight out anew at every pixel.
+    The taps are summed in order, in a loop, because XLA would otherwise recompute each weight at every pixel.
+
+    Args:
+      image: (height, width, 3).
+      positions: the positions along the axis, (size, taps).
+      weights: (size, taps).
+      axis: 0 or 1.
+
+    Returns:
+      The image with `size` pixels along the axis.
     """
-    along = (-1, 1, 1) if axis == 0 else (1, -1, 1)
+    broadcast = (-1, 1, 1) if axis == 0 else (1, -1, 1)
 
     def add(total: jax.Array, tap: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         position, weight = tap
-        return total + jnp.take(image, position, axis, mode="clip") * weight.reshape(along), None
+        return total + jnp.take(image, position, axis, mode="clip") * weight.reshape(broadcast), None
 
     shape = list(image.shape)
     shape[axis] = positions.shape[0]
@@ -79,17 +89,23 @@ def resized_crop(
     size: tuple[int, int],
     method: str = "bilinear",
 ) -> jax.Array:
-    """A box of the image at another size: PIL's `crop` and then `resize`, without its rounding between the axes.
+    """Crops an image to a box and resizes it, as PIL's `crop` and `resize` do, without rounding between the axes.
 
-    `jax.image.scale_and_translate` differs: its kernel reaches over the border of the box, and its matrix products sum
-    in an order of the backend's choice, so that an image's bits would depend on the batch around it. Here a fixed
-    number of pixels is gathered per axis and summed in order.
+    `jax.image.scale_and_translate` is not used: its kernel also reads pixels outside the box, and the summation order
+    of its matrix products depends on the backend, so the exact result for an image could depend on the batch. Here a
+    fixed number of pixels is gathered for each axis and summed in order.
 
     Args:
       image: float32 (H, W, 3) in [0, 1].
-      top, left, height, width: of the box, int32.
+      top: the first row of the box, int32 ().
+      left: the first column of the box, int32 ().
+      height: the number of rows of the box, int32 ().
+      width: the number of columns of the box, int32 ().
       size: (height, width) of the result, static.
-      method: `bilinear` or `bicubic`, whose overshoot is cut to [0, 1] after each axis, as PIL's.
+      method: `bilinear` or `bicubic`. The result is clipped to [0, 1] after each axis, as in PIL.
+
+    Raises:
+      TlxError: if the method does not exist.
     """
     if method not in KERNELS:
         raise TlxError(f"interpolation is {method!r}; tlx has {', '.join(KERNELS)}.")
@@ -100,14 +116,15 @@ def resized_crop(
 
 
 def draw_crop(key: jax.Array, height: int, width: int, scale: tuple[float, ...], ratio: tuple[float, ...]) -> Box:
-    """The box of a random resized crop.
+    """Samples the box of a random resized crop; the arguments are those of `draw_box`.
 
-    Where none of the ten tries fits, the largest box in the image's middle whose ratio lies in `ratio`, as torchvision.
+    If none of ten sampled boxes fits, the result is the largest centered box whose aspect ratio is in `ratio`, as in
+    torchvision.
     """
     box, fits = draw_box(key, height, width, scale, ratio)
-    wide, high = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
-    middle = ((height - high) // 2, (width - wide) // 2, high, wide)
-    return Box(*(jnp.where(fits, drawn, instead) for drawn, instead in zip(box, middle)))
+    center_width, center_height = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
+    center = ((height - center_height) // 2, (width - center_width) // 2, center_height, center_width)
+    return Box(*(jnp.where(fits, sampled, fallback) for sampled, fallback in zip(box, center)))
 
 
 def random_resized_crop(
@@ -118,12 +135,24 @@ def random_resized_crop(
     ratio: tuple[float, ...] = (3 / 4, 4 / 3),
     method: str = "bilinear",
 ) -> jax.Array:
-    """A box of random area and aspect ratio, at the size asked for (Szegedy et al. 2015, 6)."""
+    """Crops a box of random area and aspect ratio and resizes it (Szegedy et al. 2015, section 6).
+
+    Args:
+      key: the key of the image.
+      image: float32 (height, width, 3) in [0, 1].
+      size: (height, width) of the result, static.
+      scale: the range of the box's fraction of the area.
+      ratio: the range of width / height.
+      method: as in `resized_crop`.
+    """
     return resized_crop(image, *draw_crop(key, image.shape[0], image.shape[1], scale, ratio), size, method)
 
 
 def random_padded_crop(key: jax.Array, image: jax.Array, pad: int, fill: float = 0.0) -> jax.Array:
-    """Padded by `pad` pixels of `fill` on each side, cut to its size at a random place (He et al. 2016, 4.2)."""
+    """Pads an image by `pad` pixels of value `fill` on each side and crops it to its size at a random position.
+
+    This is the augmentation of He et al. 2016, section 4.2.
+    """
     padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), constant_values=fill)
     top, left = below(uniforms(key, 2), 2 * pad + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)

@@ -15,22 +15,22 @@ def random_erasing(
     ratio: tuple[float, ...] = (0.3, 1 / 0.3),
     fill: float | None = None,
 ) -> jax.Array:
-    """A box replaced; nothing happens where none of ten drawn boxes fits.
+    """Replaces a random box of an image. The image is unchanged if none of ten sampled boxes fits.
 
-    Boxes are those of torchvision and timm, whose defaults these are; in the paper's algorithm 1 the aspect ratio is
-    uniform, with them log-uniform.
+    Boxes are sampled as in torchvision and timm, whose defaults are used: the aspect ratio is log-uniform. In the
+    paper's algorithm 1 it is uniform.
 
     Args:
-      key: of the image.
+      key: the key of the image.
       image: float32 (height, width, 3) in [0, 1].
-      probability: of erasing.
-      scale: the box's share of the area, uniform within.
-      ratio: width / height, log-uniform within.
-      fill: the value of all its pixels; None: each value uniform in [0, 1] (the paper's RE-R). timm draws from N(0, 1)
-        after normalisation instead, beyond what [0, 1] holds.
+      probability: the probability of erasing.
+      scale: the range of the box's fraction of the area, which is uniform.
+      ratio: the range of width / height, which is log-uniform.
+      fill: the value of all pixels of the box; None for uniform random values in [0, 1] (the paper's RE-R). timm
+        instead samples from N(0, 1) after normalization, which is not limited to [0, 1].
     """
     height, width, _ = image.shape
     box, fits = draw_box(derive(key, 0), height, width, scale, ratio)
-    chosen = fits & (uniforms(derive(key, 1), 1)[0] < probability)
-    inside = box_mask(height, width, box.top, box.left, box.top + box.height, box.left + box.width) & chosen
+    erased = fits & (uniforms(derive(key, 1), 1)[0] < probability)
+    inside = box_mask(height, width, box.top, box.left, box.top + box.height, box.left + box.width) & erased
     return jnp.where(inside, uniforms(derive(key, 2), *image.shape) if fill is None else fill, image)

@@ -1,9 +1,9 @@
-"""Shear, translate, rotate and zoom: one resampling of the image along an affine map.
+"""Shear, translation, rotation and zoom, each as an affine map along which the image is resampled once.
 
-A map is PIL's (`Image.transform(size, AFFINE, …)`): a matrix [[a, b, c], [d, e, f]] that takes the centre (x, y) of an
-output pixel to the point (a x + b y + c, d x + e y + f) of the input. Pixels are squares of side 1 from the upper left
-corner (0, 0), so that the first one's centre is (½, ½). What lies outside of the input is filled. dm-pix's
-`affine_transform` resamples the channel axis as well and fills by other rules at the border, so it is not used.
+Maps follow PIL (`Image.transform(size, AFFINE, …)`): the matrix [[a, b, c], [d, e, f]] maps the center (x, y) of an
+output pixel to the point (a x + b y + c, d x + e y + f) of the input. Pixels are unit squares, and the origin is the
+upper left corner of the image, so the center of the first pixel is (½, ½). Points outside the input have a fill value.
+dm-pix's `affine_transform` is not used, because it also resamples along the channels and treats borders differently.
 """
 
 import jax
@@ -17,69 +17,73 @@ WARPS = ("nearest", "bilinear")
 
 
 def matrix(a: Number, b: Number, c: Number, d: Number, e: Number, f: Number) -> jax.Array:
-    """float32 (2, 3)."""
+    """Returns the map [[a, b, c], [d, e, f]], float32 (2, 3)."""
     return jnp.stack([jnp.asarray(x, jnp.float32) for x in (a, b, c, d, e, f)]).reshape(2, 3)
 
 
 def warp(image: jax.Array, inverse: jax.Array, method: str = "nearest", fill: float = 0.0) -> jax.Array:
-    """The image resampled along a map.
+    """Resamples an image along a map.
 
     Args:
       image: float32 (height, width, 3).
-      inverse: from output to input, (2, 3), as above.
-      method: `nearest` or `bilinear`. Bilinear repeats the outermost pixels for the half pixel beyond their centres.
-      fill: of all channels, where the input has nothing.
+      inverse: the map from output to input, (2, 3).
+      method: `nearest` or `bilinear`. Bilinear interpolation repeats the edge pixels in the half pixel outside their
+        centers.
+      fill: the value of all channels outside the input.
+
+    Raises:
+      TlxError: if the method does not exist.
     """
     if method not in WARPS:
         raise TlxError(f"warp is {method!r}; tlx has {', '.join(WARPS)}.")
     height, width, _ = image.shape
     y, x = jnp.meshgrid(jnp.arange(height) + 0.5, jnp.arange(width) + 0.5, indexing="ij")
-    across, down = (row[0] * x + row[1] * y + row[2] for row in inverse)
-    inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
+    input_x, input_y = (row[0] * x + row[1] * y + row[2] for row in inverse)
+    inside = (input_x >= 0) & (input_x < width) & (input_y >= 0) & (input_y < height)
 
     def pixel(row: jax.Array, column: jax.Array) -> jax.Array:
         flat = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
         return jnp.take(image.reshape(-1, 3), flat, axis=0, mode="clip")
 
     if method == "nearest":
-        found = pixel(jnp.floor(down).astype(jnp.int32), jnp.floor(across).astype(jnp.int32))
+        resampled = pixel(jnp.floor(input_y).astype(jnp.int32), jnp.floor(input_x).astype(jnp.int32))
     else:
-        left, top = jnp.floor(across - 0.5), jnp.floor(down - 0.5)
-        right_share, lower_share = (across - 0.5 - left)[..., None], (down - 0.5 - top)[..., None]
+        left, top = jnp.floor(input_x - 0.5), jnp.floor(input_y - 0.5)
+        right_share, lower_share = (input_x - 0.5 - left)[..., None], (input_y - 0.5 - top)[..., None]
         column, row = left.astype(jnp.int32), top.astype(jnp.int32)
         upper = pixel(row, column) * (1 - right_share) + pixel(row, column + 1) * right_share
         lower = pixel(row + 1, column) * (1 - right_share) + pixel(row + 1, column + 1) * right_share
-        found = upper * (1 - lower_share) + lower * lower_share
-    return jnp.where(inside[..., None], found, fill)
+        resampled = upper * (1 - lower_share) + lower * lower_share
+    return jnp.where(inside[..., None], resampled, fill)
 
 
 def identity() -> jax.Array:
-    """The map that changes nothing."""
+    """Returns the identity map."""
     return matrix(1, 0, 0, 0, 1, 0)
 
 
 def shear_x(amount: Number) -> jax.Array:
-    """Each row read `amount` times its height further right, about the upper left corner (Cubuk et al. 2019)."""
+    """Returns a shear: at height y, pixels are read `amount` · y further right (Cubuk et al. 2019)."""
     return matrix(1, amount, 0, 0, 1, 0)
 
 
 def shear_y(amount: Number) -> jax.Array:
-    """Each column read `amount` times its place further down, about the upper left corner."""
+    """Returns a shear: at position x, pixels are read `amount` · x further down."""
     return matrix(1, 0, 0, amount, 1, 0)
 
 
 def translate_x(pixels: Number) -> jax.Array:
-    """The image moved right."""
+    """Returns a translation to the right."""
     return matrix(1, 0, -jnp.asarray(pixels, jnp.float32), 0, 1, 0)
 
 
 def translate_y(pixels: Number) -> jax.Array:
-    """The image moved down."""
+    """Returns a translation downwards."""
     return matrix(1, 0, 0, 0, 1, -jnp.asarray(pixels, jnp.float32))
 
 
 def rotate(degrees: Number, height: int, width: int) -> jax.Array:
-    """The image turned counter-clockwise about its centre, as `PIL.Image.rotate`."""
+    """Returns a counterclockwise rotation about the center, as in `PIL.Image.rotate`."""
     return about_centre(height, width, degrees=-jnp.asarray(degrees, jnp.float32))
 
 
@@ -92,14 +96,18 @@ def about_centre(
     right: Number = 0.0,
     down: Number = 0.0,
 ) -> jax.Array:
-    """The map of torchvision's `affine`: centred, x sheared by -tan(shear), zoomed, turned clockwise, moved.
+    """Returns the map of torchvision's `affine`: shear, zoom and rotation about the center, then translation.
+
+    The shear moves x by -tan(shear) · y.
 
     Args:
-      height, width: of the image, whose centre stays (before it is moved).
-      degrees: clockwise, as seen.
-      zoom: above 1 enlarges.
-      shear: degrees.
-      right, down: pixels.
+      height: the height of the image.
+      width: the width of the image.
+      degrees: the clockwise rotation.
+      zoom: the magnification; above 1 enlarges.
+      shear: the shear in degrees.
+      right: the translation to the right in pixels.
+      down: the translation downwards in pixels.
     """
     turn, slant = jnp.radians(jnp.asarray(degrees, jnp.float32)), jnp.radians(jnp.asarray(shear, jnp.float32))
     cos, sin, tan = jnp.cos(turn), jnp.sin(turn), jnp.tan(slant)
@@ -120,16 +128,17 @@ def random_affine(
     method: str = "nearest",
     fill: float = 0.0,
 ) -> jax.Array:
-    """torchvision's `RandomAffine`: all four drawn uniformly and done in one resampling.
+    """Applies torchvision's `RandomAffine`: four uniformly sampled operations in one resampling.
 
     Args:
-      key: of the image.
+      key: the key of the image.
       image: float32 (height, width, 3).
-      rotate: degrees, drawn from ±rotate.
-      translate: a fraction of width and height; drawn from ± that many pixels, rounded.
-      zoom: (lowest, highest), or () for none.
-      shear: degrees, drawn from ±shear, along x.
-      method, fill: of `warp`.
+      rotate: the largest rotation in degrees, in both directions.
+      translate: the largest translation as a fraction of width and height, in both directions; it is rounded to pixels.
+      zoom: (lowest, highest) magnification; () for none.
+      shear: the largest shear along x in degrees, in both directions.
+      method: as in `warp`.
+      fill: as in `warp`.
     """
     height, width, _ = image.shape
     ranges = ((-rotate, rotate), zoom or (1.0, 1.0), (-shear, shear), (-translate, translate), (-translate, translate))

@@ -1,7 +1,8 @@
-"""Keys by example: what is drawn for an image depends on the run's seed, the step and its `example_id` alone.
+"""Keys for examples: an image's random numbers depend only on the run's seed, the step and its `example_id`.
 
-An example's key is threefry's. What is drawn from it is a hash of the key and a counter, as in dropout
-(`models/layers.py`): a chain of threefry's splits takes minutes to compile once a dozen operations draw.
+The key of an example is computed by JAX's generator (threefry). Random numbers are then a hash of the key and a
+counter, as in dropout (`models/layers.py`), because chains of threefry splits for a dozen operations take minutes to
+compile.
 """
 
 import math
@@ -15,16 +16,19 @@ from tlx.models.layers import mix
 
 
 def split_ids(example_id: np.ndarray) -> np.ndarray:
-    """int64 ids (batch,) as uint32 (batch, 2), low half first: all that JAX can carry while x64 is off."""
+    """Splits int64 ids (batch,) into uint32 (batch, 2), low half first, because JAX has no int64 without x64."""
     return np.ascontiguousarray(example_id, dtype="<i8").view("<u4").reshape(-1, 2)
 
 
 def id_halves(example_id: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """The low and the high 32 bits, uint32 (batch,) each.
+    """Returns the low and the high 32 bits of ids, uint32 (batch,) each.
 
     Args:
-      example_id: integers (batch,), or what `split_ids` made of them. With x64 off, JAX cuts int64 ids outside of
-        [-2³¹, 2³¹) to 32 bits before this function sees them: split those on the host.
+      example_id: integers (batch,), or the result of `split_ids`. Without x64, JAX truncates int64 values to 32 bits
+        when they become JAX arrays, so ids outside [-2³¹, 2³¹) must be split on the host.
+
+    Raises:
+      TlxError: if `example_id` has another shape or dtype.
     """
     if isinstance(example_id, np.ndarray) and example_id.dtype == np.int64:
         example_id = split_ids(example_id)
@@ -43,9 +47,13 @@ def id_halves(example_id: jax.Array | np.ndarray) -> tuple[jax.Array, jax.Array]
 
 
 def example_keys(key: jax.Array, example_id: jax.Array | np.ndarray) -> jax.Array:
-    """A key for each example, (batch,): both halves of its id folded into `key`, which is of the run's seed and step.
+    """Returns a key for each example, (batch,), by folding both halves of its id into a key.
 
-    An id gives the same key whether it comes as int32, int64 or split. Padding rows (-1) all have one key.
+    The result is the same for ids in int32, in int64 or split. All rows of padding (-1) have the same key.
+
+    Args:
+      key: the key of the run's seed and the step.
+      example_id: as in `id_halves`.
     """
     low, high = id_halves(example_id)
     return jax.vmap(lambda low, high: jax.random.fold_in(jax.random.fold_in(key, low), high))(low, high)
@@ -56,23 +64,23 @@ def _words(key: jax.Array) -> jax.Array:
 
 
 def derive(key: jax.Array, number: int) -> jax.Array:
-    """The key of stream `number` of a key, as uint32 words; each number gives another bijection of them."""
+    """Derives key number `number` from a key, as uint32 words; each number applies another bijection to the words."""
     words = _words(key)
     return mix(words + mix(jnp.arange(1, words.size + 1, dtype=jnp.uint32) + jnp.uint32(number * words.size)))
 
 
 def uniforms(key: jax.Array, *shape: int) -> jax.Array:
-    """Multiples of 2⁻²⁴ uniform in [0, 1), float32 of this shape."""
+    """Samples uniform multiples of 2⁻²⁴ in [0, 1), float32 of this shape."""
     words = _words(key)
     index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return (mix(mix(index ^ words[0]) + words[-1]) >> 8).astype(jnp.float32) * jnp.float32(2**-24)
 
 
 def between(uniform: jax.Array, low: jax.Array | float, high: jax.Array | float) -> jax.Array:
-    """A uniform of [0, 1) stretched to [low, high)."""
+    """Maps uniform numbers in [0, 1) to [low, high)."""
     return low + uniform * (high - low)
 
 
 def below(uniform: jax.Array, count: jax.Array | int) -> jax.Array:
-    """A uniform of [0, 1) as one of 0 … count - 1, int32."""
+    """Maps uniform numbers in [0, 1) to integers 0 … count - 1, int32."""
     return jnp.minimum(jnp.floor(uniform * count).astype(jnp.int32), count - 1)

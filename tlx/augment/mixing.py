@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019): images mixed with a partner of the same batch."""
+"""Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019): images are mixed with another image of the same batch."""
 
 from typing import NamedTuple
 
@@ -14,65 +14,86 @@ PER = ("batch", "example")
 
 
 class Mix(NamedTuple):
-    """partner: each row's partner, int32 (batch,). lam: the share of the row itself, float32 (batch,)."""
+    """How a batch was mixed.
+
+    Attributes:
+      partner: the row with which each row was mixed, int32 (batch,).
+      lam: λ, the weight of the row itself, float32 (batch,).
+    """
 
     partner: jax.Array
     lam: jax.Array
 
 
 def draw_partners(key: jax.Array, example_id: jax.Array, valid: jax.Array) -> jax.Array:
-    """Each valid row's partner: the next in the cyclic order of a hash of (key, example_id).
+    """Samples a partner for each valid row: the next one in a random cyclic order of the valid rows.
 
-    It depends on the set of valid examples in the batch alone: neither on the order of rows, on padding nor on devices.
-    Rows that are not valid, and a row alone, are their own partners. Where a step is cut into micro-batches, a partner
-    is of the same micro-batch, since its pixels are needed: mixing depends on how they are cut.
+    The order is that of a hash of (key, example_id), so it depends only on the set of valid examples and not on the
+    order of rows, padding or devices. A row that is not valid, or the only valid row, is its own partner. If a step is
+    split into micro-batches, partners are from the same micro-batch, because their pixels are needed; mixing then
+    depends on the split.
 
     Args:
-      key: of seed and step.
-      example_id: integers (batch,), or split as in `keys`; no two valid rows alike, or these are told apart by order.
-      valid: bool (batch,).
+      key: the key of the run's seed and the step.
+      example_id: integers (batch,), or split by `keys.split_ids`. If valid rows have the same id, their order in the
+        batch decides.
+      valid: bool (batch,), False for rows of padding.
 
     Returns:
-      Row numbers, int32 (batch,).
+      The row number of each row's partner, int32 (batch,).
     """
     rows = valid.shape[0]
     low, high = id_halves(example_id)
-    drawn = jax.vmap(jax.random.bits)(example_keys(key, example_id))
-    *_, order = jax.lax.sort((~valid, drawn, high, low, jnp.arange(rows)), num_keys=4)
+    bits = jax.vmap(jax.random.bits)(example_keys(key, example_id))
+    *_, order = jax.lax.sort((~valid, bits, high, low, jnp.arange(rows)), num_keys=4)
     place = jnp.arange(rows)
     count = jnp.sum(valid)
-    following = jnp.where(place < count, (place + 1) % jnp.maximum(count, 1), place)
-    return jnp.zeros(rows, jnp.int32).at[order].set(order[following])
+    next_place = jnp.where(place < count, (place + 1) % jnp.maximum(count, 1), place)
+    return jnp.zeros(rows, jnp.int32).at[order].set(order[next_place])
 
 
 def draw_share(key: jax.Array, mixup: float, cutmix: float, switch: float) -> tuple[jax.Array, jax.Array]:
-    """λ and whether it is CutMix's; timm's convention.
+    """Samples λ, and whether to use CutMix or Mixup; timm's convention.
 
     Args:
-      key: one key.
-      mixup, cutmix: α of Beta(α, α), from which λ is drawn; 0 is off.
-      switch: the probability of CutMix where both are on.
+      key: the key.
+      mixup: α of the distribution Beta(α, α) of λ for Mixup; 0 to disable it.
+      cutmix: α of the distribution Beta(α, α) of λ for CutMix; 0 to disable it.
+      switch: the probability of CutMix if both are enabled.
+
+    Returns:
+      λ, float32 (); and whether to use CutMix, bool ().
     """
     choice_key, share_key = jax.random.split(key)
-    cuts = jax.random.uniform(choice_key) < (switch if mixup and cutmix else float(cutmix > 0))
-    alpha = jnp.where(cuts, cutmix, mixup)
-    return jax.random.beta(share_key, alpha, alpha), cuts
+    use_cutmix = jax.random.uniform(choice_key) < (switch if mixup and cutmix else float(cutmix > 0))
+    alpha = jnp.where(use_cutmix, cutmix, mixup)
+    return jax.random.beta(share_key, alpha, alpha), use_cutmix
 
 
 def draw_cut(key: jax.Array, lam: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """CutMix's box, (height, width, 1) bool, and the share of the image that it leaves (Yun et al. 2019, eq. 2).
+    """Samples the box of CutMix (Yun et al. 2019, eq. 2).
 
-    Its sides are those of the image times √(1 - λ), about a uniform centre, cut at the border; λ is corrected for that.
+    The sides are those of the image times √(1 - λ), the center is uniform, and the box is clipped to the image.
+
+    Args:
+      key: the key.
+      lam: λ, ().
+      height: the height of the image.
+      width: the width of the image.
+
+    Returns:
+      A mask, bool (height, width, 1), True inside the box; and the fraction of the image outside the box, which is λ
+      corrected for clipping.
     """
     row_key, column_key = jax.random.split(key)
     edges = []
     for side_key, side in ((row_key, height), (column_key, width)):
         half = jnp.floor(side * jnp.sqrt(1 - lam)).astype(jnp.int32) // 2
-        centre = jax.random.randint(side_key, (), 0, side)
-        edges.append((jnp.clip(centre - half, 0, side), jnp.clip(centre + half, 0, side)))
+        center = jax.random.randint(side_key, (), 0, side)
+        edges.append((jnp.clip(center - half, 0, side), jnp.clip(center + half, 0, side)))
     (top, bottom), (left, right) = edges
-    kept = 1 - (bottom - top) * (right - left) / (height * width)
-    return box_mask(height, width, top, left, bottom, right), kept
+    outside = 1 - (bottom - top) * (right - left) / (height * width)
+    return box_mask(height, width, top, left, bottom, right), outside
 
 
 def mix_images(
@@ -85,16 +106,23 @@ def mix_images(
     switch: float = 0.5,
     per: str = "batch",
 ) -> tuple[jax.Array, Mix]:
-    """Images mixed with their partners, and what the loss needs:
-
-        lam · loss(labels) + (1 - lam) · loss(labels[partner])
+    """Mixes images with their partners. The loss is then lam · loss(labels) + (1 - lam) · loss(labels[partner]).
 
     Args:
-      key: of seed and step.
+      key: the key of the run's seed and the step.
       images: float32 (batch, height, width, 3).
-      example_id, valid: as in `draw_partners`.
-      mixup, cutmix, switch: as in `draw_share`; at least one α is above 0.
-      per: `batch`: one λ, and one box, for all (as published); `example`: one each.
+      example_id: as in `draw_partners`.
+      valid: as in `draw_partners`.
+      mixup: as in `draw_share`; `mixup` or `cutmix` must be above 0.
+      cutmix: as in `draw_share`.
+      switch: as in `draw_share`.
+      per: `batch` for one λ and one box for the batch (as published), `example` for one for each example.
+
+    Returns:
+      The mixed images, and how they were mixed.
+
+    Raises:
+      TlxError: if `per` has another value.
     """
     if per not in PER:
         raise TlxError(f"mix_per is {per!r}; tlx has {', '.join(PER)}.")
@@ -103,13 +131,13 @@ def mix_images(
     partner = draw_partners(partner_key, example_id, valid)
 
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The weight of the row itself by pixel, (height, width, 1), and in the label."""
+        """The weight of the row itself, for each pixel (height, width, 1) and for the label ()."""
         share_key, cut_key = jax.random.split(key)
-        lam, cuts = draw_share(share_key, mixup, cutmix, switch)
+        lam, use_cutmix = draw_share(share_key, mixup, cutmix, switch)
         if not cutmix:
             return jnp.broadcast_to(lam, (1, 1, 1)), lam
-        box, kept = draw_cut(cut_key, lam, height, width)
-        return jnp.where(cuts, jnp.where(box, 0.0, 1.0), lam), jnp.where(cuts, kept, lam)
+        box, outside = draw_cut(cut_key, lam, height, width)
+        return jnp.where(use_cutmix, jnp.where(box, 0.0, 1.0), lam), jnp.where(use_cutmix, outside, lam)
 
     if per == "batch":
         weight, lam = draw(draw_key)
@@ -121,9 +149,16 @@ def mix_images(
 
 
 def mix_labels(labels: jax.Array, partner: jax.Array, lam: jax.Array, num_classes: int) -> jax.Array:
-    """lam · label + (1 - lam) · the partner's, float32 (batch, num_classes).
+    """Mixes labels as the images were mixed: lam · label + (1 - lam) · the partner's label.
 
-    labels: integers (batch,), or soft labels (batch, num_classes).
+    Args:
+      labels: integers (batch,), or soft labels (batch, num_classes).
+      partner: the row number of each row's partner, (batch,).
+      lam: λ, (batch,).
+      num_classes: the number of classes.
+
+    Returns:
+      Soft labels, float32 (batch, num_classes).
     """
     soft = labels.astype(jnp.float32) if labels.ndim == 2 else jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     chex.assert_shape(soft, (partner.shape[0], num_classes))

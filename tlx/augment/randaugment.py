@@ -1,6 +1,6 @@
-"""RandAugment (Cubuk, Zoph, Shlens, Le 2020): some operations drawn uniformly, all at one magnitude.
+"""RandAugment (Cubuk, Zoph, Shlens, Le 2020): a number of uniformly sampled operations with a common magnitude.
 
-Operations and their ranges are torchvision's `RandAugment`: magnitude m of `LEVELS` - 1 = 30 gives
+The operations and their ranges are those of torchvision's `RandAugment`. A magnitude m, 0 to `LEVELS` - 1 = 30, means
 
     identity, autocontrast, equalize                 —
     shear_x, shear_y                                 ± 0.3 · m / 30
@@ -10,9 +10,9 @@ Operations and their ranges are torchvision's `RandAugment`: magnitude m of `LEV
     posterize                                        8 - round(4 · m / 30) bits
     solarize                                         threshold 255 · (1 - m / 30)
 
-Under `vmap` a `lax.switch` runs every branch, here fourteen. But every operation is of one of three kinds: it moves
-pixels along a map, blends the image with a degenerate one, or maps its levels. So each layer runs one stage of each
-kind, of which the drawn operation decides the parameters, and two stages at least change nothing.
+Under `vmap` a `lax.switch` over operations would run all fourteen branches. But an operation is of one of three kinds:
+it resamples along an affine map, blends the image with a degenerate one, or maps its levels. Each layer therefore runs
+one stage of each kind. The sampled operation determines the stages' parameters, and at least two stages change nothing.
 """
 
 import jax
@@ -34,7 +34,7 @@ def _is(operation: jax.Array, name: str) -> jax.Array:
 
 
 def _move(image: jax.Array, operation: jax.Array, amount: jax.Array, method: str, fill: float) -> jax.Array:
-    """The geometric stage; `amount` is the signed share of the range, in [-1, 1]."""
+    """The geometric stage; `amount` is the signed magnitude divided by its maximum, in [-1, 1]."""
     height, width, _ = image.shape
     maps = {
         "shear_x": geometry.shear_x(0.3 * amount),
@@ -43,24 +43,24 @@ def _move(image: jax.Array, operation: jax.Array, amount: jax.Array, method: str
         "translate_y": geometry.translate_y(jnp.trunc(150 / 331 * height * amount)),
         "rotate": geometry.rotate(30 * amount, height, width),
     }
-    chosen = geometry.identity()
+    inverse = geometry.identity()
     for name in GEOMETRIC:
-        chosen = jnp.where(_is(operation, name), maps[name], chosen)
-    return geometry.warp(image, chosen, method, fill)
+        inverse = jnp.where(_is(operation, name), maps[name], inverse)
+    return geometry.warp(image, inverse, method, fill)
 
 
 def _blend(image: jax.Array, operation: jax.Array, amount: jax.Array) -> jax.Array:
-    """The stage of blends, which differ in the degenerate image alone; `amount` is signed."""
-    grey = luminance(image)
-    degenerate = jnp.where(_is(operation, "contrast"), mean_luminance(image), grey)
+    """The stage of blends, which differ only in the degenerate image; `amount` is as in `_move`."""
+    gray = luminance(image)
+    degenerate = jnp.where(_is(operation, "contrast"), mean_luminance(image), gray)
     degenerate = jnp.where(_is(operation, "brightness"), 0, degenerate)
     degenerate = jnp.where(_is(operation, "sharpness"), tone.smooth(image), degenerate)
-    some = jnp.any(jnp.stack([_is(operation, name) for name in BLENDS]))
-    return jnp.where(some, blend(degenerate, image, 1 + 0.9 * amount), image)
+    is_blend = jnp.any(jnp.stack([_is(operation, name) for name in BLENDS]))
+    return jnp.where(is_blend, blend(degenerate, image, 1 + 0.9 * amount), image)
 
 
 def _tone(image: jax.Array, operation: jax.Array, share: jax.Array) -> jax.Array:
-    """The stage of levels; `share` of the range is in [0, 1]."""
+    """The stage of tone operations; `share` is the magnitude divided by its maximum, in [0, 1]."""
     results = {
         "posterize": tone.posterize(image, 8 - jnp.round(4 * share).astype(jnp.int32)),
         "solarize": tone.solarize(image, 255 * (1 - share)),
@@ -80,14 +80,15 @@ def apply(
     method: str = "nearest",
     fill: float = 0.0,
 ) -> jax.Array:
-    """One operation.
+    """Applies one operation.
 
     Args:
       image: float32 (height, width, 3) in [0, 1].
-      operation: index into `OPERATIONS`.
-      magnitude: 0 … 30, whole or not.
-      negative: takes the other sign, where there is one.
-      method, fill: of `geometry.warp`; torchvision's defaults.
+      operation: the index in `OPERATIONS`.
+      magnitude: the magnitude, 0 … 30; it need not be an integer.
+      negative: whether to use the negative sign, for operations that have a sign.
+      method: as in `geometry.warp`; the default is torchvision's.
+      fill: as in `geometry.warp`; the default is torchvision's.
     """
     operation = jnp.asarray(operation)
     share = jnp.asarray(magnitude, jnp.float32) / (LEVELS - 1)
@@ -97,7 +98,7 @@ def apply(
         lambda image: _blend(image, operation, amount),
         lambda image: _tone(image, operation, share),
     )
-    # A loop, not a chain: XLA would work a pixel of one stage out anew at each of its readings in the next.
+    # A loop instead of a chain of calls: otherwise XLA recomputes a stage's pixels each time the next stage reads them.
     image, _ = jax.lax.scan(
         lambda image, stage: (jax.lax.switch(stage, stages, image), None), image, jnp.arange(len(stages))
     )
@@ -114,21 +115,22 @@ def randaugment(
     method: str = "nearest",
     fill: float = 0.0,
 ) -> jax.Array:
-    """`operations` drawn operations, one after the other.
+    """Applies a number of random operations, one after the other.
 
     Args:
-      key: of the image.
+      key: the key of the image.
       image: float32 (height, width, 3) in [0, 1].
-      operations: how many; drawn with replacement.
-      magnitude: 0 … 30.
-      spread: each operation's magnitude is drawn from N(magnitude, spread²), cut to 0 … 30 (timm's `mstd`).
-      probability: with which a drawn operation is applied (timm: 0.5; torchvision and the paper: 1).
-      method, fill: of `geometry.warp`.
+      operations: the number of operations, which are sampled with replacement.
+      magnitude: the magnitude, 0 … 30.
+      spread: the standard deviation of the magnitude, which is normal and clipped to 0 … 30 (timm's `mstd`).
+      probability: the probability that a sampled operation is applied (timm: 0.5; torchvision and the paper: 1).
+      method: as in `geometry.warp`.
+      fill: as in `geometry.warp`.
     """
 
-    def layer(image: jax.Array, drawn: jax.Array) -> tuple[jax.Array, None]:
-        which, sign, chance, normal = drawn
-        operation = jnp.where(chance < probability, below(which, len(OPERATIONS)), 0)
+    def layer(image: jax.Array, random: jax.Array) -> tuple[jax.Array, None]:
+        choice, sign, chance, normal = random
+        operation = jnp.where(chance < probability, below(choice, len(OPERATIONS)), 0)
         level = jnp.clip(magnitude + spread * jax.scipy.special.ndtri(normal + 2**-25), 0, LEVELS - 1)
         return apply(image, operation, level, sign < 0.5, method, fill), None
 

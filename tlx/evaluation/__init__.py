@@ -1,1 +1,1 @@
-"""Predictions over whole sets, metrics."""
+"""Predictions for whole sets, and metrics."""

@@ -1,4 +1,4 @@
-"""Is a model as often right as it says? Confidence against accuracy (Guo et al. 2017)."""
+"""Calibration: how well a classifier's confidence agrees with its accuracy (Guo et al. 2017)."""
 
 import dataclasses
 
@@ -9,8 +9,13 @@ BINS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Reliability:
-    """By bin of confidence, 15 of equal width over (0, 1]: how many answers, their mean confidence, the share that is
-    right; the last two 0 where a bin is empty."""
+    """The bins of a reliability diagram: 15 bins of equal width over confidences in (0, 1].
+
+    Attributes:
+      counts: the number of predictions in each bin, integers (15,).
+      confidence: their mean confidence, float64 (15,); 0 for an empty bin.
+      accuracy: the fraction of correct predictions, float64 (15,); 0 for an empty bin.
+    """
 
     counts: np.ndarray
     confidence: np.ndarray
@@ -18,22 +23,32 @@ class Reliability:
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray) -> Reliability:
-    """The bins of a reliability diagram. logits: (n, classes); labels: (n,)."""
+    """Computes the bins of a reliability diagram.
+
+    Args:
+      logits: (n, classes).
+      labels: integers (n,).
+    """
     from scipy.special import softmax
 
     probabilities = softmax(logits.astype(np.float64), axis=-1)
     confidence = probabilities.max(axis=-1)
-    right = probabilities.argmax(axis=-1) == labels
+    correct = probabilities.argmax(axis=-1) == labels
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
-    whole = np.maximum(counts, 1)
-    sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, right))
-    return Reliability(counts, *(total / whole for total in sums))
+    sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (confidence, correct))
+    return Reliability(counts, *(total / np.maximum(counts, 1) for total in sums))
 
 
 def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The expected calibration error: |accuracy - confidence| averaged over the bins, weighed by their answers
-    (Guo et al. 2017, eq. 3)."""
+    """Returns the expected calibration error (Guo et al. 2017, eq. 3).
+
+    It is the mean of |accuracy - confidence| over the bins, weighted by the number of predictions in each.
+
+    Args:
+      logits: (n, classes).
+      labels: integers (n,).
+    """
     bins = reliability(logits, labels)
     gap = np.abs(bins.accuracy - bins.confidence)
     return float((gap * bins.counts).sum() / bins.counts.sum())

@@ -11,7 +11,15 @@ from tlx.evaluation.metrics import chosen_tags
 
 @dataclasses.dataclass(frozen=True)
 class ClassReport:
-    """support: how many there truly are. What would be 0 / 0 is 0."""
+    """The scores of one class; a score that would be 0 / 0 is 0.
+
+    Attributes:
+      name: the name of the class, label or type of entity.
+      precision: the fraction of predictions of this class that are correct.
+      recall: the fraction of its true examples that are predicted.
+      f1: the harmonic mean of precision and recall.
+      support: the number of its true examples.
+    """
 
     name: str
     precision: float
@@ -23,33 +31,45 @@ class ClassReport:
 def per_class(
     kind: str, predictions: np.ndarray, labels: np.ndarray, names: Sequence[str], offsets: np.ndarray | None = None
 ) -> list[ClassReport]:
-    """A row for each class of a classification, label of a multilabel, type of entity of a tagging or, where its tags
-    form no entities, each tag; else none.
+    """Returns the scores of each class.
 
-    Args: as `tlx.evaluation.metrics.measure` has them.
+    There is one report for each class of a classification, each label of a multilabel head, and each type of entity of
+    a tagging head (each tag, if the tags do not form entities). For other kinds the list is empty.
+
+    Args:
+      kind: the kind of the head.
+      predictions: as in `tlx.evaluation.metrics.measure`.
+      labels: as in `tlx.evaluation.metrics.measure`.
+      names: the names of the classes.
+      offsets: as in `tlx.evaluation.metrics.measure`.
     """
     if kind == "tagging" and offsets is not None and has_entities(names):
         table = counts(chosen_tags(predictions), labels, names, offsets)
         return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
     outputs: Sequence[int] = range(predictions.shape[-1])
     if kind == "tagging":
-        answered = chosen_tags(predictions)
+        predicted = chosen_tags(predictions)
     elif kind == "classification":
-        answered = predictions.argmax(-1)
+        predicted = predictions.argmax(-1)
     elif kind == "multilabel":
-        answered = (predictions > 0).astype(int)
-        outputs = outputs if len(outputs) > 1 else [1]  # scikit-learn takes one column for classes 0 and 1
+        predicted = (predictions > 0).astype(int)
+        outputs = outputs if len(outputs) > 1 else [1]  # scikit-learn reads a single column as the classes 0 and 1
     else:
         return []
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(labels, answered, labels=outputs, zero_division=0.0)
+    columns = precision_recall_fscore_support(labels, predicted, labels=outputs, zero_division=0.0)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [ClassReport(names[i] if len(names) else str(i), *row) for i, row in enumerate(rows)]
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Counts (classes, classes): the row is the label, the column the answer. logits: (n, classes); labels: (n,)."""
+    """Returns the confusion matrix, integers (classes, classes): rows are labels, columns are predictions.
+
+    Args:
+      logits: (n, classes).
+      labels: integers (n,).
+    """
     from sklearn.metrics import confusion_matrix
 
     return np.asarray(confusion_matrix(labels, logits.argmax(-1), labels=np.arange(logits.shape[-1])))

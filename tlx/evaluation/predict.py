@@ -1,4 +1,4 @@
-"""A model's answers to a whole set: one per example, in the set's order, for any batch size and device count."""
+"""A model's predictions for a whole set, in the order of the set, for any batch size and number of devices."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,8 +18,12 @@ Forward = Callable[[Any, ModelState, Mapping[str, jax.Array]], dict[str, jax.Arr
 
 
 def make_forward(model: Model, prepare: Prepare) -> Forward:
-    """A jitted `(params, model_state, batch) -> {head: answers}` without dropout. prepare: from a batch to the model's
-    inputs."""
+    """Returns a jitted function `(params, model_state, batch) -> {head: logits}` that runs without dropout.
+
+    Args:
+      model: the model.
+      prepare: computes the model's inputs from a batch.
+    """
 
     @jax.jit
     def forward(params: Any, model_state: ModelState, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -38,24 +42,24 @@ def predict(
     batch_size: int,
     layout: Layout | None = None,
 ) -> dict[str, np.ndarray]:
-    """Predictions by head in the order of the examples, padding dropped.
+    """Computes the predictions of every head, in the order of the examples and without padding.
 
     Args:
-      forward: as `make_forward` gives it.
-      variables: of the model.
-      examples: all of them are predicted.
-      inputs: what of a batch the model takes.
-      batch_size: examples a pass.
-      layout: of variables and batches; None: one device.
+      forward: the function returned by `make_forward`.
+      variables: the variables of the model.
+      examples: the examples.
+      inputs: the inputs that the model reads from a batch.
+      batch_size: the number of examples in a forward pass.
+      layout: the layout of variables and batches over devices; None for one device.
 
     Returns:
-      (examples, outputs), or of a head that predicts every token (words, outputs): one for each word, from its first
-      token, sentence after sentence; NaN for a word that cannot be predicted (`Words.predictable`).
+      {head: (examples, outputs)}. For a head that predicts every token, (words, outputs), all sentences one after the
+      other: each word has the prediction of its first token, and NaN if it cannot be predicted (`Words.predictable`).
     """
     predictions: dict[str, np.ndarray] = {}
     batches = in_batches(examples, batch_size, inputs.length_buckets, layout)
-    for rows, found in map_batches(forward, variables, batches, inputs.fields, layout):
-        for head, values in found.items():
+    for rows, outputs in map_batches(forward, variables, batches, inputs.fields, layout):
+        for head, values in outputs.items():
             offsets = examples.offsets if values.ndim == 3 else None
             if head not in predictions:
                 size = len(examples) if offsets is None else int(offsets[-1])

@@ -1,1 +1,1 @@
-"""What a backbone makes of a set, computed once: cut, compute, keep; and the classical fits on top of it."""
+"""Features of a frozen backbone: specify, compute and store them, and fit classifiers to them."""

@@ -1,4 +1,4 @@
-"""Features of a whole set: each example once, texts without their padding."""
+"""Computes the features of a whole set: every example once, texts without padding."""
 
 import dataclasses
 import functools
@@ -21,10 +21,12 @@ from tlx.params.paths import flatten
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSet:
-    """What a cut gives of a set, in its order.
+    """The features of a set, in the order of its examples.
 
-    values: pooled (examples, vectors, hidden), else (tokens, hidden), all examples end to end. offsets: int64
-    (examples + 1,), where each begins; None of pooled ones.
+    Attributes:
+      values: pooled features (examples, vectors, hidden); without pooling the tokens of all examples one after the
+        other, (tokens, hidden).
+      offsets: int64 (examples + 1,), where each example's tokens begin; None for pooled features.
     """
 
     values: np.ndarray
@@ -36,7 +38,13 @@ class FeatureSet:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureShape:
-    """Of a `FeatureSet` that is still to be computed."""
+    """The shape of a `FeatureSet` before it is computed.
+
+    Attributes:
+      shape: the shape of its values.
+      dtype: the dtype of its values.
+      offsets: its offsets.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -44,21 +52,22 @@ class FeatureShape:
 
     @property
     def bytes(self) -> int:
-        """Of the values."""
+        """The size of the values in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 class Extractor:
-    """Reads sets at a cut.
+    """Computes the features of sets.
 
     Args:
-      model, params: heads are not asked. params: where `layout` has them, if it is given.
-      model_state: of a model that has one, on the same devices.
-      modality: what of a batch the model takes.
-      spec: resolved.
-      batch_size: examples a pass.
-      length_buckets: lengths to which examples are padded; None: the modality's.
-      layout: of a batch, whose devices share it; None: one device.
+      model: the model; its heads are not used.
+      params: its parameters; with a layout, placed on its devices.
+      modality: the modality, which prepares batches for the model.
+      spec: the features, with non-negative layers (see `spec.resolved`).
+      batch_size: the number of examples in a forward pass.
+      length_buckets: the lengths to which examples are padded; None for those of the modality.
+      layout: the layout of batches over devices; None for one device.
+      model_state: the model state of a model that has one, on the same devices.
     """
 
     def __init__(
@@ -77,46 +86,52 @@ class Extractor:
         self.model_state = model_state or {}
         self.length_buckets = modality.length_buckets if length_buckets is None else tuple(length_buckets)
         self.batch_size, self.layout = batch_size, layout
-        self._forward = _reading(model, modality.prepare, spec)
+        self._forward = _compiled_read(model, modality.prepare, spec)
 
     @functools.cached_property
     def weights(self) -> str:
-        """SHA-256 of the parameters that the cut reads and of the model state, with paths, dtypes and shapes."""
-        wanted, found, state = below(self.model, self.spec), hashlib.sha256(), flatten(self.model_state)
+        """SHA-256 of the model state and the parameters that the features depend on, with paths, dtypes, shapes."""
+        used, digest, state = below(self.model, self.spec), hashlib.sha256(), flatten(self.model_state)
         for path, leaf in (*sorted(flatten(self.params).items()), *sorted(state.items())):
-            if path in wanted or path in state:
+            if path in used or path in state:
                 array = np.asarray(leaf)
-                found.update(f"{path} {array.dtype} {array.shape}\n".encode())
-                found.update(np.ascontiguousarray(array).tobytes())
-        return found.hexdigest()
+                digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def shape_of(self, examples: ExampleSet) -> FeatureShape:
-        """Shape and dtype; nothing is computed."""
+        """Returns the shape and dtype of the features of a set; nothing is computed."""
         batch = in_batches(examples, self.batch_size, self.length_buckets, self.layout)[0]
         inputs = inputs_of(batch, self.modality.fields)
-        one = jax.eval_shape(self._forward, self.params, self.model_state, inputs)
+        output = jax.eval_shape(self._forward, self.params, self.model_state, inputs)
         if self.spec.pooling is not None:
-            return FeatureShape((len(examples), *one.shape[1:]), one.dtype, None)
-        lengths = examples.lengths if self.modality.has_lengths else np.full(len(examples), one.shape[1])
+            return FeatureShape((len(examples), *output.shape[1:]), output.dtype, None)
+        lengths = examples.lengths if self.modality.has_lengths else np.full(len(examples), output.shape[1])
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return FeatureShape((int(offsets[-1]), one.shape[2]), one.dtype, offsets)
+        return FeatureShape((int(offsets[-1]), output.shape[2]), output.dtype, offsets)
 
     def fill(self, examples: ExampleSet, values: np.ndarray, offsets: np.ndarray | None) -> None:
-        """Writes into `values`, an array of the layout's shape and dtype; a pass runs while the last one is stored."""
+        """Computes the features of a set and writes them into an array.
+
+        Args:
+          examples: the set.
+          values: the array to write to, of the shape and dtype that `shape_of` returns.
+          offsets: the offsets that `shape_of` returns.
+        """
         batches = in_batches(examples, self.batch_size, self.length_buckets, self.layout)
         variables = Variables(self.params, self.model_state)
-        for rows, found in map_batches(self._forward, variables, batches, self.modality.fields, self.layout):
-            store(values, offsets, rows, found)
+        for rows, outputs in map_batches(self._forward, variables, batches, self.modality.fields, self.layout):
+            store(values, offsets, rows, outputs)
 
     def __call__(self, examples: ExampleSet) -> FeatureSet:
-        """In memory."""
-        layout = self.shape_of(examples)
-        values = np.empty(layout.shape, layout.dtype)
-        self.fill(examples, values, layout.offsets)
-        return FeatureSet(values, layout.offsets)
+        """Computes the features of a set in memory."""
+        shape = self.shape_of(examples)
+        values = np.empty(shape.shape, shape.dtype)
+        self.fill(examples, values, shape.offsets)
+        return FeatureSet(values, shape.offsets)
 
 
 @functools.lru_cache(maxsize=8)
-def _reading(model: Model, prepare: Prepare, spec: FeatureSpec) -> Any:
-    """Compiled once, however many sets are read."""
+def _compiled_read(model: Model, prepare: Prepare, spec: FeatureSpec) -> Any:
+    """The compiled function that reads a batch; cached, so that it is compiled once for all sets."""
     return jax.jit(lambda params, state, batch: read(model, params, prepare(batch, None)[0], spec, state))

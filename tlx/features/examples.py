@@ -1,4 +1,4 @@
-"""A set of examples whose inputs are features: plans, batches and metrics take it like texts or images."""
+"""A set of examples whose inputs are features; it is used in the same way as a set of texts or images."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,14 @@ from tlx.features.compute import FeatureSet
 
 @dataclasses.dataclass(frozen=True)
 class FeatureExamples:
-    """Labels, rows and lengths (and so the order of batches) are those of `examples`.
+    """Examples with features as inputs. Labels, ids and lengths, and so the order of batches, are those of `examples`.
 
-    field: how a batch calls the features, `pooled` or `hidden_state`: (rows, vectors, hidden), or (rows, tokens,
-    hidden) padded with zeros. has_lengths: whether the examples have lengths in tokens of their own; a batch of
-    `hidden_state` then holds `attention_mask` too.
+    Attributes:
+      examples: the examples from which the features were computed.
+      features: their features.
+      field: the name of the features in a batch: `pooled`, (rows, vectors, hidden), or `hidden_state`, (rows, tokens,
+        hidden), padded with zeros.
+      has_lengths: whether the examples differ in length; a batch of `hidden_state` then also has `attention_mask`.
     """
 
     examples: ExampleSet
@@ -28,45 +31,50 @@ class FeatureExamples:
 
     @property
     def fields(self) -> Mapping[str, np.ndarray]:
-        """As in `examples`, like all that follows."""
+        """The fields with one value for an example, such as labels."""
         return self.examples.fields
 
     @property
     def token_fields(self) -> Mapping[str, np.ndarray]:
-        """By token."""
+        """The fields with one value for a token."""
         return self.examples.token_fields
 
     @property
     def example_id(self) -> np.ndarray:
-        """The row in the source."""
+        """The row of each example in its source, int64 (examples,)."""
         return self.examples.example_id
 
     @property
     def offsets(self) -> np.ndarray:
-        """Of the examples' tokens."""
+        """Where each example's tokens begin, int64 (examples + 1,)."""
         return self.examples.offsets
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of the examples in tokens."""
+        """The number of tokens of each example, (examples,)."""
         return self.examples.lengths
 
     @property
     def labels(self) -> np.ndarray:
-        """What the answers are compared with."""
+        """The labels with which predictions are compared."""
         return self.examples.labels
 
     @property
     def words(self) -> Words | None:
-        """Of tagged sentences."""
+        """The words of tagged sentences; None for other sets."""
         return self.examples.words
 
     def content(self) -> Iterator[bytes]:
-        """What identifies the set."""
+        """Yields the bytes that identify the set."""
         return self.examples.content()
 
     def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """The features and fields of these rows; a row of -1 is padding and not `valid`."""
+        """Returns a batch.
+
+        Args:
+          rows: the positions of the examples, (rows,), -1 for padding, which is not `valid`.
+          length: the number of tokens to which `hidden_state` is padded.
+        """
         valid = rows >= 0
         safe = np.where(valid, rows, 0)
         return {
@@ -86,11 +94,11 @@ class FeatureExamples:
         mask = np.zeros((len(rows), length), np.int32)
         by_token = {self.field: values, **self.token_fields}
         padded = {
-            name: np.zeros((len(rows), length, *of.shape[1:]), of.dtype) for name, of in by_token.items()
+            name: np.zeros((len(rows), length, *array.shape[1:]), array.dtype) for name, array in by_token.items()
         }  # fmt: skip
         for i in np.flatnonzero(rows >= 0):
             start, stop = offsets[rows[i]], offsets[rows[i] + 1]
             mask[i, : stop - start] = 1
-            for name, of in by_token.items():
-                padded[name][i, : stop - start] = of[start:stop]
+            for name, array in by_token.items():
+                padded[name][i, : stop - start] = array[start:stop]
         return {**padded, "attention_mask": mask} if self.has_lengths else padded

@@ -1,4 +1,4 @@
-"""The learnt mix of layers (Peters et al. 2018, eq. 1), and a classifier on top of it, fitted together by L-BFGS."""
+"""A trained weighted sum of layers (scalar mix: Peters et al. 2018, eq. 1) with a classifier, fitted by L-BFGS."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,14 +13,29 @@ from tlx.errors import TlxError
 
 
 def scalar_mix(logits: jax.Array, gamma: jax.Array, layers: jax.Array) -> jax.Array:
-    """γ Σⱼ sⱼ hⱼ with s = softmax(logits). logits: (layers,). layers: (…, layers, hidden) to (…, hidden)."""
+    """Returns γ Σⱼ sⱼ hⱼ with s = softmax(logits).
+
+    Args:
+      logits: (layers,).
+      gamma: γ, ().
+      layers: the hidden states hⱼ, (…, layers, hidden).
+
+    Returns:
+      (…, hidden).
+    """
     return gamma * jnp.einsum("l,...lh->...h", jax.nn.softmax(logits), layers)
 
 
 @dataclasses.dataclass(frozen=True)
 class MixFitted:
-    """params: `logits` (layers,), `gamma` (), `kernel` (hidden, classes), `bias` (classes,). classes: in order.
-    loss: what was made small. steps: of L-BFGS."""
+    """A fitted scalar mix with its classifier.
+
+    Attributes:
+      params: `logits` (layers,), `gamma` (), `kernel` (hidden, classes), `bias` (classes,).
+      classes: the classes in the order of the outputs.
+      loss: the final loss, with its penalty.
+      steps: the number of L-BFGS steps.
+    """
 
     params: dict[str, Any]
     classes: tuple[Any, ...]
@@ -29,15 +44,15 @@ class MixFitted:
 
     @property
     def weights(self) -> np.ndarray:
-        """Of the layers; they add up to 1."""
+        """The weights of the layers, (layers,); their sum is 1."""
         return np.asarray(jax.nn.softmax(self.params["logits"]))
 
     def mixed(self, layers: np.ndarray) -> np.ndarray:
-        """(examples, layers, hidden) to (examples, hidden)."""
+        """Returns the weighted sum of layers (examples, layers, hidden): (examples, hidden)."""
         return np.asarray(scalar_mix(self.params["logits"], self.params["gamma"], jnp.asarray(layers)))
 
     def predict(self, layers: np.ndarray) -> np.ndarray:
-        """The likeliest class of each example."""
+        """Returns the most likely class of each example, (examples,)."""
         predictions = self.mixed(layers) @ np.asarray(self.params["kernel"]) + np.asarray(self.params["bias"])
         return np.asarray(self.classes)[predictions.argmax(-1)]
 
@@ -49,17 +64,22 @@ def fit_mix(
     most: int = 500,
     tolerance: float = 1e-5,
 ) -> MixFitted:
-    """Makes mean cross entropy + strength/2 (|kernel|² + (γ − 1)²) small, from equal weights and a kernel of zeros.
+    """Minimizes mean cross entropy + strength/2 (|kernel|² + (γ − 1)²), starting from equal weights and a zero kernel.
 
-    γ alone would undo the kernel's penalty, so it has its own.
+    γ is penalized too, because a large γ would otherwise circumvent the penalty on the kernel.
 
     Args:
-      layers: (examples, layers, hidden), such as features of several layers, or of several backbones of one width.
-      labels: of the examples.
-      strength: of the penalty. most: steps. tolerance: of the gradient's norm, at which it ends.
+      layers: (examples, layers, hidden), such as features of several layers, or of several backbones of equal width.
+      labels: the labels of the examples.
+      strength: the strength of the penalty.
+      most: the largest number of steps.
+      tolerance: the norm of the gradient at which the minimization stops.
+
+    Raises:
+      TlxError: if `layers` has another number of dimensions.
     """
     if np.ndim(layers) != 3:
-        raise TlxError(f"a mix is of layers (examples, layers, hidden); found {np.shape(layers)}.")
+        raise TlxError(f"a scalar mix needs layers of shape (examples, layers, hidden); found {np.shape(layers)}.")
     classes, targets = np.unique(np.asarray(labels), return_inverse=True)
     x, y = jnp.asarray(layers), jnp.asarray(targets)
 
@@ -72,34 +92,32 @@ def fit_mix(
         "logits": jnp.zeros(x.shape[1], x.dtype), "gamma": jnp.ones((), x.dtype),
         "kernel": jnp.zeros((x.shape[2], len(classes)), x.dtype), "bias": jnp.zeros(len(classes), x.dtype),
     }  # fmt: skip
-    params, value, steps = _descend(loss, params, (x, y), most, tolerance)
+    params, value, steps = _minimize(loss, params, (x, y), most, tolerance)
     return MixFitted(jax.device_get(params), tuple(classes.tolist()), float(value), int(steps))
 
 
-def _descend(loss: Any, params: Any, given: tuple[Any, ...], most: int, tolerance: float) -> tuple[Any, Any, Any]:
-    """optax's L-BFGS with its zoom line search, in one compiled loop."""
+def _minimize(loss: Any, params: Any, data: tuple[Any, ...], most: int, tolerance: float) -> tuple[Any, Any, Any]:
+    """Minimizes `loss(params, *data)` by optax's L-BFGS with zoom line search, in one compiled loop."""
     optimizer = optax.lbfgs()
 
     @jax.jit
-    def run(params: Any, given: Any) -> Any:
+    def run(params: Any, data: Any) -> Any:
         def value(params: Any) -> jax.Array:
-            return loss(params, *given)
+            return loss(params, *data)
 
         value_and_grad = optax.value_and_grad_from_state(value)
 
         def step(carry: Any) -> Any:
             params, state, _, count = carry
-            found, gradient = value_and_grad(params, state=state)
-            updates, state = optimizer.update(
-                gradient, state, params, value=found, grad=gradient, value_fn=value
-            )  # fmt: skip
+            current, gradient = value_and_grad(params, state=state)
+            updates, state = optimizer.update(gradient, state, params, value=current, grad=gradient, value_fn=value)
             return optax.apply_updates(params, updates), state, optax.global_norm(gradient), count + 1
 
-        def going(carry: Any) -> jax.Array:
+        def unfinished(carry: Any) -> jax.Array:
             return (carry[3] < most) & (carry[2] > tolerance)
 
         start = (params, optimizer.init(params), jnp.asarray(jnp.inf), jnp.zeros((), jnp.int32))
-        params, _, _, count = jax.lax.while_loop(going, step, start)
+        params, _, _, count = jax.lax.while_loop(unfinished, step, start)
         return params, value(params), count
 
-    return run(params, given)
+    return run(params, data)

@@ -1,4 +1,4 @@
-"""Where a backbone is cut: what is read of it, and which parameters decide that."""
+"""Specification of features: which layers of a backbone are read, how they are pooled, which parameters they need."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,12 +16,14 @@ from tlx.params.paths import flatten
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-    """What is read of a backbone.
+    """Which features are read from a backbone.
 
-    layers: hidden states as Hugging Face counts them, 0 that of the embeddings, k that of the k-th block, before what
-      follows the last block; () for the last hidden state after all of it.
-    pooling: `cls` (the first token), `mean` (of the tokens that are no padding, of an image's patches), `pooler` (the
-      checkpoint's own, without layers), `distilled` (DeiT's first two tokens), or None: every token, of one layer.
+    Attributes:
+      layers: hidden states, numbered as in transformers: 0 is the output of the embeddings, k that of the k-th block,
+        before any layer after the last block. () for the last hidden state, after all layers.
+      pooling: `cls` for the first token; `mean` for the mean over all tokens except padding, or over the patches;
+        `pooler` for the checkpoint's pooler (without `layers`); `distilled` for DeiT's first two tokens; None for every
+        token of a single layer.
     """
 
     layers: tuple[int, ...] = ()
@@ -29,11 +31,11 @@ class FeatureSpec:
 
     def __post_init__(self) -> None:
         if self.pooling not in (*POOLINGS, None):
-            raise TlxError(f"pooling is {self.pooling!r}; features are pooled by {listed(POOLINGS)}, or None of them.")
+            raise TlxError(f"pooling is {self.pooling!r}; it must be {listed(POOLINGS)} or None.")
         if self.pooling is None and len(self.layers) > 1:
-            raise TlxError(f"without pooling one layer is kept, found layers {listed(self.layers)}; name a pooling.")
+            raise TlxError(f"without pooling only one layer can be read; found {listed(self.layers)}; set a pooling.")
         if self.pooling == "pooler" and self.layers:
-            raise TlxError("the pooler reads the last hidden state alone; give no layers with pooling='pooler'.")
+            raise TlxError("the pooler reads only the last hidden state; set no layers with pooling='pooler'.")
 
     def __str__(self) -> str:
         what = {None: "every token", "cls": "the first token", "mean": "the mean of the tokens"}
@@ -42,29 +44,48 @@ class FeatureSpec:
 
 
 def resolved(spec: FeatureSpec, model: Model) -> FeatureSpec:
-    """The cut with layers counted from the bottom: -1 is the last."""
+    """Returns the spec with negative layer numbers replaced: -1 is the last layer.
+
+    Raises:
+      TlxError: if a layer does not exist.
+    """
     blocks = _blocks(model)
     for layer in spec.layers:
         if not -blocks - 1 <= layer <= blocks:
-            raise TlxError(f"there is no layer {layer}; this backbone has 0 (its embeddings) to {blocks}, or -1 down.")
+            raise TlxError(
+                f"there is no layer {layer}; the layers of this backbone are 0 (the embeddings) to {blocks}, and -1 "
+                f"(the last) to {-blocks - 1}."
+            )
     return dataclasses.replace(spec, layers=tuple(layer % (blocks + 1) for layer in spec.layers))
 
 
 def read(
     model: Model, params: Any, inputs: Mapping[str, Any], spec: FeatureSpec, model_state: ModelState | None = None
 ) -> jax.Array:
-    """What the cut says of a batch, without dropout: (batch, vectors, hidden) pooled, else (batch, tokens, hidden).
+    """Computes the features of a batch, without dropout. Blocks above the highest layer do not run.
 
-    Blocks above the cut do not run. vectors: one a layer; two of `distilled`. model_state: of a model that has one.
+    Args:
+      model: the model; its heads are not used.
+      params: its parameters.
+      inputs: the inputs of the backbone.
+      spec: the features to read, with non-negative layers (see `resolved`).
+      model_state: the model state of a model that has one.
+
+    Returns:
+      (batch, vectors, hidden) with pooling, where `distilled` has two vectors for a layer and other poolings one; or
+      (batch, tokens, hidden) without pooling.
+
+    Raises:
+      TlxError: if the pooling is `pooler` and the backbone has none.
     """
     stop = max(spec.layers) if spec.layers else None
-    asked = {**inputs, "stop": stop, "output_hidden_states": True}
-    output, _ = forward(without_heads(model), params, model_state or {}, asked)
+    options = {**inputs, "stop": stop, "output_hidden_states": True}
+    output, _ = forward(without_heads(model), params, model_state or {}, options)
     states = [output.hidden_states[layer] for layer in spec.layers] or [output.last_hidden_state]
     if spec.pooling is None:
         return states[0]
     if spec.pooling == "pooler" and output.pooler_output is None:
-        raise TlxError("this backbone has no pooler; say pooling='cls' or 'mean'.")
+        raise TlxError("this backbone has no pooler; set pooling='cls' or 'mean'.")
     mask = model.backbone.pooling_mask(output, inputs)
     return jnp.concatenate([_pooled(spec.pooling, HeadInputs(x, output.pooler_output, mask, None)) for x in states], 1)
 
@@ -74,26 +95,30 @@ def _pooled(pooling: str, features: HeadInputs) -> jax.Array:
 
 
 def without_heads(model: Model) -> Model:
-    """The same backbone; nothing answers."""
+    """Returns the model without its heads."""
     return Model(model.backbone.clone(parent=None), (), model.head_settings, model.dtype)
 
 
 def below(model: Model, spec: FeatureSpec) -> set[str]:
-    """The paths of the parameters that decide what is read at a cut (resolved), `backbone/…` all of them.
+    """Returns the paths of the parameters on which the features depend; all are below `backbone/`.
 
-    Which they are is asked of the module itself: it makes parameters for what it runs.
+    They are found by tracing the module, which creates parameters only for the layers that run.
+
+    Args:
+      model: the model.
+      spec: the features, with non-negative layers (see `resolved`).
     """
     top = max(spec.layers, default=_blocks(model))
 
-    def made(stop: int | None) -> set[str]:
+    def created(stop: int | None) -> set[str]:
         return set(flatten(abstract_variables(without_heads(model), {**dummy_inputs(model), "stop": stop}).params))
 
     if not spec.layers:
-        return made(None)
+        return created(None)
     if not top:
-        return made(0)
-    own = f"backbone/{model.backbone.config.block_paths[top]}/"  # with the last block its end would run too
-    return {path for path in made(top) if path.startswith(own)} | made(top - 1)
+        return created(0)
+    block = f"backbone/{model.backbone.config.block_paths[top]}/"  # after the last block, the layers behind it run too
+    return {path for path in created(top) if path.startswith(block)} | created(top - 1)
 
 
 def _blocks(model: Model) -> int:

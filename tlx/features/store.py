@@ -1,10 +1,11 @@
-"""Feature sets on disk: a folder each, named by what decides its numbers, there only once it is whole.
+"""Feature sets on disk. Each has a folder named by a digest of everything on which the features depend.
 
-    KEY/values.npy    as in `FeatureSet`; of a dtype that NumPy lacks (bfloat16), its bits as whole numbers
-    KEY/offsets.npy   where there are any
-    KEY/meta.json     format, dtype, what the key was made of, the SHA-256 of each file
+    KEY/values.npy    the values of the `FeatureSet`; for a dtype unknown to NumPy (bfloat16), its bits as integers
+    KEY/offsets.npy   the offsets, if there are any
+    KEY/meta.json     format, dtype, the values from which the key was computed, the SHA-256 of each file
 
-Nothing is unpickled. A set that is not what `meta.json` says is computed again.
+A folder appears only when it is complete. Nothing is unpickled. Features that do not match `meta.json` are computed
+again.
 """
 
 import hashlib
@@ -29,13 +30,16 @@ FORMAT = 1
 
 
 def default_folder() -> Path:
-    """Under the user's cache."""
+    """Returns the default folder for features, in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "features"
 
 
 def identity(extractor: Extractor, examples: ExampleSet) -> dict[str, str]:
-    """All that decides the numbers: the weights below the cut and how they are run, what the examples are read with,
-    the examples, the cut, the dtype, the kind of device."""
+    """Returns everything on which the features depend, by name.
+
+    These are the weights of the layers that run, the backbone's config, the preprocessing, the examples, the feature
+    spec, the dtype and the kind of device.
+    """
     model = extractor.model
     return {
         "weights": extractor.weights,
@@ -48,49 +52,57 @@ def identity(extractor: Extractor, examples: ExampleSet) -> dict[str, str]:
     }
 
 
-def key_of(facts: Mapping[str, str]) -> str:
-    """Names a set: another fact, another key."""
-    return hashlib.sha256(json.dumps({"format": FORMAT, **facts}, sort_keys=True).encode()).hexdigest()[:32]
+def key_of(identifiers: Mapping[str, str]) -> str:
+    """Returns the folder name of a feature set, a digest of what `identity` returns."""
+    return hashlib.sha256(json.dumps({"format": FORMAT, **identifiers}, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def data_digest(examples: ExampleSet) -> str:
-    """SHA-256 of a set's content, and of its token types: a pair's tokens may be those of one text."""
-    found = hashlib.sha256()
+    """Returns the SHA-256 of a set's content and token types (a pair may have the same tokens as a single text)."""
+    digest = hashlib.sha256()
     for piece in (*examples.content(), np.asarray(getattr(examples, "types", ())).tobytes()):
-        found.update(piece)
-    return found.hexdigest()
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def load_or_compute(
-    folder: Path, facts: Mapping[str, str], extractor: Extractor, examples: ExampleSet,
+    folder: Path, identifiers: Mapping[str, str], extractor: Extractor, examples: ExampleSet,
     tell: Callable[[str], None] = print,
 ) -> FeatureSet:  # fmt: skip
-    """The set of these facts from `folder`, computed and written there first if it is not, or not whole.
+    """Loads a feature set, or computes and stores it if it is missing or damaged.
 
-    The values are mapped from the file, not read into memory.
+    The values are memory-mapped from the file, not read into memory.
+
+    Args:
+      folder: the folder of all feature sets.
+      identifiers: what `identity` returns for the extractor and the examples.
+      extractor: computes the features.
+      examples: the set.
+      tell: is called with a message if stored features are damaged.
 
     Raises:
-      TlxError: the folder cannot be written.
+      TlxError: if the folder cannot be written.
     """
-    home = folder / key_of(facts)
+    home = folder / key_of(identifiers)
     shape = extractor.shape_of(examples)
     if home.exists():
         try:
-            return _open(home, facts, shape)
+            return _open(home, identifiers, shape)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             tell(f"features: {home} is damaged ({error}); they are computed again.")
     try:
-        _write(home, facts, shape, extractor, examples)
-        return _open(home, facts, shape)
+        _write(home, identifiers, shape, extractor, examples)
+        return _open(home, identifiers, shape)
     except OSError as error:
         raise TlxError(
-            f"features cannot be kept in {folder} ({error.strerror or error}); name another folder, or keep none."
+            f"features cannot be stored in {folder} ({error.strerror or error}); choose another folder, or store none."
         ) from None
 
 
 def _write(
-    home: Path, facts: Mapping[str, str], shape: FeatureShape, extractor: Extractor, examples: ExampleSet
+    home: Path, identifiers: Mapping[str, str], shape: FeatureShape, extractor: Extractor, examples: ExampleSet
 ) -> None:
+    """Computes features and writes their folder, which gets its name only when it is complete."""
     home.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
     try:
@@ -101,39 +113,40 @@ def _write(
         if shape.offsets is not None:
             np.save(partial / "offsets.npy", shape.offsets, allow_pickle=False)
         digests = {file.name: _file_digest(file) for file in sorted(partial.iterdir())}
-        meta = {"format": FORMAT, "dtype": str(shape.dtype), "facts": dict(facts), "sha256": digests}
+        meta = {"format": FORMAT, "dtype": str(shape.dtype), "facts": dict(identifiers), "sha256": digests}
         (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp lets nobody else read what it makes
-        shutil.rmtree(home, ignore_errors=True)  # a damaged one
+        partial.chmod(0o755)  # mkdtemp creates folders that other users cannot read
+        shutil.rmtree(home, ignore_errors=True)  # a damaged folder
         partial.rename(home)
     except FileExistsError:
-        pass  # another run has just written the same
+        pass  # another run has just written the same features
     except OSError:
-        if not home.is_dir():  # likewise: a folder that holds something is not replaced
+        if not home.is_dir():  # if it is, another run has just written it (a non-empty folder cannot be replaced)
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _open(home: Path, facts: Mapping[str, str], shape: FeatureShape) -> FeatureSet:
-    """Raises `ValueError` and its like for whatever is not as it was written."""
+def _open(home: Path, identifiers: Mapping[str, str], shape: FeatureShape) -> FeatureSet:
+    """Opens a stored feature set; raises `ValueError` or another error if it is damaged."""
     meta: Any = read_json(home / "meta.json", "description of features")
-    if meta["format"] != FORMAT or meta["facts"] != dict(facts) or meta["dtype"] != str(shape.dtype):
-        raise ValueError("meta.json speaks of other features")
+    if meta["format"] != FORMAT or meta["facts"] != dict(identifiers) or meta["dtype"] != str(shape.dtype):
+        raise ValueError("meta.json describes other features")
     names = ["values.npy"] if shape.offsets is None else ["offsets.npy", "values.npy"]
     if sorted(meta["sha256"]) != names:
         raise ValueError("meta.json names other files")
     for name, digest in meta["sha256"].items():
         if _file_digest(home / name) != digest:
-            raise ValueError(f"{name} is not what was written")
+            raise ValueError(f"{name} differs from what was written")
     values = np.load(home / "values.npy", mmap_mode="r", allow_pickle=False)
     if values.shape != shape.shape or values.dtype != _stored(shape.dtype):
-        raise ValueError(f"values.npy is {values.dtype} {values.shape}")
+        raise ValueError(f"values.npy has dtype {values.dtype} and shape {values.shape}")
     offsets = None if shape.offsets is None else np.array(np.load(home / "offsets.npy", mmap_mode="r"))
     return FeatureSet(values.view(shape.dtype), offsets)
 
 
 def _stored(dtype: np.dtype) -> np.dtype:
+    """The dtype in which values are stored: unsigned integers of the same size for a dtype unknown to NumPy."""
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 

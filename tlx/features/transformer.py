@@ -1,4 +1,4 @@
-"""`tlx.Features`: a checkpoint as a scikit-learn transformer, so that any of its estimators stands on a backbone."""
+"""`tlx.Features`: a pretrained backbone as a scikit-learn transformer."""
 
 import functools
 import os
@@ -24,20 +24,20 @@ from tlx.models.model import Model, dummy_inputs
 
 
 class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Texts, pairs of texts or images to vectors, float32 (examples, layers · hidden).
+    """A scikit-learn transformer from texts, pairs of texts or images to feature vectors, float32.
 
-    Nothing is fitted but the checkpoint opened: `fit` looks at no example. The parameters are kept as given, so that
-    `clone`, `set_params`, a grid and pickle work; the weights are no part of a pickle.
+    `fit` only opens the checkpoint; it does not read any example. `clone`, `set_params`, grid search and pickle work as
+    for other estimators; a pickle does not contain the weights. To combine several backbones, use
+    `sklearn.pipeline.FeatureUnion([("a", Features(…)), ("b", Features(…))])`.
 
     Args:
       checkpoint: a folder, `package:NAME/FOLDER` or a hub id.
-      pooling: `mean`, `cls`, `pooler` or `distilled` (see `tlx.features.spec.Cut`).
-      layers: of the hidden states, such as (0, -1), each pooled and put side by side; None: the last hidden state.
-      batch_size: examples a pass.
-      max_length: tokens to which texts are cut; None: as many as the checkpoint takes.
-      cache: a folder where features are kept and found again, across clones and processes; None: none are kept.
-
-    Several backbones are `sklearn.pipeline.FeatureUnion([("a", Features(…)), ("b", Features(…))])`.
+      pooling: `mean`, `cls`, `pooler` or `distilled` (see `tlx.features.spec.FeatureSpec`).
+      layers: the layers to read, such as (0, -1). Each is pooled, and the vectors are concatenated. None for the last
+        hidden state.
+      batch_size: the number of examples in a forward pass.
+      max_length: the number of tokens to which texts are truncated; None for the maximum of the checkpoint.
+      cache: a folder in which features are stored and found again, across clones and processes; None to store none.
     """
 
     def __init__(
@@ -54,31 +54,47 @@ class Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator)
         self.batch_size, self.max_length, self.cache = batch_size, max_length, cache
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Opens the checkpoint. X, y: not looked at."""
+        """Opens the checkpoint.
+
+        Args:
+          X: ignored.
+          y: ignored.
+
+        Raises:
+          TlxError: if the checkpoint cannot be opened or a parameter has a wrong value.
+        """
         del X, y
         if self.pooling is None:
             raise TlxError(
-                "a transformer gives one vector an example; pooling is 'mean', 'cls', 'pooler', 'distilled'."
+                "Features returns one vector for each example; pooling must be 'mean', 'cls', 'pooler' or 'distilled'."
             )
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise TlxError(f"batch_size is {self.batch_size!r}; it is a number of examples, at least 1.")
+            raise TlxError(f"batch_size is {self.batch_size!r}; it must be a number of examples, at least 1.")
         loaded = _open(str(self.checkpoint))
         spec = resolved(FeatureSpec(tuple(self.layers or ()), self.pooling), loaded.model)
-        one = jax.eval_shape(lambda params: read(loaded.model, params, dummy_inputs(loaded.model), spec), loaded.params)
-        self._n_features_out = int(np.prod(one.shape[1:]))
+        shape = jax.eval_shape(
+            lambda params: read(loaded.model, params, dummy_inputs(loaded.model), spec), loaded.params
+        )
+        self._n_features_out = int(np.prod(shape.shape[1:]))
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """float32 (examples, features).
+        """Computes features, float32 (examples, layers · hidden).
 
-        X: texts; pairs of texts, as (examples, 2) or a list of pairs; of images paths, encoded bytes or arrays.
+        Args:
+          X: texts; pairs of texts as an array (examples, 2) or a list of pairs; or images as paths, encoded bytes or
+            arrays.
+
+        Raises:
+          NotFittedError: if `fit` has not been called.
+          TlxError: if there are no examples, or if they are not valid inputs.
         """
         if not hasattr(self, "_n_features_out"):
-            raise NotFittedError("this Features is not fitted yet; call fit (on anything) first.")
+            raise NotFittedError("this Features is not fitted yet; call fit first (its arguments are ignored).")
         loaded = _open(str(self.checkpoint))
         modality = loaded.modality
         if modality.has_lengths and self.max_length is not None:
-            modality = _shorter(loaded.folder, self.max_length, loaded.config.max_length)
+            modality = _with_max_length(loaded.folder, self.max_length, loaded.config.max_length)
         return extract(
             loaded.model, loaded.params, modality, encode(modality, X),
             FeatureSpec(tuple(self.layers or ()), self.pooling), batch_size=self.batch_size, cache=self.cache,
@@ -98,45 +114,60 @@ def extract(
     model: Model, params: Any, modality: Modality, examples: ExampleSet, spec: FeatureSpec, *, batch_size: int = 32,
     cache: str | os.PathLike[str] | None = None, model_state: ModelState | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """float32 (examples, vectors · hidden): what a cut with a pooling makes of examples that a modality encoded.
+    """Computes pooled features of encoded examples, with a cache on disk if requested.
 
-    model_state: of a model that has one.
+    Args:
+      model: the model; its heads are not used.
+      params: its parameters.
+      modality: the modality that encoded the examples.
+      examples: the encoded examples.
+      spec: the features to read; it must have a pooling.
+      batch_size: the largest number of examples in a forward pass.
+      cache: the folder in which features are stored; None to store none.
+      model_state: the model state of a model that has one.
+
+    Returns:
+      float32 (examples, vectors · hidden).
     """
-    size = 1 << (max(len(examples), 8) - 1).bit_length()  # few examples take a small batch, of few sizes to compile
+    size = 1 << (max(len(examples), 8) - 1).bit_length()  # small sets use a smaller batch, of few sizes to compile
     extractor = Extractor(
         model, params, modality, resolved(spec, model), batch_size=min(size, batch_size), model_state=model_state
     )
     if cache is None:
         values = extractor(examples).values
     else:
-        facts = identity(extractor, examples)
-        values = load_or_compute(Path(cache).expanduser().absolute(), facts, extractor, examples).values
+        identifiers = identity(extractor, examples)
+        values = load_or_compute(Path(cache).expanduser().absolute(), identifiers, extractor, examples).values
     return np.ascontiguousarray(values.reshape(len(examples), -1), np.float32)
 
 
-def encode(modality: Modality, given: Any) -> ExampleSet:
-    """Plain inputs, such as texts, pairs of texts or images, as examples.
+def encode(modality: Modality, inputs: Any) -> ExampleSet:
+    """Encodes plain inputs, such as texts, pairs of texts or images, as examples.
+
+    Args:
+      modality: the modality of the inputs.
+      inputs: a list of inputs.
 
     Raises:
-      TlxError: one input in place of a list, none at all, or what is no input of this modality.
+      TlxError: if `inputs` is a single input instead of a list, or empty, or contains an invalid input.
     """
-    if isinstance(given, (str, bytes)):
-        raise TlxError("one text or image was given; a list of them is expected.")
-    if not len(given):
-        raise TlxError("there is nothing to read: 0 examples were given.")
-    return modality.encode_inputs(given)
+    if isinstance(inputs, (str, bytes)):
+        raise TlxError("found a single text or image; expected a list of them.")
+    if not len(inputs):
+        raise TlxError("found 0 examples; expected at least one.")
+    return modality.encode_inputs(inputs)
 
 
 @functools.lru_cache(maxsize=2)
 def _open(checkpoint: str) -> Loaded:
-    """Kept between `fit`, `transform` and clones."""
+    """Opens a checkpoint; cached, so that `fit`, `transform` and clones open it once."""
     if not checkpoint:
-        raise TlxError("Features names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
+        raise TlxError("Features has no checkpoint; set it to a folder, package:NAME/FOLDER or a hub id.")
     return load_pretrained(checkpoint, heads={})
 
 
 @functools.lru_cache(maxsize=4)
-def _shorter(folder: Path, max_length: int, most: int) -> Modality:
+def _with_max_length(folder: Path, max_length: int, most: int) -> Modality:
     if not 3 <= max_length <= most:
         raise TlxError(f"max_length is {max_length}; this checkpoint takes 3 to {most} tokens.")
     return open_modality(folder, Settings(max_length=max_length))

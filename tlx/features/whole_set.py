@@ -1,4 +1,4 @@
-"""A compiled function over a whole set of examples, batch by batch: answers and features are computed by it."""
+"""Applies a compiled function to a whole set of examples, batch by batch; predictions and features are computed so."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ def in_batches(
     length_buckets: Sequence[int] = LENGTH_BUCKETS,
     layout: Layout | None = None,
 ) -> Batches:
-    """Every example once.
+    """Returns batches that contain every example once.
 
     Args:
-      examples: of the set.
-      batch_size: examples a batch.
-      length_buckets: lengths to which texts are padded.
-      layout: of a batch, whose devices share it; None: one device.
+      examples: the set.
+      batch_size: the number of examples in a batch.
+      length_buckets: the lengths to which texts are padded.
+      layout: the layout of batches over devices; None for one device.
     """
     plan = EvaluationPlan(examples.lengths, batch_size, length_buckets)
     if layout is None:
@@ -33,7 +33,7 @@ def in_batches(
 
 
 def inputs_of(batch: Mapping[str, np.ndarray], fields: Sequence[str]) -> dict[str, np.ndarray]:
-    """The fields of a batch that a model reads; labels and ids stay on the host."""
+    """Returns the fields of a batch that a model reads; the others, such as labels and ids, stay on the host."""
     return {name: batch[name] for name in fields if name in batch}
 
 
@@ -44,19 +44,19 @@ def map_batches(
     fields: Sequence[str],
     layout: Layout | None = None,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """`function(params, model_state, inputs)` of every batch.
+    """Applies `function(params, model_state, inputs)` to every batch.
 
-    The next batch is computed while the caller works on the last; so the outputs of two are in memory.
+    The next batch is computed while the caller processes the current one, so the outputs of two batches are in memory.
 
     Args:
-      function: compiled.
+      function: the compiled function.
       variables: its first two arguments.
-      batches: of a whole set.
-      fields: of a batch, those that the function reads.
-      layout: of variables and batches; None: one device.
+      batches: the batches of a set.
+      fields: the fields of a batch that the function reads.
+      layout: the layout of variables and batches over devices; None for one device.
 
     Yields:
-      int64 (batch,), the position in the set of each row, -1 for padding; and the outputs, as NumPy arrays.
+      The position in the set of each row, int64 (batch,), -1 for padding; and the outputs, as NumPy arrays.
     """
     pending: list[tuple[np.ndarray, Any]] = []
     for step in range(len(batches)):
@@ -65,7 +65,7 @@ def map_batches(
         pending.append((batches.rows(step), function(variables.params, variables.model_state, inputs)))
         if len(pending) > 1:
             yield _fetched(layout, *pending.pop(0))
-    yield from (_fetched(layout, *left) for left in pending)
+    yield from (_fetched(layout, *batch) for batch in pending)
 
 
 def _fetched(layout: Layout | None, rows: np.ndarray, outputs: Any) -> tuple[np.ndarray, Any]:
@@ -73,13 +73,14 @@ def _fetched(layout: Layout | None, rows: np.ndarray, outputs: Any) -> tuple[np.
 
 
 def store(values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, output: np.ndarray) -> None:
-    """Writes a batch's outputs to the places of their examples, without padding.
+    """Writes the outputs of a batch into the array of the whole set, without padding.
 
     Args:
-      values: of the whole set, (examples, …) or, of outputs for each token, (tokens, …), all examples end to end.
-      offsets: integers (examples + 1,), where each example begins among the tokens; None: there is one output for each.
-      rows: the position in the set of each row, -1 for padding.
-      output: (batch, …) or (batch, padded length, …).
+      values: the array of the whole set: (examples, …), or for outputs of every token (tokens, …), the tokens of all
+        examples one after the other.
+      offsets: integers (examples + 1,), where each example's tokens begin; None if there is one output for an example.
+      rows: the position in the set of each row, (batch,), -1 for padding.
+      output: the outputs of the batch, (batch, …) or (batch, padded length, …).
     """
     if offsets is None:
         values[rows[rows >= 0]] = output[rows >= 0]

@@ -1,1 +1,1 @@
-"""Backbones, blocks and heads as linen modules; each family's facts as data. No I/O."""
+"""Backbones, blocks and heads as linen modules, and the config of each model family. No I/O."""

@@ -1,4 +1,4 @@
-"""`hidden_act` of a Hugging Face config, by the names and formulas of transformers' own table."""
+"""Activation functions by their names in Hugging Face configs (`hidden_act`), with the formulas of transformers."""
 
 import math
 from collections.abc import Callable
@@ -11,9 +11,10 @@ from tlx.errors import TlxError, listed
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016), in at least float32.
+    """GELU, x Φ(x) with the exact normal distribution function (Hendrycks & Gimpel 2016), in at least float32.
 
-    By erf, as the reference has it. `jax.nn.gelu` takes erfc, exact in the far negative tail and three times as slow.
+    Computed with erf, as in transformers. `jax.nn.gelu` uses erfc, which is exact for large negative x but three times
+    as slow.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return (0.5 * wide * (1 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)

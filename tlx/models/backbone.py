@@ -1,4 +1,4 @@
-"""What every backbone is: embeddings, numbered blocks, an end; and how it is run, whole or in part."""
+"""The base class of backbones: embeddings, numbered blocks, a final layer. A backbone can run whole or in part."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
@@ -13,10 +13,13 @@ from tlx.models.layers import Dtype
 
 @struct.dataclass
 class BackboneOutput:
-    """What a backbone returns; what was not asked for, or does not exist, is None.
+    """The output of a backbone. Values that were not requested or do not exist are None.
 
-    last_hidden_state: (batch, length, hidden). pooler_output: (batch, hidden).
-    hidden_states: the embeddings' output and each block's. attentions: (batch, heads, length, length) of each block.
+    Attributes:
+      last_hidden_state: (batch, length, hidden).
+      pooler_output: (batch, hidden).
+      hidden_states: the outputs of the embeddings and of each block, each (batch, length, hidden).
+      attentions: the attention weights of each block, each (batch, heads, length, length).
     """
 
     last_hidden_state: jax.Array
@@ -26,9 +29,12 @@ class BackboneOutput:
 
 
 class Backbone(nn.Module):
-    """Base of the families' backbones, which give `block`, and `end` and `pool` where they have them.
+    """Base class of backbones. A subclass implements `block`, and `end` and `pool` if it has them.
 
-    kinds: (regex on a path, the kinds of the leaf).
+    Attributes:
+      config: the config of the backbone's family.
+      dtype: the dtype of the computation; None for the parameters' own.
+      kinds: pairs (regex on a parameter's path, the kinds of such a parameter).
     """
 
     config: Any
@@ -38,31 +44,31 @@ class Backbone(nn.Module):
 
     @property
     def reads_valid(self) -> bool:
-        """Whether it takes a training batch's `valid`, so that rows of padding enter no statistics."""
+        """Whether `__call__` takes `valid`, so that rows of padding do not enter batch statistics."""
         return False
 
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
     ) -> tuple[jax.Array, jax.Array]:
-        """Block `index`: what it makes of x, and its attention."""
+        """Runs block `index` and returns its output (batch, length, hidden) and its attention weights."""
         raise NotImplementedError
 
     def end(self, x: jax.Array) -> jax.Array:
-        """What follows the last block."""
+        """Runs the layer after the last block, such as a final layer norm."""
         return x
 
     def pool(self, x: jax.Array) -> jax.Array | None:
-        """(batch, hidden) from the end's output; None without a pooler."""
+        """Computes the pooler's output (batch, hidden) from the output of `end`; None without a pooler."""
         del x
         return None
 
     @staticmethod
     def dummy_inputs(config: Any) -> dict[str, Any]:
-        """The smallest inputs with which a model of this config can be traced."""
+        """Returns small inputs with which a model of this config can be traced."""
         raise NotImplementedError
 
     def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
-        """(batch, length), nonzero at the tokens of which `mean` is taken; None for all."""
+        """Returns the tokens over which `mean` pooling averages: (batch, length), nonzero to include; None for all."""
         raise NotImplementedError
 
     def run(
@@ -76,7 +82,7 @@ class Backbone(nn.Module):
         output_hidden_states: bool,
         output_attentions: bool,
     ) -> BackboneOutput:
-        """The blocks `start` to `stop` on the output of what comes before them; after the last one the end too."""
+        """Runs the blocks `start` to `stop` on `x`, the input of block `start`; after the last block also `end`."""
         blocks = self.config.block_paths[1:]
         last = len(blocks)
         stop = last if stop is None else stop

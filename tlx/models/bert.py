@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019): word, position and token-type embeddings, the encoder, a pooler."""
+"""BERT (Devlin et al. 2019): word, position and token type embeddings, a post-norm encoder, a pooler."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig(TextConfig):
-    """As in `TextConfig`."""
+    """The config of BERT; the fields are those of its Hugging Face config."""
 
     model_type = "bert"
     family = "BERT"
@@ -35,7 +35,7 @@ class BertConfig(TextConfig):
 
     @property
     def head_settings(self) -> HeadSettings:
-        """Texts and choices are read from the pooler."""
+        """Heads of whole texts, and of multiple choice, read the pooler."""
         rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
         return HeadSettings(
             text=Readout(rate),
@@ -49,7 +49,7 @@ class BertConfig(TextConfig):
 
 
 class Bert(TextBackbone):
-    """The backbone; `config` is a `BertConfig`."""
+    """The backbone of BERT; `config` is a `BertConfig`."""
 
     def setup(self) -> None:
         self.embeddings = TextEmbeddings(self.config, self.dtype)
@@ -66,8 +66,8 @@ class Bert(TextBackbone):
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
     ) -> tuple[jax.Array, jax.Array]:
-        found: tuple[jax.Array, jax.Array] = self.encoder(index, x, mask, deterministic)
-        return found
+        output_and_attention: tuple[jax.Array, jax.Array] = self.encoder(index, x, mask, deterministic)
+        return output_and_attention
 
     def pool(self, x: jax.Array) -> jax.Array | None:
         return self.pooler(x) if self.config.add_pooling_layer else None

@@ -1,8 +1,8 @@
 """A small convolutional network with batch normalization, for images of digits and the like.
 
-Two convolutions of 5 × 5, each followed by batch normalization, ReLU and max pooling of 2 × 2, then one dense layer:
-the shape of network that papers on adapting digits train from random weights (Ganin & Lempitsky 2015, figure 4a,
-less its dropout). Give it to `recipes.custom.custom_backbone(ConvNet(), ConvNet.BLOCKS)`.
+Two 5 × 5 convolutions, each followed by batch normalization, ReLU and 2 × 2 max pooling, then one dense layer. Papers
+on domain adaptation of digits train networks of this shape from random weights (Ganin & Lempitsky 2015, figure 4a,
+here without dropout). Use it with `recipes.custom.custom_backbone(ConvNet(), ConvNet.BLOCKS)`.
 """
 
 from collections.abc import Collection
@@ -10,19 +10,29 @@ from collections.abc import Collection
 import jax
 from flax import linen as nn
 
-MOMENTUM = 0.9  # of the running statistics: new = 0.9 old + 0.1 batch, as torch's 0.1
+MOMENTUM = 0.9  # of the running statistics: new = 0.9 old + 0.1 batch (momentum 0.1 in torch)
 EPSILON = 1e-5
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalization, ReLU, max pooling: (batch, h, w, c) to (batch, h // 2, w // 2, features)."""
+    """Convolution, batch normalization, ReLU, max pooling: (batch, h, w, c) to (batch, h // 2, w // 2, features).
+
+    Attributes:
+      features: the number of output channels.
+    """
 
     features: int
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> jax.Array:
-        """mask: bool (batch,), False for rows of padding, which enter no statistics; None: all rows are real. Where no
-        row is real all are used, so that nothing is divided by zero."""
+        """Runs the block.
+
+        Args:
+          x: (batch, h, w, c).
+          mask: bool (batch,), False for rows of padding, which do not enter the batch statistics; None for no padding.
+            If all rows are padding, all of them are used, which avoids a division by zero.
+          deterministic: whether to use the running statistics.
+        """
         x = nn.Conv(self.features, (5, 5), name="conv")(x)
         norm = nn.BatchNorm(use_running_average=deterministic, momentum=MOMENTUM, epsilon=EPSILON, name="norm")
         x = norm(x, mask=None if mask is None else (mask | ~mask.any())[:, None, None, None])
@@ -30,12 +40,12 @@ class ConvBlock(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Images to feature vectors.
+    """A network that maps images to feature vectors.
 
-    A block whose path is in `frozen` runs with its running statistics and does not update them.
+    A block whose path is in `frozen` uses its running statistics and does not update them.
 
     Attributes:
-      channels: of the two convolutions.
+      channels: the numbers of output channels of the two convolutions.
       hidden: the length of the feature vector.
     """
 
@@ -52,7 +62,17 @@ class ConvNet(nn.Module):
         frozen: Collection[str] = (),
         valid: jax.Array | None = None,
     ) -> jax.Array:
-        """pixel_values: (batch, height, width, channels). valid: bool (batch,). Gives (batch, hidden)."""
+        """Runs the network.
+
+        Args:
+          pixel_values: (batch, height, width, channels).
+          deterministic: whether to use the running statistics.
+          frozen: the paths of frozen blocks.
+          valid: bool (batch,), False for rows of padding; None for no padding.
+
+        Returns:
+          The feature vectors, (batch, hidden).
+        """
         x = pixel_values
         for index, features in enumerate(self.channels):
             name = f"block_{index}"

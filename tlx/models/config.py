@@ -1,4 +1,4 @@
-"""What the configs of backbones have in common: how they are read, checked and written."""
+"""The base class of backbone configs: how a config is read, checked and written."""
 
 import dataclasses
 import typing
@@ -9,20 +9,27 @@ from tlx.errors import TlxError, listed
 from tlx.models.activations import check_activation
 from tlx.models.heads import HeadSettings
 
-LARGEST = 10_000_000  # of any size in a config: beyond every published encoder, and a shape that still fits an integer
+LARGEST = 10_000_000  # the largest size in a config: above every published encoder, and shapes still fit an integer
 MOST_BLOCKS = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
 class BackboneConfig:
-    """Base of the families' configs, whose fields are those of a Hugging Face config that decide the forward pass,
-    under their names there.
+    """Base class of the configs of model families.
 
-    model_type: Hugging Face's. family: the name in sentences. renamed: what a field is called in most families -> here.
-    modality: what it takes, by the name in `tlx/modalities/open.py`.
-    layer_decay_convention: how this family's learning rates usually fall towards the embeddings (optim/layerwise.py).
-    neutral: what a config may hold beside the fields, and the values that change nothing; any other value asks for
-      another model.
+    The fields are those of the family's Hugging Face config that affect the forward pass, under the same names.
+
+    Attributes:
+      model_type: the `model_type` of Hugging Face configs of this family.
+      family: the name of the family in messages.
+      modality: the modality of the inputs, by its name in `tlx/modalities/open.py`.
+      renamed: fields that this family names differently: {name in most families: name in this family}.
+      layer_decay_convention: how layer-wise learning rate decay is usually counted in this family
+        (`optim/layerwise.py`).
+      neutral: {name: values} of further Hugging Face settings, with the values that do not change the model. A config
+        with any other value is refused.
+      drop_path_rate: the rate of stochastic depth at the last block.
+      initializer_range: the standard deviation of initial kernels.
     """
 
     model_type: ClassVar[str]
@@ -39,7 +46,7 @@ class BackboneConfig:
         "quantization_config": (None,),
     }
 
-    drop_path_rate: float = 0.0  # of stochastic depth, at the last block; no field of these families' own
+    drop_path_rate: float = 0.0  # not a field of Hugging Face's configs
 
     if typing.TYPE_CHECKING:  # a field of every family
         initializer_range: float = 0.02
@@ -57,37 +64,44 @@ class BackboneConfig:
             raise TlxError(f"this config has {self.num_blocks} blocks; tlx takes up to {MOST_BLOCKS}.")
 
     def _check(self, name: str, value: Any, hint: Any) -> None:
-        """A value that came from a file has the field's type, and a size is one."""
-        kinds = typing.get_args(hint) or (hint,)
-        plain = tuple(typing.get_origin(kind) or kind for kind in kinds)
-        fine = isinstance(value, (*plain, int) if float in plain else plain)
-        if not fine or (isinstance(value, bool) and bool not in plain):
-            wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in plain).replace("NoneType", "null")
-            raise TlxError(f"{name} is {value!r} in this {self.family} config; it is {wanted}.")
+        """Checks that a field has the annotated type, that a rate is in [0, 1) and that a size is positive."""
+        annotated = typing.get_args(hint) or (hint,)
+        types = tuple(typing.get_origin(kind) or kind for kind in annotated)
+        matches = isinstance(value, (*types, int) if float in types else types)
+        if not matches or (isinstance(value, bool) and bool not in types):
+            expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in types).replace("NoneType", "null")
+            raise TlxError(f"{name} is {value!r} in this {self.family} config; it must be {expected}.")
         if "dropout" in name or name == "drop_path_rate":
             if value is not None and not 0 <= value < 1:
                 raise TlxError(f"{name} is {value}; a dropout rate is at least 0 and below 1.")
         elif isinstance(value, int | tuple) and not isinstance(value, bool) and name != "pad_token_id":
             sizes = value if isinstance(value, tuple) else (value,)
             if not all(isinstance(size, int) and 1 <= size <= LARGEST for size in sizes):
-                raise TlxError(f"{name} is {value} in this {self.family} config; it is 1 to {LARGEST}.")
+                raise TlxError(f"{name} is {value} in this {self.family} config; it must be 1 to {LARGEST}.")
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], **changes: Any) -> Self:
-        """From the content of a `config.json`. What would change the numbers and is not supported is refused.
+        """Creates a config from the content of a Hugging Face `config.json`.
 
-        changes: of fields, under this family's names or those of most families; `add_pooling_layer` where there is one.
+        Args:
+          config: the content of the file.
+          changes: fields to replace, under this family's names or those of most families. `add_pooling_layer` is
+            ignored for a family without a pooler.
+
+        Raises:
+          TlxError: if the config has an unsupported setting that changes the model, if a value has the wrong type or
+            size, or if `changes` names a field that does not exist.
         """
         fields = {field.name for field in dataclasses.fields(cls)}
         refused = [
             f"{k}={config[k]!r}"
-            for k, fine in cls.neutral.items()
-            if k not in fields and k in config and config[k] not in fine
+            for k, accepted in cls.neutral.items()
+            if k not in fields and k in config and config[k] not in accepted
         ]
         if refused:
             raise TlxError(
                 f"this {cls.family} config asks for {listed(refused)}; "
-                "tlx has the plain encoder with absolute positions."
+                "tlx supports only the plain encoder with absolute positions."
             )
         changes = {cls.renamed.get(name, name): value for name, value in changes.items()}
         if "add_pooling_layer" not in fields:
@@ -100,28 +114,28 @@ class BackboneConfig:
         return cls(**{**{k: v for k, v in known.items() if k in fields}, **changes})
 
     def to_hf(self) -> dict[str, Any]:
-        """The same facts as a `config.json` holds them."""
-        facts = dataclasses.asdict(self)
-        facts.pop("add_pooling_layer", None)  # an argument of the model class there, not of its config
-        del facts["drop_path_rate"]  # of training here
-        return {"model_type": self.model_type, **facts}
+        """Returns the content of a Hugging Face `config.json`."""
+        values = dataclasses.asdict(self)
+        values.pop("add_pooling_layer", None)  # in transformers an argument of the model class, not of its config
+        del values["drop_path_rate"]  # a setting of training in tlx
+        return {"model_type": self.model_type, **values}
 
     @property
     def activation_name(self) -> str:
-        """Of the feed-forward network."""
+        """The activation of the feed-forward network."""
         return str(getattr(self, self.renamed.get("hidden_act", "hidden_act")))
 
     @property
     def num_blocks(self) -> int:
-        """How many numbered blocks the backbone has."""
+        """The number of blocks."""
         return int(getattr(self, self.renamed.get("num_hidden_layers", "num_hidden_layers")))
 
     @property
     def block_paths(self) -> tuple[str, ...]:
-        """Where the embeddings and the numbered blocks stand in the backbone's parameters, from the bottom up."""
+        """The paths of the embeddings and the blocks within the backbone's parameters, from the bottom up."""
         return ("embeddings", *(f"encoder/layer/{i}" for i in range(self.num_blocks)))
 
     @property
     def head_settings(self) -> HeadSettings:
-        """How this family's heads read."""
+        """The settings of this family's heads."""
         raise NotImplementedError

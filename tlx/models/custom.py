@@ -1,4 +1,4 @@
-"""Anyone's linen module in a backbone's place, so that rules, phases, loop and checkpoints are there for it too."""
+"""Any linen module as the backbone of a model, so that it can be trained with the same recipes as other backbones."""
 
 import contextlib
 import dataclasses
@@ -17,8 +17,13 @@ from tlx.models.heads import HeadSettings
 
 @dataclasses.dataclass(frozen=True)
 class CustomConfig:
-    """blocks: path prefixes within the module, from the bottom up, that `last:K` and rates by layer count; there may be
-    none. sample: names, shapes and dtypes of the inputs it is traced with."""
+    """The config of a custom backbone.
+
+    Attributes:
+      blocks: path prefixes of the module's blocks, from the bottom up, for rules such as `last:K` and for layer-wise
+        learning rates; () for none.
+      sample: (name, shape, dtype) of each input with which the module is traced.
+    """
 
     blocks: tuple[str, ...] = ()
     sample: tuple[tuple[str, tuple[int, ...], str], ...] = ()
@@ -29,26 +34,29 @@ class CustomConfig:
 
     @property
     def num_blocks(self) -> int:
-        """How many blocks were named."""
+        """The number of blocks."""
         return len(self.blocks)
 
     @property
     def block_paths(self) -> tuple[str, ...]:
-        """Where the embeddings would stand, and the blocks."""
+        """`embeddings`, which other code expects first (it may match nothing), and the blocks."""
         return ("embeddings", *self.blocks)
 
     @property
     def head_settings(self) -> HeadSettings:
-        """Without a pooler: `pooler` and `cls` read the first vector."""
+        """Heads with pooling `pooler` or `cls` read the first vector, because there is no pooler."""
         return HeadSettings(kinds=("classification", "multilabel", "regression", "tagging"), pooled_by="cls")
 
 
 class Custom(Backbone):
-    """module: called with the batch's inputs and `deterministic`, and with `frozen` and `valid` where it names them;
-    gives (batch, hidden) or (batch, tokens, hidden). Its variables stand right under `backbone/`.
+    """A backbone that calls another linen module. The module's variables are directly under `backbone/`.
 
-    A `BatchNorm` in a frozen part runs with its running statistics, whatever `deterministic` the module hands it; what
-    else of that part should run as in evaluation (dropout), the module tells by `frozen`.
+    A `BatchNorm` in a frozen part always uses its running statistics. If dropout is to be off in frozen parts too, the
+    module has to take `frozen` and do so itself.
+
+    Attributes:
+      module: called with the batch's inputs and `deterministic`, and with `frozen` and `valid` if its `__call__` has
+        these parameters. It returns (batch, hidden) or (batch, tokens, hidden).
     """
 
     module: nn.Module | None = None
@@ -57,47 +65,59 @@ class Custom(Backbone):
     def __call__(
         self, *, deterministic: bool = True, frozen: Collection[str] = (), channels_last: bool = True, **inputs: Any
     ) -> BackboneOutput:
-        """inputs: `pixel_values` (batch, height, width, channels), or `input_ids`, `attention_mask`, …; in training
-        `valid`, bool (batch,), False for rows of padding. frozen: path prefixes within the module."""
+        """Runs the module.
+
+        Args:
+          deterministic: whether to run as in evaluation.
+          frozen: path prefixes of frozen parts within the module.
+          channels_last: ignored; images always have their channels last.
+          inputs: `pixel_values` (batch, height, width, channels), or `input_ids`, `attention_mask`, …; in training also
+            `valid`, bool (batch,), False for rows of padding.
+
+        Raises:
+          TlxError: if the module returns an array that has neither two nor three dimensions.
+        """
         del channels_last
         assert self.module is not None
         nn.share_scope(self, self.module)
-        given = {"frozen": tuple(frozen)} if "frozen" in _parameters(self.module) else {}
-        still = nn.intercept_methods(_StillNorms(self.path, frozen)) if frozen else contextlib.nullcontext()
-        with still:
-            found: Any = self.module(**inputs, **given, deterministic=deterministic)
-        if found.ndim not in (2, 3):
+        options = {"frozen": tuple(frozen)} if "frozen" in _parameters(self.module) else {}
+        interceptor = nn.intercept_methods(_FrozenNorms(self.path, frozen)) if frozen else contextlib.nullcontext()
+        with interceptor:
+            hidden: Any = self.module(**inputs, **options, deterministic=deterministic)
+        if hidden.ndim not in (2, 3):
             raise TlxError(
-                f"{type(self.module).__name__} gave an array of shape {found.shape}; a backbone gives (batch, hidden) "
-                "or (batch, tokens, hidden)."
+                f"{type(self.module).__name__} returned an array of shape {hidden.shape}; a backbone must return "
+                "(batch, hidden) or (batch, tokens, hidden)."
             )
-        return BackboneOutput(found[:, None] if found.ndim == 2 else found)
+        return BackboneOutput(hidden[:, None] if hidden.ndim == 2 else hidden)
 
     @property
     def reads_valid(self) -> bool:
-        """Whether the module names `valid` among what it is called with."""
+        """Whether the module's `__call__` has a parameter `valid`."""
         return self.module is not None and "valid" in _parameters(self.module)
 
     @staticmethod
     def dummy_inputs(config: Any) -> dict[str, Any]:
-        """The sample's shapes, zeros."""
+        """Returns zeros of the shapes and dtypes in `config.sample`."""
         return {name: jnp.zeros(shape, dtype) for name, shape, dtype in config.sample}
 
     def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
-        """The text's own tokens, where the module gave one vector for each."""
+        """Selects the tokens that are not padding, if the module returned one vector for each token."""
         mask = inputs.get("attention_mask")
         return mask if mask is not None and mask.shape == features.last_hidden_state.shape[:2] else None
 
 
 def _parameters(module: nn.Module) -> Collection[str]:
-    """What a module names among what it is called with."""
+    """The names of the parameters of a module's `__call__`."""
     return inspect.signature(type(module).__call__).parameters
 
 
-class _StillNorms:
-    """An interceptor under which every `BatchNorm` in a frozen part uses its running statistics and leaves them.
+class _FrozenNorms:
+    """An interceptor that makes every `BatchNorm` in a frozen part use its running statistics without updating them.
 
-    root: the backbone's path. frozen: path prefixes within it.
+    Attributes:
+      root: the path of the backbone.
+      frozen: path prefixes within the backbone.
     """
 
     def __init__(self, root: tuple[str, ...], frozen: Collection[str]):
@@ -110,11 +130,11 @@ class _StillNorms:
         path = "/".join(norm.path[len(self.root) :])
         if norm.use_running_average is True or not f"{path}/".startswith(self.frozen):
             return run(*args, **kwargs)
-        x, *_ = args or (kwargs["x"],)  # the same layer in the same place, and this interceptor sees it again
+        x, *_ = args or (kwargs["x"],)  # the clone has the same path; this interceptor then lets its call through
         return norm.clone(parent=norm.scope, use_running_average=True)(x, mask=kwargs.get("mask"))
 
 
 def sample_of(inputs: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...], str], ...]:
-    """What `OwnConfig` keeps of a batch's inputs."""
+    """Returns (name, shape for a batch of one, dtype) of each input array, as `CustomConfig.sample`."""
     arrays = {name: value for name, value in inputs.items() if hasattr(value, "shape")}
     return tuple((name, (1, *value.shape[1:]), str(value.dtype)) for name, value in arrays.items())

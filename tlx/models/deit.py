@@ -1,4 +1,4 @@
-"""DeiT (Touvron et al. 2021): ViT with a second token, which learnt from a teacher."""
+"""DeiT (Touvron et al. 2021): ViT with a distillation token, which was trained to predict a teacher's labels."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from tlx.models.vit import ViT
 
 @dataclasses.dataclass(frozen=True)
 class DeiTConfig(ImageConfig):
-    """As in `ImageConfig`."""
+    """The config of DeiT; the fields are those of `ImageConfig`."""
 
     model_type = "deit"
     family = "DeiT"
@@ -17,11 +17,11 @@ class DeiTConfig(ImageConfig):
 
     @property
     def head_settings(self) -> HeadSettings:
-        """As ViT's; a head may read the distillation token too."""
+        """The settings of ViT's heads; a head may also read the distillation token."""
         return dataclasses.replace(super().head_settings, distilled=True)
 
 
 class DeiT(ViT):
-    """The backbone; `config` is a `DeiTConfig`."""
+    """The backbone of DeiT; `config` is a `DeiTConfig`."""
 
     tokens = ("cls_token", "distillation_token")

@@ -1,6 +1,7 @@
-"""DistilBERT (Sanh et al. 2019): BERT without token types and pooler, under names of its own.
+"""DistilBERT (Sanh et al. 2019): BERT without token types and pooler, with its own parameter names.
 
-Its block drops attention weights and the feed-forward network's output, but not attention's output.
+A block applies dropout to the attention weights and to the output of the feed-forward network, but not to the output
+of attention.
 """
 
 import dataclasses
@@ -18,12 +19,12 @@ from tlx.models.text import TextBackbone
 from tlx.models.text_config import TextConfig
 from tlx.models.transformer import Encoder
 
-EPSILON = 1e-12  # of every layer norm; no field of the config says it
+EPSILON = 1e-12  # of every layer norm; the config has no field for it
 
 
 @dataclasses.dataclass(frozen=True)
 class DistilBertConfig(TextConfig):
-    """As in `TextConfig`."""
+    """The config of DistilBERT; the fields are those of its Hugging Face config."""
 
     model_type = "distilbert"
     family = "DistilBERT"
@@ -53,12 +54,12 @@ class DistilBertConfig(TextConfig):
 
     @property
     def block_paths(self) -> tuple[str, ...]:
-        """As in `TextConfig`."""
+        """The paths of the embeddings and the blocks within the backbone's parameters, from the bottom up."""
         return ("embeddings", *(f"transformer/layer/{i}" for i in range(self.n_layers)))
 
     @property
     def head_settings(self) -> HeadSettings:
-        """Texts and choices through a dense layer of the head's own, from the first token."""
+        """Heads of whole texts, and of multiple choice, read the first token through a dense layer of the head."""
         return HeadSettings(
             text=Readout(self.seq_classif_dropout, dense="relu"),
             token=Readout(self.dropout),
@@ -121,7 +122,13 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each closed by add and norm. drop_path: the rate of stochastic depth."""
+    """Attention and a feed-forward network, each followed by a residual sum and layer norm.
+
+    Attributes:
+      config: the config of the backbone.
+      dtype: the dtype of the computation; None for the parameters' own.
+      drop_path: the rate of stochastic depth, applied to each of the two branches.
+    """
 
     config: DistilBertConfig
     dtype: Dtype = None
@@ -138,7 +145,7 @@ class Block(nn.Module):
 
 
 class DistilBert(TextBackbone):
-    """The backbone; `config` is a `DistilBertConfig`."""
+    """The backbone of DistilBERT; `config` is a `DistilBertConfig`."""
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
@@ -154,5 +161,5 @@ class DistilBert(TextBackbone):
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
     ) -> tuple[jax.Array, jax.Array]:
-        found: tuple[jax.Array, jax.Array] = self.transformer(index, x, mask, deterministic)
-        return found
+        output_and_attention: tuple[jax.Array, jax.Array] = self.transformer(index, x, mask, deterministic)
+        return output_and_attention

@@ -1,5 +1,7 @@
-"""ELECTRA (Clark et al. 2020): BERT's encoder over embeddings that may be narrower, brought to its width by a dense
-layer; no pooler."""
+"""ELECTRA (Clark et al. 2020): BERT's encoder without a pooler.
+
+The embeddings may be narrower than the hidden size; a dense layer then projects them to it.
+"""
 
 import dataclasses
 
@@ -13,7 +15,7 @@ from tlx.models.transformer import Encoder, TextEmbeddings
 
 @dataclasses.dataclass(frozen=True)
 class ElectraConfig(BertConfig):
-    """As in `TextConfig`."""
+    """The config of ELECTRA; further fields are those of `BertConfig`."""
 
     model_type = "electra"
     family = "ELECTRA"
@@ -29,14 +31,14 @@ class ElectraConfig(BertConfig):
 
     @property
     def head_settings(self) -> HeadSettings:
-        """Texts and choices through a dense layer of the head's own, from the first token."""
+        """Heads of whole texts, and of multiple choice, read the first token through a dense layer of the head."""
         rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
         summary = self.summary_activation or "linear"
-        whole = self.summary_type == "first" and self.summary_use_proj
+        supported = self.summary_type == "first" and self.summary_use_proj
         return HeadSettings(
             text=Readout(rate, dense="gelu", drops_first=True),
             token=Readout(rate),
-            choice=Readout(self.summary_last_dropout, dense=summary) if whole else None,
+            choice=Readout(self.summary_last_dropout, dense=summary) if supported else None,
             transform_size=self.embedding_size,
             transform_act="gelu",
             layer_norm_eps=self.layer_norm_eps,
@@ -45,7 +47,7 @@ class ElectraConfig(BertConfig):
 
 
 class Electra(Bert):
-    """The backbone; `config` is an `ElectraConfig`."""
+    """The backbone of ELECTRA; `config` is an `ElectraConfig`."""
 
     def setup(self) -> None:
         c = self.config

@@ -1,4 +1,4 @@
-"""The one function through which a forward pass of a model goes, in training, evaluation and for features."""
+"""The forward pass of a model. Training, evaluation and feature extraction all call `forward`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,12 +11,12 @@ from flax import struct
 from tlx.errors import TlxError, listed
 from tlx.params.paths import flatten, map_with_path
 
-ModelState = Mapping[str, Any]  # linen's mutable collections by name, such as {"batch_stats": …}; {} of most models
+ModelState = Mapping[str, Any]  # linen's mutable collections by name, such as {"batch_stats": …}; {} for most models
 
 
 @struct.dataclass
 class Variables:
-    """What a model is run with.
+    """All variables of a model.
 
     Attributes:
       params: its parameters.
@@ -29,15 +29,15 @@ class Variables:
 
 @struct.dataclass
 class Context:
-    """What a forward pass, and a loss, knows besides parameters and inputs.
+    """The values besides parameters and inputs that a forward pass or a loss may use.
 
     Attributes:
-      key: decides every random number; not read where `train` is False.
-      step: int32 (), steps that the run has taken before this one.
-      progress: float32 (), the fraction of the run that lies behind, in [0, 1).
-      constants: arrays that stay as they are during a run, such as the parameters of a teacher; None without any.
-      train: whether dropout is on and statistics are updated.
-      frozen: path prefixes of parts that run as in evaluation, because nothing in them learns; their state stays.
+      key: the PRNG key of all random numbers; unused if `train` is False.
+      step: int32 (), the number of steps before this one.
+      progress: float32 (), the fraction of the run that is completed, in [0, 1).
+      constants: arrays that do not change during a run, such as the parameters of a teacher; None without any.
+      train: whether dropout is applied and statistics are updated.
+      frozen: path prefixes of frozen modules. They run as in evaluation and their model state is not updated.
     """
 
     key: Any = None
@@ -60,17 +60,17 @@ def forward(
     Args:
       model: a `Model`, or another module that takes `deterministic` and `frozen`.
       params: its parameters.
-      model_state: its other collections, read always and updated in training.
-      inputs: by the names that the model takes. Where `valid` is among them, bool (batch,), False for rows of padding,
-        a batch of nothing but padding leaves the state as it is.
-      context: `EVALUATION`, or of a training step.
-      options: passed on, such as `output_attentions=True`.
+      model_state: its other collections. They are always read, and updated in training only.
+      inputs: the keyword arguments of the model. They may contain `valid`, bool (batch,), False for rows of padding;
+        a batch of padding alone does not change the model state.
+      context: `EVALUATION`, or the context of a training step.
+      options: further keyword arguments of the model, such as `output_attentions=True`.
 
     Returns:
-      What the model returns, and the model state after it: in evaluation the one that was given.
+      The model's output, and the updated model state; in evaluation the model state is returned unchanged.
 
     Raises:
-      TlxError: the state is of another structure, shape or dtype after the pass.
+      TlxError: if the structure, a shape or a dtype of the model state has changed.
     """
     variables = {"params": params, **model_state}
     if not context.train:
@@ -84,14 +84,14 @@ def forward(
 
 
 def _after(before: ModelState, updated: ModelState, context: Context, valid: jax.Array | None) -> ModelState:
-    """The state after a pass in training: what is frozen, or met nothing but padding, is as before."""
+    """The model state after a training pass; frozen parts, and all parts after a batch of padding, are unchanged."""
     shapes, new_shapes = (
         {path: (leaf.shape, leaf.dtype) for path, leaf in flatten(state).items()} for state in (before, updated)
     )
     if changed := sorted({path for path, _ in shapes.items() ^ new_shapes.items()}):
         raise TlxError(
-            f"the model's collections ({listed(before)}) change in training: {listed(changed, 3)} is of another shape, "
-            "of another dtype, new or gone; a model state keeps its arrays' names, shapes and dtypes."
+            f"the model's collections ({listed(before)}) change in training: {listed(changed, 3)} has another shape or "
+            "dtype, is new or is missing; the names, shapes and dtypes of a model state must stay the same."
         )
     frozen = tuple(f"{path}/" for path in context.frozen)
 
@@ -104,28 +104,28 @@ def _after(before: ModelState, updated: ModelState, context: Context, valid: jax
 
 
 def abstract_variables(model: nn.Module, inputs: Mapping[str, Any]) -> Variables:
-    """Shapes and dtypes of a model's parameters and other collections; nothing is computed.
+    """Returns the shapes and dtypes of a model's parameters and other collections; nothing is computed.
 
     Args:
       model: the module.
-      inputs: the smallest inputs with which it can be traced.
+      inputs: small inputs with which the module can be traced.
     """
-    made = dict(jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs)))
-    return Variables(made.pop("params", {}), made)
+    shapes = dict(jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs)))
+    return Variables(shapes.pop("params", {}), shapes)
 
 
 def init_model_state(model: nn.Module, inputs: Mapping[str, Any]) -> ModelState:
-    """The collections besides the parameters before the first step, as the module itself initializes them.
+    """Returns the initial model state: every collection except the parameters, as the module initializes it.
 
     Args:
-      model: a module whose collections do not depend on the random key, as running statistics do not.
-      inputs: the smallest inputs with which it can be traced.
+      model: a module whose collections do not depend on the PRNG key (running statistics do not).
+      inputs: small inputs with which the module can be traced.
     """
     names = list(abstract_variables(model, inputs).model_state)
 
     @jax.jit
-    def made() -> dict[str, Any]:
+    def initial_state() -> dict[str, Any]:
         variables = model.init(jax.random.key(0), **inputs)
         return {name: variables[name] for name in names}  # XLA does not compute the parameters
 
-    return made() if names else {}
+    return initial_state() if names else {}

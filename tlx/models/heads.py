@@ -1,4 +1,4 @@
-"""Heads: what turns a backbone's output into answers, one entry per name."""
+"""Heads: the modules that compute predictions from a backbone's output, each under its name."""
 
 import dataclasses
 from typing import Any
@@ -15,30 +15,37 @@ from tlx.models.layers import Dropout, Dtype, dense, layer_norm
 PER_TEXT = ("classification", "multilabel", "regression")
 PER_TOKEN = ("tagging", "masked_lm", "question_answering")
 KINDS = (*PER_TEXT, *PER_TOKEN, "multiple_choice")
-OUTPUTS = {"question_answering": 2, "multiple_choice": 1}  # kinds whose outputs are given
+OUTPUTS = {"question_answering": 2, "multiple_choice": 1}  # kinds whose number of outputs is fixed
 POOLINGS = ("pooler", "cls", "mean", "distilled")
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What a head answers.
+    """The specification of one head.
 
-    kind: `classification` (logits over `outputs` classes, of which one is right), `multilabel` (a logit for each of
-      `outputs` labels, any number of which is right), `regression` (`outputs` real values), `tagging` (logits over
-      `outputs` classes for every token), `masked_lm` (logits over a vocabulary of `outputs` for every token; the
-      output layer is the backbone's word embedding, of which the head stores no copy, unless `tied` is False),
-      `question_answering` (for every token a logit of being the answer's first and one of being its last: 2 outputs),
-      or `multiple_choice` (one logit for each of several texts, given as inputs (batch, choices, length): 1 output).
-    outputs: how many.
-    pooling: what an answer to the whole text or image is read from: `pooler` (as this family's published classifiers
-      do: BERT's is the backbone's pooler, other texts' a dense layer of the head's own on the first token, images' the
-      class token), `cls` (the first token's last hidden state), `mean` (of the last hidden states of all tokens that
-      are no padding, of an image's patches), `distilled` (DeiT's: the mean of two layers' answers, one on the class
-      token and one on the distillation token).
-    labels: the classes' names, in order; empty if unknown.
-    tied: of `masked_lm`: whether the output layer is the word embedding; False gives it a kernel of its own.
-    shift, scale: a regression answers `scale · (W h + b) + shift`, so that it learns in units of the targets' spread
-      and answers in the data's own. On export both are folded into W and b.
+    Attributes:
+      kind: the task of the head, one of:
+        `classification`: logits over `outputs` classes, exactly one of which is correct;
+        `multilabel`: one logit for each of `outputs` labels, any number of which may be correct;
+        `regression`: `outputs` real values;
+        `tagging`: logits over `outputs` classes for every token;
+        `masked_lm`: logits over a vocabulary of `outputs` words for every token;
+        `question_answering`: two logits for every token, for the first and the last token of the answer;
+        `multiple_choice`: one logit for each of several texts, with inputs of shape (batch, choices, length).
+      outputs: the number of outputs; always 2 for `question_answering` and 1 for `multiple_choice`.
+      pooling: the vector that represents the whole text or image, one of:
+        `pooler`: the one that the family's published classifiers use. For BERT it is the backbone's pooler, for other
+          text families a dense layer inside the head applied to the first token, for images the class token;
+        `cls`: the last hidden state of the first token;
+        `mean`: the mean of the last hidden states over all tokens except padding, or over the patches of an image;
+        `distilled`: DeiT's two output layers, one on the class token and one on the distillation token; their
+          outputs are averaged.
+      labels: the names of the classes, in order; empty if they are unknown.
+      shift: a regression returns `scale · (W h + b) + shift`, so that W and b are trained on standardized targets
+        while predictions are in the units of the data. One value per output; empty for none.
+      scale: see `shift`. On export both are folded into W and b.
+      tied: for `masked_lm`, whether the output layer reuses the backbone's word embedding (no copy is stored); if
+        False, the head has a kernel for it.
     """
 
     kind: str
@@ -65,10 +72,12 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Readout:
-    """How a family's heads read what they answer from.
+    """The layers of a head before its output layer.
 
-    dropout: the rate before the output layer. dense: the activation of a dense layer that the head has of its own
-    before that, None without one. drops_first: whether it drops before that layer too.
+    Attributes:
+      dropout: the dropout rate before the output layer.
+      dense: the activation of an additional dense layer inside the head; None if there is no such layer.
+      drops_first: whether dropout is also applied before the dense layer.
     """
 
     dropout: float = 0.0
@@ -78,13 +87,20 @@ class Readout:
 
 @dataclasses.dataclass(frozen=True)
 class HeadSettings:
-    """What heads take from the backbone's config.
+    """The settings of heads that the backbone's config determines.
 
-    kinds: that there are. distilled: whether the second token is one of distillation.
-    text, token, span, choice: how heads of whole texts, `tagging`, `question_answering` and `multiple_choice` read;
-    None of a kind that this config asks for in a form that tlx lacks. pooled_by: what `pooling="pooler"` is where a
-    head has no dense layer of its own, `pooler` or `cls`. transform_size, transform_act: of the layer
-    before a masked language model's vocabulary.
+    Attributes:
+      kinds: the kinds of head that the family supports.
+      distilled: whether the second token is a distillation token.
+      text: the readout of heads that classify whole texts (or images).
+      token: the readout of `tagging` heads.
+      span: the readout of `question_answering` heads.
+      choice: the readout of `multiple_choice` heads; None if the config asks for a form that tlx does not implement.
+      pooled_by: what `pooling="pooler"` means for a head without a dense layer inside it: `pooler` or `cls`.
+      transform_size: the width of the layer before the vocabulary of a masked language model.
+      transform_act: the activation of that layer.
+      layer_norm_eps: the epsilon of that layer's layer norm.
+      initializer_range: the standard deviation of initial kernels.
     """
 
     kinds: tuple[str, ...] = KINDS
@@ -100,20 +116,25 @@ class HeadSettings:
     initializer_range: float = 0.02
 
     def readout(self, kind: str) -> Readout:
-        """How a head of this kind reads."""
-        found = {"tagging": self.token, "question_answering": self.span, "multiple_choice": self.choice}
-        readout = found.get(kind, self.text)
+        """Returns the readout of heads of this kind."""
+        readouts = {"tagging": self.token, "question_answering": self.span, "multiple_choice": self.choice}
+        readout = readouts.get(kind, self.text)
         if readout is None:
-            raise TlxError(f"this checkpoint's config asks for a {kind} head in a form that tlx lacks (summary_type).")
+            raise TlxError(
+                f"this checkpoint's config asks for a form of {kind} head that tlx does not implement (summary_type)."
+            )
         return readout
 
 
 @struct.dataclass
 class HeadInputs:
-    """What heads read.
+    """The inputs of the heads.
 
-    last_hidden_state: (batch, length, hidden). pooler_output: (batch, hidden), or None. attention_mask: (batch,
-    length), None where nothing is padded. word_embeddings: (vocabulary, hidden), where a head reads them.
+    Attributes:
+      last_hidden_state: (batch, length, hidden).
+      pooler_output: (batch, hidden); None without a pooler.
+      attention_mask: (batch, length), nonzero for tokens that are not padding; None if there is no padding.
+      word_embeddings: (vocabulary, hidden); None if no head uses them.
     """
 
     last_hidden_state: jax.Array
@@ -123,7 +144,7 @@ class HeadInputs:
 
 
 def pool(pooling: str, features: HeadInputs) -> jax.Array:
-    """(batch, hidden): what a text is judged by."""
+    """Returns the vector (batch, hidden) that represents each text or image; `pooling` is as in `Head`."""
     hidden, mask = features.last_hidden_state, features.attention_mask
     if pooling == "cls":
         return hidden[:, 0]
@@ -131,12 +152,15 @@ def pool(pooling: str, features: HeadInputs) -> jax.Array:
         weight = jnp.ones(hidden.shape[:2], hidden.dtype) if mask is None else (mask != 0).astype(hidden.dtype)
         return jnp.einsum("bl,blh->bh", weight, hidden) / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
     if features.pooler_output is None:
-        raise TlxError("the head pools by the pooler, but this backbone has none; say pooling='cls'.")
+        raise TlxError("the head uses the pooler, but this backbone has none; set pooling='cls'.")
     return features.pooler_output
 
 
 class OutputHead(nn.Module):
-    """Dropout and one dense layer, on the pooled text or on every token; where the family has it, another first."""
+    """Dropout and a dense output layer, on the pooled vector or on every token.
+
+    Some families have another dense layer before it (`Readout.dense`).
+    """
 
     head: Head
     settings: HeadSettings
@@ -158,8 +182,10 @@ class OutputHead(nn.Module):
             x = pool(s.pooled_by if head.pooling == "pooler" else head.pooling, features)
         x = Dropout(readout.dropout)(x, deterministic)
         if head.pooling == "distilled":
-            own, other = (dense(head.outputs, name, self.dtype, s.initializer_range) for name in ("output", "teacher"))
-            x = (own(x[:, 0]) + other(x[:, 1])) / 2
+            output, teacher = (
+                dense(head.outputs, name, self.dtype, s.initializer_range) for name in ("output", "teacher")
+            )
+            x = (output(x[:, 0]) + teacher(x[:, 1])) / 2
         else:
             x = dense(head.outputs, "output", self.dtype, s.initializer_range)(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -169,7 +195,7 @@ class OutputHead(nn.Module):
 
 
 class Transform(nn.Module):
-    """LayerNorm(act(W x + b)), before the vocabulary."""
+    """LayerNorm(act(W x + b)), the layer before the vocabulary of a masked language model."""
 
     settings: HeadSettings
     dtype: Dtype = None
@@ -182,7 +208,7 @@ class Transform(nn.Module):
 
 
 class Decoder(nn.Module):
-    """An output layer that is not tied to the word embeddings; its bias is the head's."""
+    """An output layer that is not tied to the word embeddings; its bias is a parameter of the head."""
 
     outputs: int
     initializer_range: float
@@ -194,8 +220,10 @@ class Decoder(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Which word stood here: the word embeddings, or a kernel of the head's own, and a bias for each word (Devlin et
-    al. 2019, 3.1)."""
+    """Masked language modeling (Devlin et al. 2019, 3.1): logits over the vocabulary for every token.
+
+    The output layer is the transposed word embedding, or a separate kernel if `head.tied` is False, plus a bias.
+    """
 
     head: Head
     settings: HeadSettings
@@ -208,7 +236,7 @@ class MaskedLMHead(nn.Module):
         assert table is not None
         if table.shape[0] != self.head.outputs:
             raise TlxError(
-                f"a masked_lm head has an output for every word: {table.shape[0]} here, found {self.head.outputs}."
+                f"a masked_lm head has one output for every word: expected {table.shape[0]}, found {self.head.outputs}."
             )
         x = Transform(self.settings, self.dtype, name="transform")(features.last_hidden_state)
         bias = self.param("bias", nn.initializers.zeros, (self.head.outputs,), jnp.float32)
@@ -221,7 +249,7 @@ class MaskedLMHead(nn.Module):
 
 
 class Heads(nn.Module):
-    """All heads, each under its name."""
+    """All heads, each under its name; returns the logits by head name."""
 
     heads: tuple[tuple[str, Head], ...]
     settings: HeadSettings

@@ -1,4 +1,4 @@
-"""What every image backbone is: patches and tokens of its own before the blocks, a layer norm after them."""
+"""The base class of image backbones: patches and special tokens before the blocks, a layer norm after them."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -17,12 +17,12 @@ KINDS = (
 
 
 class ImageBackbone(Backbone):
-    """Base of the image families' backbones, which give `embed` too."""
+    """Base class of image backbones. A subclass also implements `embed`."""
 
     kinds = KINDS
 
     def embed(self, pixels: jax.Array, interpolated: bool, deterministic: bool) -> jax.Array:
-        """The input of block 0, (batch, tokens, hidden). pixels: (batch, height, width, channels)."""
+        """Computes the input of block 0, (batch, tokens, hidden), from (batch, height, width, channels)."""
         raise NotImplementedError
 
     def __call__(
@@ -39,24 +39,27 @@ class ImageBackbone(Backbone):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> BackboneOutput:
-        """Runs the backbone, or the blocks `start` to `stop` of it.
+        """Runs the backbone, or its blocks `start` to `stop`.
 
         Args:
-          pixel_values: (batch, channels, height, width), real values as the checkpoint's preprocessing gives them.
-          channels_last: they are (batch, height, width, channels).
-          interpolate_pos_encoding: images may have another size than the config's; position embeddings are then
-            interpolated, bicubic.
-          hidden_state: (batch, tokens, hidden), in place of `pixel_values`: the output of block `start - 1`, for
-            `start` 0 that of the embeddings.
-          start, stop: the first block to run, the one before which to stop. The last layer norm and the pooler come
-            after the last block only.
-          deterministic: no dropout anywhere.
+          pixel_values: (batch, channels, height, width), floats as the checkpoint's preprocessing returns them.
+          channels_last: whether `pixel_values` is (batch, height, width, channels).
+          interpolate_pos_encoding: whether images may have another size than the config's. The position embeddings are
+            then interpolated (bicubic).
+          hidden_state: (batch, tokens, hidden), instead of `pixel_values`: the input of block `start`.
+          start: the first block to run.
+          stop: the block before which to stop; None for all. The final layer norm and the pooler run only after the
+            last block.
+          deterministic: whether to run without dropout.
           frozen: path prefixes of blocks that run without dropout (`embeddings`, `encoder/layer/0`).
-          output_hidden_states, output_attentions: return them too; hidden states as they were before the last layer
-            norm.
+          output_hidden_states: whether to return the hidden states, which are those before the final layer norm.
+          output_attentions: whether to return the attention weights.
+
+        Raises:
+          TlxError: if the inputs are incomplete or have the wrong shape, or a block number is out of range.
         """
         if (pixel_values is None) == (hidden_state is None) or (hidden_state is None and start):
-            raise TlxError(f"give pixel_values (start=0) or hidden_state and start, found start={start}.")
+            raise TlxError(f"pass either pixel_values (start=0), or hidden_state and start; found start={start}.")
         if hidden_state is not None:
             x = hidden_state
         else:
@@ -69,11 +72,11 @@ class ImageBackbone(Backbone):
 
     @staticmethod
     def dummy_inputs(config: Any) -> dict[str, Any]:
-        """One image."""
+        """Returns one image of zeros."""
         return {"pixel_values": jnp.zeros((1, config.num_channels, *config.image), jnp.float32)}
 
     def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
-        """The patches, without the model's own tokens."""
+        """Selects the patches and leaves out special tokens such as the class token."""
         del inputs
         shape = features.last_hidden_state.shape[:2]
         return jnp.broadcast_to(jnp.arange(shape[1]) >= self.config.special_tokens, shape)
@@ -82,7 +85,7 @@ class ImageBackbone(Backbone):
     def _images(pixel_values: jax.Array) -> jax.Array:
         if pixel_values.ndim != 4:
             raise TlxError(
-                f"pixel_values is {pixel_values.shape}; it is (batch, channels, height, width), or with "
+                f"pixel_values has shape {pixel_values.shape}; it must be (batch, channels, height, width), or with "
                 "channels_last=True (batch, height, width, channels)."
             )
         return pixel_values
@@ -97,8 +100,10 @@ class ImageBackbone(Backbone):
             )
         if (height, width) != c.image and not interpolated:
             raise TlxError(
-                f"an image of {height} × {width} pixels; this model takes {c.image[0]} × {c.image[1]} "
-                "(or any with interpolate_pos_encoding=True)."
+                f"an image has {height} × {width} pixels; this model takes {c.image[0]} × {c.image[1]} "
+                "(or any size with interpolate_pos_encoding=True)."
             )
         if min(c.grid_of(height, width)) < 1:
-            raise TlxError(f"an image of {height} × {width} pixels holds no patch of {c.patch[0]} × {c.patch[1]}.")
+            raise TlxError(
+                f"an image of {height} × {width} pixels is smaller than a patch of {c.patch[0]} × {c.patch[1]}."
+            )

@@ -1,4 +1,4 @@
-"""What the configs of image encoders have in common: the image, the patches that it is cut into."""
+"""The base class of image encoders' configs: the size of images and of patches."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,9 +12,12 @@ from tlx.models.heads import PER_TEXT, HeadSettings
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig(BackboneConfig):
-    """As in `BackboneConfig`.
+    """Base class of the configs of image families; further fields are those of their Hugging Face configs.
 
-    special_tokens: of the model's own, before the patches. image_size, patch_size: pixels, one number or two.
+    Attributes:
+      special_tokens: the number of tokens before the patches, such as the class token.
+      image_size: the size of images in pixels: one number, or (height, width).
+      patch_size: the size of patches in pixels: one number, or (height, width).
     """
 
     modality: ClassVar[str] = "image"
@@ -55,35 +58,35 @@ class ImageConfig(BackboneConfig):
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], **changes: Any) -> Self:
-        """As in `BackboneConfig`; a list in a file is a tuple here."""
-        whole = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
-        return super().from_hf(whole, **changes)
+        """Creates a config as `BackboneConfig.from_hf` does; lists in the file become tuples."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+        return super().from_hf(values, **changes)
 
     @property
     def image(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """The size of images, (height, width) in pixels."""
         return pair(self.image_size)
 
     @property
     def patch(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
+        """The size of patches, (height, width) in pixels."""
         return pair(self.patch_size)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches of an image, (down, across)."""
+        """The number of patches of an image, (rows, columns)."""
         return self.grid_of(*self.image)
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
-        """Patches of an image of this size; what is left at the lower and right edge is not looked at."""
+        """Returns the number of patches of an image of this size, without pixels left at the lower and right edges."""
         return height // self.patch[0], width // self.patch[1]
 
     @property
     def head_settings(self) -> HeadSettings:
-        """Images are judged by the class token, as it leaves the last layer norm."""
+        """Heads read the class token after the final layer norm."""
         return HeadSettings(kinds=PER_TEXT, pooled_by="cls", initializer_range=self.initializer_range)
 
 
 def pair(size: int | tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) of a size that may be one number."""
+    """Returns a size as (height, width); one number is used for both."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])

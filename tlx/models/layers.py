@@ -1,7 +1,7 @@
 """The layers that transformer encoders share: dense, embedding, layer norm, dropout, attention.
 
-Computation runs in `dtype` (None: that of the parameters); softmax and the statistics of layer norm run in at least
-float32. Parameters are created in float32 and keep whatever dtype they are given.
+Layers compute in `dtype` (None: the dtype of the parameters); softmax and the statistics of layer norm are computed in
+at least float32. Parameters are initialized in float32; parameters of another dtype are used as they are.
 """
 
 import math
@@ -28,18 +28,21 @@ def mix(x: jax.Array) -> jax.Array:
 
 
 def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array, float]:
-    """Which elements dropout keeps, and the probability with which it keeps them.
+    """Samples a dropout mask.
 
-    Two rounds of `mix` over an element's index and the key: a counter-based stream, so that a mask depends on neither
-    order nor devices. JAX's own stream (threefry) costs a training step of BERT on a CPU up to half of its time, and
-    much of its compilation. Sixteen bits decide an element; the probability is rounded to 1/65536 and given back, so
-    that the expectation is exact.
+    The random bits are two rounds of `mix` applied to the element's index and the key. Such a counter-based generator
+    depends neither on the order of evaluation nor on the devices. JAX's own generator (threefry) takes up to half of
+    the time of a BERT training step on a CPU, and much of its compilation time. Sixteen bits decide each element, so
+    the probability of keeping one is rounded to a multiple of 1/65536.
 
     Args:
       key: a PRNG key, or its uint32 words.
-      rate: of what is dropped.
-      shape: of the mask. Under `jax.pmap` it is this device's part of a mask whose first axis goes on over the devices,
-        in their order: the first element's index is how many there are on the devices before.
+      rate: the probability of dropping an element.
+      shape: the shape of the mask. Under `jax.pmap` it is the shape of this device's part of a mask that is divided
+        over the devices along its first axis, in the order of the devices.
+
+    Returns:
+      The mask, boolean of this shape, True for elements that are kept; and the exact probability of keeping one.
     """
     words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     threshold = max(round((1 - rate) * 2**MASK_BITS), 1)
@@ -48,19 +51,19 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
     index = jax.lax.iota(jnp.uint32, math.prod(count)).reshape(count)
     if (device := device_index()) is not None:
         index += device.astype(jnp.uint32) * jnp.uint32(math.prod(count))
-    drawn = mix(mix(index ^ words[0]) + words[-1])
-    if halves == 2:  # one draw decides two neighbours
-        bits = jax.lax.bitcast_convert_type(drawn, jnp.uint16).reshape(shape)
+    random = mix(mix(index ^ words[0]) + words[-1])
+    if halves == 2:  # one random word decides two neighboring elements
+        bits = jax.lax.bitcast_convert_type(random, jnp.uint16).reshape(shape)
     else:
-        bits = (drawn >> MASK_BITS).astype(jnp.uint16)
-    return bits <= threshold - 1, threshold / 2**MASK_BITS  # 65536 itself is no uint16
+        bits = (random >> MASK_BITS).astype(jnp.uint16)
+    return bits <= threshold - 1, threshold / 2**MASK_BITS  # `bits < threshold` fails: 65536 does not fit in uint16
 
 
 class Dropout(nn.Module):
-    """Inverted dropout (Srivastava et al. 2014): zero with probability `rate`, the rest scaled to keep the mean.
+    """Inverted dropout (Srivastava et al. 2014): elements become zero with probability `rate`, others are scaled up.
 
-    The mask is decided by the key given to `apply` as `rngs={"dropout": key}`, the module's path and the element's
-    index. A module that is called twice in one `apply` drops the same elements twice.
+    The mask depends on the key passed to `apply` as `rngs={"dropout": key}`, the module's path and the element's
+    index. A module that is called twice in one `apply` uses the same mask both times.
     """
 
     rate: float
@@ -72,22 +75,25 @@ class Dropout(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth (Huang et al. 2016) as timm has it: a branch of a block is left out for whole examples with
-    probability `rate`, and scaled for the others to keep the mean. The mask is decided as `Dropout`'s is."""
+    """Stochastic depth (Huang et al. 2016) in timm's form: a residual branch is dropped for whole examples.
+
+    A branch is dropped with probability `rate` and scaled up for the other examples, so that the mean is unchanged. The
+    mask depends on the same values as that of `Dropout`.
+    """
 
     rate: float
 
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-        """x: (batch, …), what a block adds to its residual."""
+        """Applies stochastic depth to `x` (batch, …), the output of a residual branch."""
         if deterministic or self.rate == 0:
             return x
         return kept(self, self.rate, x, (x.shape[0], *(1,) * (x.ndim - 1)))
 
 
 def kept(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """x where the module's mask of this shape keeps it, scaled to keep the mean; zero elsewhere."""
+    """Applies a dropout mask of this shape, broadcast to `x`; the elements that are kept are scaled up."""
     if not module.has_rng("dropout") or module.scope is None:
-        raise TlxError('dropout draws random numbers; give apply rngs={"dropout": jax.random.key(…)}.')
+        raise TlxError('dropout needs random numbers; call apply with rngs={"dropout": jax.random.key(…)}.')
     words = jax.random.key_data(module.scope.rngs["dropout"].rng).ravel()
     site = jnp.uint32(zlib.crc32("/".join(module.path).encode()))
     keep, probability = keep_mask(mix(words + site), rate, shape)
@@ -95,31 +101,33 @@ def kept(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int, ...]) -
 
 
 def depth_rates(rate: float, blocks: int) -> tuple[float, ...]:
-    """Stochastic depth's rate of each block, from 0 at the first to `rate` at the last (Huang et al. 2016, eq. 4, in
-    timm's form)."""
+    """Returns the stochastic depth rate of each block, rising linearly from 0 for the first to `rate` for the last.
+
+    Huang et al. 2016, eq. 4, in timm's form.
+    """
     return tuple(rate * index / max(blocks - 1, 1) for index in range(blocks))
 
 
 def dense(features: int, name: str | None, dtype: Dtype, initializer_range: float, use_bias: bool = True) -> nn.Dense:
-    """x W + b, W drawn from N(0, initializer_range²), b zero."""
-    drawn = nn.initializers.normal(initializer_range)
-    return nn.Dense(features, use_bias, name=name, dtype=dtype, kernel_init=drawn)
+    """Returns the layer x W + b, with W initialized from N(0, initializer_range²) and b to zero."""
+    kernel_init = nn.initializers.normal(initializer_range)
+    return nn.Dense(features, use_bias, name=name, dtype=dtype, kernel_init=kernel_init)
 
 
 def layer_norm(name: str | None, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
-    """Layer norm over the last axis (Ba et al. 2016), the variance taken about the mean (two passes)."""
+    """Returns layer norm over the last axis (Ba et al. 2016); the variance is computed in two passes."""
     return nn.LayerNorm(name=name, dtype=dtype, epsilon=epsilon, use_fast_variance=False)
 
 
 @jax.custom_vjp
 def fusion_barrier(x: jax.Array) -> jax.Array:
-    """x, of which and of whose gradient XLA makes an array.
+    """Returns x unchanged, and makes XLA store x and its gradient as arrays instead of recomputing them.
 
-    What a residual connection adds is part of all that follows. XLA for CPUs takes additions for cheap and computes
-    such a sum anew wherever it is read, from the first block on, so that the compiled program and the work outside
-    products of matrices grow with the square of the depth. It does not repeat a division, so here is one, by ones that
-    only a run can tell from other numbers: exact, and nothing beside a block's work. `optimization_barrier` does not
-    help, for it is gone before operations are fused.
+    XLA for CPUs considers additions cheap and recomputes a residual sum in every operation that reads it. Each sum
+    contains all sums before it, so the compiled program, and the work outside matrix products, grow with the square of
+    the depth. XLA does not recompute divisions. This function therefore divides by one, in a form that XLA cannot
+    simplify at compile time. The division is exact and costs little next to a block. `optimization_barrier` does not
+    help, because XLA removes it before it fuses operations.
     """
     return x / jnp.where(x > jnp.inf, 2, 1).astype(x.dtype)
 
@@ -128,9 +136,15 @@ fusion_barrier.defvjp(lambda x: (fusion_barrier(x), None), lambda _, gradient: (
 
 
 class Embedding(nn.Module):
-    """Rows of a table. The row `padding_id` takes no gradient, as in the reference (torch's `padding_idx`).
+    """An embedding table.
 
-    A negative `padding_id` counts from the end.
+    Attributes:
+      num_embeddings: the number of rows.
+      features: the length of a row.
+      dtype: the dtype of the output; None for that of the table.
+      initializer_range: the standard deviation of the initial table.
+      padding_id: a row that starts at zero and receives no gradient, as torch's `padding_idx`. A negative number counts
+        from the end.
     """
 
     num_embeddings: int
@@ -141,7 +155,7 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, ids: jax.Array) -> jax.Array:
-        """ids: integers (...,) in [0, num_embeddings). Returns (..., features)."""
+        """Looks up `ids`, integers (...,) in [0, num_embeddings); returns (..., features)."""
         shape = (self.num_embeddings, self.features)
         table = self.param("embedding", self._initialise, shape, jnp.float32)
         rows = jnp.take(table, ids, axis=0)
@@ -157,12 +171,14 @@ class Embedding(nn.Module):
 
 
 def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """softmax(Q Kᵀ / √d) over the keys that `mask` lets through (Vaswani et al. 2017, eq. 1).
+    """Computes attention weights, softmax(Q Kᵀ / √d) over the unmasked keys (Vaswani et al. 2017, eq. 1).
 
     Args:
-      query, key: (batch, length, heads, d).
-      mask: boolean, broadcastable to (batch, heads, queries, keys); a query that may see nothing sees all alike.
-        It is added to the scores, as in the reference, so that such a query's gradient is the reference's too.
+      query: (batch, length, heads, d).
+      key: (batch, length, heads, d).
+      mask: boolean, broadcastable to (batch, heads, queries, keys), True where a query attends to a key. As in
+        transformers, the mask adds the lowest finite number to the scores, so a query whose keys are all masked
+        attends to all of them equally.
 
     Returns:
       (batch, heads, queries, keys), in the dtype of `query`.
@@ -182,10 +198,18 @@ def attend(
     mask: jax.Array | None,
     drop: Callable[[jax.Array], jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
-    """Multi-head attention (Vaswani et al. 2017, 3.2.2) of projections (batch, length, hidden).
+    """Multi-head attention (Vaswani et al. 2017, 3.2.2).
 
-    drop: dropout of the weights. Returns the mixed values (batch, length, hidden) and the weights after dropout, as
-    the reference does.
+    Args:
+      query: (batch, length, hidden), already projected.
+      key: (batch, length, hidden), already projected.
+      value: (batch, length, hidden), already projected.
+      heads: the number of heads.
+      mask: as in `attention_weights`.
+      drop: the function that applies dropout to the attention weights.
+
+    Returns:
+      The output (batch, length, hidden), and the attention weights after dropout (as transformers returns them).
     """
     query, key, value = (x.reshape(*x.shape[:-1], heads, -1) for x in (query, key, value))
     weights = attention_weights(query, key, mask)

@@ -1,4 +1,4 @@
-"""The pre-norm transformer block of ViT and DeiT (Dosovitskiy et al. 2021, 3.1), and their pooler.
+"""The pre-norm transformer block of ViT and DeiT, and their pooler (Dosovitskiy et al. 2021, 3.1).
 
 Module names are those of Hugging Face's Flax checkpoints.
 """
@@ -14,7 +14,7 @@ from tlx.models.transformer import Intermediate, SelfAttention
 
 
 class Close(nn.Module):
-    """Dropout(W x + b): what closes both halves of a block before the residual is added."""
+    """Dropout(W x + b), the output projection of both halves of a block, before the residual is added."""
 
     config: Any
     dtype: Dtype = None
@@ -26,7 +26,7 @@ class Close(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention and its closing projection; two modules because their names are two."""
+    """Self-attention and its output projection, as two modules because checkpoints name both."""
 
     config: Any
     dtype: Dtype = None
@@ -39,7 +39,12 @@ class Attention(nn.Module):
 
 class Block(nn.Module):
     """x + Attention(LayerNorm(x)), then x + FeedForward(LayerNorm(x)) (Dosovitskiy et al. 2021, eqs. 2 and 3).
-    drop_path: the rate of stochastic depth, by which each of the two may be left out."""
+
+    Attributes:
+      config: an `ImageConfig`.
+      dtype: the dtype of the computation; None for the parameters' own.
+      drop_path: the rate of stochastic depth, applied to each of the two branches.
+    """
 
     config: Any
     dtype: Dtype = None
@@ -47,7 +52,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
-        del mask  # every patch sees all
+        del mask  # every patch attends to all patches
         c = self.config
         normed = layer_norm("layernorm_before", self.dtype, c.layer_norm_eps)(x)
         mixed, weights = Attention(c, self.dtype, name="attention")(normed, deterministic)
@@ -59,7 +64,7 @@ class Block(nn.Module):
 
 
 class ImagePooler(nn.Module):
-    """act(W x₀ + b) of the class token."""
+    """act(W x₀ + b), where x₀ is the class token."""
 
     config: Any
     dtype: Dtype = None

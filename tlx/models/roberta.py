@@ -1,5 +1,8 @@
-"""RoBERTa (Liu et al. 2019): BERT's encoder; positions are counted from the padding token's number, over tokens that
-are no padding; a classifier has a dense layer of its own and reads the first token."""
+"""RoBERTa (Liu et al. 2019): BERT's encoder with different positions and classifiers.
+
+Positions start after the padding token's id and count only tokens that are not padding. A classifier reads the first
+token through a dense layer of the head.
+"""
 
 import dataclasses
 
@@ -14,7 +17,7 @@ from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
 
 @dataclasses.dataclass(frozen=True)
 class RobertaConfig(BertConfig):
-    """As in `TextConfig`."""
+    """The config of RoBERTa; the fields are those of `BertConfig`."""
 
     model_type = "roberta"
     family = "RoBERTa"
@@ -26,7 +29,7 @@ class RobertaConfig(BertConfig):
         super().__post_init__()
         if self.pad_token_id is None or self.pad_token_id < 0:
             raise TlxError(
-                f"pad_token_id is {self.pad_token_id}; RoBERTa counts positions from it, so it is 0 or more."
+                f"pad_token_id is {self.pad_token_id}; RoBERTa counts positions from it, so it must be 0 or more."
             )
         if self.max_length < 1:
             raise TlxError(
@@ -36,13 +39,13 @@ class RobertaConfig(BertConfig):
 
     @property
     def max_length(self) -> int:
-        """The longest text, in tokens: positions up to the padding token's are not given to tokens."""
+        """The largest number of tokens in a text. Positions up to `pad_token_id` are not used for tokens."""
         assert self.pad_token_id is not None
         return self.max_position_embeddings - self.pad_token_id - 1
 
     @property
     def head_settings(self) -> HeadSettings:
-        """Texts through the classifier's own dense layer, choices from the pooler; GELU before the vocabulary."""
+        """Heads of whole texts have a dense layer, multiple choice reads the pooler, masked LM heads use GELU."""
         rate = self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
         return HeadSettings(
             text=Readout(rate, dense="tanh", drops_first=True),
@@ -76,7 +79,7 @@ class CamembertConfig(RobertaConfig):
 
 
 class Roberta(Bert):
-    """The backbone; `config` is a `RobertaConfig` or one of its relatives."""
+    """The backbone of RoBERTa; `config` is a `RobertaConfig` or a subclass."""
 
     def setup(self) -> None:
         self.embeddings = TextEmbeddings(self.config, self.dtype, position_padding_id=self.config.pad_token_id)
@@ -85,7 +88,7 @@ class Roberta(Bert):
             self.pooler = Pooler(self.config, self.dtype)
 
     def positions(self, input_ids: jax.Array) -> jax.Array:
-        """pad + 1, pad + 2, … over tokens that are no padding; pad for padding."""
+        """Returns pad + 1, pad + 2, … for tokens that are not padding, and pad for padding: (batch, length)."""
         pad = self.config.pad_token_id
-        text = (input_ids != pad).astype(input_ids.dtype)
-        return jnp.cumsum(text, axis=1) * text + pad
+        not_padding = (input_ids != pad).astype(input_ids.dtype)
+        return jnp.cumsum(not_padding, axis=1) * not_padding + pad

@@ -1,4 +1,4 @@
-"""What every text backbone is: token, position and type embeddings before the blocks."""
+"""The base class of text backbones: token, position and type embeddings before the blocks."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -17,18 +17,18 @@ KINDS = (
 
 
 class TextBackbone(Backbone):
-    """Base of the text families' backbones, which give `embed` too."""
+    """Base class of text backbones. A subclass also implements `embed`."""
 
     kinds = KINDS
 
     def embed(
         self, input_ids: jax.Array, token_type_ids: jax.Array, position_ids: jax.Array, deterministic: bool
     ) -> jax.Array:
-        """The input of block 0, (batch, length, hidden)."""
+        """Computes the input of block 0, (batch, length, hidden)."""
         raise NotImplementedError
 
     def positions(self, input_ids: jax.Array) -> jax.Array:
-        """Where each token stands: 0, 1, 2, …"""
+        """Returns the position of each token, 0, 1, 2, …, broadcastable to (batch, length)."""
         return jnp.arange(input_ids.shape[1])[None]
 
     def __call__(
@@ -47,23 +47,28 @@ class TextBackbone(Backbone):
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> BackboneOutput:
-        """Runs the backbone, or the blocks `start` to `stop` of it.
+        """Runs the backbone, or its blocks `start` to `stop`.
 
         Args:
           input_ids: integers (batch, length).
-          attention_mask: (batch, length), nonzero where a token may be seen; by default everywhere.
-          token_type_ids: (batch, length); by default 0. DistilBERT has none and does not look at them.
-          position_ids: (batch, length); by default 0, 1, 2, …, or what the family counts.
-          segment_ids: (batch, length); tokens see only their own segment (several texts packed in a row).
-          hidden_state: (batch, length, hidden), in place of `input_ids`: the output of block `start - 1`, for `start` 0
-            that of the embeddings.
-          start, stop: the first block to run, the one before which to stop. The pooler runs after the last block only.
-          deterministic: no dropout anywhere.
+          attention_mask: (batch, length), nonzero for tokens that others attend to; by default all.
+          token_type_ids: (batch, length); by default 0. DistilBERT ignores them.
+          position_ids: (batch, length); by default the family's own: 0, 1, 2, … for most families.
+          segment_ids: (batch, length); a token attends only to tokens of its own segment. Use it when several texts are
+            packed into one row.
+          hidden_state: (batch, length, hidden), instead of `input_ids`: the input of block `start`.
+          start: the first block to run.
+          stop: the block before which to stop; None for all. The pooler runs only after the last block.
+          deterministic: whether to run without dropout.
           frozen: path prefixes of blocks that run without dropout (`embeddings`, `encoder/layer/0`).
-          output_hidden_states, output_attentions: return them too.
+          output_hidden_states: whether to return the hidden states.
+          output_attentions: whether to return the attention weights.
+
+        Raises:
+          TlxError: if the inputs are incomplete, a sequence is too long, or a block number is out of range.
         """
         if (input_ids is None) == (hidden_state is None) or (hidden_state is None and start):
-            raise TlxError(f"give input_ids (start=0) or hidden_state and start, found start={start}.")
+            raise TlxError(f"pass either input_ids (start=0), or hidden_state and start; found start={start}.")
         bottom = self.config.block_paths[0]
         x = (
             hidden_state
@@ -75,17 +80,17 @@ class TextBackbone(Backbone):
 
     @staticmethod
     def dummy_inputs(config: Any) -> dict[str, Any]:
-        """One text of two tokens."""
+        """Returns one text of two tokens."""
         del config
         return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
 
     def pooling_mask(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> jax.Array | None:
-        """The text's own tokens."""
+        """Selects the tokens that are not padding."""
         del features
         return inputs.get("attention_mask")
 
     def word_embeddings(self) -> jax.Array:
-        """The table, (vocab_size, its width), for a tied output layer; to be read after the backbone has run."""
+        """Returns the word embedding table (vocab_size, width) for a tied output layer; call after the backbone."""
         table: jax.Array = self.variables["params"]["embeddings"]["word_embeddings"]["embedding"]
         return table
 
@@ -96,7 +101,7 @@ class TextBackbone(Backbone):
         if position_ids is None:
             if length > limit:
                 raise TlxError(
-                    f"a sequence of {length} tokens is longer than the {limit} this model takes; truncate it."
+                    f"a sequence of {length} tokens is longer than the {limit} tokens this model takes; truncate it."
                 )
             position_ids = self.positions(input_ids)
         if token_type_ids is None:
@@ -105,7 +110,12 @@ class TextBackbone(Backbone):
 
 
 def visible(attention_mask: jax.Array | None, segment_ids: jax.Array | None) -> jax.Array | None:
-    """(batch, 1, 1 or queries, keys), True where a query may see a key; None when everything may be seen."""
+    """Returns the attention mask: (batch, 1, 1 or queries, keys), True to attend; None if nothing is masked.
+
+    Args:
+      attention_mask: (batch, length), nonzero for tokens that others attend to; None for all.
+      segment_ids: (batch, length); tokens attend only to tokens of the same segment; None for one segment.
+    """
     mask = None if attention_mask is None else (attention_mask != 0)[:, None, None, :]
     if segment_ids is not None:
         same = segment_ids[:, None, :, None] == segment_ids[:, None, None, :]

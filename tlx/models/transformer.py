@@ -1,7 +1,7 @@
 """The post-norm transformer encoder that BERT, RoBERTa and ELECTRA share (Vaswani et al. 2017; Devlin et al. 2019).
 
-Module names are those of Hugging Face's Flax checkpoints, so that a parameter's path is its name there without the
-family's prefix. `config` is a config of such a family.
+Module names are those of Hugging Face's Flax checkpoints, so a parameter's path equals its name in a checkpoint without
+the family's prefix. `config` is the config of one of these families.
 """
 
 import functools
@@ -26,10 +26,13 @@ from tlx.models.layers import (
 
 
 class TextEmbeddings(nn.Module):
-    """LayerNorm(word + position + token type).
+    """LayerNorm(word + position + token type embeddings), then dropout.
 
-    size: of the tables, if it is not the hidden size. position_padding_id: the row of the positions that takes no
-    gradient.
+    Attributes:
+      config: the config of the backbone.
+      dtype: the dtype of the computation; None for the parameters' own.
+      size: the width of the tables; None for the hidden size.
+      position_padding_id: the row of the position embeddings that receives no gradient; None for no such row.
     """
 
     config: Any
@@ -71,7 +74,7 @@ class SelfAttention(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """LayerNorm(residual + DropPath(Dropout(W x + b))): what closes both halves of a block."""
+    """LayerNorm(residual + DropPath(Dropout(W x + b))), the end of both halves of a block."""
 
     config: Any
     dtype: Dtype = None
@@ -86,7 +89,7 @@ class AddNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention and its closing projection; two modules because their names are two."""
+    """Self-attention and its output projection, as two modules because checkpoints name both."""
 
     config: Any
     dtype: Dtype = None
@@ -99,7 +102,7 @@ class Attention(nn.Module):
 
 
 class Intermediate(nn.Module):
-    """The widening half of the feed-forward network."""
+    """The first layer of the feed-forward network, act(W x + b)."""
 
     config: Any
     dtype: Dtype = None
@@ -111,7 +114,13 @@ class Intermediate(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each closed by add and norm. drop_path: the rate of stochastic depth."""
+    """Attention and a feed-forward network, each followed by a residual sum and layer norm.
+
+    Attributes:
+      config: the config of the backbone.
+      dtype: the dtype of the computation; None for the parameters' own.
+      drop_path: the rate of stochastic depth, applied to each of the two branches.
+    """
 
     config: Any
     dtype: Dtype = None
@@ -125,7 +134,7 @@ class Block(nn.Module):
 
 
 class Layers(nn.Module):
-    """The blocks by number. A module of its own so that they are named `encoder/layer/0`, `encoder/layer/1`, …"""
+    """The numbered blocks. A separate module, so that their paths are `encoder/layer/0`, `encoder/layer/1`, …"""
 
     config: Any
     dtype: Dtype = None
@@ -141,7 +150,13 @@ class Layers(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Holds the blocks under the name they have in checkpoints. block: their class; None: `Block`."""
+    """Contains the blocks, so that they have the names they have in checkpoints.
+
+    Attributes:
+      config: the config of the backbone.
+      dtype: the dtype of the computation; None for the parameters' own.
+      block: the class of the blocks; None for `Block`.
+    """
 
     config: Any
     dtype: Dtype = None
@@ -155,7 +170,7 @@ class Encoder(nn.Module):
 
 
 class Pooler(nn.Module):
-    """tanh(W x₀ + b) of the first token."""
+    """tanh(W x₀ + b), where x₀ is the first token."""
 
     config: Any
     dtype: Dtype = None

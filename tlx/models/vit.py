@@ -1,4 +1,4 @@
-"""ViT (Dosovitskiy et al. 2021): patches and a class token through pre-norm blocks, a layer norm, a pooler."""
+"""ViT (Dosovitskiy et al. 2021): pre-norm blocks on patches and a class token, a final layer norm, a pooler."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -15,14 +15,14 @@ from tlx.models.transformer import Encoder
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig(ImageConfig):
-    """As in `ImageConfig`."""
+    """The config of ViT; the fields are those of `ImageConfig`."""
 
     model_type = "vit"
     family = "ViT"
 
 
 class ViT(ImageBackbone):
-    """The backbone; `config` is an `ImageConfig`."""
+    """The backbone of ViT; `config` is an `ImageConfig`."""
 
     tokens: ClassVar[tuple[str, ...]] = ("cls_token",)
 
@@ -40,8 +40,8 @@ class ViT(ImageBackbone):
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
     ) -> tuple[jax.Array, jax.Array]:
-        found: tuple[jax.Array, jax.Array] = self.encoder(index, x, mask, deterministic)
-        return found
+        output_and_attention: tuple[jax.Array, jax.Array] = self.encoder(index, x, mask, deterministic)
+        return output_and_attention
 
     def end(self, x: jax.Array) -> jax.Array:
         normed: jax.Array = self.layernorm(x)

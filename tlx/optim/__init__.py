@@ -1,1 +1,1 @@
-"""What moves the parameters: groups, schedules. Updates go through optax.multi_transform."""
+"""Optimizers, parameter groups, learning-rate schedules and averages, based on optax."""

@@ -19,18 +19,21 @@ from tlx.params.paths import Tree, flatten, map_with_path
 from tlx.params.rules import Rules, assign
 
 SHIPPED: Rules = ((".*", "default"),)
-# Biases and the parameters of norms are not decayed (the usual recipe of BERT and ViT).
+# Weight decay does not apply to biases and norm parameters (the usual recipe for BERT and ViT).
 DECAY: Rules = (("kind:bias", False), ("kind:norm", False), (".*", True))
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """How a group learns.
+    """The optimizer settings of a group of parameters.
 
-    multiplier: of the run's learning rate. learning_rate: of its own in place of that, a number or a schedule.
-    weight_decay: decoupled and times the rate, of some optimizers in the gradient (see `optimizers.build`).
-    optimizer: any of `optimizers.OPTIMIZERS`; None: the run's.
-    schedule: factor of the rate by step; None: the run's.
+    Attributes:
+      multiplier: a factor for the run's learning rate.
+      weight_decay: the weight decay. For most optimizers it is decoupled and multiplied by the learning rate; some add
+        it to the gradient (see `optimizers.build`).
+      learning_rate: the group's learning rate, used instead of the run's: a number or a schedule.
+      optimizer: a key of `optimizers.OPTIMIZERS`; None for the run's optimizer.
+      schedule: a factor for the learning rate by step; None for the run's schedule.
     """
 
     multiplier: float = 1.0
@@ -42,26 +45,44 @@ class Group:
     def __post_init__(self) -> None:
         if self.learning_rate is not None and not isinstance(self.multiplier, jax.Array) and self.multiplier != 1:
             raise TlxError(
-                "a group has a multiplier of the run's learning rate or a learning_rate of its own, not both."
+                "a group has either a multiplier for the run's learning rate or its own learning_rate, not both."
             )
         if self.optimizer is not None:
             optimizers.known("a group's optimizer", self.optimizer)
 
 
-def as_group(where: str, given: Group | Mapping[str, Any]) -> Group:
-    """A group from its fields."""
-    if isinstance(given, Group):
-        return given
+def as_group(where: str, group: Group | Mapping[str, Any]) -> Group:
+    """Converts a mapping of fields to a `Group`; a `Group` is returned as it is.
+
+    Args:
+      where: the name of the mapping in messages.
+      group: the group or its fields.
+
+    Raises:
+      TlxError: if a field does not exist.
+    """
+    if isinstance(group, Group):
+        return group
     known = {field.name for field in dataclasses.fields(Group)}
-    if unknown := set(given) - known:
+    if unknown := set(group) - known:
         raise TlxError(f"{where} has no field {listed(sorted(unknown))}; it has {listed(sorted(known))}.")
-    return Group(**given)
+    return Group(**group)
 
 
 def assign_groups(
     params: Tree, rules: Rules, groups: Mapping[str, Any], kinds: KindTable | None = None
 ) -> dict[str, str]:
-    """The group of every path; after the user's rules everything goes to `default`."""
+    """Returns the group of every path; paths that none of the user's rules matches are in `default`.
+
+    Args:
+      params: the parameters, or their shapes.
+      rules: ordered rules `(selector, group)`.
+      groups: the groups by name, besides `frozen`.
+      kinds: the family's table of kinds.
+
+    Raises:
+      TlxError: if a rule applies to no path or names a group that does not exist.
+    """
     assigned = assign(flatten(params), rules, shipped=SHIPPED, kinds=kinds, what="params.rules")
     known = {*groups, FROZEN}
     if unknown := sorted(set(assigned.values()) - known):
@@ -70,15 +91,21 @@ def assign_groups(
 
 
 def decayed(paths: Mapping[str, Any], kinds: KindTable | None = None) -> dict[str, bool]:
-    """Whether a path is decayed, where its group decays at all."""
+    """Returns whether weight decay applies to each path (if its group has weight decay)."""
     return assign(paths, (), shipped=DECAY, kinds=kinds)
 
 
 def multiplied(paths: Mapping[str, Any], *factors: Rules, kinds: KindTable | None = None) -> dict[str, float]:
-    """What each path's learning rate is multiplied by: the product over lists of rules `(selector, factor)`, each 1
-    where none of its rules matches."""
-    every = [assign(paths, rules, shipped=((".*", 1.0),), kinds=kinds, what="params.multipliers") for rules in factors]
-    return {path: math.prod(found[path] for found in every) for path in paths}
+    """Returns the learning rate multiplier of each path.
+
+    Args:
+      paths: the paths, as keys.
+      factors: lists of rules `(selector, factor)`. The multiplier of a path is the product over the lists; a list whose
+        rules do not match the path contributes the factor 1.
+      kinds: the family's table of kinds.
+    """
+    tables = [assign(paths, rules, shipped=((".*", 1.0),), kinds=kinds, what="params.multipliers") for rules in factors]
+    return {path: math.prod(table[path] for table in tables) for path in paths}
 
 
 def make_optimizer(
@@ -95,50 +122,52 @@ def make_optimizer(
     assigned: Mapping[str, str] | None = None,
     **settings: optimizers.Setting,
 ) -> optax.GradientTransformation:
-    """An optimizer by group, as a plain `optax.multi_transform` whose group `frozen` is `set_to_zero`.
+    """Creates an optimizer with a separate transformation for each group: an `optax.multi_transform`.
 
-    It works on the full tree and, better, on the trainable part that `partition` gives, where the frozen leaves have
-    neither gradient nor moments.
+    It accepts the full tree, in which the group `frozen` is set to zero. Better, pass it the trainable part returned by
+    `partition`, in which frozen leaves have neither gradients nor optimizer state.
+
+    Learning rates follow the run's step if `update` is called with `step=…`; otherwise they follow the number of calls.
+    With `update(…, step=…, rates={label: scalar})` the learning rates are those passed, and the compiled program
+    contains no schedule (see `rate_tables`).
 
     Args:
-      params: the tree, or its shapes.
-      rules: ordered `(selector, group)`; what none matches goes to `default`.
-      groups: by name, each a `Group` or its fields; `frozen` is reserved.
-      learning_rate: the run's, which each group multiplies; not needed where every group has its own.
-      schedule: factor of every rate by step; None: 1.
-      multipliers: factor of the rate by path, on top of the groups' (see `multiplied`); 1 if not named.
-      since: the step at which each path began to learn, 0 if not named. Paths of a group that began at different steps
-        have an optimizer state, and so a count of steps, of their own. Schedules read the run's step, `update(…,
-        step=…)`, or without it how often `update` was called; with `update(…, step=…, rates=…)` the rates are those
-        given, {label: scalar}, and no schedule is part of the compiled program (see `rate_tables`).
-      name: `adamw` (Loshchilov & Hutter 2019), or another of `optimizers.OPTIMIZERS`.
+      params: the parameters, or their shapes.
+      rules: ordered rules `(selector, group)`; paths that no rule matches are in the group `default`.
+      groups: the groups by name, each a `Group` or a mapping of its fields; the name `frozen` is reserved.
+      learning_rate: the run's learning rate; not needed if every group has its own.
+      schedule: a factor for every learning rate by step; None for 1.
+      multipliers: a further factor for the learning rate by path (see `multiplied`); 1 for paths not in it.
+      since: the step from which each path is trained; 0 for paths not in it. Paths of one group that start at different
+        steps have separate optimizer states, each with its own step count.
+      name: the run's optimizer, a key of `optimizers.OPTIMIZERS`.
       kinds: the family's table of kinds.
-      assigned: the group of every path, in place of `rules`.
-      settings: of the optimizers, such as `b1` or `momentum`; None: each optimizer's default.
+      assigned: the group of every path, used instead of `rules`.
+      settings: settings of the optimizers, such as `b1` or `momentum`; None for each optimizer's default.
 
     Raises:
-      TlxError: a rule that decides nothing or names no group, a group without a learning rate, an optimizer unknown, a
-        setting that none of the optimizers takes.
+      TlxError: if a rule applies to no path or names a group that does not exist, if a group has no learning rate, if
+        an optimizer does not exist, or if no optimizer in use has a setting.
     """
     optimizers.known("the optimizer", name)
     known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
     assigned = assign_groups(params, rules, known, kinds) if assigned is None else dict(assigned)
     optimizers.check_settings(settings, {name, *(group.optimizer or name for group in known.values())})
     decays = decayed(assigned, kinds)
-    begun = _begun(assigned, since)
+    starts = _starts(assigned, since)
 
     def decay_mask(tree: Tree) -> Tree:
         return map_with_path(lambda path, _: decays[path], tree)
 
-    def of(key: str, group: Group, first: int) -> optax.GradientTransformation:
+    def build(key: str, group: Group, first: int) -> optax.GradientTransformation:
         rate = _rate(key, group, learning_rate, schedule, first)
-        steps = optimizers.build(group.optimizer or name, rate, (group.weight_decay, decay_mask), settings)
-        steps = _by_the_runs_step(steps, _label(key, first), first)
-        return optax.chain(steps, _scale_by_path(multipliers)) if multipliers else steps
+        transform = optimizers.build(group.optimizer or name, rate, (group.weight_decay, decay_mask), settings)
+        transform = _with_run_step(transform, _label(key, first), first)
+        return optax.chain(transform, _scale_by_path(multipliers)) if multipliers else transform
 
-    transforms = {_label(*pair): of(pair[0], known[pair[0]], pair[1]) for pair in sorted(set(begun.values()))}
+    transforms = {_label(key, first): build(key, known[key], first) for key, first in sorted(set(starts.values()))}
     transforms[FROZEN] = optax.set_to_zero()
-    labels = {path: _label(*begun[path]) if path in begun else FROZEN for path in assigned}
+    labels = {path: _label(*starts[path]) if path in starts else FROZEN for path in assigned}
     return optax.multi_transform(transforms, lambda tree: map_with_path(lambda path, _: labels[path], tree))
 
 
@@ -151,16 +180,22 @@ def rate_tables(
     schedule: optax.Schedule | None = None,
     since: Mapping[str, int] | None = None,
 ) -> dict[str, jax.Array]:
-    """The learning rate of every group by the run's step, in JAX's default floating dtype.
+    """Returns the learning rates of every group as a table indexed by the run's step.
 
-    The tables are arguments of the training step, so that runs that differ in a rate, a schedule or their number of
-    steps share one compiled program: a table's length is the next power of two, at least 1,024, beyond the run filled
-    with its last rate.
+    The tables are arguments of the training step, so runs that differ only in learning rates, schedules or numbers of
+    steps share one compiled program. For this reason the length of a table is rounded up to a power of two, at least
+    1,024, and the last learning rate fills the rest.
 
     Args:
       assigned: the group of every path (see `assign_groups`).
-      groups, learning_rate, schedule, since: as of `make_optimizer`.
-      steps: of the run.
+      groups: as in `make_optimizer`.
+      steps: the number of steps of the run.
+      learning_rate: as in `make_optimizer`.
+      schedule: as in `make_optimizer`.
+      since: as in `make_optimizer`.
+
+    Returns:
+      {label of the inner transformation: (table length,)}, in JAX's default floating dtype.
     """
     counts = np.minimum(np.arange(1 << max(10, (steps - 1).bit_length())), steps - 1).astype(np.int32)
     known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
@@ -170,33 +205,33 @@ def rate_tables(
         values = jax.vmap(rate)(jnp.asarray(counts - first)) if callable(rate) else rate
         return jnp.broadcast_to(jnp.asarray(values, float), counts.shape)
 
-    return {_label(*pair): table(*pair) for pair in sorted(set(_begun(assigned, since).values()))}
+    return {_label(*pair): table(*pair) for pair in sorted(set(_starts(assigned, since).values()))}
 
 
-def _begun(assigned: Mapping[str, str], since: Mapping[str, int] | None) -> dict[str, tuple[str, int]]:
-    """The group of each path that learns, and the step since which it does."""
+def _starts(assigned: Mapping[str, str], since: Mapping[str, int] | None) -> dict[str, tuple[str, int]]:
+    """The group of each trainable path, and the step from which it is trained."""
     return {path: (group, (since or {}).get(path, 0)) for path, group in assigned.items() if group != FROZEN}
 
 
 def _label(group: str, first: int) -> str:
-    """Of an inner transform: its group, and the step from which its paths learn, if that is not the first."""
+    """The label of an inner transformation: its group, and the step from which it is trained if that is not 0."""
     return f"{group}@{first}" if first else group
 
 
 def _rate(
     name: str, group: Group, run: float | optax.Schedule | None, schedule: optax.Schedule | None, first: int
 ) -> Any:
-    """A group's learning rate, by a count of steps that was 0 at the run's step `first`."""
+    """A group's learning rate, as a function of the steps since the run's step `first`."""
     base = group.learning_rate if group.learning_rate is not None else run
     if base is None:
-        raise TlxError(f"the group {name!r} has no learning_rate, and none is given for all.")
+        raise TlxError(f"the group {name!r} has no learning_rate, and there is none for the run.")
     factor = group.schedule or schedule
     if factor is None and not callable(base):
         return group.multiplier * base
 
     def at(count: Any) -> Any:
         if jnp.issubdtype(jnp.result_type(count), jnp.floating):
-            return count  # the rate itself, put in the count's place by `_by_the_runs_step`
+            return count  # the learning rate itself, which `_with_run_step` stores in place of the count
         step = widest(count) + first
         rate = base(step) if callable(base) else base
         return group.multiplier * rate * (factor(step) if factor else 1.0)
@@ -204,31 +239,31 @@ def _rate(
     return at
 
 
-def _by_the_runs_step(
-    steps: optax.GradientTransformation, label: str, first: int
+def _with_run_step(
+    transform: optax.GradientTransformation, label: str, first: int
 ) -> optax.GradientTransformationExtraArgs:
-    """Lets schedules read the run's step where `update` is given one (`step=`), or takes the rate itself (`rates=`).
+    """Makes schedules follow the run's step (`update(…, step=…)`), or use the learning rates in `rates`.
 
-    optax evaluates a schedule at a count of its own, which an optimizer that is asked twice in a step exhausts early,
-    and one that is skipped lets lag. Only that count is set; Adam's goes on counting its own updates.
+    optax evaluates a schedule at its own count of updates. That count is too high for an optimizer that updates twice
+    in a step, and too low for one that is skipped. Only this count is replaced; Adam still counts its own updates.
     """
-    steps = optax.with_extra_args_support(steps)
+    transform = optax.with_extra_args_support(transform)
 
     def update(
         updates: Any, state: Any, params: Any = None, *, step: Any = None, rates: Any = None, **extra: Any
     ) -> Any:
         if step is None:
-            return steps.update(updates, state, params, **extra)
+            return transform.update(updates, state, params, **extra)
         count = step - first
         state = _with_count(state, count if rates is None else rates[label])
-        updates, state = steps.update(updates, state, params, **extra)
+        updates, state = transform.update(updates, state, params, **extra)
         return updates, _with_count(state, count + 1)
 
-    return optax.GradientTransformationExtraArgs(steps.init, update)
+    return optax.GradientTransformationExtraArgs(transform.init, update)
 
 
 def _with_count(state: Any, count: Any) -> Any:
-    """An optimizer's state in which every schedule's count is this one."""
+    """Replaces the count of every schedule in an optimizer state."""
     is_schedule = lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)  # noqa: E731
     return jax.tree.map(
         lambda leaf: leaf._replace(count=count) if is_schedule(leaf) else leaf, state, is_leaf=is_schedule
@@ -236,7 +271,7 @@ def _with_count(state: Any, count: Any) -> Any:
 
 
 def _scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """Each update times its path's factor: as if the learning rate had been multiplied, decay included."""
+    """Multiplies each update, weight decay included, by its path's factor, like a factor for the learning rate."""
 
     def scaled(path: str, update: Any) -> Any:
         factor = factors.get(path, 1.0)

@@ -1,4 +1,4 @@
-"""The optimizers by their optax name: one table from a name to the settings that it takes and how it is built."""
+"""Optimizers by their optax names: a table from each name to its settings and the function that builds it."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -9,30 +9,35 @@ import optax
 from tlx.errors import TlxError, listed
 
 Setting = float | bool | None
-Decay = tuple[float, Callable[[Any], Any]]  # weight decay, and the mask of what it applies to
+Decay = tuple[float, Callable[[Any], Any]]  # weight decay, and the mask of the parameters it applies to
 Build = Callable[..., optax.GradientTransformation]
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """defaults: of every setting that the optimizer takes. build: `(rate, decay, **settings)` to the transformation."""
+    """An optimizer in the table.
+
+    Attributes:
+      defaults: the settings of the optimizer with their default values.
+      build: `(rate, decay, **settings) -> optax.GradientTransformation`.
+    """
 
     defaults: Mapping[str, Setting]
     build: Build
 
 
 def _after_decay(steps: Callable[..., optax.GradientTransformation]) -> Build:
-    """Weight decay added to the gradient, as torch's SGD, RMSprop and Adagrad have it; optax's have none."""
+    """Adds weight decay to the gradient, as torch's SGD, RMSprop and Adagrad do; optax's have no weight decay."""
     return lambda rate, decay, **settings: optax.chain(optax.add_decayed_weights(*decay), steps(rate, **settings))
 
 
 def _decoupled(steps: Callable[..., optax.GradientTransformation]) -> Build:
-    """Decoupled weight decay (Loshchilov & Hutter 2019): optax's own, times the rate."""
+    """Uses optax's decoupled weight decay (Loshchilov & Hutter 2019), which is multiplied by the learning rate."""
     return lambda rate, decay, **settings: steps(rate, weight_decay=decay[0], mask=decay[1], **settings)
 
 
 def _momentum(steps: Callable[..., optax.GradientTransformation]) -> Callable[..., optax.GradientTransformation]:
-    """A momentum of 0 keeps no buffer."""
+    """Passes a momentum of 0 as None, so that no momentum buffer is allocated."""
     return lambda rate, momentum, **settings: steps(rate, momentum=momentum or None, **settings)
 
 
@@ -47,8 +52,10 @@ def _adafactor(
     rate: Any, decay: Decay, *, decay_rate: float, eps: float, min_dim_size_to_factor: int, clipping_threshold: float,
     multiply_by_parameter_scale: bool,
 ) -> optax.GradientTransformation:  # fmt: skip
-    """`optax.adafactor`, but with weight decay times the rate, as transformers' and torch's Adafactor have it.
-    `optax.adafactor` takes the same share of the weights at every step, whatever the rate is."""
+    """`optax.adafactor`, but with weight decay multiplied by the learning rate, as in transformers and torch.
+
+    In `optax.adafactor` weight decay does not depend on the learning rate.
+    """
     return optax.chain(
         optax.scale_by_factored_rms(
             decay_rate=decay_rate, epsilon=eps, min_dim_size_to_factor=int(min_dim_size_to_factor)
@@ -61,7 +68,7 @@ def _adafactor(
 
 
 ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
-# `adam` and `nadam` are `adamw` and `nadamw`: what distinguishes them is the weight decay, which is a group's field.
+# `adam` and `nadam` equal `adamw` and `nadamw`: they differ only in weight decay, which is a setting of the group.
 OPTIMIZERS: Mapping[str, Optimizer] = {
     "adam": Optimizer(ADAM, _decoupled(optax.adamw)),
     "adamw": Optimizer(ADAM, _decoupled(optax.adamw)),
@@ -88,14 +95,30 @@ SETTINGS = tuple(dict.fromkeys(name for optimizer in OPTIMIZERS.values() for nam
 
 
 def known(what: str, name: str) -> str:
-    """The name, if tlx has an optimizer of it."""
+    """Returns the name of an optimizer.
+
+    Args:
+      what: what the name is, for messages.
+      name: the name.
+
+    Raises:
+      TlxError: if there is no such optimizer.
+    """
     if name not in OPTIMIZERS:
         raise TlxError(f"{what} is {name!r}; tlx has {listed(OPTIMIZERS, most=len(OPTIMIZERS))}.")
     return name
 
 
 def check_settings(settings: Mapping[str, Setting], used: Iterable[str]) -> None:
-    """Refuses a setting that is given (not None) and that none of the optimizers in use takes."""
+    """Checks that every setting is used by at least one of the optimizers in use.
+
+    Args:
+      settings: the settings by name; None for a setting that is not set.
+      used: the names of the optimizers.
+
+    Raises:
+      TlxError: if a setting is not None and no optimizer in use has it.
+    """
     names = sorted(set(used))
     for setting, value in settings.items():
         if value is None or any(setting in OPTIMIZERS[name].defaults for name in names):
@@ -104,23 +127,24 @@ def check_settings(settings: Mapping[str, Setting], used: Iterable[str]) -> None
         taken = "; ".join(f"{name} takes {listed(OPTIMIZERS[name].defaults)}" for name in names)
         raise TlxError(
             f"the optimizer setting {setting!r} is {value!r}, "
-            + (f"and is one of {listed(takers)}" if takers else "and no optimizer has it")
-            + f"; here {taken}."
+            + (f"which applies only to {listed(takers)}" if takers else "but no optimizer has it")
+            + f"; {taken}."
         )
 
 
 def build(name: str, rate: Any, decay: Decay, settings: Mapping[str, Setting]) -> optax.GradientTransformation:
-    """An optimizer.
+    """Creates an optimizer.
 
     Args:
       name: a key of `OPTIMIZERS`.
-      rate: the learning rate, a number or a schedule of the optimizer's own count.
-      decay: the weight decay and the mask of the leaves that it applies to. It is decoupled and times the rate, but
-        of sgd, rmsprop and adagrad added to the gradient, as in torch; of lamb it is within the trust ratio.
-      settings: by name; None or absent: the optimizer's default. Those that it does not take are left out.
+      rate: the learning rate: a number, or a schedule of the optimizer's own step count.
+      decay: the weight decay, and the mask of the parameters it applies to. It is decoupled and multiplied by the
+        learning rate. For sgd, rmsprop and adagrad it is added to the gradient, as in torch; for lamb it is part of the
+        update that the trust ratio scales.
+      settings: settings by name; None for the default. Settings that the optimizer does not have are ignored.
     """
     optimizer = OPTIMIZERS[name]
-    given = {setting: settings.get(setting) for setting in optimizer.defaults}
+    values = {setting: settings.get(setting) for setting in optimizer.defaults}
     return optimizer.build(
-        rate, decay, **{key: optimizer.defaults[key] if value is None else value for key, value in given.items()}
+        rate, decay, **{key: optimizer.defaults[key] if value is None else value for key, value in values.items()}
     )

@@ -1,4 +1,4 @@
-"""The learning-rate range test (Smith 2017, section 3.3) in fastai's form: the rate grows until the loss does."""
+"""The learning-rate range test (Smith 2017, section 3.3) as in fastai: raise the rate until the loss diverges."""
 
 import dataclasses
 import math
@@ -11,14 +11,22 @@ import optax
 
 from tlx.errors import TlxError
 
-SMOOTHING = 0.98  # of the loss, a step
-DIVERGED = 4.0  # times the smallest smoothed loss ends the test
+SMOOTHING = 0.98  # the decay of the moving average of the loss, per step
+DIVERGED = 4.0  # the test ends when the smoothed loss exceeds its minimum by this factor
 
 
 @dataclasses.dataclass(frozen=True)
 class RangeTest:
-    """What was seen. rates, losses, smoothed: float64 (steps,). The first tenth suggests nothing, as in fastai:
-    there the smoothed loss is the mean of a few."""
+    """The results of a range test.
+
+    As in fastai, the first tenth of the steps is not used for suggestions, because the smoothed loss there is an
+    average of few values.
+
+    Attributes:
+      rates: the learning rate of each step, float64 (steps,).
+      losses: the loss of each step, float64 (steps,).
+      smoothed: the moving average of the loss, float64 (steps,).
+    """
 
     rates: np.ndarray
     losses: np.ndarray
@@ -26,14 +34,14 @@ class RangeTest:
 
     @property
     def steepest(self) -> float:
-        """The rate at which the smoothed loss falls fastest over the logarithm of the rate, up to its minimum."""
+        """The learning rate with the steepest descent of the smoothed loss over log(rate), up to its minimum."""
         first, lowest = len(self.rates) // 10, self._lowest
         rates, smoothed = self.rates[first : lowest + 1], self.smoothed[first : lowest + 1]
         return float(rates[(np.diff(smoothed) / np.diff(np.log(rates))).argmin()] if len(rates) > 1 else rates[0])
 
     @property
     def tenth(self) -> float:
-        """A tenth of the rate at which the smoothed loss is smallest."""
+        """A tenth of the learning rate with the smallest smoothed loss."""
         return float(self.rates[self._lowest]) / 10
 
     @property
@@ -43,24 +51,29 @@ class RangeTest:
 
 
 def sweep(lowest: float, highest: float, steps: int) -> optax.Schedule:
-    """lowest · (highest / lowest)^(step / (steps − 1))."""
+    """Returns the exponential schedule lowest · (highest / lowest)^(step / (steps − 1)).
+
+    Raises:
+      TlxError: if the rates are not above 0 and increasing, or there are fewer than 2 steps.
+    """
     if not 0 < lowest < highest or steps < 2:
         raise TlxError(
-            f"a sweep goes from above 0 upwards in at least 2 steps; found {lowest} to {highest} in {steps}."
+            "a range test needs learning rates with 0 < lowest < highest and at least 2 steps; found "
+            f"{lowest} to {highest} in {steps} steps."
         )
     growth = math.log(highest / lowest) / (steps - 1)
     return lambda step: lowest * jnp.exp(growth * step)
 
 
 class Watch:
-    """A hook of the loop (`after_step`) that takes down the loss and ends the run after so many steps, or once the loss
-    is not finite or beyond `DIVERGED` times the smallest.
+    """A hook of the training loop (`after_step`) that records the loss of each step and ends the run.
 
-    The smoothed loss is an exponential moving average, divided by what its weights sum to (Kingma & Ba 2015, 3).
+    The run ends after a number of steps, or when the loss is not finite or the smoothed loss exceeds `DIVERGED` times
+    its minimum. The smoothed loss is an exponential moving average with bias correction (Kingma & Ba 2015, 3).
 
     Args:
       rate: the learning rate by step.
-      steps: at most.
+      steps: the largest number of steps.
     """
 
     def __init__(self, rate: optax.Schedule, steps: int):
@@ -69,7 +82,12 @@ class Watch:
         self._rows: list[tuple[float, float, float]] = []
 
     def __call__(self, step: int, metrics: Mapping[str, Any]) -> bool:
-        """Whether the run ends. step: how many have been taken. metrics: of the last, `loss` among them."""
+        """Records a step and returns whether the run ends.
+
+        Args:
+          step: the number of steps taken.
+          metrics: the metrics of the last step, which include `loss`.
+        """
         loss = float(metrics["loss"])
         if not math.isfinite(loss):
             return True
@@ -80,11 +98,14 @@ class Watch:
         return step >= self.steps or smoothed > DIVERGED * self._smallest
 
     def found(self) -> RangeTest:
-        """What was seen.
+        """Returns the results.
 
         Raises:
-          TlxError: the loss was finite for less than two steps.
+          TlxError: if fewer than two steps had a finite loss.
         """
         if len(self._rows) < 2:
-            raise TlxError("the loss is not finite within two steps of the lowest rate; look at the data or the model.")
+            raise TlxError(
+                "the loss is not finite in the first two steps, at the lowest learning rate; check the data and the "
+                "model."
+            )
         return RangeTest(*np.array(self._rows, np.float64).T)

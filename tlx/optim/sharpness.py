@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation (Foret et al. 2021): descend by the gradient at the worst point near by."""
+"""Sharpness-aware minimization, SAM (Foret et al. 2021): use the gradient at the nearby point with the highest loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,22 +9,26 @@ import optax
 
 from tlx.errors import TlxError
 
-Perturbation = Callable[[Any, Any], Any]  # (parameters, gradient) -> the point at which the gradient is taken again
+Perturbation = Callable[[Any, Any], Any]  # (parameters, gradient) -> perturbed parameters
 
 
 def sharpness_aware(radius: float, adaptive: bool = False) -> Perturbation:
-    """w + ρ ∇L / ‖∇L‖ (eq. 2 with p = 2), the norm over all that learns; the gradient there is what eq. 3 descends by.
+    """Returns the perturbation of SAM: w + ρ ∇L / ‖∇L‖ (eq. 2 with p = 2), with the norm over all trainable parameters.
 
-    `optax.contrib.sam` does the same around an optimizer. Here it is a step from point to point, so that clipping, the
-    groups and the accumulated micro-batches see one gradient, and a gradient of zero stays where it is.
+    The optimizer then uses the gradient at the perturbed parameters (eq. 3). `optax.contrib.sam` wraps an optimizer
+    instead; a separate perturbation lets clipping, groups and accumulated micro-batches use one gradient. A gradient of
+    zero leaves the parameters unchanged.
 
     Args:
       radius: ρ; 0.05 in the paper.
-      adaptive: ASAM (Kwon et al. 2021, eq. 5 with T = |w|): w + ρ w² ∇L / ‖|w| ∇L‖, for which ρ is about ten times
-        larger. The norm of this step does not depend on how the weights are scaled.
+      adaptive: whether to use ASAM (Kwon et al. 2021, eq. 5 with T = |w|): w + ρ w² ∇L / ‖|w| ∇L‖. The size of this
+        step does not depend on the scale of the weights; ρ is about ten times larger than for SAM.
+
+    Raises:
+      TlxError: if ρ is not above 0.
     """
     if not radius > 0:
-        raise TlxError(f"SAM's radius is {radius}; it is above 0.")
+        raise TlxError(f"SAM's radius is {radius}; it must be above 0.")
 
     def ascend(params: Any, gradient: Any) -> Any:
         step = jax.tree.map(lambda g, w: g * jnp.abs(w), gradient, params) if adaptive else gradient

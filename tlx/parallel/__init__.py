@@ -1,1 +1,1 @@
-"""The devices and processes a run is spread over."""
+"""Parallel training over several devices and processes."""

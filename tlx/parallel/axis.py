@@ -1,6 +1,6 @@
-"""The axis over which a step under `jax.pmap` is mapped: each device runs the step on its own rows of the batch.
+"""The mapped axis of a step under `jax.pmap`, in which each device runs the step on its own rows of the batch.
 
-Elsewhere (under `jax.jit`, in evaluation) the axis is not bound, and the functions here change nothing.
+Under `jax.jit`, and in evaluation, the axis is not bound; `summed` then returns its argument unchanged.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ DEVICES = "devices"
 
 
 def device_index() -> jax.Array | None:
-    """Which of the devices this one is, int32 (); None where the axis is not bound."""
+    """Returns the index of this device along the axis, int32 (); None if the axis is not bound."""
     try:
         return jax.lax.axis_index(DEVICES)
     except NameError:
@@ -19,5 +19,5 @@ def device_index() -> jax.Array | None:
 
 
 def summed(tree: Any) -> Any:
-    """The sum over the devices of each leaf; the leaves themselves where the axis is not bound."""
+    """Sums each leaf over the devices; returns the tree unchanged if the axis is not bound."""
     return tree if device_index() is None else jax.lax.psum(tree, DEVICES)

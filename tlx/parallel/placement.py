@@ -1,7 +1,7 @@
-"""Along which axis each parameter is cut over the devices of the mesh's axis `fsdp`, by ordered rules.
+"""Ordered rules for the axis along which each parameter is sharded over the mesh axis `fsdp`.
 
-What belongs to a parameter (its moments, its average, its anchor) lies as the parameter does: a leaf of any tree whose
-path ends in a parameter's path and that has its shape.
+Values that belong to a parameter (its moments, its average) are sharded in the same way: these are the leaves of any
+tree whose path ends with the parameter's path and whose shape is the same.
 """
 
 import math
@@ -13,61 +13,66 @@ from tlx.params.kinds import KindTable
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules, assign
 
-LARGE = "large"  # LARGEST for leaves of at least LEAST elements, else WHOLE
-LARGEST = "largest"  # along the largest axis that the devices divide; WHOLE if they divide none
-WHOLE = "whole"  # on every device
-LEAST = 2**16  # elements, 256 KiB in float32: below it a gather costs more than the memory is worth
+LARGE = "large"  # LARGEST for leaves of at least LEAST elements, otherwise WHOLE
+LARGEST = "largest"  # the largest axis that is divisible by the number of devices; WHOLE if there is none
+WHOLE = "whole"  # replicated on every device
+LEAST = 2**16  # elements, 256 KiB in float32: for smaller leaves the communication costs more than the memory saved
 SHIPPED: Rules = ((".*", LARGE),)
 
-Axes = Mapping[str, tuple[tuple[int, ...], int | None]]  # of each path the shape, and the axis that is cut
+Axes = Mapping[str, tuple[tuple[int, ...], int | None]]  # {path: (shape, sharded axis)}
 
 
 def cut_axes(params: Any, ways: int, rules: Rules = (), kinds: KindTable | None = None) -> Axes:
-    """The axis of each parameter that is cut into so many parts, None where it is whole.
+    """Returns the shape and the sharded axis of each parameter; the axis is None for a replicated parameter.
 
     Args:
-      params: arrays or their shapes.
-      ways: into how many parts; 1 cuts nothing.
-      rules: `(selector, value)`: "large", "largest", "whole", or the number of an axis.
+      params: the parameters, as arrays or shapes.
+      ways: the number of shards; 1 for no sharding.
+      rules: rules `(selector, value)`, where a value is "large", "largest", "whole" or the number of an axis.
+      kinds: the family's table of kinds.
 
     Raises:
-      TlxError: a value that is none of these, an axis that a parameter lacks or that cannot be cut evenly.
+      TlxError: if a value is none of these, or an axis does not exist or is not divisible by the number of shards.
     """
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
-    chosen = assign(shapes, rules, shipped=SHIPPED, kinds=kinds, what="parallel.rules")
-    axes = {path: _axis(path, shape, chosen[path], ways) for path, shape in shapes.items()}
+    values = assign(shapes, rules, shipped=SHIPPED, kinds=kinds, what="parallel.rules")
+    axes = {path: _axis(path, shape, values[path], ways) for path, shape in shapes.items()}
     return {path: (shape, axes[path] if ways > 1 else None) for path, shape in shapes.items()}
 
 
 def _axis(path: str, shape: tuple[int, ...], value: Any, ways: int) -> int | None:
     if value in (LARGE, LARGEST):
-        dividing = [axis for axis, size in enumerate(shape) if size and size % ways == 0]
+        divisible = [axis for axis, size in enumerate(shape) if size and size % ways == 0]
         small = value == LARGE and math.prod(shape) < LEAST
-        return None if small or not dividing else max(dividing, key=lambda axis: shape[axis])
+        return None if small or not divisible else max(divisible, key=lambda axis: shape[axis])
     if value == WHOLE:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TlxError(f"parallel.rules: {value!r} is none of 'large', 'largest', 'whole' and the number of an axis.")
+        raise TlxError(f"parallel.rules: a value must be 'large', 'largest', 'whole' or an axis; found {value!r}.")
     if not 0 <= value < len(shape) or shape[value] % ways:
         raise TlxError(
-            f"parallel.rules: {path} has the shape {shape}, whose axis {value} cannot be cut into {ways} equal parts."
+            f"parallel.rules: {path} has shape {shape}, whose axis {value} cannot be split into {ways} equal parts."
         )
     return value
 
 
 def axis_of(keys: tuple[Any, ...], shape: tuple[int, ...], axes: Axes) -> int | None:
-    """The axis along which a leaf of a tree (a state, moments) is cut: that of the parameter it belongs to.
+    """Returns the sharded axis of a leaf of any tree: that of the parameter it belongs to, or None.
 
-    keys: the leaf's path, as `jax.tree_util` gives it.
+    Args:
+      keys: the key path of the leaf in `jax.tree_util`.
+      shape: the shape of the leaf.
+      axes: the shapes and sharded axes of the parameters.
     """
     names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in keys]
     for start in range(len(names)):
-        found = axes.get("/".join(names[start:]))
-        if found is not None:
-            return found[1] if found[0] == shape else None
+        shape_and_axis = axes.get("/".join(names[start:]))
+        if shape_and_axis is not None:
+            param_shape, axis = shape_and_axis
+            return axis if param_shape == shape else None
     return None
 
 
 def described(axis: int | None, ways: int) -> str:
-    """For a table: `axis 0 / 4`, or `whole`."""
+    """Returns a description for tables: `axis 0 / 4` (axis and number of shards), or `whole`."""
     return WHOLE if axis is None else f"axis {axis} / {ways}"

@@ -1,4 +1,4 @@
-"""Several processes that train one model. Process 0 is the main one: it alone writes, except for checkpoints."""
+"""Training in several processes. Process 0 is the main process: it writes all files except checkpoints."""
 
 import contextlib
 import threading
@@ -15,22 +15,23 @@ PATIENCE = 20.0  # seconds that a process which ends with an error waits for the
 
 
 def start(coordinator: str = "", processes: int | None = None, process: int | None = None) -> None:
-    """Joins this process with the others, before anything touches a device.
+    """Connects this process to the others. It must be called before any device is used.
 
     Args:
-      coordinator: "" of a run in one process; `HOST:PORT` of process 0; or "auto", with which JAX finds out all three
-        from its environment (Slurm, Open MPI, Kubernetes, Cloud TPU).
-      processes: how many there are.
-      process: which of them this is, from 0.
+      coordinator: "" for a run in one process; `HOST:PORT` of process 0; or "auto", with which JAX determines all three
+        arguments from its environment (Slurm, Open MPI, Kubernetes, Cloud TPU).
+      processes: the number of processes.
+      process: the index of this process, from 0.
 
     Raises:
-      TlxError: the arguments do not fit together, or the other processes cannot be reached.
+      TlxError: if the arguments contradict each other, or the other processes cannot be reached.
     """
-    given = {"num_processes": processes, "process_id": process}
+    settings = {"num_processes": processes, "process_id": process}
     if not coordinator:
-        if named := [f"parallel.{name}" for name, value in given.items() if value is not None]:
+        if without := [f"parallel.{name}" for name, value in settings.items() if value is not None]:
             raise TlxError(
-                f"{' and '.join(named)} without parallel.coordinator; give HOST:PORT of process 0, or 'auto'."
+                f"{' and '.join(without)} set without parallel.coordinator; set it to HOST:PORT of process 0, or "
+                "'auto'."
             )
         return
     if jax.distributed.is_initialized():
@@ -40,33 +41,31 @@ def start(coordinator: str = "", processes: int | None = None, process: int | No
             jax.distributed.initialize()
         except (ValueError, RuntimeError) as error:
             raise TlxError(
-                f"parallel.coordinator is 'auto', and JAX cannot find the other processes ({first_line(error)}); give "
+                f"parallel.coordinator is 'auto', but JAX cannot find the other processes ({first_line(error)}); set "
                 "parallel.coordinator=HOST:PORT, parallel.num_processes and parallel.process_id."
             ) from None
         return
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise TlxError(f"parallel.coordinator is {coordinator!r}; it is HOST:PORT of process 0, or 'auto'.")
+        raise TlxError(f"parallel.coordinator is {coordinator!r}; it must be HOST:PORT of process 0, or 'auto'.")
     if processes is None or process is None or not 0 <= process < processes:
         raise TlxError(
             f"parallel.process_id is {process} and parallel.num_processes {processes}; with parallel.coordinator both "
-            "are given, and the id is at least 0 and below the number."
+            "must be set, with 0 <= process_id < num_processes."
         )
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (ValueError, RuntimeError) as error:
-        raise TlxError(
-            f"process {process} does not reach the coordinator {coordinator}: {first_line(error)}."
-        ) from None
+        raise TlxError(f"process {process} cannot reach the coordinator {coordinator}: {first_line(error)}.") from None
 
 
 def several() -> bool:
-    """Whether this process is one of several."""
+    """Returns whether the run has several processes."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_main() -> bool:
-    """Whether this process writes what a run writes."""
+    """Returns whether this process is the main process, which writes files."""
     return not several() or jax.process_index() == 0
 
 
@@ -93,10 +92,16 @@ def part() -> None:
 
 
 def on_main(do: Callable[[], T]) -> T | None:
-    """What `do` returns, called in the main process alone while the others wait; None in these.
+    """Calls a function in the main process only, while the other processes wait.
+
+    Args:
+      do: the function.
+
+    Returns:
+      The function's result in the main process; None in the others.
 
     Raises:
-      TlxError: in the processes that waited, if the main process could not do it.
+      TlxError: in the other processes, if the function raised an exception in the main process.
     """
     if not several():
         return do()
@@ -113,5 +118,5 @@ def on_main(do: Callable[[], T]) -> T | None:
     if error is not None:
         raise error
     if failed:
-        raise TlxError("process 0, which writes the run directory, has ended; it says why.")
+        raise TlxError("process 0, which writes the run directory, has failed; see its error message.")
     return result

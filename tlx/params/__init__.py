@@ -1,1 +1,1 @@
-"""Parameter trees as trees: paths, kinds, rules, partition. Knows neither optax nor linen."""
+"""Parameter trees: paths, kinds, rules, partition. These modules import neither optax nor linen."""

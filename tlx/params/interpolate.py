@@ -1,4 +1,4 @@
-"""Between two trees of parameters, on the straight line (WiSE-FT: Wortsman et al. 2022, section 3)."""
+"""Linear interpolation between two trees of parameters (WiSE-FT: Wortsman et al. 2022, section 3)."""
 
 from typing import Any
 
@@ -9,18 +9,22 @@ from tlx.params.paths import Tree
 
 
 def interpolate(pretrained: Tree, finetuned: Tree, share: float) -> Tree:
-    """(1 − α) · θ_pretrained + α · θ_finetuned.
+    """Returns (1 − α) · θ_pretrained + α · θ_finetuned.
 
     Args:
-      pretrained: None where a leaf has no pretrained value, such as a new head's; that leaf stays as fine-tuned.
-      finetuned: the whole tree, in the same structure.
-      share: α, 0 to 1. At 0 and at 1 every leaf is one of the two, to the bit.
+      pretrained: the pretrained parameters. A leaf without a pretrained value, such as that of a new head, is None; the
+        fine-tuned value is then returned.
+      finetuned: the fine-tuned parameters, of the same structure.
+      share: α, from 0 to 1. At 0 and at 1 the leaves of one tree are returned exactly.
+
+    Raises:
+      TlxError: if α is outside [0, 1].
 
     >>> interpolate({"a": 1.0, "head": None}, {"a": 3.0, "head": 5.0}, 0.25)
     {'a': 1.5, 'head': 5.0}
     """
     if not 0 <= share <= 1:
-        raise TlxError(f"the share of the fine-tuned parameters is {share}; it is 0 to 1.")
+        raise TlxError(f"the share of the fine-tuned parameters is {share}; it must be 0 to 1.")
 
     def between(start: Any, end: Any) -> Any:
         if start is None or share == 1:

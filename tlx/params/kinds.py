@@ -1,7 +1,7 @@
-"""What kind of parameter a path names: `bias`, `norm`, `kernel`, `embedding`, `token`.
+"""The kinds of parameters, by path: `bias`, `norm`, `kernel`, `embedding`, `token`.
 
-A leaf may have two kinds: the bias of a LayerNorm is `bias` and `norm`. A family says in a table what its names
-mean; any other tree goes by the names of leaf and module.
+A parameter may have two kinds: the bias of a LayerNorm is `bias` and `norm`. Each model family has a table of kinds;
+for other trees, kinds are derived from the names of parameters and modules.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 KINDS = ("bias", "norm", "kernel", "embedding", "token")
 KindTable = Sequence[tuple[str, tuple[str, ...]]]
 
-# Names as linen gives them by default, and as model code usually writes them.
+# linen's default names, and names that are common in model code.
 BY_NAME: KindTable = (
     (r"(.*/)?(\w*layer_?norm\w*|\w*batch_?norm\w*|norm\w*|ln_?\w*|bn_?\d*)/bias", ("bias", "norm")),
     (r"(.*/)?(\w*layer_?norm\w*|\w*batch_?norm\w*|norm\w*|ln_?\w*|bn_?\d*)/\w+", ("norm",)),
@@ -23,7 +23,12 @@ BY_NAME: KindTable = (
 
 
 def kinds_of(path: str, table: KindTable | None = None) -> frozenset[str]:
-    """The kinds of one parameter: the first row of `table`, then of `BY_NAME`, whose regex is the whole path."""
+    """Returns the kinds of one parameter: those of the first row of `table`, then `BY_NAME`, whose regex matches.
+
+    Args:
+      path: the parameter's path; the regex must match all of it, case-insensitively.
+      table: the family's table of kinds; None for `BY_NAME` alone.
+    """
     for pattern, kinds in (*(table or ()), *BY_NAME):
         if re.fullmatch(pattern, path, re.IGNORECASE):
             return frozenset(kinds)

@@ -1,4 +1,4 @@
-"""Splitting a parameter tree BEFORE differentiation, so that what is frozen has no gradient and no optimizer state."""
+"""Splits a parameter tree before differentiation, so that frozen parameters have no gradient and no optimizer state."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,15 @@ FROZEN = "frozen"
 
 
 def split(params: Tree, groups: Mapping[str, str]) -> tuple[Tree, Tree]:
-    """`(trainable, frozen)` by the group of each path; both keep the structure, None where the other has the leaf."""
+    """Splits a tree by the group of each path.
+
+    Args:
+      params: the whole tree.
+      groups: the group of every path.
+
+    Returns:
+      `(trainable, frozen)`, both with the full structure; a leaf that belongs to the other tree is None.
+    """
     trainable = map_with_path(lambda path, leaf: None if groups[path] == FROZEN else leaf, params)
     frozen = map_with_path(lambda path, leaf: leaf if groups[path] == FROZEN else None, params)
     return trainable, frozen
@@ -24,11 +32,14 @@ def partition(params: Tree, rules: Rules, kinds: KindTable | None = None) -> tup
 
     Args:
       params: any tree of arrays.
-      rules: ordered; the first whose selector matches a path decides; every path must be matched.
-      kinds: what the names mean, for selectors `kind:…`; by default they go by leaf and module name.
+      rules: ordered rules; the first whose selector matches a path decides. Every path must be matched.
+      kinds: the table of kinds for selectors `kind:…`; None derives kinds from the names of parameters and modules.
 
     Returns:
-      `(trainable, frozen)`, both with the full structure and None where the other holds the leaf.
+      `(trainable, frozen)`, both with the full structure; a leaf that belongs to the other tree is None.
+
+    Raises:
+      TlxError: if a rule is invalid or applies to no path, or if no rule matches a path.
 
     >>> trainable, frozen = partition({"a": {"kernel": 1.0, "bias": 2.0}}, [("kind:bias", "b"), (".*", "frozen")])
     >>> trainable, frozen
@@ -38,7 +49,7 @@ def partition(params: Tree, rules: Rules, kinds: KindTable | None = None) -> tup
 
 
 def merge(trainable: Tree, frozen: Tree) -> Tree:
-    """The whole tree again; the inverse of `partition`."""
+    """Returns the whole tree; the inverse of `partition`."""
 
     def either(a: Any, b: Any) -> Any:
         return b if a is None else a

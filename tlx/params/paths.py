@@ -1,4 +1,4 @@
-"""A parameter's path is its keys joined by `/`: `backbone/encoder/layer/0/attention/self/query/kernel`."""
+"""Paths of parameters: the keys joined by `/`, such as `backbone/encoder/layer/0/attention/self/query/kernel`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,17 +9,17 @@ Tree = Any
 
 
 def path_of(keys: tuple[Any, ...]) -> str:
-    """The path of one leaf, from the key path that jax.tree_util gives."""
+    """Returns the path of a leaf from its key path in jax.tree_util."""
     return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in keys)
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-    """Leaves by path, in the tree's order. `None` is no leaf."""
+    """Returns the leaves by path, in the order of the tree. None is not a leaf."""
     return {path_of(keys): leaf for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dict whose leaves have these paths; the inverse of `flatten` on nested dicts."""
+    """Returns the nested dict whose leaves have these paths; the inverse of `flatten` for nested dicts."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, last = path.split("/")
@@ -31,5 +31,5 @@ def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def map_with_path(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """`function(path, leaf)` at every leaf, in the same structure; with the leaves of `others` there, if given."""
+    """Applies `function(path, leaf, *other_leaves)` to every leaf and returns a tree of the same structure."""
     return jax.tree_util.tree_map_with_path(lambda keys, *leaves: function(path_of(keys), *leaves), tree, *others)

@@ -1,7 +1,7 @@
-"""Ordered rules `(selector, value)` over parameter paths: the one way in which anything is chosen per parameter.
+"""Ordered rules `(selector, value)` over parameter paths. All choices per parameter are made by such rules.
 
-A selector is a regex on the whole path, or `kind:NAME`. The first match decides. After the idea of big_vision's
-optimizer masks: order is explicit, coverage is asserted, and a rule that decides nothing is an error.
+A selector is a regex that must match the whole path, or `kind:NAME`. The first match decides. The idea is from
+big_vision's optimizer masks: the order is explicit, every path must be covered, and a rule without effect is an error.
 """
 
 import difflib
@@ -16,7 +16,7 @@ Rules = Sequence[tuple[str, Any]]
 
 
 def matches(selector: str, path: str, kinds: KindTable | None = None) -> bool:
-    """Whether a selector names this path."""
+    """Returns whether a selector matches a path."""
     if selector.startswith("kind:"):
         return selector.removeprefix("kind:") in kinds_of(path, kinds)
     return re.fullmatch(selector, path) is not None
@@ -25,47 +25,47 @@ def matches(selector: str, path: str, kinds: KindTable | None = None) -> bool:
 def assign(
     paths: Iterable[str], rules: Rules, *, shipped: Rules = (), kinds: KindTable | None = None, what: str = "rules"
 ) -> dict[str, Any]:
-    """The value of every path, decided by the first rule that matches it.
+    """Assigns a value to every path: that of the first rule whose selector matches it.
 
     Args:
-      paths: parameter paths.
-      rules: the user's rules. One that decides no path is an error.
-      shipped: default rules that come after the user's and may stay unused.
+      paths: the parameter paths.
+      rules: the user's rules. Each must decide at least one path.
+      shipped: default rules that come after the user's; they may have no effect.
       kinds: the family's table of kinds.
-      what: how an error names these rules, such as the config field that holds them.
+      what: the name of these rules in messages, such as the config field that contains them.
 
     Raises:
-      TlxError: a selector that is no regex or no kind, a rule that decides nothing, a path that no rule matches.
+      TlxError: if a selector is neither a regex nor a kind, if a rule decides no path, or if no rule matches a path.
     """
     paths = list(paths)
     _check(rules, what)
-    decided: dict[str, Any] = {}
-    decider: dict[str, int] = {}
-    every = [*rules, *shipped]
+    value_of: dict[str, Any] = {}
+    rule_of: dict[str, int] = {}
+    all_rules = [*rules, *shipped]
     for path in paths:
-        for index, (selector, value) in enumerate(every):
+        for index, (selector, value) in enumerate(all_rules):
             if matches(selector, path, kinds):
-                decided[path], decider[path] = value, index
+                value_of[path], rule_of[path] = value, index
                 break
-    used = set(decider.values())
+    used = set(rule_of.values())
     for index in range(len(rules)):
         if index not in used:
-            raise TlxError(_unused(index, rules, paths, decider, kinds, what))
-    if left := [path for path in paths if path not in decided]:
+            raise TlxError(_unused(index, rules, paths, rule_of, kinds, what))
+    if unmatched := [path for path in paths if path not in value_of]:
         raise TlxError(
-            f"{what}: no rule matches {listed(left, 5)}; add a last rule such as ('.*', 'default') for the rest."
+            f"{what}: no rule matches {listed(unmatched, 5)}; add a last rule such as ('.*', 'default') for the rest."
         )
-    return decided
+    return value_of
 
 
 def _check(rules: Rules, what: str) -> None:
     for rule in rules:
         if not (isinstance(rule, Sequence) and len(rule) == 2 and isinstance(rule[0], str)):
-            raise TlxError(f"{what}: a rule is a pair (selector, value), found {rule!r}.")
+            raise TlxError(f"{what}: a rule must be a pair (selector, value); found {rule!r}.")
         selector = rule[0]
         if selector.startswith("kind:"):
             if selector.removeprefix("kind:") not in KINDS:
-                raise TlxError(f"{what}: {selector!r} names no kind; the kinds are {listed(KINDS)}.")
+                raise TlxError(f"{what}: {selector!r} is not a known kind; the kinds are {listed(KINDS)}.")
             continue
         try:
             re.compile(selector)
@@ -74,15 +74,16 @@ def _check(rules: Rules, what: str) -> None:
 
 
 def _unused(
-    index: int, rules: Rules, paths: list[str], decider: Mapping[str, int], kinds: KindTable | None, what: str
+    index: int, rules: Rules, paths: list[str], rule_of: Mapping[str, int], kinds: KindTable | None, what: str
 ) -> str:
+    """The message about a rule without effect."""
     selector = rules[index][0]
-    taken = [path for path in paths if matches(selector, path, kinds)]
-    if taken:
-        earlier = sorted({decider[path] for path in taken})
-        names = listed(repr(rules[i][0]) for i in earlier)
+    matched = [path for path in paths if matches(selector, path, kinds)]
+    if matched:
+        earlier = listed(repr(rules[i][0]) for i in sorted({rule_of[path] for path in matched}))
         return (
-            f"{what}: the rule {selector!r} decides nothing, its {len(taken)} parameters went to the earlier {names}."
+            f"{what}: the rule {selector!r} has no effect; the earlier {earlier} already matched its "
+            f"{len(matched)} parameters."
         )
     near = difflib.get_close_matches(selector, paths, n=5, cutoff=0.0)
     return (

@@ -1,1 +1,1 @@
-"""Tables, plots and pages from run directories."""
+"""Tables, plots and model cards from run directories."""

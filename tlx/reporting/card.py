@@ -1,4 +1,4 @@
-"""A model card: what an exported folder says of itself (Mitchell et al. 2019), with Hugging Face's front matter."""
+"""The model card of an exported folder (Mitchell et al. 2019), with Hugging Face's front matter."""
 
 import html
 import json
@@ -9,8 +9,8 @@ from typing import Any
 from tlx.errors import listed
 from tlx.reporting.tables import markdown
 
-MOST_LABELS, LONGEST = 100, 200  # labels that the title lists, characters of each text
-MARKUP = re.compile(r"[\\`*\[\]~$]|(?<!\w)_|_(?!\w)")  # Markdown's own within a line; a table escapes its borders
+MOST_LABELS, LONGEST = 100, 200  # the numbers of labels in the title and of characters in each text
+MARKUP = re.compile(r"[\\`*\[\]~$]|(?<!\w)_|_(?!\w)")  # characters that Markdown interprets; tables escape `|`
 SETTINGS = (
     *("seed", "head.kind", "head.pooling", "loss.label_smoothing", "loss.balanced", "params.rules"),
     *(f"optimizer.{name}" for name in ("learning_rate", "schedule", "warmup_steps", "warmup_fraction", "clip")),
@@ -27,15 +27,15 @@ def model_card(
     pipeline_tag: str,
     limits: str = "",
 ) -> str:
-    """Markdown.
+    """Returns the text of the model card, in Markdown.
 
     Args:
       run: the content of a run's `config.json`.
-      summary: that of its `summary.json`; None if the run has not ended.
-      step: of the checkpoint.
-      base_model: the hub id of the checkpoint that the run began with, if that is known.
-      pipeline_tag: the task, as the hub calls it.
-      limits: a sentence on what is cut off of an input; empty where nothing is.
+      summary: the content of its `summary.json`; None if the run has not ended.
+      step: the step of the exported checkpoint.
+      base_model: the hub id of the pretrained checkpoint, if known.
+      pipeline_tag: the hub's name of the task.
+      limits: a sentence about the truncation of inputs; "" if inputs are not truncated.
     """
     config, head = run["config"], run["heads"]["default"]
     checkpoint = _published(config["model"]["checkpoint"])
@@ -59,14 +59,14 @@ def model_card(
 
 
 def plain(value: Any, longest: int = LONGEST) -> str:
-    """A label or another text of somebody's as text on one line: neither HTML nor Markdown, nothing unprintable."""
+    """Returns a value as plain text on one line: HTML and Markdown are escaped, unprintable characters removed."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return MARKUP.sub(r"\\\g<0>", html.escape(text, quote=False))
 
 
 def _published(spec: str) -> str:
-    """A spec without the folders of the machine that it names: a card is for others."""
+    """A source without the folders of absolute paths, which mean nothing to readers of the card."""
     return re.sub(r"(^|:)/(?:[^/]+/)+", r"\1…/", spec)
 
 
@@ -84,10 +84,10 @@ def _data(data: Mapping[str, Any], summary: Mapping[str, Any] | None) -> list[st
 def _metrics(summary: Mapping[str, Any] | None) -> list[str]:
     if summary is None:
         return ["## Metrics", "", "The run had not ended when this was exported: nothing was measured on test.", ""]
-    found = summary["metrics"]
-    names = sorted({name.partition("/")[2] for name in found})
-    parts = [part for part in ("validation", "test") if any(name.startswith(part + "/") for name in found)]
-    rows = [(plain(name), *(f"{found[f'{part}/{name}']:.4f}" for part in parts)) for name in names]
+    metrics = summary["metrics"]
+    names = sorted({name.partition("/")[2] for name in metrics})
+    parts = [part for part in ("validation", "test") if any(name.startswith(part + "/") for name in metrics)]
+    rows = [(plain(name), *(f"{metrics[f'{part}/{name}']:.4f}" for part in parts)) for name in names]
     return ["## Metrics", "", markdown(("metric", *parts), rows), f"Selected: {plain(summary['selection'])}.", ""]
 
 
@@ -103,12 +103,12 @@ def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     return ["## Training", "", markdown(("field", "value"), rows), f"Revision {revision}; {versions}.", ""]
 
 
-def _limits(cut: str) -> list[str]:
+def _limits(truncation: str) -> list[str]:
     return [
         "## Limits",
         "",
         "One run of one seed: another seed gives other figures. "
-        f"{cut}{' ' if cut else ''}"
+        f"{truncation}{' ' if truncation else ''}"
         "The figures hold for data like the test split; nothing else was tried: no other domain or language, no "
         "differences between groups of people.",
         "",

@@ -1,4 +1,4 @@
-"""Which class was taken for which, as a picture."""
+"""A plot of a confusion matrix."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +7,20 @@ import numpy as np
 
 from tlx.reporting.figure import save
 
-# How many classes are still legible: counts are written up to the first, every name up to the second.
+# Counts are written for up to WRITTEN classes and every name for up to NAMED, so that they remain legible.
 WRITTEN, NAMED = 20, 100
 
 
 def plot_confusion(table: np.ndarray, names: Sequence[str], file: Path) -> Path:
-    """Draws one row a class, coloured by its share of the row, with the counts written in.
+    """Plots a confusion matrix with its counts; the color of a cell is its fraction of the row.
 
     Args:
-      table: counts (classes, classes); the row is the label, the column the answer.
-      names: the classes'.
-      file: the PNG to write.
+      table: counts (classes, classes); rows are labels, columns are predictions.
+      names: the names of the classes.
+      file: the file to write; its suffix decides the format.
+
+    Raises:
+      TlxError: if the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -27,18 +30,18 @@ def plot_confusion(table: np.ndarray, names: Sequence[str], file: Path) -> Path:
     figure = Figure(figsize=(size + 1.0, size), layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    font, named = (8 if classes <= WRITTEN else 6), range(0, classes, -(-classes // NAMED))
-    shown = [names[index] for index in named]
-    axis.set_xticks(named, shown, rotation=45, ha="right", rotation_mode="anchor", fontsize=font)
-    axis.set_yticks(named, shown, fontsize=font)
-    axis.set(xlabel="answered", ylabel="label")
+    font, ticks = (8 if classes <= WRITTEN else 6), range(0, classes, -(-classes // NAMED))
+    tick_labels = [names[index] for index in ticks]
+    axis.set_xticks(ticks, tick_labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=font)
+    axis.set_yticks(ticks, tick_labels, fontsize=font)
+    axis.set(xlabel="prediction", ylabel="label")
     axis.tick_params(length=0)
     if classes <= WRITTEN:
         for (row, column), count in np.ndenumerate(table):
-            colour = "white" if share[row, column] > 0.55 else "black" if count else "lightgrey"
-            axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+            color = "white" if share[row, column] > 0.55 else "black" if count else "lightgray"
+            axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
     for spine in axis.spines.values():
         spine.set_visible(False)
-    figure.colorbar(image, ax=axis, label="share of the label", shrink=0.8)
-    save(figure, file, dpi=120, bbox_inches="tight")  # a square image leaves the axis' own label outside
+    figure.colorbar(image, ax=axis, label="fraction of the label", shrink=0.8)
+    save(figure, file, dpi=120, bbox_inches="tight")  # otherwise the axis labels of a square image are cropped
     return file

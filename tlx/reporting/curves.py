@@ -1,4 +1,4 @@
-"""Learning curves as a picture: losses beside the validation metrics."""
+"""A plot of learning curves: losses and validation metrics by step."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,14 @@ from tlx.reporting.figure import save
 
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
-    """Draws the lines of `metrics.jsonl`, one colour a run.
+    """Plots the learning curves of runs, one color for each run.
 
     Args:
-      runs: lines by name.
-      file: the PNG to write.
+      runs: the lines of each run's `metrics.jsonl`, by the run's name.
+      file: the file to write; its suffix decides the format.
+
+    Raises:
+      TlxError: if the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -23,11 +26,11 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> 
     figure = Figure(figsize=(4.2 * (1 + len(metrics)), 3.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
     for index, (name, lines) in enumerate(runs.items()):
-        colour = f"C{index}"
+        color = f"C{index}"
         for metric, style in (("train/loss", ":"), ("validation/loss", "-")):
-            axes[0].plot(*_series(lines, metric), style, color=colour, label=f"{name}, {metric.split('/')[0]}")
+            axes[0].plot(*_series(lines, metric), style, color=color, label=f"{name}, {metric.split('/')[0]}")
         for axis, metric in zip(axes[1:], metrics, strict=True):
-            axis.plot(*_series(lines, metric), ".-", color=colour, label=name)
+            axis.plot(*_series(lines, metric), ".-", color=color, label=name)
     for axis, title in zip(axes, ("loss", *metrics), strict=True):
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)

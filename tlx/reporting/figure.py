@@ -1,4 +1,4 @@
-"""The one way a picture is written."""
+"""Writes matplotlib figures to files."""
 
 from pathlib import Path
 from typing import Any
@@ -8,19 +8,19 @@ from tlx.files.whole import whole, writable
 
 
 def save(figure: Any, file: Path, **options: Any) -> Path:
-    """Writes a matplotlib figure in the format that the file's suffix names; returns the file.
+    """Writes a matplotlib figure and returns the file.
 
     Args:
       figure: a `matplotlib.figure.Figure`.
-      file: its folder is made.
-      options: of `Figure.savefig`.
+      file: the file to write; its suffix decides the format, and its folder is created if it does not exist.
+      options: further arguments of `Figure.savefig`.
 
     Raises:
-      TlxError: no such format, or the file cannot be written.
+      TlxError: if the format is not supported or the file cannot be written.
     """
     known, suffix = figure.canvas.get_supported_filetypes(), file.suffix.lstrip(".").lower()
     if suffix not in known:
-        raise TlxError(f"{file}: a picture's suffix is one of {listed(sorted(known), 20)}; found {suffix!r}.")
+        raise TlxError(f"{file}: the suffix of an image must be {listed(sorted(known), 20)}; found {suffix!r}.")
     with writable(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file, "wb") as opened:

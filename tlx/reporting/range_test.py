@@ -1,4 +1,4 @@
-"""A learning-rate range test as a picture: the loss over the rate, and where it falls fastest."""
+"""A plot of a learning-rate range test: the loss by learning rate, and the rate of its steepest descent."""
 
 from pathlib import Path
 
@@ -8,12 +8,17 @@ from tlx.reporting.figure import save
 
 
 def plot_range_test(rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float, file: Path) -> Path:
-    """Draws it.
+    """Plots a range test.
 
     Args:
-      rates, losses, smoothed: (steps,).
-      suggested: the rate to mark.
-      file: the PNG to write.
+      rates: the learning rate of each step, (steps,).
+      losses: the loss of each step, (steps,).
+      smoothed: the smoothed loss of each step, (steps,).
+      suggested: the learning rate to mark.
+      file: the file to write; its suffix decides the format.
+
+    Raises:
+      TlxError: if the file cannot be written.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Pictures of pictures: a sheet of images with a line under each, and what a model looks at in them."""
+"""Plots of images: a grid of images with captions, and images darkened where a weight is low."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,17 +7,20 @@ import numpy as np
 
 from tlx.reporting.figure import save
 
-ACROSS, SIDE = 6, 1.6  # images in a row, inches
+ACROSS, SIDE = 6, 1.6  # images in a row, and the side of an image in inches
 
 
 def plot_sheet(images: Sequence[np.ndarray], lines: Sequence[str], title: str, file: Path) -> Path:
-    """Draws images in the order given, each with its line.
+    """Plots a grid of images with captions.
 
     Args:
       images: uint8 (height, width, 3) each, of any size.
-      lines: one for each.
-      title: over all.
-      file: the PNG to write.
+      lines: the caption of each image.
+      title: the title of the figure.
+      file: the file to write; its suffix decides the format.
+
+    Raises:
+      TlxError: if the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -36,11 +39,14 @@ def plot_sheet(images: Sequence[np.ndarray], lines: Sequence[str], title: str, f
 
 
 def overlaid(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3): the image, dark where little is looked at.
+    """Darkens an image where a weight, such as attention, is low.
 
     Args:
       image: uint8 (height, width, 3).
-      weight: (down, across), not negative: of each patch.
+      weight: the weight of each patch, (rows, columns), not negative.
+
+    Returns:
+      uint8 (height, width, 3).
     """
     from PIL import Image
 
