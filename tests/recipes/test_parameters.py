@@ -104,13 +104,13 @@ def test_one_sentence(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer.learning_rate": 5e-3}, r"learns at 0\.005 by AdamW; a pretrained backbone usually takes"),
-        ({"optimizer.name": "sgd"}, r"learns at 5e-05 by SGD at most; that is a rate for AdamW"),
-        ({"params.freeze": "heads"}, "heads/default/output/bias is drawn anew and frozen"),
+        ({"optimizer.learning_rate": 5e-3}, r"learning rate is 0\.005 \(.*\) with AdamW; for a pretrained backbone"),
+        ({"optimizer.name": "sgd"}, r"learning rate is 5e-05 \(.*\) with SGD; for SGD, 1e-3 to 1e-1 is usual"),
+        ({"params.freeze": "heads"}, "heads/default/output/bias has random values and is frozen"),
         ({"params.freeze": "pooler", "model.initialise": ("pooler",)}, "backbone/pooler/dense/bias is drawn anew and"),
-        ({"optimizer.warmup_steps": 60}, "rises over 60 of the run's 100 steps"),
+        ({"optimizer.warmup_steps": 60}, "warm-up takes 60 of the run's 100 steps"),
         ({"train.batch_size": 500}, "batch_size is 500, and there are 400 training examples"),
-        ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "neither rises nor falls"),
+        ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "is constant and has no warm-up"),
     ],
 )
 def test_advice(changes: dict[str, Any], message: str) -> None:

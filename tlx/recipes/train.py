@@ -125,7 +125,7 @@ def train_setup(
             assignment,
             factor,
             trained_since,
-        )  # fmt: skip
+        )
         for plan, assignment, factor, trained_since in zip(plans, assignments, factors, since, strict=True)
     ]
     anchors = plan_anchors(config, all_params, _assigned(assignments), {*initialized, *aux.paths})
