@@ -107,7 +107,10 @@ def test_one_sentence(changes: dict[str, Any], message: str) -> None:
         ({"optimizer.learning_rate": 5e-3}, r"learning rate is 0\.005 \(.*\) with AdamW; for a pretrained backbone"),
         ({"optimizer.name": "sgd"}, r"learning rate is 5e-05 \(.*\) with SGD; for SGD, 1e-3 to 1e-1 is usual"),
         ({"params.freeze": "heads"}, "heads/default/output/bias has random values and is frozen"),
-        ({"params.freeze": "pooler", "model.initialise": ("pooler",)}, "backbone/pooler/dense/bias is drawn anew and"),
+        (
+            {"params.freeze": "pooler", "model.initialise": ("pooler",)},
+            "backbone/pooler/dense/bias has random values and is frozen",
+        ),
         ({"optimizer.warmup_steps": 60}, "warm-up takes 60 of the run's 100 steps"),
         ({"train.batch_size": 500}, "batch_size is 500, and there are 400 training examples"),
         ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "is constant and has no warm-up"),
