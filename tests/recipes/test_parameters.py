@@ -109,7 +109,7 @@ def test_one_sentence(changes: dict[str, Any], message: str) -> None:
         ({"params.freeze": "heads"}, "heads/default/output/bias has random values and is frozen"),
         (
             {"params.freeze": "pooler", "model.initialise": ("pooler",)},
-            "backbone/pooler/dense/bias has random values and is frozen",
+            "pooler/dense/bias has random values and is frozen",
         ),
         ({"optimizer.warmup_steps": 60}, "warm-up takes 60 of the run's 100 steps"),
         ({"train.batch_size": 500}, "batch_size is 500, and there are 400 training examples"),
