@@ -1,6 +1,6 @@
 """Converts between the two ways to write a config and its overrides on a command line.
 
-Scripts take flags: `--config=FILE.py:ARGUMENT --config.FIELD=VALUE`. Commands take words: `FILE.py:ARGUMENT FIELD=VALUE`.
+Scripts take flags, `--config=FILE.py --config.FIELD=VALUE`; commands take words, `FILE.py FIELD=VALUE`.
 """
 
 import re
