@@ -35,9 +35,7 @@ def least_certain(images: Sequence[Any], rows: Sequence[dict[str, Any]], file: P
       TlxError: if the run does not predict classes, so that predictions have no probability.
     """
     if not all("score" in row for row in rows):
-        raise TlxError(
-            "a sheet needs predictions with a probability; only runs that predict one of several classes do."
-        )
+        raise TlxError("a sheet needs predictions with a probability, which only classification has.")
     order = sorted(range(len(rows)), key=lambda i: rows[i]["score"])[:most]
     lines = [f"{rows[i]['predicted']} {rows[i]['score']:.0%}" for i in order]
     title = f"the {len(order)} least certain predictions of {len(rows)}"
