@@ -48,7 +48,7 @@ class State:
         return Variables({name: part for name, part in self.params.items() if name != AUX}, self.model_state)
 
     def with_eval_params(self) -> "State":
-        """Returns the state with the average `eval_params` and the parameters swapped, and their model states swapped too.
+        """Returns the state with the average `eval_params` and the parameters swapped, and so their model states.
 
         Without an average, the state is returned unchanged. Calling it twice gives the original state.
         """
