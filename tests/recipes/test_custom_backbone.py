@@ -71,7 +71,7 @@ def test_it_learns_in_phases_and_goes_on_after_a_stop(tmp_path: Path) -> None:
     assert again.run(quiet=True)["metrics"] == summary["metrics"]
     best, same = flatten(job.best().params), flatten(again.best().params)
     assert all(np.array_equal(best[path], same[path]) for path in started)
-    with pytest.raises(TlxError, match="is Convolutions, a module of a script; open the run there"):
+    with pytest.raises(TlxError, match="is Convolutions, a custom module; open the run in its script"):
         load_run(tmp_path / "whole")
 
 

@@ -84,11 +84,11 @@ def test_groups_by_their_fields() -> None:
     [
         (
             {"freeze": "backbone", "trainable": "heads"},
-            r"freeze is 'backbone' and config.params.trainable 'heads'; say one",
+            r"freeze is 'backbone' and config.params.trainable 'heads'; set one",
         ),
-        ({"rules": ((".*", "frozen"),)}, "freezes every parameter; nothing would learn"),
+        ({"rules": ((".*", "frozen"),)}, "freezes every parameter, so nothing would be trained"),
         ({"freeze": "pooler,last:3"}, "'last:3' asks for 3 blocks; this backbone has 2"),
-        ({"layer_decay": 0.5, "discriminative": (1e-5, 1e-4)}, "both set rates by layer; say one"),
+        ({"layer_decay": 0.5, "discriminative": (1e-5, 1e-4)}, "both set rates by layer; set one"),
         ({"layer_decay_floor": 0.1}, r"layer_decay_floor is 0\.1, and config.params.layer_decay is 1"),
         ({"layer_decay": 0.5, "layer_decay_floor": 1.5}, r"layer_decay_floor is 1\.5; it is at least 0 and at most 1"),
         ({"discriminative": (1e-5,)}, r"discriminative is \(1e-05,\); it is \(lowest, highest\) rate"),

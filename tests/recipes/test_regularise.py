@@ -199,7 +199,7 @@ def test_swa_starts_and_its_rate(config: Any) -> None:
     swa_rate = averaged_rate(config.average, schedule, rate)
     assert float(swa_rate(49)) == pytest.approx(float(rate(49))) and float(swa_rate(50)) == pytest.approx(1e-3)
     config.average.kind = "ema"
-    with pytest.raises(TlxError, match=r"average\.learning_rate is SWA's; config\.average\.kind is 'ema'"):
+    with pytest.raises(TlxError, match=r"average\.learning_rate applies to SWA only; config\.average\.kind is 'ema'"):
         averaged_rate(config.average, schedule, rate)
 
 

@@ -29,7 +29,7 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
     phases = []
     for index, (phase, rates, method) in enumerate(zip(setup.phases, setup.rates, setup.methods, strict=True)):
         if missing := sorted(set(phase.streams) - job.streams.keys()):
-            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which is not there.")
+            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which the run lacks.")
         state = state_in(setup.phases[: index + 1], job.state)
         constants = (key, anchors, layout.put(rates))
         step = layout.train_step(phase.step, state, constants)

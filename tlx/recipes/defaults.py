@@ -197,7 +197,7 @@ def with_current_names(config: ConfigDict) -> ConfigDict:
             continue
         _warn(f"config.{old}", f"config.{new}")
         if value and _get(config, new):
-            raise TlxError(f"config.{old} is the earlier name of config.{new}, and both are given; keep the latter.")
+            raise TlxError(f"config.{old} is the deprecated name of config.{new}, and both are set; keep the latter.")
         _set(config, new, value or _get(config, new))
         _set(config, old, None)
     phases = []
@@ -212,7 +212,7 @@ def with_current_names(config: ConfigDict) -> ConfigDict:
 
 def _warn(old: str, new: str) -> None:
     warnings.warn(
-        f"{old} is now called {new}; the earlier name goes with the next version.", FutureWarning, stacklevel=4
+        f"{old} is now called {new}; the old name will be removed in the next version.", FutureWarning, stacklevel=4
     )
 
 

@@ -137,8 +137,8 @@ def check_mixing(layout: Layout, inputs: Inputs) -> None:
     augmentation = getattr(inputs, "augmentation", None)
     if layout.mode == "pmap" and augmentation is not None and (augmentation.mixup or augmentation.cutmix):
         raise TlxError(
-            "parallel.mode is 'pmap', in which a device sees its own rows alone; mixup and cutmix take partners from "
-            "the whole batch, so take 'jit'."
+            "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
+            "whole batch, so take 'jit'."
         )
 
 

@@ -71,7 +71,7 @@ def parameter_groups(config: ConfigDict, model: Model, params: Any, schedules: S
     c, kinds, blocks, paths = config.params, model.backbone.kinds, blocks_of(model), list(flatten(params))
     if c.freeze and c.trainable:
         raise TlxError(
-            f"config.params.freeze is {c.freeze!r} and config.params.trainable {c.trainable!r}; say one of the two."
+            f"config.params.freeze is {c.freeze!r} and config.params.trainable {c.trainable!r}; set one of the two."
         )
     rules: list[tuple[str, Any]] = [*c.rules]
     if c.freeze:
@@ -82,7 +82,7 @@ def parameter_groups(config: ConfigDict, model: Model, params: Any, schedules: S
     rules = [*group_rules(config, rules, params, kinds)]
     assigned = assign_groups(params, rules, groups, kinds)
     if all(group == FROZEN for group in assigned.values()):
-        raise TlxError("config.params freezes every parameter; nothing would learn.")
+        raise TlxError("config.params freezes every parameter, so nothing would be trained.")
     return GroupAssignment(tuple(rules), groups, assigned, _multipliers(config, model, blocks, paths))
 
 
@@ -104,7 +104,7 @@ def _multipliers(config: ConfigDict, model: Model, blocks: Sequence[str], paths:
     if c.discriminative:
         if c.layer_decay != 1:
             raise TlxError(
-                "config.params.discriminative and config.params.layer_decay both set rates by layer; say one."
+                "config.params.discriminative and config.params.layer_decay both set rates by layer; set one of them."
             )
         if len(c.discriminative) != 2:
             raise TlxError(f"config.params.discriminative is {tuple(c.discriminative)}; it is (lowest, highest) rate.")

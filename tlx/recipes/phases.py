@@ -54,7 +54,7 @@ def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: in
       TlxError: if phases overlap, start after the run's end, or have unknown fields.
     """
     if config.params.phases and config.params.unfreeze:
-        raise TlxError("config.params.phases and config.params.unfreeze both say what learns when; say one.")
+        raise TlxError("config.params.phases and config.params.unfreeze both define phases; set one of the two.")
     phases: Sequence[Mapping[str, Any]] = config.params.phases
     if config.params.unfreeze:
         phases = course(config, blocks)

@@ -75,7 +75,7 @@ def averaged_rate(config: ConfigDict, schedule: LoopSchedule, rate: optax.Schedu
     if config.learning_rate is None:
         return rate
     if config.kind != "swa":
-        raise TlxError(f"config.average.learning_rate is SWA's; config.average.kind is {config.kind!r}.")
+        raise TlxError(f"config.average.learning_rate applies to SWA only; config.average.kind is {config.kind!r}.")
     constant = optax.constant_schedule(config.learning_rate)
     return optax.join_schedules([rate, constant], [swa_start(config, schedule)])
 

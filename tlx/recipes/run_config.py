@@ -28,7 +28,7 @@ def read_run_config(file: Path) -> dict[str, Any]:
     written = read_json(file, "config of a run", finite=False)
     if not {"config", "heads"} <= written.keys():
         raise TlxError(
-            f"{file.parent} is no run directory: its config.json is of another kind (a Hugging Face folder?)."
+            f"{file.parent} is no run directory: its config.json is not that of a run (is it a Hugging Face folder?)."
         )
     for name in ("config", "heads", "data"):
         _mapping(file, name, written.get(name, {}))

@@ -225,7 +225,7 @@ def load_run(run: Path) -> Trained:
     config = written["config"]
     if written.get("backbone"):
         raise TlxError(
-            f"the backbone of {run} is {written['backbone']}, a module of a script; open the run there, by "
+            f"the backbone of {run} is {written['backbone']}, a custom module; open the run in its script, with "
             "finetune.build(config, workdir, backbone=…).best()."
         )
     model = adapted(describe_model(run / "pretrained", config["model"], heads_from(written["heads"])), config)

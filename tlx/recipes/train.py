@@ -224,7 +224,7 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
     if not 0 <= config.label_smoothing < 1:
         raise TlxError(f"config.loss.label_smoothing is {config.label_smoothing}; it is at least 0 and below 1.")
     if head.kind not in ("classification", "tagging") and config.label_smoothing:
-        raise TlxError(f"config.loss.label_smoothing is of classes and tags; this head's kind is {head.kind!r}.")
+        raise TlxError(f"config.loss.label_smoothing is for classification and tagging; the head is {head.kind!r}.")
     if head.kind == "regression" and (weights or config.balanced):
         raise TlxError("config.loss: a regression has no classes to weigh.")
     if weights and (config.balanced or len(weights) != head.outputs):
