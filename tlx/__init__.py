@@ -1,6 +1,6 @@
-"""Transfer learning in JAX: fine-tune published Hugging Face encoders, and hand them back.
+"""Transfer learning in JAX: fine-tune published Hugging Face encoders and export them again.
 
-The names below are imported when they are first used, so that `import tlx` costs nothing.
+The names below are imported on first use, so that `import tlx` is fast.
 """
 
 import importlib
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlx.params.partition import merge as merge
     from tlx.params.partition import partition as partition
 
-_HOME = {
+_MODULES = {
     "Features": "tlx.features.transformer",
     "Head": "tlx.models.heads",
     "Lora": "tlx.adapters.lora",
@@ -34,14 +34,14 @@ _HOME = {
     "partition": "tlx.params.partition",
     "save_pretrained": "tlx.modalities.loaded",
 }
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'tlx' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_MODULES])

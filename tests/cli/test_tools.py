@@ -228,9 +228,9 @@ def test_bad_files_leave_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "RUN"], "answers either texts or --input FILE"),
-        (["predict", "RUN", "a", "--input", "b.csv"], "answers either texts or --input FILE"),
-        (["predict", "RUN", "a", "--output", "b.csv"], "--output and --format go with --input FILE"),
+        (["predict", "RUN"], "takes either texts or --input FILE"),
+        (["predict", "RUN", "a", "--input", "b.csv"], "takes either texts or --input FILE"),
+        (["predict", "RUN", "a", "--output", "b.csv"], "--output and --format need --input FILE"),
         (["predict", "RUN", "--input", "/no/file.csv"], "there is no file /no/file.csv"),
         (["predict", "RUN", "--input", "-"], "name it with --format"),
         (["evaluate", "RUN", "--data", "csv:/no/file.csv"], "there is no file /no/file.csv"),

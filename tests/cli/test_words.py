@@ -55,7 +55,7 @@ def test_none_of_a_text_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config.seed=None"], "--config.seed=None: this field has a value always; it is 0 by default."),
+        (["--config.seed=None"], "--config.seed=None: this field cannot be None; its default is 0."),
         (["--config.trane.patience=None"], "the config has no field 'trane'."),
         (["--config.train.patiense=None"], "the config has no field 'patiense'."),
         (["--config.train.patience.x=None"], "the config has no field 'x'."),

@@ -151,13 +151,13 @@ def test_augmented_images_are_drawn_anew(tmp_path: Path, capsys: pytest.CaptureF
     config.params.rules, config.features.cache, config.augment.pad = HEAD, "memory", 1
     config.head.pooling = "cls"
     assert not isinstance(finetune.build(config, tmp_path / "run").inputs, CachedInputs)
-    assert "none are kept, because training draws images anew" in capsys.readouterr().out
+    assert "none are cached, because the images are augmented" in capsys.readouterr().out
 
 
 def test_limit(config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config.params.rules, config.features.limit = HEAD, 38_399
     assert not isinstance(finetune.build(config, tmp_path / "run").inputs, CachedInputs)
-    assert "38,400 bytes, are more than config.features.limit, 38,399; none are kept" in capsys.readouterr().out
+    assert "38,400 bytes, exceed config.features.limit, 38,399; none are cached" in capsys.readouterr().out
 
 
 def test_on_disk(config: Any, tmp_path: Path) -> None:

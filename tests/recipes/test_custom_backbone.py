@@ -71,7 +71,7 @@ def test_it_learns_in_phases_and_goes_on_after_a_stop(tmp_path: Path) -> None:
     assert again.run(quiet=True)["metrics"] == summary["metrics"]
     best, same = flatten(job.best().params), flatten(again.best().params)
     assert all(np.array_equal(best[path], same[path]) for path in started)
-    with pytest.raises(TlxError, match="is Convolutions, a module of a script; open the run there"):
+    with pytest.raises(TlxError, match="is Convolutions, a custom module; open the run in its script"):
         load_run(tmp_path / "whole")
 
 
@@ -215,7 +215,7 @@ class Unmasked(nn.Module):
 
 
 def test_padding_that_would_enter_the_statistics_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TlxError, match=r"hold rows of padding, that would enter the batch_stats of Unmasked"):
+    with pytest.raises(TlxError, match=r"need rows of padding, which would enter the batch_stats of Unmasked"):
         normalized(tmp_path / "run", Unmasked())
     job = normalized(tmp_path / "run", Unmasked(), params={"phases": ()}, train={"batch_size": 20})
     assert flatten(job.state.model_state).keys() == {f"batch_stats/backbone/norm/{name}" for name in ("mean", "var")}

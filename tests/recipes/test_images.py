@@ -116,7 +116,7 @@ def test_a_root_of_splits_is_used_as_it_is(run: Path, tmp_path: Path, capsys: py
     config.data.train = f"folder:{tmp_path / 'set'}"
     job = finetune.build(config, tmp_path / "run")
     told = capsys.readouterr().out
-    assert f"{config.data.train} holds folders of splits; taken are {config.data.train}@train" in told
+    assert f"{config.data.train} holds folders of splits; the run uses {config.data.train}@train" in told
     assert "; test is split from train." in told and config.data.validation == ""
     assert job.facts["examples"] == {"train": 24, "validation": 12, "test": 6}
     assert job.tasks["default"].head.labels == ("0", "1")

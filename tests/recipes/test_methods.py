@@ -172,5 +172,5 @@ def test_a_stream_or_a_method_that_is_not_there(config: Any, tmp_path: Path) -> 
     config.method.name = "adversarial"
     with pytest.raises(TlxError, match=r"config\.method\.name is 'adversarial'; tlx has finetune"):
         finetune.build(config, tmp_path / "a")
-    with pytest.raises(TlxError, match="reads the stream 'target', which is not there"):
+    with pytest.raises(TlxError, match="reads the stream 'target', which the run lacks"):
         finetune.build(config, tmp_path / "b", methods=METHODS)

@@ -84,11 +84,11 @@ def test_groups_by_their_fields() -> None:
     [
         (
             {"freeze": "backbone", "trainable": "heads"},
-            r"freeze is 'backbone' and config.params.trainable 'heads'; say one",
+            r"freeze is 'backbone' and config.params.trainable 'heads'; set one",
         ),
-        ({"rules": ((".*", "frozen"),)}, "freezes every parameter; nothing would learn"),
+        ({"rules": ((".*", "frozen"),)}, "freezes every parameter, so nothing would be trained"),
         ({"freeze": "pooler,last:3"}, "'last:3' asks for 3 blocks; this backbone has 2"),
-        ({"layer_decay": 0.5, "discriminative": (1e-5, 1e-4)}, "both set rates by layer; say one"),
+        ({"layer_decay": 0.5, "discriminative": (1e-5, 1e-4)}, "both set rates by layer; set one"),
         ({"layer_decay_floor": 0.1}, r"layer_decay_floor is 0\.1, and config.params.layer_decay is 1"),
         (
             {"layer_decay": 0.5, "layer_decay_floor": 1.5},
@@ -107,13 +107,16 @@ def test_one_sentence(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer.learning_rate": 5e-3}, r"learns at 0\.005 by AdamW; a pretrained backbone usually takes"),
-        ({"optimizer.name": "sgd"}, r"learns at 5e-05 by SGD at most; that is a rate for AdamW"),
-        ({"params.freeze": "heads"}, "heads/default/output/bias is drawn anew and frozen"),
-        ({"params.freeze": "pooler", "model.initialise": ("pooler",)}, "backbone/pooler/dense/bias is drawn anew and"),
-        ({"optimizer.warmup_steps": 60}, "rises over 60 of the run's 100 steps"),
+        ({"optimizer.learning_rate": 5e-3}, r"learning rate is 0\.005 \(.*\) with AdamW; for a pretrained backbone"),
+        ({"optimizer.name": "sgd"}, r"learning rate is 5e-05 \(.*\) with SGD; for SGD, 1e-3 to 1e-1 is usual"),
+        ({"params.freeze": "heads"}, "heads/default/output/bias has random values and is frozen"),
+        (
+            {"params.freeze": "pooler", "model.initialise": ("pooler",)},
+            "pooler/dense/bias has random values and is frozen",
+        ),
+        ({"optimizer.warmup_steps": 60}, "warm-up takes 60 of the run's 100 steps"),
         ({"train.batch_size": 500}, "batch_size is 500, and there are 400 training examples"),
-        ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "neither rises nor falls"),
+        ({"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0.0}, "is constant and has no warm-up"),
     ],
 )
 def test_advice(changes: dict[str, Any], message: str) -> None:

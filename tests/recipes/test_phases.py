@@ -71,7 +71,7 @@ def test_fine_tune_is_fastais() -> None:
         ),
         ({"phases": ({}, {"start": 6.0})}, "the last of 2 phases starts at step 60, and the run has 60"),
         ({"phases": ({"begin": 1.0},)}, "has no field begin; it has start, rules, freeze, train"),
-        ({"phases": ({},), "unfreeze": "gradual:1"}, "both say what learns when; say one"),
+        ({"phases": ({},), "unfreeze": "gradual:1"}, "both define phases; set one"),
         ({"unfreeze": "gradualy:1"}, "unfreeze is 'gradualy:1'; it is gradual:EPOCHS, lp_ft:EPOCHS, fine_tune:EPOCHS"),
         ({"unfreeze": "gradual:0"}, "unfreeze is 'gradual:0'"),
     ],

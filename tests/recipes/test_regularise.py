@@ -195,7 +195,7 @@ def test_swa_starts_and_its_rate(config: Any) -> None:
     swa_rate = averaged_rate(config.average, schedule, rate)
     assert float(swa_rate(49)) == pytest.approx(float(rate(49))) and float(swa_rate(50)) == pytest.approx(1e-3)
     config.average.kind = "ema"
-    with pytest.raises(TlxError, match=r"average\.learning_rate is SWA's; config\.average\.kind is 'ema'"):
+    with pytest.raises(TlxError, match=r"average\.learning_rate applies to SWA only; config\.average\.kind is 'ema'"):
         averaged_rate(config.average, schedule, rate)
 
 
@@ -205,7 +205,7 @@ def test_swa_starts_and_its_rate(config: Any) -> None:
         ("average.kind", "mean", r"config\.average\.kind is 'mean'; it is one of none, ema, swa"),
         ("sam.radius", -1.0, r"SAM's radius is -1\.0; it must be above 0"),
         ("l2_sp.alpha", -1.0, r"L2-SP's alpha and beta are -1\.0"),
-        ("model.reinitialise", ("last:3",), r"'last:3' asks for the highest blocks, of which this model has 2"),
+        ("model.reinitialise", ("last:3",), r"'last:3' names the last blocks, and this model has 2 blocks"),
         ("model.reinitialise", ("backbone/x",), r"model\.reinitialise: the rule 'backbone/x' matches no parameter"),
         ("model.drop_path_rate", 1.0, r"drop_path_rate is 1\.0; a dropout rate is at least 0 and below 1"),
     ],
@@ -219,7 +219,7 @@ def test_refused(field: str, value: Any, message: str, config: Any, tmp_path: Pa
 def test_nothing_to_go_back_to(config: Any) -> None:
     config.l2_sp.alpha = 0.1
     params, groups = {"a": np.ones(2), "b": np.ones(2)}, {"a": "frozen", "b": "default"}
-    with pytest.raises(TlxError, match="nothing that learns came with the checkpoint"):
+    with pytest.raises(TlxError, match="no trainable parameter was loaded from the checkpoint"):
         plan_anchors(config, params, groups, initialized={"b"})
 
 

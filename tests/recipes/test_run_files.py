@@ -56,7 +56,7 @@ def truncated(run: Path) -> None:
         (written(""), "what should be JSON is none"),
         (written("version https://git-lfs.github.com/spec/v1\n"), "is a git-lfs pointer"),
         (written("[]"), "is a list where an object was expected"),
-        (written('{"model_type": "bert"}'), "its config.json is of another kind (a Hugging Face folder?)."),
+        (written('{"model_type": "bert"}'), "its config.json is not that of a run (is it a Hugging Face folder?)."),
         (written('{"config": {}, "heads": {}}'), "config.model.checkpoint is missing"),
         (written('{"config": [], "heads": {}}'), "config is [], expected an object"),
         (edited(lambda c: c["config"].pop("data")), "config.data.train is missing"),
@@ -164,5 +164,5 @@ def test_earlier_names_of_fields(config: Any, tmp_path: Path) -> None:
         job = finetune.build(config, tmp_path / "phases")
     assert job.phases[1].first == job.schedule.steps_per_epoch
     config.params.phases, config.params.trainable, config.params.train = (), "heads", "last:1"
-    with pytest.raises(TlxError, match=r"earlier name of config\.params\.trainable, and both are given"):
+    with pytest.raises(TlxError, match=r"deprecated name of config\.params\.trainable, and both are set"):
         finetune.build(config, tmp_path / "both")

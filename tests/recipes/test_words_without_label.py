@@ -91,7 +91,7 @@ def counted(rows: list[dict[str, list]]) -> str:
     whole = sum(all(tag == -100 for tag in row["tags"]) for row in rows)
     return (
         f"{sum(len(row['tags']) for row in rows)} words, {none} words that have no label (-100) and are left out of "
-        f"loss and metrics; of {whole} sentences no word has one"
+        f"loss and metrics; in {whole} sentences, no word has a label"
     )
 
 
@@ -173,13 +173,13 @@ def test_texts_that_are_cut_are_counted(config: Any, tmp_path: Path, capsys: pyt
     config.data.train, config.data.validation = f"csv:{tmp_path}/a.csv", f"csv:{tmp_path}/b.csv"
     config.data.test_fraction = 0.0
     job = finetune.build(config, tmp_path / "one")
-    assert capsys.readouterr().out == "train: 3 of 8 texts are longer than max_length 16 and are cut.\n"
+    assert capsys.readouterr().out == "train: 3 of 8 texts are longer than max_length 16 and are truncated.\n"
     assert job.facts["texts_cut"] == {"train": 3, "validation": 0}
     config.data.pair = "pair"
     finetune.build(config, tmp_path / "two")
     assert capsys.readouterr().out == (
-        "train: 6 of 8 pairs of texts are longer than max_length 16 and are cut.\n"
-        "validation: 3 of 5 pairs of texts are longer than max_length 16 and are cut.\n"
+        "train: 6 of 8 pairs of texts are longer than max_length 16 and are truncated.\n"
+        "validation: 3 of 5 pairs of texts are longer than max_length 16 and are truncated.\n"
     )
     config.data.max_length, config.data.pair = 32, None
     assert "texts_cut" not in finetune.build(config, tmp_path / "three").facts

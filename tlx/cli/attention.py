@@ -1,4 +1,4 @@
-"""`tlx attention RUN IMAGE… --output FILE`: what a trained run looks at."""
+"""`tlx attention RUN IMAGE… --output FILE`: draws the attention of a trained run on images."""
 
 import argparse
 from pathlib import Path
@@ -7,14 +7,14 @@ from tlx.cli.launch import quiet_logs, use_compilation_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, images, --output."""
+    """Adds RUN, IMAGE and --output."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument("image", nargs="+", help="an image file")
     parser.add_argument("--output", metavar="FILE", default="attention.png", help="the picture to write")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Draws each image beside what of it arrives in the class token (attention rollout)."""
+    """Draws each image beside its attention rollout from the class token."""
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.run_directory import load_run

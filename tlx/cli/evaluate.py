@@ -1,4 +1,4 @@
-"""`tlx evaluate RUN [--data SPEC]`: the metrics of a trained run, and of each class."""
+"""`tlx evaluate RUN [--data SPEC]`: prints the metrics of a trained run, in total and for each class."""
 
 import argparse
 from pathlib import Path
@@ -7,26 +7,28 @@ from tlx.cli.launch import quiet_logs, use_compilation_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, --data."""
+    """Adds RUN and --data."""
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("--data", metavar="SPEC", help="csv:FILE and so on, with the run's columns; else its own sets")
+    parser.add_argument(
+        "--data", metavar="SPEC", help="such as csv:FILE, with the run's columns; default: the run's sets"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Prints a table of metrics and, of classes, one of each."""
+    """Prints for each set a table of metrics and, if there are classes, a table of the classes."""
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.datasets import words_in_words
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 
-    for part, found in evaluate(Path(arguments.run), arguments.data).items():
-        title = f"{part}: {found.examples} examples, step {found.step} of {Path(arguments.run).name}"
-        if found.words:
-            title += f"; {words_in_words(found.words)}"
-        show(title, ("metric", part), [(name, f"{value:.4f}") for name, value in found.metrics.items()])
-        if found.classes:
+    for part, result in evaluate(Path(arguments.run), arguments.data).items():
+        title = f"{part}: {result.examples} examples, step {result.step} of {Path(arguments.run).name}"
+        if result.words:
+            title += f"; {words_in_words(result.words)}"
+        show(title, ("metric", part), [(name, f"{value:.4f}") for name, value in result.metrics.items()])
+        if result.classes:
             rows = [
-                (c.name, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.support)) for c in found.classes
+                (c.name, f"{c.precision:.3f}", f"{c.recall:.3f}", f"{c.f1:.3f}", str(c.support)) for c in result.classes
             ]
             show("by class", ("", "precision", "recall", "f1", "support"), rows)

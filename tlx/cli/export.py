@@ -1,4 +1,4 @@
-"""`tlx export RUN --to DIR`: a trained run as a folder that transformers opens, with a model card."""
+"""`tlx export RUN --to DIR`: writes a trained run as a folder that transformers opens, with a model card."""
 
 import argparse
 from pathlib import Path
@@ -9,29 +9,41 @@ from tlx.files.whole import writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, --to, --format, --max-shard-gb."""
+    """Adds RUN, --to, --format and --max-shard-gb."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
     parser.add_argument(
         "--format", choices=("safetensors", "msgpack"), default="safetensors",
-        help="of the weights; msgpack is Flax's, which transformers reads up to 4.57",
+        help="format of the weights; msgpack is Flax's format, which transformers reads up to version 4.57",
     )  # fmt: skip
-    parser.add_argument("--max-shard-gb", type=float, default=5.0, help="larger weights are spread over several files")
+    parser.add_argument("--max-shard-gb", type=float, default=5.0, help="larger weights are split into several files")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Writes the best checkpoint's weights, config, tokenizer and card."""
+    """Writes the best checkpoint's weights, config, tokenizer or image processor, and model card."""
     quiet_logs()
     from tlx.recipes.run_directory import load_run, read_summary
 
-    run, most = Path(arguments.run), int(arguments.max_shard_gb * 1e9)
-    print(write(load_run(run), run, read_summary(run), arguments.to, arguments.format, most))
+    run, max_bytes = Path(arguments.run), int(arguments.max_shard_gb * 1e9)
+    print(write(load_run(run), run, read_summary(run), arguments.to, arguments.format, max_bytes))
 
 
 def write(
     trained: Any, run: Path, summary: Any, to: str, format: str = "safetensors", max_shard_bytes: int = 5 * 10**9
 ) -> str:
-    """Writes the folder and says so in a line. summary: what the card tells of the metrics, or None."""
+    """Writes the folder.
+
+    Args:
+      trained: the trained run.
+      run: its run directory.
+      summary: its summary, from which the model card takes the metrics; None if there is none.
+      to: the folder to write.
+      format: "safetensors" or "msgpack".
+      max_shard_bytes: largest size of a file of weights.
+
+    Returns:
+      A line that says how to open the folder with transformers.
+    """
     from tlx.pretrained.folder import hub_id
     from tlx.pretrained.names import NAMES
     from tlx.pretrained.save import hf_config, write_folder
@@ -50,6 +62,6 @@ def write(
             format=format, max_shard_bytes=max_shard_bytes,
         )  # fmt: skip
     config = hf_config(trained.model)
-    auto = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
-    auto = auto if format == "safetensors" else f"Flax{auto}"
-    return f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({to!r})."
+    auto_class = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
+    auto_class = auto_class if format == "safetensors" else f"Flax{auto_class}"
+    return f"{folder}: step {trained.step} of {run}; {auto_class}.from_pretrained({to!r})."

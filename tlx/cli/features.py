@@ -1,4 +1,4 @@
-"""`tlx features CHECKPOINT_OR_RUN --input FILE --output FILE.npz`: what a backbone makes of texts or images."""
+"""`tlx features CHECKPOINT_OR_RUN --input FILE --output FILE.npz`: writes features of texts or images."""
 
 import argparse
 
@@ -8,28 +8,28 @@ from tlx.files.whole import whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """CHECKPOINT_OR_RUN, --input, --output, what is read of it."""
+    """Adds CHECKPOINT_OR_RUN, --input, --output and the options of the features."""
     parser.add_argument("source", metavar="CHECKPOINT_OR_RUN", help="a folder, package:NAME/FOLDER, a hub id, or a run")
     parser.add_argument("--input", metavar="FILE", required=True, help="csv, tsv, jsonl or npz, or a folder of images")
     parser.add_argument(
-        "--output", metavar="FILE", required=True, help="the npz to write: features, and what --keep names"
+        "--output", metavar="FILE", required=True, help="the npz to write: features and the columns of --keep"
     )
     parser.add_argument("--pooling", default="mean", help="mean, cls, pooler or distilled")
     parser.add_argument(
-        "--layers", metavar="N", type=int, nargs="+", default=(), help="hidden states, side by side; 0: embeddings"
+        "--layers", metavar="N", type=int, nargs="+", default=(), help="hidden states to concatenate; 0: the embeddings"
     )
-    parser.add_argument("--text", metavar="COLUMN", help="of the texts")
-    parser.add_argument("--pair", metavar="COLUMN", help="of their partners")
-    parser.add_argument("--image", metavar="COLUMN", help="of the images")
+    parser.add_argument("--text", metavar="COLUMN", help="column of the texts")
+    parser.add_argument("--pair", metavar="COLUMN", help="column of the second texts of pairs")
+    parser.add_argument("--image", metavar="COLUMN", help="column of the images")
     parser.add_argument(
-        "--keep", metavar="COLUMN", nargs="+", default=(), help="columns to write too, such as the label"
+        "--keep", metavar="COLUMN", nargs="+", default=(), help="columns to copy to the output, such as the label"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="examples a pass")
-    parser.add_argument("--cache", metavar="FOLDER", help="where features are kept and found again")
+    parser.add_argument("--batch-size", type=int, default=32, help="examples of a forward pass")
+    parser.add_argument("--cache", metavar="FOLDER", help="folder in which features are cached")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Writes one archive, there only once it is whole."""
+    """Writes the archive; if the command fails, no partial file is left."""
     if arguments.batch_size < 1:
         raise TlxError(f"--batch-size is {arguments.batch_size}; it is at least 1.")
     quiet_logs()
@@ -39,12 +39,12 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.features.spec import FeatureSpec
     from tlx.runs.features import features_of_file
 
-    found = features_of_file(
+    columns = features_of_file(
         arguments.source, arguments.input, FeatureSpec(tuple(arguments.layers), arguments.pooling),
         columns={"text": arguments.text, "pair": arguments.pair, "image": arguments.image}, keep=arguments.keep,
         batch_size=arguments.batch_size, cache=arguments.cache,
     )  # fmt: skip
     with whole(arguments.output, "wb") as opened:
-        np.savez(opened, allow_pickle=False, **found)
-    rows, columns = found["features"].shape
-    print(f"{arguments.output}: features of {rows:,} examples, {columns:,} numbers each")
+        np.savez(opened, allow_pickle=False, **columns)
+    rows, width = columns["features"].shape
+    print(f"{arguments.output}: features of {rows:,} examples, {width:,} numbers each")

@@ -1,4 +1,4 @@
-"""`tlx interpolate RUN [--alpha 0:1:0.1] [--to DIR]`: between the checkpoint and what a run made of it (WiSE-FT)."""
+"""`tlx interpolate RUN [--alpha 0:1:0.1] [--to DIR]`: interpolates between checkpoint and run (WiSE-FT)."""
 
 import argparse
 from pathlib import Path
@@ -7,17 +7,17 @@ from tlx.cli.launch import quiet_logs, use_compilation_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, --alpha, --to."""
+    """Adds RUN, --alpha and --to."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--alpha", default="0:1:0.1", metavar="FIRST:LAST:STEP",
-        help="the fine-tuned parameters' shares to try; 0 is the checkpoint with the run's head, 1 the run",
+        help="weights of the fine-tuned parameters to try; 0 is the checkpoint with the run's head, 1 is the run",
     )  # fmt: skip
-    parser.add_argument("--to", metavar="DIR", help="a folder for the chosen parameters, as tlx export writes it")
+    parser.add_argument("--to", metavar="DIR", help="folder to write with the selected parameters, as tlx export does")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Prints the metrics along the line, and those of the share that validation chose; the run stays as it is."""
+    """Prints validation metrics at each alpha and all metrics at the best alpha. The run is not changed."""
     quiet_logs()
     use_compilation_cache()
     from tlx.cli.export import write
@@ -29,8 +29,8 @@ def main(arguments: argparse.Namespace) -> None:
     line = interpolate_run(run, parse_shares(arguments.alpha))
     names = list(line.validation[0])
     rows = [
-        (f"{share:g}", *(f"{found[name]:.4f}" for name in names))
-        for share, found in zip(line.shares, line.validation, strict=True)
+        (f"{share:g}", *(f"{metrics[name]:.4f}" for name in names))
+        for share, metrics in zip(line.shares, line.validation, strict=True)
     ]
     show(f"validation, step {line.trained.step} of {run.name}", ("alpha", *names), rows)
     chosen = f"alpha {line.chosen:g}: the best {line.monitor} of {len(line.shares)}"

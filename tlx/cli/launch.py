@@ -1,4 +1,4 @@
-"""What every experiment script does around its recipe: quiet logs, the compilation cache, errors as sentences."""
+"""What experiment scripts share: flags, quiet logs, the compilation cache, processes, and errors as one sentence."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from tlx.errors import TlxError, one_sentence
 
 
 def quiet_logs() -> None:
-    """Orbax tells each of its steps otherwise, and of a save that fails five tracebacks before the exception."""
+    """Silences absl's and asyncio's loggers. Orbax logs each of its steps, and several tracebacks if a save fails."""
     import logging as standard
 
     from absl import logging
@@ -24,14 +24,14 @@ def quiet_logs() -> None:
 
 
 def compilation_cache() -> Path:
-    """Where compiled steps are kept: as JAX's own variable says, or under the user's cache."""
-    if given := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        return Path(given)
+    """Returns the folder of compiled steps: `JAX_COMPILATION_CACHE_DIR`, or a folder in the user's cache."""
+    if folder := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "compiled"
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled steps on disk, so that the next run of the same shapes starts at once."""
+    """Keeps compiled steps on disk, so that later runs with the same shapes start faster."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
@@ -40,7 +40,7 @@ def use_compilation_cache() -> None:
 
 
 def join_processes(parallel: Any) -> None:
-    """Joins the processes that `config.parallel` names, if it names any."""
+    """Connects to the other processes of the run if `config.parallel` describes several."""
     if any(parallel[name] for name in ("coordinator", "num_processes", "process_id")) or parallel.process_id == 0:
         from tlx.parallel.processes import start
 
@@ -48,7 +48,7 @@ def join_processes(parallel: Any) -> None:
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Parses the flags and runs a script's `main`; a flag or field that does not fit ends with one sentence."""
+    """Parses the flags and runs a script's `main`; an invalid flag or field ends the script with one sentence."""
     with one_sentence():
         from absl import app
 
@@ -56,10 +56,20 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def parse(argv: list[str], values: Any = None) -> list[str]:
-    """What absl does, but for the traceback of a misspelt field and the page of usage after a mistyped one.
+    """Parses flags with absl, and reports errors in one sentence instead of a traceback or a page of usage.
 
-    A script with a flag `config` takes its words as `tlx inspect` does, too: `FILE.py:ARGUMENT FIELD=VALUE …`. In
-    either way `FIELD=None` empties a field that may be empty.
+    A script with a flag `config` also accepts `FILE.py:ARGUMENT FIELD=VALUE …`, as `tlx inspect` does. `FIELD=None`
+    sets a field to None if its default may be None.
+
+    Args:
+      argv: the command line with the program's name.
+      values: the flags; None: absl's global flags.
+
+    Returns:
+      The program's name.
+
+    Raises:
+      SystemExit: after the sentence of an error.
     """
     from absl import flags
     from ml_collections.config_flags.config_flags import is_config_flag
@@ -68,44 +78,52 @@ def parse(argv: list[str], values: Any = None) -> list[str]:
         values = flags.FLAGS if values is None else values
         configs = [name for name in values if is_config_flag(values[name])]
         words = as_flags(argv[1:]) if "config" in configs else argv[1:]
-        for file in _config_files(words):  # of one that is not there ml_collections prints a page
+        for file in _config_files(words):  # for a missing file, ml_collections prints a page of text
             if not Path(file.partition(".py")[0] + ".py").is_file():
                 raise TlxError(f"there is no config file {file!r}; expected FILE.py[:ARGUMENT].")
         words, empty = without_none(words, configs)
-        given, sys.argv = sys.argv, [argv[0], *words]  # where ml_collections looks for overrides
+        original_argv, sys.argv = sys.argv, [argv[0], *words]  # ml_collections reads overrides from sys.argv
         try:
-            rest: list[str] = values(sys.argv)
+            remaining: list[str] = values(sys.argv)
         except flags.UnrecognizedFlagError as error:
             if error.flagname.startswith("config."):
-                raise TlxError(f"--{error.flagname} comes before any --config=FILE; name the config first.") from None
+                raise TlxError(f"--{error.flagname} needs a config; give --config=FILE before it.") from None
             raise TlxError(f"{error} (--help lists the flags.)") from None
         except flags.Error as error:
-            within = re.search(r"TlxError: (.*)", str(error))  # raised by the config file itself
-            text = within[1] if within else str(error)
+            raised_by_config = re.search(r"TlxError: (.*)", str(error))
+            text = raised_by_config[1] if raised_by_config else str(error)
             raise TlxError(" ".join(text.split()).rstrip(". ") + ".") from None
-        except AttributeError as error:  # '…\nDid you mean "seed" instead of "sead"?', or the name alone
-            named = re.match(r"\W*(\w+)\W*?(?:\\n|\n|\W*$)(?:.*?(Did you mean \"\w+\"))?", str(error), re.DOTALL)
-            if named is None:
+        except AttributeError as error:  # '…\nDid you mean "seed" instead of "sead"?', or only the name
+            match = re.match(r"\W*(\w+)\W*?(?:\\n|\n|\W*$)(?:.*?(Did you mean \"\w+\"))?", str(error), re.DOTALL)
+            if match is None:
                 raise
-            raise _no_field(named[1], f"{named[2]}?" if named[2] else "") from None
-        except KeyError as error:  # of a field within one that is not there
+            raise _no_field(match[1], f"{match[2]}?" if match[2] else "") from None
+        except KeyError as error:  # a field of a section that does not exist
             raise _no_field(str(error).strip("'\"")) from None
         finally:
-            sys.argv = given
+            sys.argv = original_argv
         for flag, field in empty:
             _set_none(values[flag].value, field)
-        if len(rest) > 1:
-            raise TlxError(f"{rest[1]!r} is no flag and no FIELD=VALUE of a config; --help lists the flags.")
-    return rest
+        if len(remaining) > 1:
+            raise TlxError(f"{remaining[1]!r} is no flag and no FIELD=VALUE of a config; --help lists the flags.")
+    return remaining
 
 
 def load_config(config: str, overrides: Sequence[str] = ()) -> Any:
-    """A config file (`FILE.py[:ARGUMENT]`) with some fields overridden (`optimizer.learning_rate=1e-4`)."""
+    """Loads a config file and overrides fields.
+
+    Args:
+      config: `FILE.py[:ARGUMENT]`.
+      overrides: `FIELD=VALUE` for each field, for example `optimizer.learning_rate=1e-4`.
+
+    Returns:
+      The `ConfigDict`.
+    """
     from absl import flags
     from ml_collections import config_flags
 
-    if odd := [word for word in overrides if "=" not in word]:
-        raise TlxError(f"{odd[0]!r} is no FIELD=VALUE, such as train.batch_size=16.")
+    if invalid := [word for word in overrides if "=" not in word]:
+        raise TlxError(f"{invalid[0]!r} is no FIELD=VALUE, such as train.batch_size=16.")
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", flag_values=values)
     parse(["tlx", f"--config={config}", *(f"--config.{field}" for field in overrides)], values)
@@ -113,7 +131,7 @@ def load_config(config: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def _set_none(config: Any, path: str) -> None:
-    """ml_collections reads every value as of the field's type, of which None is none."""
+    """Sets a field to None. ml_collections cannot do this, because it parses each value as the field's type."""
     from ml_collections import FieldReference
 
     *parents, field = path.split(".")
@@ -121,12 +139,12 @@ def _set_none(config: Any, path: str) -> None:
         if not hasattr(config, "items") or parent not in config:
             raise _no_field(parent)
         config = config[parent]
-    held = dict(config.items(preserve_field_references=True)) if hasattr(config, "items") else {}
-    if field not in held:
+    fields = dict(config.items(preserve_field_references=True)) if hasattr(config, "items") else {}
+    if field not in fields:
         raise _no_field(field)
-    if held[field] is not None and not isinstance(held[field], FieldReference):
-        if not isinstance(held[field], str):
-            raise TlxError(f"--config.{path}=None: this field has a value always; it is {held[field]!r} by default.")
+    if fields[field] is not None and not isinstance(fields[field], FieldReference):
+        if not isinstance(fields[field], str):
+            raise TlxError(f"--config.{path}=None: this field cannot be None; its default is {fields[field]!r}.")
         config[field] = "None"
     else:
         config[field] = None
@@ -137,7 +155,7 @@ def _no_field(name: str, hint: str = "") -> TlxError:
 
 
 def _config_files(argv: Sequence[str]) -> Iterator[str]:
-    """What `--config=FILE.py[:ARGUMENT]` and `--config FILE.py` name."""
+    """Yields the config files in `--config=FILE.py[:ARGUMENT]` and `--config FILE.py`."""
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         name, joined, file = argument.partition("=")
         if name in ("--config", "-config"):
@@ -146,10 +164,11 @@ def _config_files(argv: Sequence[str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
-    """Around the whole of a script's work; whatever ends it early is one sentence (`tlx.errors.one_sentence`).
+    """Prepares a script's process, and reports errors of its body in one sentence (`tlx.errors.one_sentence`).
 
-    workdir: the run directory, where the traceback of an unknown error is kept. config: of a run that may be one of
-    several processes, which `config.parallel` names.
+    Args:
+      workdir: the run directory, to which the traceback of an unexpected error is written.
+      config: the run's config, whose `parallel` may describe several processes.
     """
 
     def parting() -> None:

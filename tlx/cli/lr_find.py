@@ -1,4 +1,4 @@
-"""`tlx lr-find CONFIG [FIELD=VALUE …]`: the loss while the learning rate grows, and which rate that suggests."""
+"""`tlx lr-find CONFIG [FIELD=VALUE …]`: runs a learning rate range test and suggests a learning rate."""
 
 import argparse
 from pathlib import Path
@@ -7,26 +7,26 @@ from tlx.cli.launch import load_config, quiet_logs, use_compilation_cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """CONFIG, overrides, --lowest, --highest, --steps, --to."""
+    """Adds CONFIG, FIELD=VALUE, --lowest, --highest, --steps and --to."""
     parser.add_argument("config", help="a config file, with its argument after a colon: configs/text_file.py:sst2")
     parser.add_argument(
         "override", nargs="*", metavar="FIELD=VALUE",
-        help="such as train.batch_size=16; or the words of a launch, --config=CONFIG --config.FIELD=VALUE",
+        help="such as train.batch_size=16; --config=CONFIG --config.FIELD=VALUE is accepted too",
     )  # fmt: skip
-    parser.add_argument("--lowest", type=float, default=1e-7, help="the first rate")
-    parser.add_argument("--highest", type=float, default=10.0, help="the last, if the loss has not gone up before")
-    parser.add_argument("--steps", type=int, default=100, help="of training")
-    parser.add_argument("--to", default="lr_find", metavar="DIR", help="where lr_find.png and lr_find.csv go")
+    parser.add_argument("--lowest", type=float, default=1e-7, help="the first learning rate")
+    parser.add_argument("--highest", type=float, default=10.0, help="the last learning rate, unless the loss diverges")
+    parser.add_argument("--steps", type=int, default=100, help="number of training steps")
+    parser.add_argument("--to", default="lr_find", metavar="DIR", help="folder for lr_find.png and lr_find.csv")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Prints two suggestions and writes the curve; there is no run afterwards."""
+    """Prints two suggested learning rates and writes the curve. No run directory is left."""
     quiet_logs()
     use_compilation_cache()
     config = load_config(arguments.config, arguments.override)
     from tlx.recipes.lr_find import lr_find, write
 
-    found = lr_find(config, arguments.lowest, arguments.highest, arguments.steps)
-    picture, table = write(found, Path(arguments.to))
-    print(f"steepest fall of the loss at {found.steepest:.2g}; a tenth of its minimum's rate is {found.tenth:.2g}.")
-    print(f"{len(found.rates)} steps, {found.rates[0]:.1g} to {found.rates[-1]:.2g}: {picture}, {table}.")
+    result = lr_find(config, arguments.lowest, arguments.highest, arguments.steps)
+    picture, table = write(result, Path(arguments.to))
+    print(f"the loss falls fastest at {result.steepest:.2g}; a tenth of the rate of its minimum is {result.tenth:.2g}.")
+    print(f"{len(result.rates)} steps, {result.rates[0]:.1g} to {result.rates[-1]:.2g}: {picture}, {table}.")

@@ -1,4 +1,4 @@
-"""`tlx COMMAND …`. Nothing heavy is imported before a command is known."""
+"""The command `tlx COMMAND …`. A command's module is imported only when the command is used."""
 
 import argparse
 import importlib
@@ -9,22 +9,22 @@ from typing import Any
 from tlx.cli.words import as_words
 from tlx.errors import one_sentence
 
-COMMANDS = {  # each a file beside this one, with add_arguments(parser) and main(arguments)
-    "inspect": "what a config would train: parameters, groups, bytes, the cost of a step",
-    "evaluate": "the metrics of a trained run, on its own sets or on another file",
-    "predict": "what a trained run says of some texts or images, or of a file or folder of them",
-    "attention": "what a trained run looks at in images, as a picture",
-    "interpolate": "a trained run's parameters between the checkpoint's and its own, chosen on validation",
-    "lr-find": "the loss of a config while its learning rate grows, and which rate that suggests",
-    "features": "what a checkpoint's or a run's backbone makes of texts or images, as vectors",
-    "export": "a trained run as a folder that transformers opens",
-    "doctor": "devices, versions, caches, and what is missing",
+COMMANDS = {  # each is a module of this package with add_arguments(parser) and main(arguments)
+    "inspect": "show what a config would train: parameters, groups, memory, cost of a step",
+    "evaluate": "compute the metrics of a trained run on its own sets or on another file",
+    "predict": "predict the labels of texts or images, or of a file or folder of them",
+    "attention": "draw the attention of a trained run on images",
+    "interpolate": "interpolate between the checkpoint's and a run's parameters, selected on validation",
+    "lr-find": "run a learning rate range test on a config and suggest a learning rate",
+    "features": "write the features of texts or images from a checkpoint or a run",
+    "export": "write a trained run as a folder that transformers opens",
+    "doctor": "show devices, versions and caches, and what is missing",
 }
-OF_A_CONFIG = ("inspect", "lr-find")  # they take the words of a launch, too
+CONFIG_COMMANDS = ("inspect", "lr-find")  # they also accept --config=FILE and --config.FIELD=VALUE
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The commands, and the arguments of one of them."""
+    """Makes the parser of all commands; only the given command gets its arguments."""
     top = argparse.ArgumentParser(prog="tlx", description="Transfer learning in JAX.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_ in COMMANDS.items():
@@ -35,16 +35,20 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def module(command: str) -> Any:
-    """The file of a command."""
+    """Imports the module of a command."""
     return importlib.import_module(f"tlx.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The entry point of the command `tlx`."""
+    """Runs a command.
+
+    Args:
+      argv: the words after `tlx`; None: those of this process.
+    """
     with one_sentence():
-        given = list(sys.argv[1:] if argv is None else argv)
-        command = next((word for word in given if word in COMMANDS), None)
-        arguments = parser(command).parse_args(as_words(given) if command in OF_A_CONFIG else given)
+        words = list(sys.argv[1:] if argv is None else argv)
+        command = next((word for word in words if word in COMMANDS), None)
+        arguments = parser(command).parse_args(as_words(words) if command in CONFIG_COMMANDS else words)
         module(arguments.command).main(arguments)
 
 

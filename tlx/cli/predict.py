@@ -1,4 +1,4 @@
-"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: what a trained run says of its inputs."""
+"""`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: predictions of a trained run for new inputs."""
 
 import argparse
 import itertools
@@ -10,32 +10,35 @@ from typing import Any
 from tlx.cli.launch import quiet_logs, use_compilation_cache
 from tlx.errors import TlxError
 
-CHUNK = 512  # rows answered at a time
-Answered = tuple[Any, dict[str, Any]]  # an input and its answer
+CHUNK = 512  # number of rows that are read, predicted and written at a time
+Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """RUN, texts, --input, --output, --format."""
+    """Adds RUN, TEXT, --input, --output, --format and --sheet."""
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("text", nargs="*", help="one text, or one image's file, each")
+    parser.add_argument("text", nargs="*", help="a text, or the file of an image")
     parser.add_argument(
         "--input",
         metavar="FILE",
         help="JSON lines, CSV, TSV, CoNLL or npz with the run's columns; - for standard input; or a folder of images",
     )
-    parser.add_argument("--output", metavar="FILE", default="-", help="where the rows go, with their answers")
-    parser.add_argument("--format", choices=("jsonl", "csv"), help="of both, where no file's suffix tells")
+    parser.add_argument("--output", metavar="FILE", default="-", help="file for the rows with their predictions")
+    parser.add_argument("--format", choices=("jsonl", "csv"), help="format of both, if no suffix of a file says it")
     parser.add_argument(
-        "--sheet", metavar="FILE", help="of images: a picture of those answered with the least certainty"
+        "--sheet", metavar="FILE", help="for images: a picture to draw of those with the least certain predictions"
     )
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Answers the texts given, or every row of a file in its order."""
+    """Predicts the texts of the command line, or all rows of a file in their order."""
     if bool(arguments.text) == bool(arguments.input):
-        raise TlxError("tlx predict answers either texts or --input FILE; give one of them.")
+        raise TlxError("tlx predict takes either texts or --input FILE; give one of them.")
     if arguments.text and (arguments.output != "-" or arguments.format):
-        raise TlxError("texts are answered in words, one line each; --output and --format go with --input FILE (or -).")
+        raise TlxError(
+            "predictions for texts of the command line are printed, one line each; --output and --format need --input "
+            "FILE (or -)."
+        )
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.run_directory import load_run
@@ -44,19 +47,19 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.sheet and trained.model.backbone.config.modality != "image":
         raise TlxError(f"--sheet draws images; this run reads {trained.inputs.plural}.")
     if arguments.text:
-        answered = of_arguments(trained, arguments.text)
+        predicted = predict_arguments(trained, arguments.text)
     else:
-        chunks = of_source(trained, arguments.input, arguments.output, arguments.format)
-        answered = [one for chunk in chunks for one in chunk if arguments.sheet]  # else no row of a stream is kept
+        chunks = predict_source(trained, arguments.input, arguments.output, arguments.format)
+        predicted = [pair for chunk in chunks for pair in chunk if arguments.sheet]  # without a sheet, keep no row
     if arguments.sheet:
         from tlx.runs.images import least_certain
 
-        inputs, rows = zip(*answered, strict=True)
+        inputs, rows = zip(*predicted, strict=True)
         least_certain(inputs, rows, Path(arguments.sheet))
 
 
-def of_arguments(trained: Any, words: Sequence[str]) -> list[Answered]:
-    """One line an input."""
+def predict_arguments(trained: Any, words: Sequence[str]) -> list[Predicted]:
+    """Predicts the words of the command line, prints one line for each, and returns inputs and predictions."""
     from tlx.runs.predictions import rows_of
 
     inputs = trained.inputs.read_arguments(words, trained.columns, trained.head.kind)
@@ -67,36 +70,48 @@ def of_arguments(trained: Any, words: Sequence[str]) -> list[Answered]:
     return list(zip(inputs, rows, strict=True))
 
 
-def of_source(trained: Any, source: str, to: str, format_: str | None) -> Iterator[list[Answered]]:
-    """Rows in, the same rows with `predicted` (and `score`) out, a chunk at a time; a column of that name stays,
-    and the answer is then `tlx_predicted` (`tlx_score`). Gives each chunk once it is written."""
+def predict_source(trained: Any, source: str, to: str, format_: str | None) -> Iterator[list[Predicted]]:
+    """Predicts the rows of a source, and writes them with the columns `predicted` and, for classes, `score`.
+
+    If the rows have a column of that name already, the new column is `tlx_predicted` or `tlx_score`.
+
+    Args:
+      trained: the trained run.
+      source: a file, `-` for standard input, or a folder of images.
+      to: the file to write, or `-` for standard output.
+      format_: "jsonl" or "csv"; None: the suffix of the file decides.
+
+    Yields:
+      The inputs and predictions of each chunk after it is written.
+    """
     from tlx.data.stream import format_of, writing
     from tlx.runs.predictions import rows_of
 
     modality, columns, kind = trained.inputs, trained.columns, trained.head.kind
     reading = modality.read_source(source, format_)
-    written = format_ or reading.format if to == "-" else format_of(to, format_ or reading.file_format)
-    empty = 0
-    with writing(to, written) as write:
+    output_format = format_ or reading.format if to == "-" else format_of(to, format_ or reading.file_format)
+    unpredicted = 0
+    with writing(to, output_format) as write:
         while chunk := list(itertools.islice(reading.rows, CHUNK)):
             inputs = [modality.read_row(row, place, columns, kind) for place, row in chunk]
-            answers = rows_of(trained, inputs)
-            for (place, row), found in zip(chunk, answers, strict=True):
-                empty += found["predicted"].count(None) if isinstance(found["predicted"], list) else 0
-                values = flat(found) if written == "csv" else found
-                named = {name if name not in row else f"tlx_{name}": value for name, value in values.items()}
-                write({**row, **named}, place)
-            yield list(zip(inputs, answers, strict=True))
-    if empty:
+            predictions = rows_of(trained, inputs)
+            for (place, row), prediction in zip(chunk, predictions, strict=True):
+                predicted = prediction["predicted"]
+                unpredicted += predicted.count(None) if isinstance(predicted, list) else 0
+                values = flat(prediction) if output_format == "csv" else prediction
+                new_columns = {name if name not in row else f"tlx_{name}": value for name, value in values.items()}
+                write({**row, **new_columns}, place)
+            yield list(zip(inputs, predictions, strict=True))
+    if unpredicted:
         print(
-            f"{empty} words could not be predicted and are left empty: the tokenizer leaves nothing of them, or their "
+            f"{unpredicted} words could not be predicted and are left empty: the tokenizer removes them, or their "
             "tokens alone exceed max_length.",
             file=sys.stderr,
         )
 
 
 def flat(prediction: dict[str, Any]) -> dict[str, Any]:
-    """For a CSV: of several numbers a column each, `predicted_0` and so on."""
+    """Returns a prediction for a row of a CSV: several numbers become columns `predicted_0`, `predicted_1`, …"""
     values = prediction["predicted"]
     if not isinstance(values, list) or not values or isinstance(values[0], str | None):
         return prediction
@@ -104,10 +119,10 @@ def flat(prediction: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """An answer for reading: the class and its probability, the names, or the numbers."""
+    """Formats a prediction as text: the class and its probability, the labels, or the numbers."""
     predicted = row["predicted"]
     if "score" in row:
         return f"{predicted}  {row['score']:.1%}"
     values = predicted if isinstance(predicted, list) else [predicted]
-    said = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
-    return "  ".join(said) or "(none)"
+    texts = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
+    return "  ".join(texts) or "(none)"

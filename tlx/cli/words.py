@@ -1,12 +1,18 @@
-"""The two ways to say a config on a command line, each in terms of the other."""
+"""Converts between the two ways to write a config and its overrides on a command line.
+
+Scripts take flags, `--config=FILE.py --config.FIELD=VALUE`; commands take words, `FILE.py FIELD=VALUE`.
+"""
 
 import re
 from collections.abc import Sequence
 
 
 def as_words(argv: Sequence[str]) -> list[str]:
-    """The words of a launch, `--config=FILE.py:ARGUMENT --config.FIELD=VALUE … --workdir=DIR`, as a command that reads
-    a config takes them: `FILE.py:ARGUMENT FIELD=VALUE …` at the end, and no run directory."""
+    """Converts flags to words, which are put at the end. `--workdir` is removed; words stay as they are.
+
+    Args:
+      argv: the command line without the program's name.
+    """
     others, files, fields = _sorted(argv)
     if "--workdir" in others:
         del others[others.index("--workdir") : others.index("--workdir") + 2]
@@ -14,13 +20,17 @@ def as_words(argv: Sequence[str]) -> list[str]:
 
 
 def as_flags(argv: Sequence[str]) -> list[str]:
-    """The inverse of `as_words`; what is said so already stays."""
+    """Converts words to flags, which are put first. Flags stay as they are.
+
+    Args:
+      argv: the command line without the program's name.
+    """
     others, files, fields = _sorted(argv)
     return [*(f"--config={file}" for file in files), *(f"--config.{field}" for field in fields), *others]
 
 
 def _sorted(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """The words that have nothing to do with a config, config files, and `FIELD=VALUE`s, each in their order."""
+    """Returns the words that do not concern a config, the config files, and the `FIELD=VALUE`s, each in order."""
     others: list[str] = []
     files: list[str] = []
     fields: list[str] = []
@@ -30,9 +40,9 @@ def _sorted(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         flag = re.fullmatch(r"--?config(?:\.([\w.]+))?(=.*)?", word, re.DOTALL)
         no = re.fullmatch(r"--?noconfig\.([\w.]+)", word)
         if flag:
-            apart = flag[2] is None and words and not words[0].startswith("--")
-            value = words.pop(0) if apart else (flag[2] or "=")[1:]
-            switch = flag[2] is None and not apart  # --config.FIELD alone: true
+            value_follows = flag[2] is None and words and not words[0].startswith("--")
+            value = words.pop(0) if value_follows else (flag[2] or "=")[1:]
+            switch = flag[2] is None and not value_follows  # --config.FIELD without a value means true
             fields += [f"{flag[1]}={'true' if switch else value}"] if flag[1] else []
             files += [] if flag[1] else [value]
         elif no:
@@ -47,15 +57,23 @@ def _sorted(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def without_none(words: Sequence[str], configs: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The words but for each `--FLAG.FIELD=None` of a config, and `(flag, field)` of those that no later word fills."""
+    """Removes each `--FLAG.FIELD=None` of a config.
+
+    Args:
+      words: the command line without the program's name.
+      configs: names of the flags that are configs.
+
+    Returns:
+      The other words, and `(flag, field)` of each field set to None that no later word sets to another value.
+    """
     empty: dict[tuple[str, str], None] = {}
     kept = []
     for word in words:
-        said = re.fullmatch(rf"--?({'|'.join(configs) or '$^'})\.([\w.]+)=(.*)", word, re.DOTALL)
-        if said and said[3] == "None":
-            empty[said[1], said[2]] = None
+        override = re.fullmatch(rf"--?({'|'.join(configs) or '$^'})\.([\w.]+)=(.*)", word, re.DOTALL)
+        if override and override[3] == "None":
+            empty[override[1], override[2]] = None
         else:
             kept.append(word)
-            if said:
-                empty.pop((said[1], said[2]), None)
+            if override:
+                empty.pop((override[1], override[2]), None)
     return kept, list(empty)

@@ -1,7 +1,8 @@
-"""The contract between a method and the loop.
+"""The interface between a method and the training loop.
 
-A method names its streams, says which player owns which parameters, and lists the updates of a step. The loop
-differentiates, clips, and hands each player's gradient to its optimizer; a method does none of that.
+A method names its streams, assigns parameters to players, and lists the updates of a training step. A player is a set
+of parameters with its own optimizer; fine-tuning has one player, adversarial training has several. The training step
+differentiates the losses, clips the gradients and applies each player's optimizer. A method does none of this.
 """
 
 import dataclasses
@@ -16,15 +17,15 @@ from tlx.params.rules import Rules
 
 Batch = Mapping[str, Mapping[str, jax.Array]]  # {stream: {field: array}}
 Losses = dict[str, tuple[jax.Array, jax.Array]]  # {name: (total, count)}
-Gradients = dict[str, Any]  # {loss: gradient with respect to the trainable parameters}
+Gradients = dict[str, Any]  # {name of a loss: its gradient with respect to the trainable parameters}
 
 
 @struct.dataclass
 class Carried:
-    """Arrays that go from one update to the next besides the parameters.
+    """Arrays other than parameters that pass from one update to the next.
 
     Attributes:
-      method: the method's own (`method_state`).
+      method: the method's own state (`State.method_state`).
       model: the model's mutable collections, such as the running statistics of batch norm.
     """
 
@@ -34,21 +35,22 @@ class Carried:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-    """One update of a step.
+    """One update of a training step.
 
     Attributes:
-      losses: `(params, batch, carried, context) -> ({name: (total, count)}, carried)`. What is minimized is
-        the sum over losses of total / count, both summed over the micro-batches of a batch. Totals and counts are
-        scalars; a count is a constant for differentiation, unless `differentiable_counts` names its loss. Under
-        `jax.pmap` the batch holds one device's rows, so totals and counts are sums over rows.
-      players: whose parameters it moves.
-      name: of its metrics, `NAME/loss`; "" only where a method has one update.
-      repeat: how many times it is taken in a step, on the same batch and with random numbers of its own each time.
-      combine: `(gradients by loss, {name: total / count}, method_state) -> (gradient, method_state)`, in place of the
-        sum of gradients; `method_state` is that of `Carried.method`. All of them come from one forward pass.
-      needs: for a player, losses of which at least one must have a count above 0 in the batch; otherwise the player is
-        left as it is: parameters, moments and step count. Players that are not named always move.
-      differentiable_counts: losses whose count depends on the parameters and is differentiated too.
+      losses: a function `(params, batch, carried, context) -> ({name: (total, count)}, carried)`. The update minimizes
+        the sum over losses of total / count, where totals and counts are summed over the micro-batches of a batch.
+        Totals and counts are scalars. A count is treated as a constant in differentiation unless
+        `differentiable_counts` names its loss. Under `jax.pmap` the batch holds the rows of one device, so totals and
+        counts must be sums over rows.
+      players: names of the players whose parameters are updated.
+      name: prefix of the update's metrics, `NAME/loss`. It may be "" only if the method has a single update.
+      repeat: how often the update is applied in a step. Each time it uses the same batch and new random numbers.
+      combine: a function `(gradients, {name: total / count}, method_state) -> (gradient, method_state)` that replaces
+        the sum of the losses' gradients. `method_state` is `Carried.method`. All gradients come from one forward pass.
+      needs: for each player, the losses of which at least one must have a count above 0 in the batch. If none has, the
+        player's parameters, moments and step count stay as they are. A player that is not a key is always updated.
+      differentiable_counts: names of losses whose count depends on the parameters and is differentiated too.
     """
 
     losses: Callable[[Any, Batch, Carried, Context], tuple[Losses, Carried]]
@@ -60,7 +62,8 @@ class Update:
     differentiable_counts: tuple[str, ...] = ()
 
 
-# (state of the method, parameters, epochs done, stream -> predictions (examples, outputs)) -> state of the method
+# (method state, parameters, number of finished epochs, function from a stream's name to its predictions, of shape
+# (examples, outputs)) -> new method state
 BeforeEpoch = Callable[[Any, Any, int, Callable[[str], Any]], Any]
 
 
@@ -68,10 +71,11 @@ class Method(Protocol):
     """What a method provides.
 
     Attributes:
-      streams: the keys of the batch.
-      players: who owns which parameters, as rules `(selector, True)`, disjoint.
-      updates: in order, every step.
-      before_epoch: makes the method's state anew before each epoch (pseudo-labels, centroids); None: it stays.
+      streams: names of the streams that a batch holds.
+      players: rules `(selector, True)` for each player's parameters. No parameter may belong to two players.
+      updates: the updates of each training step, in order.
+      before_epoch: recomputes the method's state before each epoch, for example pseudo-labels or centroids. None: the
+        state is not recomputed.
     """
 
     streams: tuple[str, ...]
@@ -80,13 +84,13 @@ class Method(Protocol):
     before_epoch: BeforeEpoch | None
 
     def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
-        """Parameters that only training needs, and arrays that are carried from step to step.
+        """Initializes the parameters that only training needs, and the method's state.
 
         Args:
-          key: of the run; it decides the initial values.
+          key: random key of the run.
           shapes: the model's parameters as `jax.ShapeDtypeStruct`s.
 
         Returns:
-          `(aux, method_state)`. `aux` is a tree of parameters, {} without any; they stand at `aux/…`, and rules,
-          groups and players apply to them as to all others.
+          `(aux, method_state)`. `aux` is a tree of parameters, {} if there are none. They are stored at `aux/…`, and
+          rules, groups and players apply to them as to all other parameters.
         """

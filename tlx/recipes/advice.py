@@ -1,4 +1,4 @@
-"""What is allowed and usually a mistake: sentences that `tlx inspect` prints before anything is trained."""
+"""Advice on settings that are allowed but usually a mistake. `tlx inspect` prints it before training."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from tlx.recipes.parameters import GroupAssignment
 
-# Whose updates are as long as the rate in every entry; by their usual name.
+# Optimizers whose update of each entry is about as large as the learning rate, with their usual names.
 ADAM_LIKE = {
     "adam": "Adam",
     "adamw": "AdamW",
@@ -15,18 +15,18 @@ ADAM_LIKE = {
     "amsgrad": "AMSGrad",
     "lion": "Lion",
 }
-LOOSE = 1e-3  # a rate for AdamW beyond which a pretrained transformer forgets: those published are 1e-6 to 5e-4
-TIMID = 1e-4  # a rate for SGD below which next to nothing happens
+LARGE_FOR_ADAM = 1e-3  # from this rate on AdamW overwrites pretrained weights; published rates are 1e-6 to 5e-4
+SMALL_FOR_SGD = 1e-4  # below this rate SGD hardly changes the weights
 
 
 def advise(config: ConfigDict, assignment: GroupAssignment, total: int, examples: int) -> list[str]:
-    """Sentences, none if nothing looks wrong.
+    """Returns advice as sentences; an empty list if there is none.
 
     Args:
       config: a fine-tuning config.
-      choice: what learns in it.
-      total: steps of the run.
-      examples: of the training split.
+      assignment: the groups of its parameters.
+      total: number of steps of the run.
+      examples: number of training examples.
     """
     return [*_rates(config, assignment), *_frozen(config, assignment), *_run(config, total, examples)]
 
@@ -42,30 +42,30 @@ def _rates(config: ConfigDict, assignment: GroupAssignment) -> Iterable[str]:
         return
     path = max(rates, key=lambda path: rates[path])
     name = assignment.groups[assignment.assigned[path]].optimizer or optimizer.name
-    if name in ADAM_LIKE and rates[path] >= LOOSE:
-        by = ADAM_LIKE[name]
-        yield f"{path} learns at {rates[path]:g} by {by}; a pretrained backbone usually takes 1e-5 to 1e-4."
-    if name == "sgd" and rates[path] < TIMID:
-        yield f"{path} learns at {rates[path]:g} by SGD at most; that is a rate for AdamW, SGD takes 1e-3 to 1e-1."
+    rate = f"the backbone's largest learning rate is {rates[path]:g} ({path})"
+    if name in ADAM_LIKE and rates[path] >= LARGE_FOR_ADAM:
+        yield f"{rate} with {ADAM_LIKE[name]}; for a pretrained backbone, 1e-5 to 1e-4 is usual."
+    if name == "sgd" and rates[path] < SMALL_FOR_SGD:
+        yield f"{rate} with SGD; for SGD, 1e-3 to 1e-1 is usual."
 
 
 def _frozen(config: ConfigDict, assignment: GroupAssignment) -> Iterable[str]:
     heads = [path for path in assignment.frozen if path.startswith("heads/")]
     if heads:
-        yield f"{heads[0]} is drawn anew and frozen, so the answers stay random; let `heads/.*` learn."
+        yield f"{heads[0]} has random values and is frozen, so predictions stay random; train `heads/.*`."
     initialise = config.model.initialise
-    anew = [initialise] if isinstance(initialise, str) else list(initialise)
+    parts = [initialise] if isinstance(initialise, str) else list(initialise)
     pooler = [path for path in assignment.frozen if path.startswith("backbone/pooler/")]
-    if pooler and any(part in ("pooler", "all") for part in anew):
-        yield f"{pooler[0]} is drawn anew and frozen; let it learn, or let the head read config.head.pooling='mean'."
+    if pooler and any(part in ("pooler", "all") for part in parts):
+        yield f"{pooler[0]} has random values and is frozen; train it, or set config.head.pooling='mean'."
 
 
 def _run(config: ConfigDict, total: int, examples: int) -> Iterable[str]:
     warmup = config.optimizer.warmup_steps
-    rising = round(config.optimizer.warmup_fraction * total) if warmup is None else warmup
-    if rising > total / 2:
-        yield f"the learning rate rises over {rising} of the run's {total} steps."
+    warmup_steps = round(config.optimizer.warmup_fraction * total) if warmup is None else warmup
+    if warmup_steps > total / 2:
+        yield f"the warm-up takes {warmup_steps} of the run's {total} steps."
     if config.train.batch_size > examples:
         yield f"config.train.batch_size is {config.train.batch_size}, and there are {examples} training examples."
-    if config.optimizer.schedule == "constant" and config.train.epochs > 1 and not rising:
-        yield "the learning rate neither rises nor falls (config.optimizer.schedule='constant' without a warm-up)."
+    if config.optimizer.schedule == "constant" and config.train.epochs > 1 and not warmup_steps:
+        yield "the learning rate is constant and has no warm-up (config.optimizer.schedule='constant')."

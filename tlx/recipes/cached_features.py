@@ -1,4 +1,4 @@
-"""Training from features: where what is frozen lies below all that learns, it is computed once and not every step."""
+"""Training from cached features: the frozen lower part of a backbone is computed once instead of in each step."""
 
 import dataclasses
 import functools
@@ -29,56 +29,71 @@ CACHES = ("auto", "memory", "disk", "off")
 
 
 def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> FeatureSpec | None:
-    """The highest cut below which nothing learns and so nothing drops; None where there is no block below it.
+    """Returns which output of the backbone can be cached, or None if there is none.
 
-    groups: of each path, for the whole run. A head that reads a pooled vector of a backbone in which nothing learns is
-    given that; one that reads first tokens alone, those; any other every token.
+    It is the output of the last block below which no parameter is trained and therefore no dropout is applied. The
+    features are the pooled vector if the whole backbone is frozen and the head reads a pooled vector, the first token
+    if the head reads only this token of the last block, and otherwise all tokens.
+
+    Args:
+      model: the model.
+      groups: the group of each path; `frozen` means that it is trained in no phase of the run.
+      head: the head that reads the features.
     """
     config: Any = model.backbone.config
-    still = frozen_blocks(model, dict(groups))
+    frozen = frozen_blocks(model, dict(groups))
     prefixes = [f"backbone/{path}" for path in config.block_paths]
-    lowest = next((i for i, prefix in enumerate(prefixes) if prefix not in still), len(prefixes)) - 1
-    if lowest < 1 or config.model_type == "custom" or any(path.startswith("adapters/") for path in groups):
+    layer = next((i for i, prefix in enumerate(prefixes) if prefix not in frozen), len(prefixes)) - 1
+    if layer < 1 or config.model_type == "custom" or any(path.startswith("adapters/") for path in groups):
         return None
-    if any(groups[path] != FROZEN for path in below(model, FeatureSpec((lowest,), None))):
+    if any(groups[path] != FROZEN for path in below(model, FeatureSpec((layer,), None))):
         return None
-    if lowest < config.num_blocks or head.kind in PER_TOKEN:
-        return FeatureSpec((lowest,), None)
+    if layer < config.num_blocks or head.kind in PER_TOKEN:
+        return FeatureSpec((layer,), None)
     pooling = head.pooling
     if pooling == "pooler":
         pooling = "pooler" if reads_pooler(head, config) else "cls"
     if all(group == FROZEN for path, group in groups.items() if path.startswith("backbone/")):
         return FeatureSpec((), pooling)
-    return FeatureSpec((lowest,), None if pooling == "mean" else "cls" if pooling == "pooler" else pooling)
+    return FeatureSpec((layer,), None if pooling == "mean" else "cls" if pooling == "pooler" else pooling)
 
 
 def from_features(
     config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Modality, task: Task,
     layout: Layout,
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
-    """Inputs and a task whose batches hold features, computed or found; None where training goes the long road.
+    """Computes or loads the features of a task, and makes a task and inputs that use them.
 
-    Says in one line what is kept, of how many bytes and where, before that is computed.
+    A line is printed that says what is cached, its size and where, before anything is computed.
 
     Args:
-      config: the run's, of which `features` is read.
-      variables: what the run begins with; below the cut nothing of it changes, statistics included.
-      groups: of each path; frozen is what learns in no phase.
+      config: the run's config, whose `features` and `train.eval_batch_size` are used.
+      model: the model.
+      variables: the initial parameters and model state. The part that is cached does not change in training.
+      groups: the group of each path; `frozen` means that it is trained in no phase of the run.
+      inputs: the modality.
+      task: the task whose examples are replaced by features.
+      layout: the placement of arrays on the devices.
+
+    Returns:
+      Inputs and a task whose batches hold features; None if no features are cached.
 
     Raises:
-      TlxError: several processes, and a folder in which all of them would write.
+      TlxError: if `features.cache` is "disk" in a run of several processes.
     """
-    wanted = config.features
-    tell = functools.partial(print, flush=True) if layout.is_main else lambda _: None
-    if wanted.cache == "disk" and several():
-        raise TlxError("config.features.cache is 'disk', which is of one process; of several take 'memory' or 'off'.")
-    initialized = inputs.training(task.head) != inputs.prepare
-    spec = None if wanted.cache == "off" or initialized else cacheable_features(model, groups, task.head)
+    settings = config.features
+    log = functools.partial(print, flush=True) if layout.is_main else lambda _: None
+    if settings.cache == "disk" and several():
+        raise TlxError(
+            "config.features.cache is 'disk', which a run of several processes cannot use; set 'memory' or 'off'."
+        )
+    augmented = inputs.training(task.head) != inputs.prepare
+    spec = None if settings.cache == "off" or augmented else cacheable_features(model, groups, task.head)
     if spec is None:
-        if wanted.cache in ("memory", "disk"):
-            why = "no block lies below all that learns, from the first step to the last"
-            why = "training draws images anew (config.augment)" if initialized else why
-            tell(f"features: none are kept, because {why}.")
+        if settings.cache in ("memory", "disk"):
+            reason = "the images are augmented in each step (config.augment)"
+            reason = reason if augmented else "no whole block is frozen below all trainable parameters in every phase"
+            log(f"features: none are cached, because {reason}.")
         return None
     placed = layout.put(variables)
     extractor = Extractor(
@@ -87,28 +102,28 @@ def from_features(
     )  # fmt: skip
     size = sum(extractor.shape_of(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())
-    said = f"{spec} for {count:,} examples, {size:,} bytes"
-    if size > wanted.limit:
-        tell(f"features: {said}, are more than config.features.limit, {wanted.limit:,}; none are kept.")
+    description = f"{spec} for {count:,} examples, {size:,} bytes"
+    if size > settings.limit:
+        log(f"features: {description}, exceed config.features.limit, {settings.limit:,}; none are cached.")
         return None
-    folder = Path(wanted.folder).expanduser().absolute() if wanted.folder else default_folder()
-    tell(f"features: {said}, kept {f'in {folder}' if wanted.cache == 'disk' else 'in memory'}.")
+    folder = Path(settings.folder).expanduser().absolute() if settings.folder else default_folder()
+    log(f"features: {description}, kept {f'in {folder}' if settings.cache == 'disk' else 'in memory'}.")
 
-    def kept(examples: ExampleSet) -> FeatureSet:
-        if wanted.cache != "disk":
+    def features(examples: ExampleSet) -> FeatureSet:
+        if settings.cache != "disk":
             return extractor(examples)
         return load_or_compute(folder, identity(extractor, examples), extractor, examples)
 
     cached = CachedInputs(spec.layers[0] if spec.layers else None, inputs.length_buckets)
-    found: dict[str, ExampleSet] = {
-        part: FeatureExamples(examples, kept(examples), cached.field, inputs.has_lengths)
-        for part, examples in task.splits.items()
+    splits: dict[str, ExampleSet] = {
+        split: FeatureExamples(examples, features(examples), cached.field, inputs.has_lengths)
+        for split, examples in task.splits.items()
     }
-    return cached, dataclasses.replace(task, splits=found)
+    return cached, dataclasses.replace(task, splits=splits)
 
 
 def check_features(config: ConfigDict) -> None:
-    """Raises `TlxError` for a `config.features` that says nothing."""
+    """Raises `TlxError` for invalid values of `config.features`."""
     if config.cache not in CACHES:
         raise TlxError(f"config.features.cache is {config.cache!r}; it is 'auto', 'memory', 'disk' or 'off'.")
     if config.limit < 0:

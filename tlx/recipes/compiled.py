@@ -1,4 +1,4 @@
-"""The phases of a run, compiled for its layout and bound to its streams, constants and predictions."""
+"""Compiles the phases of a run for its layout and gives them their batches, constants and predictions."""
 
 import dataclasses
 from typing import Any
@@ -15,13 +15,21 @@ from tlx.training.recalibrate import Recalibration
 
 
 def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
-    """The phases with their functions compiled for the job's layout, and their own batches, states and constants."""
+    """Returns the phases with their functions jitted for the job's layout and their constants bound.
+
+    Args:
+      job: the job; its streams, layout and forward pass are used.
+      setup: the training setup with the pure functions of the phases.
+
+    Raises:
+      TlxError: if a method reads a stream that does not exist.
+    """
     layout = job.layout
     key, anchors = layout.put((jax.random.key(job.seed), setup.anchors))
     phases = []
     for index, (phase, rates, method) in enumerate(zip(setup.phases, setup.rates, setup.methods, strict=True)):
         if missing := sorted(set(phase.streams) - job.streams.keys()):
-            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which is not there.")
+            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which the run lacks.")
         state = state_in(setup.phases[: index + 1], job.state)
         constants = (key, anchors, layout.put(rates))
         step = layout.train_step(phase.step, state, constants)
@@ -44,11 +52,11 @@ def _bind(step: Any, *constants: Any) -> Any:
 
 
 def _recalibrate(recalibrate: Any, layout: Layout, *constants: Any) -> Any:
-    """The recalibration with its function jitted; None of a phase without one."""
+    """The recalibration with its function jitted; None if the phase has none."""
     if not isinstance(recalibrate, Recalibration):
         return recalibrate
     add = jax.jit(recalibrate.add, out_shardings=layout.everywhere)
-    return dataclasses.replace(recalibrate, add=lambda *given: add(*given, *constants))
+    return dataclasses.replace(recalibrate, add=lambda *arguments: add(*arguments, *constants))
 
 
 def _batches(job: Job, names: tuple[str, ...]) -> Any:
@@ -56,14 +64,14 @@ def _batches(job: Job, names: tuple[str, ...]) -> Any:
 
 
 def _before_epoch(job: Job, method: Any) -> Any:
-    """The method's `before_epoch` on a state, with predictions by the state's parameters."""
+    """The method's `before_epoch` as a function of the state, with predictions made by the state's parameters."""
 
-    def renewed(state: Any, epoch: int) -> Any:
+    def with_new_method_state(state: Any, epoch: int) -> Any:
         def predictions(stream: str) -> Any:
             return job.predict(state.variables, job.streams[stream].examples)
 
-        made = method.before_epoch(state.method_state, state.params, epoch, predictions)
-        made = job.layout.put(jax.tree.map(jnp.asarray, made))
-        return dataclasses.replace(state, method_state=made)
+        method_state = method.before_epoch(state.method_state, state.params, epoch, predictions)
+        method_state = job.layout.put(jax.tree.map(jnp.asarray, method_state))
+        return dataclasses.replace(state, method_state=method_state)
 
-    return renewed
+    return with_new_method_state

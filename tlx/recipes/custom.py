@@ -1,4 +1,4 @@
-"""A linen module of a script's own as the backbone of a run."""
+"""Custom backbones: any linen module can take the place of the checkpoint's backbone in a run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,14 +23,16 @@ from tlx.recipes.model import adapt
 
 
 def custom_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Custom:
-    """A linen module as the backbone of `build`.
+    """Wraps a linen module as a backbone for `build`.
 
     Args:
-      module: called with a batch's inputs by name (`pixel_values`, channels last, or `input_ids`, `attention_mask`, …)
-        and `deterministic`; gives (batch, hidden) or (batch, tokens, hidden). Where its `__call__` names them, it is
-        given `frozen`, path prefixes within it of what does not learn, and in training `valid`, bool (batch,), False
-        for rows of padding, which should enter no statistics. It may have mutable collections, such as `batch_stats`.
-      blocks: path prefixes within it, from the bottom up, that `last:K`, phases and rates by layer count.
+      module: the module. It is called with a batch's inputs by name (`pixel_values`, with channels last, or
+        `input_ids`, `attention_mask`, …) and `deterministic`, and returns an array of shape (batch, hidden) or
+        (batch, tokens, hidden). If its `__call__` has a parameter `frozen`, it gets the path prefixes of its frozen
+        parts. If it has a parameter `valid`, it gets bool (batch,) in training: False for rows of padding, which must
+        not enter statistics. The module may have mutable collections, such as `batch_stats`.
+      blocks: path prefixes of the module's blocks from input to output. `last:K`, phases and layer-wise learning
+        rates refer to them.
     """
     return Custom(CustomConfig(tuple(blocks)), None, module)
 
@@ -38,15 +40,24 @@ def custom_backbone(module: nn.Module, blocks: Sequence[str] = ()) -> Custom:
 def initialize_custom(
     config: ConfigDict, backbone: Custom, inputs: Inputs, datasets: Datasets
 ) -> tuple[Model, Variables, frozenset[str]]:
-    """The module with its heads, drawn by the run's seed; every path of its parameters is new.
+    """Initializes a custom backbone with its heads, with the run's seed.
+
+    Args:
+      config: the run's config.
+      backbone: the backbone.
+      inputs: makes the model's inputs from a batch.
+      datasets: the data, whose first example gives the shapes of the inputs.
+
+    Returns:
+      The model, its parameters and model state, and the paths of all parameters.
 
     Raises:
-      TlxError: its collections change their shape in training, or padding would enter them.
+      TlxError: if a collection changes its shape in training, or rows of padding would enter it.
     """
     rows = datasets.examples["train"].take(np.zeros(1, np.int64), inputs.length_buckets[0])
-    given, _ = inputs.prepare({name: jnp.asarray(field) for name, field in rows.items()}, None)
-    described = backbone.clone(config=dataclasses.replace(backbone.config, sample=sample_of(given)))
-    model = Model(described, (("default", datasets.head),), described.config.head_settings)
+    sample, _ = inputs.prepare({name: jnp.asarray(field) for name, field in rows.items()}, None)
+    backbone = backbone.clone(config=dataclasses.replace(backbone.config, sample=sample_of(sample)))
+    model = Model(backbone, (("default", datasets.head),), backbone.config.head_settings)
     model, params = adapt(model, random_params(model, config.seed), config)
     variables = Variables(params, init_model_state(model, dummy_inputs(model)))
     if variables.model_state:
@@ -55,17 +66,18 @@ def initialize_custom(
 
 
 def _check_state(config: ConfigDict, model: Model, variables: Variables, examples: int) -> None:
-    own: Any = model.backbone
+    """Raises `TlxError` if the model state changes its shape in training, or rows of padding would enter it."""
+    backbone: Any = model.backbone
     params, state, context = variables.params, variables.model_state, Context(jax.random.key(0))
-    given = dummy_inputs(model) | ({"valid": jnp.ones(1, bool)} if own.reads_valid else {})
-    jax.eval_shape(lambda: forward(model, params, state, given, context)[1])  # refuses a state that changes its shape
+    inputs = dummy_inputs(model) | ({"valid": jnp.ones(1, bool)} if backbone.reads_valid else {})
+    jax.eval_shape(lambda: forward(model, params, state, inputs, context)[1])  # raises if the state changes its shape
     size, parts = (
         config.train.batch_size,
         make_layout(config.parallel.data, config.parallel.fsdp).size * config.train.accumulate,
     )
-    if not own.reads_valid and (examples % size or size % parts):
+    if not backbone.reads_valid and (examples % size or size % parts):
         raise TlxError(
-            f"{examples} training examples in batches of {size}, each cut in {parts}, hold rows of padding, that "
-            f"would enter the {listed(state)} of {type(own.module).__name__}; let its __call__ take valid (bool, one a "
-            "row) and leave those out, or choose a batch size that divides."
+            f"{examples} training examples in batches of {size}, each split into {parts}, need rows of padding, which "
+            f"would enter the {listed(state)} of {type(backbone.module).__name__}; let its __call__ take valid (bool, "
+            "one a row) and leave these rows out, or choose a batch size without padding."
         )

@@ -1,4 +1,4 @@
-"""The data of a run: tables to splits, labels to numbers, texts to examples."""
+"""The data of a run: reads and splits tables, makes the head from the labels and encodes the examples."""
 
 import dataclasses
 import hashlib
@@ -17,13 +17,19 @@ from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
 
-LEARNT = ("classification", "multilabel", "regression", "tagging")
+TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging")  # heads that can be trained on a file
 
 
 @dataclasses.dataclass(frozen=True)
 class Datasets:
-    """examples, tables: by split (`train`, `validation`, and `test` if there is one). facts: sizes, how many examples
-    of the other splits are in train too, digests; for the summary."""
+    """The data of a task.
+
+    Attributes:
+      examples: examples by split: `train`, `validation` and, if there is one, `test`.
+      tables: the tables that the examples were made from, by split.
+      head: the head that fits the labels.
+      facts: facts for the summary: sizes, how many examples of the other splits are also in train, digests.
+    """
 
     examples: dict[str, ExampleSet]
     tables: dict[str, Table]
@@ -32,12 +38,15 @@ class Datasets:
 
 
 def load_labelled(source: str | Table, label: str, kind: str) -> Table:
-    """A set's rows; of a classification, those that have a label (see `data.labels`).
+    """Returns a table. For classification, rows without a label are left out (see `data.labels`).
 
     Args:
-      source: a data spec, or a table.
-      label: the column.
-      kind: of the head.
+      source: a data spec such as `csv:FILE`, or a table.
+      label: the column of the labels.
+      kind: the kind of the head.
+
+    Raises:
+      TlxError: if no row has a label.
     """
     table = load(source) if isinstance(source, str) else source
     if kind != "classification":
@@ -51,45 +60,58 @@ def load_labelled(source: str | Table, label: str, kind: str) -> Table:
 
 
 def numbered(table: Table) -> tuple[Table, np.ndarray]:
-    """A table and, int64 (n,), which row of its source each of its rows is."""
+    """Returns a table, and int64 (n,): for each row, the index of that row in its source."""
     return table, np.arange(len(table)) if table.numbers is None else table.numbers
 
 
 def with_splits(config: ConfigDict) -> ConfigDict:
-    """The config, with the splits of `data.train` where that is a folder of them: its `train`, and its `validation` and
-    `test` unless the config names others. What was found is said in a line. config: the whole.
+    """Returns the config with the splits of `data.train` if that is a folder of splits.
+
+    The folder's `train` is used, and its `validation` and `test` unless the config names other sets. A printed line
+    says which splits are used.
+
+    Args:
+      config: the run's config.
 
     Raises:
-      TlxError: such a folder without `train`.
+      TlxError: if the folder has splits but no `train`.
     """
     root = config.data.train
-    found = splits_of(root)
-    if not found:
+    splits = splits_of(root)
+    if not splits:
         return config
-    if "train" not in found:
-        raise TlxError(f"config.data.train is {root}, which holds {listed(found)} and no train; name what to train on.")
+    if "train" not in splits:
+        raise TlxError(
+            f"config.data.train is {root}, which holds {listed(splits)} and no train; name what to train on."
+        )
     config = config.copy_and_resolve_references()
-    parts = {part: spec for part, spec in found.items() if part == "train" or not config.data[part]}
+    parts = {part: spec for part, spec in splits.items() if part == "train" or not config.data[part]}
     for part, spec in parts.items():
         config.data[part] = spec
     from_train = [
         part for part in ("validation", "test") if not config.data[part] and config.data[f"{part}_fraction"] > 0
     ]
     rest = f"; {' and '.join(from_train)} is split from train" if from_train else ""
-    print(f"data: {root} holds folders of splits; taken are {listed(parts.values())}{rest}.", flush=True)
+    print(f"data: {root} holds folders of splits; the run uses {listed(parts.values())}{rest}.", flush=True)
     return config
 
 
 def load_tables(
     config: ConfigDict, inputs: Modality, kind: str, in_memory: Mapping[str, Table] | None = None
 ) -> dict[str, tuple[Table, np.ndarray]]:
-    """Each split's table and the rows of its source that it holds.
+    """Reads the splits.
 
     Args:
-      config: the data's.
-      inputs: says which rows are equal.
-      kind: of the head.
-      in_memory: tables by split, in place of the config's files.
+      config: `config.data`.
+      inputs: the modality, which decides which rows have equal inputs; these stay in the same split.
+      kind: the kind of the head.
+      in_memory: tables by split that replace files of the config.
+
+    Returns:
+      For each split, its table, and int64 (n,): for each row, the index of that row in its source.
+
+    Raises:
+      TlxError: if train or validation is missing, or a split is given twice.
     """
     in_memory = in_memory or {}
     if unknown := sorted(in_memory.keys() - {"train", "validation", "test"}):
@@ -113,8 +135,8 @@ def load_tables(
     tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
         table, _ = tables["train"]
-        rows_of_few = subsample_per_class(labels.names(table, config.label), config.per_class, config.split_seed)
-        tables["train"] = numbered(table.rows(rows_of_few))
+        sampled = subsample_per_class(labels.names(table, config.label), config.per_class, config.split_seed)
+        tables["train"] = numbered(table.rows(sampled))
     for part in ("validation", "test"):
         if sources[part] != "":
             tables[part] = numbered(load_labelled(sources[part], config.label, kind))
@@ -124,7 +146,15 @@ def load_tables(
 
 
 def make_head(config: ConfigDict, train: Table) -> Head:
-    """The head that the labels ask for, from the training split alone. config: the whole."""
+    """Makes the head that fits the labels of the training split.
+
+    Args:
+      config: the run's config.
+      train: the table of the training split.
+
+    Raises:
+      TlxError: if the kind of head is unknown, or the labels have a single class or a constant target.
+    """
     kind, pooling, label = config.head.kind, config.head.pooling, config.data.label
     if kind == "regression":
         values = labels.targets(train, label).astype(np.float64)
@@ -133,7 +163,7 @@ def make_head(config: ConfigDict, train: Table) -> Head:
         spread = values.std(axis=0)
         if not (spread > 0).all():
             raise TlxError(
-                f"{train.name}: the target {label!r} is constant over the training split; nothing can be learnt."
+                f"{train.name}: the target {label!r} is constant over the training split, so no model can be trained."
             )
         shift, scale = (tuple(x.tolist()) for x in (values.mean(axis=0), spread))
         return Head(kind, values.shape[1], pooling, shift=shift, scale=scale)
@@ -144,14 +174,23 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     elif kind == "classification":
         names = labels.classes(labels.names(train, label), f"{train.name}: the labels in {label!r}")
     else:
-        raise TlxError(f"config.head.kind is {kind!r}; a file is learnt by one of {listed(LEARNT)}.")
+        raise TlxError(f"config.head.kind is {kind!r}; it is one of {listed(TRAINABLE_KINDS)}.")
     if len(names) < 2 and kind != "multilabel":
         raise TlxError(f"{train.name}: the column {label!r} holds one class only, {names[0]!r}.")
     return Head(kind, len(names), pooling, labels=names)
 
 
 def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None = None) -> Datasets:
-    """Everything `config.data` and `config.head` name, as the model takes it. in_memory: as of `load_tables`."""
+    """Reads and encodes the data of `config.data` and `config.head`.
+
+    Args:
+      config: the run's config.
+      inputs: the modality, which encodes the examples.
+      in_memory: tables by split that replace files of the config.
+
+    Raises:
+      TlxError: if the data is invalid.
+    """
     tables = load_tables(config.data, inputs, config.head.kind, in_memory)
     head, columns = make_head(config, tables["train"][0]), Columns.of(inputs, config.data)
     examples = {
@@ -164,10 +203,10 @@ def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, 
 
 
 def _label_facts(config: ConfigDict, tables: dict[str, tuple[Table, np.ndarray]]) -> dict[str, Any]:
-    """What was done to labels, counted, and said once; nothing where nothing was."""
-    label, found = config.data.label, {part: table for part, (table, _) in tables.items()}
-    stripped = {part: labels.stripped(table, label) for part, table in found.items()}
-    left_out = {table.name: table.left_out for table in found.values() if table.left_out}
+    """Counts and prints how many labels were stripped and how many rows were left out; {} if there are none."""
+    label = config.data.label
+    stripped = {part: labels.stripped(table, label) for part, (table, _) in tables.items()}
+    left_out = {table.name: table.left_out for table, _ in tables.values() if table.left_out}
     if config.head.kind == "regression":
         stripped = {}
     for part, count in stripped.items():
@@ -194,21 +233,21 @@ def _facts(
             texts = "pairs of texts" if data.pair else inputs.plural
             print(
                 f"{part}: {count} of {len(tables[part][0])} {texts} are longer than max_length {data.max_length} and "
-                "are cut.",
+                "are truncated.",
                 flush=True,
             )
-    seen = set(keys["train"])
+    train_keys = set(keys["train"])
     return {
         "examples": {part: len(table) for part, (table, _) in tables.items()},
-        "also_in_train": {part: sum(key in seen for key in keys[part]) for part in keys if part != "train"},
+        "also_in_train": {part: sum(key in train_keys for key in keys[part]) for part in keys if part != "train"},
         **({"groups": groups} if groups else {}),
         **({"texts_cut": truncated} if any(truncated.values()) else {}),
-        "sha256": {part: digest(found) for part, found in examples.items()},
+        "sha256": {part: digest(part_examples) for part, part_examples in examples.items()},
     }
 
 
 def _tagging_facts(train: Table, column: str, head: Head, examples: dict[str, ExampleSet]) -> dict[str, Any]:
-    """The scheme of the training tags and what became of each split's words; both are printed."""
+    """Finds and prints the scheme of the training tags and the word counts of each split."""
     scheme = scheme_of([tag for tag in row if tag != labels.NO_LABEL] for row in labels.tags(train, column))
     if scheme is None:
         what = f"{len(head.labels)} classes of tokens, no entity scheme; measured by accuracy and macro-F1"
@@ -218,50 +257,60 @@ def _tagging_facts(train: Table, column: str, head: Head, examples: dict[str, Ex
     print(f"tags: {what}.", flush=True)
     if scheme is None and (why := near_scheme(head.labels)):
         print(f"tags: {why}.", flush=True)
-    words = {part: word_facts(found.words) for part, found in examples.items()}
-    for part, found in words.items():
-        if any(count for name, count in found.items() if name != "words"):
-            print(f"{part}: {words_in_words(found)}.", flush=True)
+    words = {part: word_facts(part_examples.words) for part, part_examples in examples.items()}
+    for part, counts in words.items():
+        if any(count for name, count in counts.items() if name != "words"):
+            print(f"{part}: {words_in_words(counts)}.", flush=True)
     return {"tags": scheme or "classes of tokens", "words": words}
 
 
 def word_facts(words: Words | None) -> dict[str, int]:
-    """Of a set: `words`, `windowed_sentences` (longer than max_length), `unpredictable_words`; where some have no label
-    `words_without_label` and, if no word of a sentence has one, `sentences_without_label`. Empty without words."""
+    """Counts the words of a set.
+
+    Args:
+      words: the words of a tagging set; None for other sets.
+
+    Returns:
+      `words`, `windowed_sentences` (sentences longer than max_length) and `unpredictable_words`. If there are words
+      without a label, also `words_without_label`, and `sentences_without_label` if there are sentences without any.
+      {} if `words` is None.
+    """
     if words is None:
         return {}
-    none = int((~words.labelled).sum())
+    unlabelled_words = int((~words.labelled).sum())
     labelled_until = np.concatenate([[0], np.cumsum(words.labelled)])[words.offsets]
-    whole = int((np.diff(labelled_until) == 0).sum())
+    unlabelled_sentences = int((np.diff(labelled_until) == 0).sum())
     return {
         "words": len(words.label),
         "windowed_sentences": words.windowed,
         "unpredictable_words": int((~words.predictable).sum()),
-        **({"words_without_label": none} if none else {}),
-        **({"sentences_without_label": whole} if whole else {}),
+        **({"words_without_label": unlabelled_words} if unlabelled_words else {}),
+        **({"sentences_without_label": unlabelled_sentences} if unlabelled_sentences else {}),
     }
 
 
 def words_in_words(facts: dict[str, int]) -> str:
-    """What `word_facts` found, in a line."""
-    said = f"{facts['words']} words"
+    """Formats the counts of `word_facts` as one line of text."""
+    text = f"{facts['words']} words"
     if facts["windowed_sentences"]:
-        said += f", {facts['windowed_sentences']} sentences longer than max_length and read in overlapping windows"
+        text += f", {facts['windowed_sentences']} sentences longer than max_length and read in overlapping windows"
     if facts["unpredictable_words"]:
-        said += (
+        text += (
             f", {facts['unpredictable_words']} words that cannot be predicted and count as wrong (the tokenizer leaves "
             "nothing of them, or their tokens alone exceed max_length)"
         )
-    if none := facts.get("words_without_label"):
-        said += f", {none} words that have no label ({labels.NO_LABEL}) and are left out of loss and metrics"
-        if whole := facts.get("sentences_without_label"):
-            said += f"; of {whole} sentences no word has one"
-    return said
+    if unlabelled_words := facts.get("words_without_label"):
+        text += (
+            f", {unlabelled_words} words that have no label ({labels.NO_LABEL}) and are left out of loss and metrics"
+        )
+        if unlabelled_sentences := facts.get("sentences_without_label"):
+            text += f"; in {unlabelled_sentences} sentences, no word has a label"
+    return text
 
 
 def digest(examples: ExampleSet) -> str:
-    """Of a split's content, such as tokens, labels and rows: another digest, other data."""
-    found = hashlib.sha256()
+    """Returns a digest of a split's content, such as tokens, labels and row indices."""
+    content = hashlib.sha256()
     for piece in examples.content():
-        found.update(piece)
-    return found.hexdigest()[:16]
+        content.update(piece)
+    return content.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Every field of a fine-tuning config, with its default. A study's config starts here and says what differs."""
+"""Every field of a fine-tuning config with its default. A config file starts from these and sets what differs."""
 
 import dataclasses
 import warnings
@@ -12,170 +12,183 @@ from tlx.errors import TlxError
 
 
 def finetune() -> ConfigDict:
-    """The config of `experiments/finetune.py`."""
+    """Returns the default config of `experiments/finetune.py`.
+
+    Words in capitals in the comments stand for your own values. A list of pairs `(selector, value)` is ordered, and the
+    first selector that matches a parameter's path decides; see `tlx.params.rules`.
+    """
     config = ConfigDict()
-    config.resume = "auto"  # go on with the run in the workdir; "never" refuses a used one
-    config.seed = 0  # of what is drawn anew, of dropout and of the order of data
+    config.resume = "auto"  # "auto" continues the run in the workdir; "never" refuses a workdir that holds a run
+    config.seed = 0  # seed of new parameters, dropout, augmentation and the order of the data
 
     config.model = ConfigDict()
     config.model.checkpoint = ""  # a folder, package:NAME/FOLDER, or a hub id
-    config.model.weights = "pretrained"  # or "random": the same network, drawn anew
-    config.model.initialise = ()  # parts to draw anew where the checkpoint lacks them: "pooler", or a regex on paths
-    config.model.ignore = ()  # regexes on tensors of the checkpoint that may be left over
-    config.model.reinitialise = ()  # drawn anew though the checkpoint has them: "last:2", "pooler", or selectors
-    config.model.drop_path_rate = placeholder(float)  # of stochastic depth, at the last block; None: none
-    config.model.hidden_dropout_prob = placeholder(float)  # None: as the checkpoint says
-    config.model.attention_probs_dropout_prob = placeholder(float)
-    config.model.classifier_dropout = placeholder(float)
-    config.model.image_size = placeholder(int)  # of the images, in pixels; None: the checkpoint's
-    config.model.dtype = "float32"  # what to compute in: float32 or bfloat16; parameters stay float32
+    config.model.weights = "pretrained"  # "pretrained", or "random": the same network with random weights
+    # Parts that are initialized if the checkpoint does not have them: "pooler", or regexes on parameter paths.
+    config.model.initialise = ()
+    config.model.ignore = ()  # regexes on tensor names of the checkpoint that may stay unused
+    # Parts that are initialized although the checkpoint has them: "last:K" (blocks), "pooler", or selectors.
+    config.model.reinitialise = ()
+    config.model.drop_path_rate = placeholder(float)  # stochastic depth: drop rate of the last block; None: none
+    config.model.hidden_dropout_prob = placeholder(float)  # dropout rate; None: the checkpoint's
+    config.model.attention_probs_dropout_prob = placeholder(float)  # dropout rate of attention; None: the checkpoint's
+    config.model.classifier_dropout = placeholder(float)  # dropout rate before the head; None: the checkpoint's
+    config.model.image_size = placeholder(int)  # height and width of the images in pixels; None: the checkpoint's
+    config.model.dtype = "float32"  # dtype of the computation, "float32" or "bfloat16"; parameters stay float32
 
     config.data = ConfigDict()
-    config.data.train = ""  # csv:PATH, tsv:, jsonl:, conll:, npz:, folder:PATH[@SPLIT], tfds:NAME[@SPLIT], builtin:NAME
-    config.data.validation = ""  # the same; "" cuts it from train
-    config.data.test = ""  # the same; "" cuts test_fraction from train, or goes without
-    config.data.validation_fraction = 0.1
-    config.data.test_fraction = 0.0
-    config.data.split_seed = 0
-    config.data.per_class = 0  # train on so many examples of each class, drawn by split_seed; 0: on all
-    config.data.group = placeholder(str)  # column whose equal values stay on one side of a cut; None: the text itself
-    config.data.text = "text"  # column; of words, one list a row, for tagging
-    config.data.image = "image"  # column, of a checkpoint that takes images
-    config.data.pair = placeholder(str)  # column of the second text of each row; None: there is none
-    config.data.label = "label"  # column; of a regression or several labels also several, joined by commas
-    config.data.label_separator = "|"  # between several labels in one column
-    config.data.max_length = 128  # tokens
-    config.data.stride = placeholder(int)  # of tagging: tokens by which windows of longer sentences overlap; None: 1/4
+    # Each set is csv:PATH, tsv:PATH, jsonl:PATH, conll:PATH, npz:PATH, folder:PATH[@SPLIT], tfds:NAME[@SPLIT] or
+    # builtin:NAME.
+    config.data.train = ""  # the training set
+    config.data.validation = ""  # the validation set; "": validation_fraction of train is split off
+    config.data.test = ""  # the test set; "": test_fraction of train is split off
+    config.data.validation_fraction = 0.1  # share of train that becomes the validation set
+    config.data.test_fraction = 0.0  # share of train that becomes the test set; 0: there is no test set
+    config.data.split_seed = 0  # seed of these splits and of per_class
+    config.data.per_class = 0  # number of training examples of each class, sampled with split_seed; 0: all
+    config.data.group = placeholder(str)  # column whose equal values stay in the same split; None: the input itself
+    config.data.text = "text"  # column of the texts; for tagging, each row is a list of words
+    config.data.image = "image"  # column of the images
+    config.data.pair = placeholder(str)  # column of the second text of a pair; None: single texts
+    config.data.label = "label"  # column of the labels; regression and multilabel take several, joined by commas
+    config.data.label_separator = "|"  # separates several labels within one column
+    config.data.max_length = 128  # longest input in tokens; longer texts are truncated
+    # Tagging splits sentences above max_length into overlapping windows: overlap in tokens; None: max_length / 4.
+    config.data.stride = placeholder(int)
 
-    config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # of training images (tlx/augment/settings.py)
-    config.augment.preset = "none"  # or "flip_crop", "inception", "randaugment", "deit"; the fields go before it
+    config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # augmentation of training images, see Augmentation
+    # "none", "flip_crop", "inception", "randaugment" or "deit"; the other fields of augment override the preset.
+    config.augment.preset = "none"
     del config.augment.erase_fill
-    config.augment.erase_fill = placeholder(float)  # None: noise
+    config.augment.erase_fill = placeholder(float)  # value of erased pixels; None: noise
 
     config.head = ConfigDict()
-    config.head.kind = "classification"  # or "multilabel", "regression", "tagging"
-    config.head.pooling = "pooler"  # or "cls", "mean"
-    config.head.standardise = True  # a regression learns in units of its targets' spread, about their mean
+    config.head.kind = "classification"  # "classification", "multilabel", "regression" or "tagging"
+    config.head.pooling = "pooler"  # what the head reads: "pooler", "cls" (first token) or "mean" (of all tokens)
+    config.head.standardise = True  # regression: targets are standardized by their training mean and deviation
 
     config.method = ConfigDict()
-    config.method.name = "finetune"  # of tlx/recipes/methods.py; a phase may have another
+    config.method.name = "finetune"  # a name of METHODS in tlx/recipes/methods.py; each phase may set its own
 
     config.loss = ConfigDict()
-    config.loss.label_smoothing = 0.0  # of classes and tags
-    config.loss.class_weights = ()  # by class, in the order of the labels; of a multilabel head, of its yes
-    config.loss.balanced = False  # class weights n / (classes · count) from the training split
+    config.loss.label_smoothing = 0.0  # label smoothing of classification and tagging
+    # A weight for each class in the order of the labels; for multilabel, the weights of the positive labels.
+    config.loss.class_weights = ()
+    config.loss.balanced = False  # sets class weights to n / (classes * count), counted on the training set
 
     config.params = ConfigDict()
-    config.params.rules = ()  # ordered (selector, group); "frozen" is a group; the rest is "default"
-    # name -> multiplier of the rate, or learning_rate; weight_decay, optimizer, schedule
+    config.params.rules = ()  # (selector, group); the group "frozen" is not trained; no match: the group "default"
+    # Settings of each group: multiplier (of the learning rate) or learning_rate, weight_decay, optimizer, schedule.
     config.params.groups = ConfigDict({"default": {"multiplier": 1.0, "weight_decay": 0.01}})
-    config.params.freeze = (
-        ""  # "backbone", "embeddings", "first:K", "norms", …, joined by commas: rules after the others
-    )
-    config.params.trainable = (
-        ""  # the same parts, and "last:K", "biases", "heads": these and what is new; the rest is frozen
-    )
-    config.params.train = placeholder(str)  # earlier name of trainable
-    config.params.multipliers = ()  # ordered (selector, factor of the rate)
-    config.params.head_multiplier = 1.0  # of the heads' rate
-    config.params.layer_decay = 1.0  # factor of the rate from a block to the one below
-    config.params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit", "electra"; None: as the family
-    config.params.layer_decay_floor = 0.0  # smallest factor of layer_decay (timm's min_scale)
-    config.params.phases = ()  # what changes during the run (tlx/recipes/phases.py): dicts with start, in epochs
-    config.params.unfreeze = ""  # or a usual course of phases: "gradual:EPOCHS", "lp_ft:EPOCHS", "fine_tune:EPOCHS"
-    config.params.discriminative = ()  # rates (lowest, highest) from the embeddings to the head, in equal ratios
+    # Parts to freeze, joined by commas: "backbone", "embeddings", "first:K", "norms", … They come after the rules.
+    config.params.freeze = ""
+    # Parts to train, joined by commas: the same, "last:K", "biases", "heads". The rest of the backbone is frozen.
+    config.params.trainable = ""
+    config.params.train = placeholder(str)  # deprecated name of trainable
+    config.params.multipliers = ()  # (selector, factor of the learning rate); a path without a match has factor 1
+    config.params.head_multiplier = 1.0  # factor of the learning rate of the heads
+    config.params.layer_decay = 1.0  # factor of the learning rate from each block to the block below it
+    config.params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit" or "electra"; None: the family's
+    config.params.layer_decay_floor = 0.0  # smallest factor that layer_decay gives (min_scale in timm)
+    config.params.phases = ()  # phases of training: dicts with start (in epochs), see tlx/recipes/phases.py
+    config.params.unfreeze = ""  # a standard sequence of phases: "gradual:EPOCHS", "lp_ft:EPOCHS", "fine_tune:EPOCHS"
+    # (lowest, highest) learning rate: rates grow geometrically from the embeddings to the head.
+    config.params.discriminative = ()
 
-    config.lora = ConfigDict()  # with it the backbone is frozen but for what params.rules say (tlx/adapters/lora.py)
-    config.lora.rank = 0  # of the adapters; 0: none
-    config.lora.alpha = 8.0  # an adapter is scaled by alpha / rank
-    config.lora.dropout = 0.0  # of what an adapter is given
-    config.lora.rank_stabilised = False  # rsLoRA: alpha / sqrt(rank)
-    config.lora.targets = ()  # ordered (selector, True, False or a rank) over kernels' paths; (): query and value
-    config.lora.name = "lora"  # the adapter's parameters are at adapters/<name>
+    config.lora = ConfigDict()  # LoRA; it freezes the backbone's parameters that params.rules do not name
+    config.lora.rank = 0  # rank of the adapters; 0: no LoRA
+    config.lora.alpha = 8.0  # the adapters' output is scaled by alpha / rank
+    config.lora.dropout = 0.0  # dropout rate of the adapters' input
+    config.lora.rank_stabilised = False  # rsLoRA: scale by alpha / sqrt(rank) instead
+    config.lora.targets = ()  # (selector of kernels, True, False or a rank); (): attention's queries and values
+    config.lora.name = "lora"  # the parameters are at adapters/NAME
 
-    config.features = ConfigDict()  # what a frozen part of the backbone gives, computed once (docs/howto_features.md)
-    config.features.cache = "auto"  # or "memory", in memory; "disk"; "off". The middle two say why none are kept
-    config.features.limit = 2 * 2**30  # bytes, of all splits together; beyond it none are kept
-    config.features.folder = ""  # of "disk", shared by runs; "": tlx/features under the user's cache
+    config.features = ConfigDict()  # outputs of a frozen part of the backbone, computed once (docs/howto_features.md)
+    # "auto" and "memory" keep them in memory, "disk" in a folder; "off" computes them in each step. "memory" and "disk"
+    # print the reason when nothing can be cached.
+    config.features.cache = "auto"
+    config.features.limit = 2 * 2**30  # largest total size of all splits in bytes; above it, nothing is cached
+    config.features.folder = ""  # folder for "disk", shared by runs; "": tlx/features in the user's cache folder
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adamw"  # or another of tlx/optim/optimizers.py: "adafactor", "lamb", "lion", "sgd", …
-    config.optimizer.learning_rate = 5e-5
-    config.optimizer.schedule = "linear"  # or another of tlx/optim/schedules.py: "cosine", "one_cycle", "constant", …
-    config.optimizer.warmup_steps = placeholder(int)  # None: warmup_fraction of the run
-    config.optimizer.warmup_fraction = 0.1
-    # Of the schedules that have them; None: the schedule's default.
-    config.optimizer.final_fraction = placeholder(float)  # of the rate, below which it does not fall; 0
-    config.optimizer.power = placeholder(float)  # of polynomial; 1
-    config.optimizer.cycles = placeholder(int)  # of cosine_restarts; 1
-    config.optimizer.cycle_length = placeholder(float)  # of a cycle, in lengths of the one before; 1
-    config.optimizer.cycle_peak = placeholder(float)  # of a cycle, in peaks of the one before; 1
-    config.optimizer.div_factor = placeholder(float)  # one_cycle begins at the rate / div_factor; 25
-    config.optimizer.final_div_factor = placeholder(float)  # and ends at that / final_div_factor; 10,000
-    config.optimizer.drop = placeholder(float)  # step and exponential: factor of the rate every drop_every steps; 0.1
-    config.optimizer.drop_every = placeholder(int)  # steps; None: a third of the steps after the warm-up
-    # Of the optimizers that have them; None: the optimizer's default.
-    config.optimizer.momentum = placeholder(float)  # of sgd (0.9) and rmsprop (0)
-    config.optimizer.nesterov = placeholder(bool)  # of sgd and rmsprop; False
-    config.optimizer.b1 = placeholder(float)  # of the Adam family, lamb and lion; 0.9
-    config.optimizer.b2 = placeholder(float)  # the same; 0.999, of lion 0.99
-    config.optimizer.eps = placeholder(float)  # 1e-8; of lamb 1e-6, adagrad 1e-7, adafactor 1e-30; lion and sgd: none
-    config.optimizer.decay_rate = placeholder(float)  # of squared gradients, of adafactor (0.8) and rmsprop (0.9)
-    config.optimizer.min_dim_size_to_factor = placeholder(int)  # adafactor factors from this size on; 128
-    config.optimizer.clipping_threshold = placeholder(float)  # of the RMS of an update of adafactor; 1; 0 for none
-    config.optimizer.multiply_by_parameter_scale = placeholder(bool)  # of adafactor: relative rates; True
-    config.optimizer.clip = 1.0  # largest global norm of the trainable gradient; 0 for none
-    config.optimizer.clip_value = 0.0  # largest absolute value of its entries, clipped before the norm; 0 for none
+    config.optimizer.name = "adamw"  # a name of tlx/optim/optimizers.py: "adafactor", "lamb", "lion", "sgd", …
+    config.optimizer.learning_rate = 5e-5  # peak learning rate
+    config.optimizer.schedule = "linear"  # a name of tlx/optim/schedules.py: "cosine", "one_cycle", "constant", …
+    config.optimizer.warmup_steps = placeholder(int)  # number of warm-up steps; None: warmup_fraction decides
+    config.optimizer.warmup_fraction = 0.1  # share of the run's steps that are warm-up
+    # Settings of particular schedules. None is the schedule's default, which is given in parentheses.
+    config.optimizer.final_fraction = placeholder(float)  # smallest rate after warm-up as a share of the peak (0)
+    config.optimizer.power = placeholder(float)  # exponent of polynomial (1)
+    config.optimizer.cycles = placeholder(int)  # number of cycles of cosine_restarts (1)
+    config.optimizer.cycle_length = placeholder(float)  # length of a cycle relative to the cycle before it (1)
+    config.optimizer.cycle_peak = placeholder(float)  # peak of a cycle relative to the cycle before it (1)
+    config.optimizer.div_factor = placeholder(float)  # one_cycle: first rate = learning_rate / div_factor (25)
+    config.optimizer.final_div_factor = placeholder(float)  # one_cycle: last rate = first rate / final_div_factor (1e4)
+    config.optimizer.drop = placeholder(float)  # step, exponential: factor of the rate every drop_every steps (0.1)
+    config.optimizer.drop_every = placeholder(int)  # number of steps (a third of the steps after warm-up)
+    # Settings of particular optimizers. None is the optimizer's default, which is given in parentheses.
+    config.optimizer.momentum = placeholder(float)  # sgd (0.9), rmsprop (0)
+    config.optimizer.nesterov = placeholder(bool)  # sgd, rmsprop (False)
+    config.optimizer.b1 = placeholder(float)  # the Adam family, lamb, lion (0.9)
+    config.optimizer.b2 = placeholder(float)  # the Adam family, lamb (0.999), lion (0.99)
+    config.optimizer.eps = placeholder(float)  # most (1e-8), lamb (1e-6), adagrad (1e-7), adafactor (1e-30)
+    config.optimizer.decay_rate = placeholder(float)  # decay of squared gradients: adafactor (0.8), rmsprop (0.9)
+    config.optimizer.min_dim_size_to_factor = placeholder(int)  # adafactor: smallest dimension that is factored (128)
+    config.optimizer.clipping_threshold = placeholder(float)  # adafactor: largest RMS of an update (1); 0: no limit
+    config.optimizer.multiply_by_parameter_scale = placeholder(bool)  # adafactor: relative learning rates (True)
+    config.optimizer.clip = 1.0  # largest global norm of the trainable gradient; 0: no clipping
+    config.optimizer.clip_value = 0.0  # largest absolute value of a gradient's entry, clipped before the norm; 0: none
 
-    config.average = ConfigDict()  # of what learns; it is evaluated, selected by, predicted with and exported
-    config.average.kind = "none"  # or "ema", "swa"
-    config.average.decay = 0.999  # of ema, a step
-    config.average.warmup = True  # of ema: decay min(decay, (1 + t) / (10 + t)) after step t
-    config.average.start_fraction = 0.75  # of the run, after which swa begins
-    config.average.every = placeholder(int)  # steps between what swa takes; None: an epoch
-    config.average.recalibrate_batches = 100  # from which batch norm's statistics are computed anew, at most an epoch
-    config.average.learning_rate = placeholder(float)  # constant from swa's start on; None: as the schedule says
+    config.average = ConfigDict()  # average of the trainable parameters; evaluation, selection and export use it
+    config.average.kind = "none"  # "none", "ema" or "swa"
+    config.average.decay = 0.999  # ema: decay of each step
+    config.average.warmup = True  # ema: the decay after step t is min(decay, (1 + t) / (10 + t))
+    config.average.start_fraction = 0.75  # swa: share of the run after which averaging begins
+    config.average.every = placeholder(int)  # swa: steps between two averaged parameters; None: one epoch
+    config.average.recalibrate_batches = 100  # batches for the average's batch norm statistics, at most one epoch
+    config.average.learning_rate = placeholder(float)  # swa: constant rate once averaging begins; None: the schedule's
 
-    config.l2_sp = ConfigDict()  # part of the loss; leave weight_decay at 0 with it
-    config.l2_sp.alpha = 0.0  # towards the checkpoint's values, of what learns and came with it
-    config.l2_sp.beta = 0.0  # towards zero, of what is new
+    config.l2_sp = ConfigDict()  # L2-SP penalty in the loss; set weight_decay to 0 when you use it
+    config.l2_sp.alpha = 0.0  # strength for pretrained parameters, towards the checkpoint's values
+    config.l2_sp.beta = 0.0  # strength for new parameters, towards zero
 
     config.sam = ConfigDict()
-    config.sam.radius = 0.0  # of sharpness-aware minimisation, such as 0.05; 0 for none; a step costs two
-    config.sam.adaptive = False  # in units of each weight; the radius is then about ten times larger
+    config.sam.radius = 0.0  # sharpness-aware minimization (0.05 is usual); 0: off; each step costs two gradients
+    config.sam.adaptive = False  # ASAM: the radius is relative to each weight, and should be about ten times larger
 
     config.train = ConfigDict()
-    config.train.epochs = 3.0
-    config.train.batch_size = 32
-    config.train.accumulate = 1  # micro-batches that a batch is cut into, one after the other
-    config.train.eval_batch_size = 64
-    config.train.evaluate_every = 1.0  # epochs; it also saves then
-    config.train.log_every = 10  # steps
-    config.train.monitor = placeholder(str)  # None: as the kind of head says (tlx/evaluation/metrics.py)
-    config.train.patience = placeholder(int)  # evaluations without a better one that end the run; None: never
+    config.train.epochs = 3.0  # length of the run; fractions are allowed
+    config.train.batch_size = 32  # examples of a training step, over all devices
+    config.train.accumulate = 1  # micro-batches of a batch, computed one after the other
+    config.train.eval_batch_size = 64  # examples of a forward pass in evaluation
+    config.train.evaluate_every = 1.0  # epochs between evaluations; each evaluation also saves a checkpoint
+    config.train.log_every = 10  # steps between two lines of training metrics
+    config.train.monitor = placeholder(str)  # metric that selects the best checkpoint; None: the default of head.kind
+    config.train.patience = placeholder(int)  # evaluations without improvement that end the run; None: no early stop
 
-    config.parallel = ConfigDict()
-    # On how many devices (docs/devices.md). No number depends on it, and a run may go on with another.
-    config.parallel.mode = "auto"  # of the training step: "jit" (what "auto" takes) or "pmap"
-    config.parallel.data = -1  # devices, or groups of fsdp devices, that share a batch; -1: all
-    config.parallel.fsdp = 1  # devices over which large parameters and their moments are cut; 1: none is
-    config.parallel.rules = ()  # what fsdp cuts: ordered (selector, "large", "largest", "whole" or an axis); (): large
-    config.parallel.coordinator = ""  # HOST:PORT of process 0; "auto": as the cluster says; "": one process
-    config.parallel.num_processes = placeholder(int)  # with HOST:PORT
-    config.parallel.process_id = placeholder(int)  # with HOST:PORT: which of them this is, from 0
+    config.parallel = ConfigDict()  # devices (docs/devices.md); a run may be resumed on another number of devices
+    config.parallel.mode = "auto"  # how the training step is compiled: "jit" ("auto" selects it) or "pmap"
+    config.parallel.data = -1  # number of devices (or groups of fsdp devices) that share a batch; -1: all
+    config.parallel.fsdp = 1  # number of devices over which large parameters and moments are sharded; 1: no sharding
+    config.parallel.rules = ()  # (selector, "large", "largest", "whole" or an axis); a path without a match is "large"
+    config.parallel.coordinator = ""  # HOST:PORT of process 0; "auto": the cluster's setting; "": a single process
+    config.parallel.num_processes = placeholder(int)  # number of processes, together with HOST:PORT
+    config.parallel.process_id = placeholder(int)  # index of this process from 0, together with HOST:PORT
     return config
 
 
-# Earlier names of fields, kept for one version: what is written there is moved to the new name, with a warning.
+# Deprecated names of fields, accepted for one version: their values are moved to the new name, with a warning.
 RENAMED = {"params.train": "params.trainable"}
 RENAMED_IN_PHASES = {"train": "trainable"}
 
 
 def with_current_names(config: ConfigDict) -> ConfigDict:
-    """The config, in which values under earlier names stand under today's; each is warned of.
+    """Returns a copy of the config with values moved from deprecated names to current names.
+
+    Each value that is moved causes a `FutureWarning`.
 
     Raises:
-      TlxError: both names have a value.
+      TlxError: if both the deprecated and the current name have a value.
     """
     config = config.copy_and_resolve_references()
     for old, new in RENAMED.items():
@@ -184,7 +197,7 @@ def with_current_names(config: ConfigDict) -> ConfigDict:
             continue
         _warn(f"config.{old}", f"config.{new}")
         if value and _get(config, new):
-            raise TlxError(f"config.{old} is the earlier name of config.{new}, and both are given; keep the latter.")
+            raise TlxError(f"config.{old} is the deprecated name of config.{new}, and both are set; keep the latter.")
         _set(config, new, value or _get(config, new))
         _set(config, old, None)
     phases = []
@@ -199,7 +212,7 @@ def with_current_names(config: ConfigDict) -> ConfigDict:
 
 def _warn(old: str, new: str) -> None:
     warnings.warn(
-        f"{old} is now called {new}; the earlier name goes with the next version.", FutureWarning, stacklevel=4
+        f"{old} is now called {new}; the old name will be removed in the next version.", FutureWarning, stacklevel=4
     )
 
 

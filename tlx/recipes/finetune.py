@@ -1,4 +1,4 @@
-"""A run from a config: `build(config, workdir)` gives a Job; `job.run()` trains, evaluates and writes."""
+"""Builds a run from a config: `build(config, workdir)` returns a `Job`, and `job.run()` trains and evaluates it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -41,22 +41,26 @@ def build(
     methods: Mapping[str, MakeMethod] | None = None,
     streams: Mapping[str, Stream] | None = None,
 ) -> Job:
-    """Reads data and checkpoint and lays out the run; nothing is trained yet.
+    """Reads the data and the checkpoint and prepares the run. It trains nothing.
 
     Args:
-      config: see `tlx/recipes/defaults.py`.
+      config: the config; `tlx/recipes/defaults.py` documents the fields.
       workdir: the run directory.
-      sweep: the learning rate by step, in place of the config's.
-      backbone: a module in place of the checkpoint's, whose tokenizer or image processor alone is then read (see
-        `recipes.custom.custom_backbone`).
-      tables: data in memory by split, `train` and perhaps `validation` and `test`, in place of `config.data`'s files:
-        lists of rows, columns, pandas, a `datasets.Dataset`.
-      loader: shared by runs that read the same data or checkpoint.
-      methods: of a script, by the name that `config.method.name` or a phase gives.
-      streams: of such methods, besides the tasks' own.
+      sweep: a function from the step to the learning rate that replaces the config's schedule.
+      backbone: a custom module that replaces the checkpoint's backbone (see `recipes.custom.custom_backbone`). Only
+        the tokenizer or image processor of the checkpoint is then read.
+      tables: data in memory that replaces the files of `config.data`: a dict with the key `train` and optionally
+        `validation` and `test`. A value is a list of rows, a dict of columns, a pandas data frame or a
+        `datasets.Dataset`.
+      loader: a `Loader` shared by several runs that read the same data or checkpoint.
+      methods: additional methods by the name that `config.method.name` or a phase uses.
+      streams: additional streams by name, for such methods.
+
+    Returns:
+      The job.
 
     Raises:
-      TlxError: whatever in the config, the data or the checkpoint does not fit, in one sentence.
+      TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
     run, lock = on_main(lambda: run_directory.look_at(workdir)) or (Path(workdir).absolute(), None)
     config = with_current_names(config)
@@ -114,7 +118,7 @@ def build(
 
 
 def _open_run(run: Path, lock: Lock | None, config: ConfigDict, written: Mapping[str, Any], loaded: Loaded) -> Lock:
-    """Makes the run directory, or checks that the run in it began so; returns the lock on it."""
+    """Makes the run directory, or checks that the run in it has the same config and data; returns the lock on it."""
     with writable(run):
         run.mkdir(parents=True, exist_ok=True)
         lock = lock or hold(run)
@@ -123,35 +127,41 @@ def _open_run(run: Path, lock: Lock | None, config: ConfigDict, written: Mapping
 
 
 def lay_out(config: ConfigDict) -> Layout:
-    """The layout that `config.parallel` asks for, still without parameters."""
+    """Returns the layout of `config.parallel`; parameters are added with `Layout.with_params`."""
     parallel = config.parallel
     return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)
 
 
 def check_mixing(layout: Layout, inputs: Inputs) -> None:
-    """Raises `TlxError` where an image would be mixed with one that its device does not have."""
+    """Raises `TlxError` if mixup or CutMix is used with pmap, where a device has only its own rows of the batch."""
     augmentation = getattr(inputs, "augmentation", None)
     if layout.mode == "pmap" and augmentation is not None and (augmentation.mixup or augmentation.cutmix):
         raise TlxError(
-            "parallel.mode is 'pmap', in which a device sees its own rows alone; mixup and cutmix take partners from "
-            "the whole batch, so take 'jit'."
+            "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
+            "whole batch, so take 'jit'."
         )
 
 
 def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
-    """A task of the run. name: of its head."""
+    """Makes a task of the run.
+
+    Args:
+      name: name of the task and of its head.
+      config: the run's config.
+      datasets: the task's data.
+    """
     loss = loss_settings(config.loss, datasets.head, datasets.examples["train"])
     return Task(name, datasets.head, datasets.examples, loss, config.train.batch_size)
 
 
 def _facts(datasets: Mapping[str, Datasets]) -> dict[str, Any]:
-    """Of the data, by task where there are several."""
-    facts = {name: each.facts for name, each in datasets.items()}
+    """Facts about the data; by task if there are several tasks."""
+    facts = {name: dataset.facts for name, dataset in datasets.items()}
     return next(iter(facts.values())) if len(facts) == 1 else {"tasks": facts}
 
 
 def check(config: ConfigDict) -> None:
-    """Raises `TlxError` for fields whose value nothing can be done with."""
+    """Raises `TlxError` for invalid values that can be detected without data and checkpoint."""
     if not config.model.checkpoint:
         raise TlxError("config.model.checkpoint names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
     positive = {

@@ -1,4 +1,4 @@
-"""What reads a run's inputs, from its config."""
+"""Opens the modality of a run, which reads its inputs, from the config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,12 @@ from tlx.modalities.open import open_modality
 
 
 def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
-    """As the checkpoint in `folder` takes them. config: the run's, or a finished run's as plain values."""
+    """Opens the modality of a checkpoint: its tokenizer or image processor with the config's settings.
+
+    Args:
+      folder: the checkpoint's folder, or the folder `pretrained` of a run.
+      config: the run's config, or that of a finished run as plain values.
+    """
     data, model = config["data"], config["model"]
     return open_modality(
         folder,
@@ -25,9 +30,8 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
 
 
 def augmentation(config: Mapping[str, Any]) -> Augmentation:
-    """The preset, with what the config says otherwise than by default."""
+    """Returns the preset of `config.augment` with the fields that differ from their defaults."""
     defaults = dataclasses.asdict(Augmentation())
-    said = {name: value for name, value in config.items() if name != "preset"}
-    return dataclasses.replace(
-        preset(config.get("preset", "none")), **{name: value for name, value in said.items() if value != defaults[name]}
-    )
+    fields = {name: value for name, value in config.items() if name != "preset"}
+    changed = {name: value for name, value in fields.items() if value != defaults[name]}
+    return dataclasses.replace(preset(config.get("preset", "none")), **changed)

@@ -1,4 +1,4 @@
-"""What a config would train, before anything is trained: every parameter's group, and what a step costs."""
+"""Inspects a config before training: the group of every parameter, the memory of training and the cost of a step."""
 
 import dataclasses
 import re
@@ -33,8 +33,18 @@ from tlx.training.tasks import DEFAULT
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One parameter. multiplier: of the learning rate; decay: the group's, 0 where this kind of leaf is not decayed.
-    sharding: `whole` on each device, or the axis along which it is cut and into how many parts."""
+    """One parameter.
+
+    Attributes:
+      path: its path in the tree.
+      shape: its shape.
+      dtype: its dtype.
+      group: its group.
+      multiplier: factor of the learning rate; 0 if it is frozen.
+      decay: weight decay; 0 if this kind of parameter is not decayed.
+      bytes: its size in bytes.
+      sharding: `whole` if each device holds all of it, otherwise the sharded axis and the number of parts.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -48,7 +58,13 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class InspectedPhase:
-    """first: its first step. rules: with shorthands spelt out. trainable: how many parameters learn."""
+    """One phase.
+
+    Attributes:
+      first: number of steps before the phase.
+      rules: the rules of `params.rules` and of the shorthands.
+      trainable: number of trainable parameters.
+    """
 
     first: int
     rules: Rules
@@ -57,10 +73,21 @@ class InspectedPhase:
 
 @dataclasses.dataclass(frozen=True)
 class Inspected:
-    """leaves: all parameters. drawn: how many parameters `model.reinitialise` draws anew. steps: of the run. batch:
-    (examples, tokens) of the costliest step. bytes: by what holds them while training. flops, accessed: of that step,
-    as XLA counts them for this machine (accessed: in bytes), on one device. phases: all; the rest is of the first.
-    advice: what is allowed and usually a mistake. ways: over how many devices parameters are cut."""
+    """What `inspect` returns. Where phases differ, all fields but `phases` and `advice` describe the first phase.
+
+    Attributes:
+      leaves: all parameters.
+      initialized: number of parameters that `model.reinitialise` initializes again.
+      examples: number of examples of each split.
+      steps: number of steps of the run.
+      batch: (examples, tokens) of the most expensive step.
+      bytes: bytes of memory in training, by what they hold.
+      flops: floating-point operations of that step on one device, as XLA counts them for this machine.
+      accessed: bytes of memory traffic of that step, counted in the same way.
+      phases: all phases.
+      advice: sentences on settings that are allowed but usually a mistake.
+      ways: number of devices over which parameters are sharded.
+    """
 
     leaves: list[Leaf]
     initialized: int
@@ -76,7 +103,14 @@ class Inspected:
 
 
 def inspect(config: ConfigDict) -> Inspected:
-    """Reads the data, the checkpoint's config and tokenizer; no weights. The step is compiled, not run."""
+    """Inspects a config.
+
+    The data, the checkpoint's config and its tokenizer are read, but no weights. The training step is compiled but not
+    run.
+
+    Raises:
+      TlxError: if a value of the config or the data is invalid.
+    """
     config = with_current_names(config)
     check(config)
     config = with_splits(config).copy_and_resolve_references()
@@ -86,11 +120,13 @@ def inspect(config: ConfigDict) -> Inspected:
     datasets = load_datasets(config, inputs)
     model = adapted(describe_model(folder, config.model, {"default": datasets.head}), config)
     params = abstract_params(model)
-    again = selected(
+    reinitialized_paths = selected(
         flatten(params), reinitialized(config.model, model.backbone.config.block_paths), model.backbone.kinds
     )
     pretrained = config.model.weights == "pretrained"
-    initialized = {path for path in flatten(params) if path in again or path.startswith("heads/") or not pretrained}
+    initialized = {
+        path for path in flatten(params) if path in reinitialized_paths or path.startswith("heads/") or not pretrained
+    }
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
     setup = train_setup(config, model, params, tasks, inputs, initialized)
     layout = lay_out(config).with_params(params, model.backbone.kinds)
@@ -109,15 +145,15 @@ def inspect(config: ConfigDict) -> Inspected:
         **({"averages": _bytes(state.averages)} if state.averages else {}),
         **({"anchors": _bytes(setup.anchors)} if setup.anchors is not None else {}),
     }  # fmt: skip
-    examples = {part: len(found) for part, found in datasets.examples.items()}
+    examples = {split: len(split_examples) for split, split_examples in datasets.examples.items()}
     advice = [
         sentence
         for assignment in setup.assignments
         for sentence in advise(config, assignment, setup.schedule.total, examples["train"])
     ]
     return Inspected(
-        _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout), count_initialized(params, again),
-        examples, setup.schedule.total,
+        _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout),
+        count_initialized(params, reinitialized_paths), examples, setup.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
         _phases(params, setup), list(dict.fromkeys(advice)), layout.ways,
     )  # fmt: skip
@@ -135,24 +171,28 @@ def _leaves(params: Any, assignment: GroupAssignment, config: ConfigDict, kinds:
 
 
 def folded(leaves: Sequence[Leaf]) -> list[Leaf]:
-    """One row for the leaves of several blocks that differ in the block's number alone: `…/layer/0–3/…`, with the bytes
-    of all of them. The rows stand where their first leaf stood."""
-    alike: dict[tuple[Any, ...], list[tuple[int, Leaf]]] = {}
+    """Merges the rows of parameters that differ only in the block's number, as in `…/layer/0–3/…`.
+
+    The bytes of a merged row are the sum over its parameters. It has the position of its first parameter.
+    """
+    merged: dict[tuple[Any, ...], list[tuple[int, Leaf]]] = {}
     for leaf in leaves:
         number = re.search(r"(?<=/)\d+(?=/)", leaf.path)
         path = leaf.path if number is None else f"{leaf.path[: number.start()]}{{}}{leaf.path[number.end() :]}"
         facts = dataclasses.replace(leaf, path=path)
-        alike.setdefault(dataclasses.astuple(facts), []).append((int(number[0]) if number else 0, leaf))
+        merged.setdefault(dataclasses.astuple(facts), []).append((int(number[0]) if number else 0, leaf))
     return [
         dataclasses.replace(
-            of[0][1], path=facts[0].replace("{}", ranges(n for n, _ in of)), bytes=sum(leaf.bytes for _, leaf in of)
+            rows[0][1],
+            path=facts[0].replace("{}", ranges(number for number, _ in rows)),
+            bytes=sum(leaf.bytes for _, leaf in rows),
         )
-        for facts, of in alike.items()
+        for facts, rows in merged.items()
     ]
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """`0–3,5`: numbers in order, those that follow each other as first and last."""
+    """Formats numbers in order, with consecutive numbers as a range: `0–3,5`."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:
@@ -173,7 +213,7 @@ def _phases(params: Any, setup: TrainSetup) -> list[InspectedPhase]:
 
 
 def _batch(config: ConfigDict, datasets: Datasets, inputs: Inputs) -> Mapping[str, jax.ShapeDtypeStruct]:
-    """Shapes of a full batch of the longest texts that this data has, padded as they are in training."""
+    """Shapes of a full batch of the longest training examples, padded as in training."""
     train = datasets.examples["train"]
     length = padded(int(train.lengths.max()), inputs.length_buckets)
     rows = train.take(np.zeros(config.train.batch_size, np.int64), length)

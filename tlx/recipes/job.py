@@ -1,4 +1,4 @@
-"""A run laid out as plain objects: it trains, evaluates, and writes its summary."""
+"""A `Job` holds everything that a run needs. It trains, evaluates the best checkpoint and writes the results."""
 
 import dataclasses
 import functools
@@ -39,28 +39,29 @@ from tlx.training.writers import MetricsWriter, NoWriter, Progress, Writer, read
 
 @dataclasses.dataclass(kw_only=True)
 class Job:
-    """All that a run needs.
+    """Everything that a run needs. `tlx.recipes.finetune.build` makes one from a config.
 
     Attributes:
-      run_directory: where everything is written.
+      run_directory: the folder that all results are written to.
       model: a backbone with the heads of all tasks.
-      modality: what reads the data.
-      inputs: what of a batch the model takes; the modality, or cached features.
-      tasks: by name.
-      streams: what the batches of a step are drawn from, by name.
-      datasets: as they were read, by task.
-      facts: of the data, for the summary.
-      groups: of each path; of what learns in some phase only, its group then.
-      initialized: the paths that did not come with the checkpoint.
-      state: before the first step.
-      phases: in order, jitted.
-      schedule: what the loop does when.
-      learning_rate: by step, for the log.
-      eval_batch_size: examples.
-      accumulate: micro-batches of a batch.
-      layout: where everything lies on the devices.
-      seed: of the run.
-      lock: on the run directory, until `run` has ended.
+      modality: reads the data, with the checkpoint's tokenizer or image processor.
+      inputs: makes the model's inputs from a batch. It is the modality, or `CachedInputs` if features are cached.
+      tasks: tasks by name.
+      streams: by name, the examples from which the batches of a training step are taken.
+      datasets: by task, the data as it was read.
+      facts: facts about the data, for the summary.
+      groups: the group of each parameter's path. A parameter that is trained in some phases only has its group of the
+        first phase in which it is trained.
+      initialized: paths of the parameters that were initialized, not loaded from the checkpoint.
+      state: the state before the first step.
+      phases: the phases in order, with jitted steps.
+      schedule: when the loop evaluates, logs and stops.
+      learning_rate: a function from the step to the learning rate, for the log.
+      eval_batch_size: examples of a forward pass in evaluation.
+      accumulate: number of micro-batches of a batch.
+      layout: the placement of arrays on the devices.
+      seed: seed of the run.
+      lock: lock on the run directory; `run` releases it at the end.
     """
 
     run_directory: Path
@@ -84,7 +85,17 @@ class Job:
     lock: Lock | None = None
 
     def run(self, quiet: bool = False) -> dict[str, Any]:
-        """Trains (or goes on), evaluates the best checkpoint on every split but train, writes, returns the summary."""
+        """Trains from the newest checkpoint (or from the start) and evaluates the best checkpoint.
+
+        The best checkpoint is evaluated on all splits except train. Predictions, plots and the summary are written to
+        the run directory.
+
+        Args:
+          quiet: whether to hide the progress display.
+
+        Returns:
+          The summary, as it is written to `summary.json`.
+        """
         if self.layout.is_main:
             self.lock = self.lock or hold(self.run_directory)
         try:
@@ -95,7 +106,16 @@ class Job:
     def fit(
         self, checkpoints: Checkpoints, quiet: bool, after_step: AfterStep | None = None
     ) -> tuple[State, Progressed]:
-        """The loop alone. after_step: as of `tlx.training.loop.fit`."""
+        """Runs the training loop only.
+
+        Args:
+          checkpoints: where checkpoints are written.
+          quiet: whether to hide the progress display.
+          after_step: see `tlx.training.loop.fit`.
+
+        Returns:
+          The last state, and the loop's record with the best step.
+        """
         return fit(
             self.state,
             self.phases,
@@ -115,13 +135,13 @@ class Job:
 
     def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
-            state, so_far = self.fit(checkpoints, quiet)
-            best = int(so_far.best["step"]) if so_far.best else int(state.step)
+            state, progressed = self.fit(checkpoints, quiet)
+            best = int(progressed.best["step"]) if progressed.best else int(state.step)
             variables = state.with_eval_params().variables
             if best != int(state.step):
                 checkpoints.wait()
                 variables = checkpoints.restore_variables(best, self.layout.abstract(variables))
-        return self._summarize(variables, best, so_far, int(state.step))
+        return self._summarize(variables, best, progressed, int(state.step))
 
     def _writer(self, start: int) -> Writer:
         return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
@@ -129,9 +149,12 @@ class Job:
     def batches(
         self, start: int = 0, steps: int | None = None, names: Collection[str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The batches of training from step `start` on, to the end of the run or of so many steps.
+        """Yields the training batches from step `start` on.
 
-        names: of the streams; None: those of the first phase's method.
+        Args:
+          start: number of steps to skip.
+          steps: step at which the batches end; None: the end of the run.
+          names: names of the streams; None: the streams of the first phase's method.
         """
         buckets, layout = self.inputs.length_buckets, self.layout
         batches = {
@@ -146,12 +169,14 @@ class Job:
         return feed(batches, layout, start)
 
     def best(self) -> Variables:
-        """What the model is evaluated with, of the best checkpoint: its `params` and its `model_state`."""
+        """Returns the `params` and `model_state` of the best checkpoint (averaged if the run averages)."""
         return self.trained().variables
 
     def trained(self) -> Trained:
-        """The best checkpoint as `run_directory.load_run` gives it, a module of a script in it: for new texts and
-        images (`tlx.runs.predictions`, `tlx.runs.images`)."""
+        """Returns the best checkpoint as `run_directory.load_run` does, also for a custom backbone.
+
+        `tlx.runs.predictions` and `tlx.runs.images` apply it to new texts and images.
+        """
         run = self.run_directory
         target = self.layout.abstract(self.state.variables)
         with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
@@ -165,22 +190,37 @@ class Job:
         return make_forward(self.model, self.inputs.prepare)
 
     def predict(self, variables: Variables, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
-        """A head's predictions for examples, in their order: (examples, outputs), or of words (words, outputs)."""
+        """Returns a head's predictions for examples in their order.
+
+        Args:
+          variables: parameters and model state.
+          examples: the examples.
+          head: name of the head.
+
+        Returns:
+          float32 (examples, outputs); for tagging (words, outputs).
+        """
         return predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, self.layout)[head]
 
     def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:
-        """A task's predictions for a split, as of `predict`. variables: such as `best()` or `state.variables`."""
+        """Returns a task's predictions for a split, as `predict` does.
+
+        Args:
+          variables: parameters and model state, for example `best()` or `state.variables`.
+          split: "train", "validation" or "test".
+          task: name of the task.
+        """
         return self.predict(variables, self.tasks[task].splits[split], task)
 
     def evaluate(self, variables: Variables, split: str) -> dict[str, float]:
-        """Every metric of a split, named `split/metric`, of tasks with a name `task/split/metric`."""
+        """Returns all metrics of a split by name: `split/metric`, or `task/split/metric` of a named task."""
         values: dict[str, float] = {}
         for name, task in self.tasks.items():
             if split in task.splits:
                 values |= task.score(self.predictions(variables, split, name), split)
         return values
 
-    def _summarize(self, variables: Variables, best: int, so_far: Progressed, last: int) -> dict[str, Any]:
+    def _summarize(self, variables: Variables, best: int, progressed: Progressed, last: int) -> dict[str, Any]:
         predictions = {
             (task.name, split): self.predictions(variables, split, task.name)
             for task in self.tasks.values()
@@ -206,7 +246,7 @@ class Job:
                 "frozen": sum(sizes.values()) - trainable,
                 "initialized": count_initialized(variables.params, self.initialized),
             },
-            "seconds": round(so_far.seconds, 1),
+            "seconds": round(progressed.seconds, 1),
             "versions": run_directory.versions(),
             "revision": run_directory.revision(),
         }
@@ -216,7 +256,7 @@ class Job:
         return summary
 
     def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:
-        """Predictions, the summary and the plots."""
+        """Writes predictions, the summary and the plots."""
         (self.run_directory / "predictions").mkdir(exist_ok=True)
         for (name, split), values in predictions.items():
             task = self.tasks[name]
@@ -238,7 +278,7 @@ class Job:
                 self._plot(task.file(split), task.head.labels, predictions[task.name, split], labels)
 
     def _plot(self, name: str, classes: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray) -> None:
-        """Which class was taken for which, and how well probabilities agree with frequencies."""
+        """Draws the confusion matrix and the reliability diagram of a split."""
         plots = self.run_directory / "plots"
         plot_confusion(confusion(predictions, labels), classes, plots / f"confusion_{name}.png")
         plot_reliability(reliability(predictions, labels), plots / f"reliability_{name}.png")

@@ -1,4 +1,4 @@
-"""What a run reads, apart from what it does: data and checkpoint, each read once for all runs that share it."""
+"""Reads the data and the checkpoint of a run. Several runs can share what was read."""
 
 import dataclasses
 import hashlib
@@ -30,13 +30,13 @@ class Loaded:
     """What a run reads.
 
     Attributes:
-      folder: of the checkpoint.
-      inputs: from rows to what the model takes.
-      datasets: by task.
+      folder: the checkpoint's folder.
+      inputs: turns rows of data into the model's inputs.
+      datasets: the data by task.
       model: a backbone with the heads of all tasks.
-      variables: the model's parameters, and its model state where it has one.
-      initialized: the paths that did not come with the checkpoint.
-      custom: the class name of a module in the backbone's place; None of a checkpoint's own.
+      variables: the model's parameters and, if it has one, its model state.
+      initialized: paths of the parameters that were initialized, not loaded from the checkpoint.
+      custom: class name of a custom backbone; None if the backbone is the checkpoint's.
     """
 
     folder: Path
@@ -49,19 +49,19 @@ class Loaded:
 
 
 class Loader:
-    """Loads data and checkpoints, and keeps those that were used last: runs that differ in a rate or in what is frozen
-    read and tokenize nothing again.
+    """Loads data and checkpoints, and caches those that were used last.
 
-    Data is kept by the digest of its config, of the files that it comes from and of the tokenizer's files; parameters
-    by the digest of the config's model and of the checkpoint's files. What a key stands for is never changed in place.
+    Runs that differ only in, say, the learning rate or the frozen parameters then share the tokenized data and the
+    loaded parameters. The key of data is a digest of its config, its files and the tokenizer's files. The key of
+    parameters is a digest of the model's config and the checkpoint's files. Cached values are never changed in place.
 
     Args:
-      size: how many data sets and how many sets of parameters are kept; 0 keeps none.
+      size: number of data sets and of parameter trees that are cached; 0: no caching.
     """
 
     def __init__(self, size: int = 0):
         self.size = size
-        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._cache: OrderedDict[str, Any] = OrderedDict()
 
     def load(
         self, config: ConfigDict, tables: Mapping[str, Any] | None = None, backbone: Custom | None = None
@@ -69,39 +69,40 @@ class Loader:
         """Reads what a run of this config needs.
 
         Args:
-          config: the run's, complete.
-          tables: by split, data in memory in place of files (see `tlx.data.tables.as_table`).
-          backbone: a module in the checkpoint's place.
+          config: the run's complete config.
+          tables: by split, data in memory that replaces files (see `tlx.data.tables.as_table`).
+          backbone: a custom module that replaces the checkpoint's backbone.
         """
-        given = {split: as_table(split, table) for split, table in (tables or {}).items()}
+        in_memory = {split: as_table(split, table) for split, table in (tables or {}).items()}
         folder = resolve(config.model.checkpoint)
         inputs = open_inputs(folder, config)
-        datasets = self._once(
-            None if given else _data_key(config, folder), lambda: load_datasets(config, inputs, given)
+        datasets = self._cached(
+            None if in_memory else _data_key(config, folder), lambda: load_datasets(config, inputs, in_memory)
         )
         heads = {DEFAULT: datasets.head}
         if backbone is not None:
-            made = initialize_custom(config, backbone, inputs, datasets)
-            return Loaded(folder, inputs, {DEFAULT: datasets}, *made, custom=type(backbone.module).__name__)
-        model, params, initialized = self._once(
+            custom, variables, initialized = initialize_custom(config, backbone, inputs, datasets)
+            name = type(backbone.module).__name__
+            return Loaded(folder, inputs, {DEFAULT: datasets}, custom, variables, initialized, custom=name)
+        model, params, initialized = self._cached(
             _digest("checkpoint", config.model, config.lora, config.seed, fingerprint(folder), repr(heads)),
             lambda: load_model(config, folder, heads),
         )
         return Loaded(folder, inputs, {DEFAULT: datasets}, model, Variables(params), initialized)
 
-    def _once(self, key: str | None, make: Callable[[], Any]) -> Any:
+    def _cached(self, key: str | None, make: Callable[[], Any]) -> Any:
         if key is None or not self.size:
             return make()
-        if key not in self._kept:
-            self._kept[key] = make()
-        self._kept.move_to_end(key)
-        while len(self._kept) > 2 * self.size:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+        if key not in self._cache:
+            self._cache[key] = make()
+        self._cache.move_to_end(key)
+        while len(self._cache) > 2 * self.size:
+            self._cache.popitem(last=False)
+        return self._cache[key]
 
 
 def _data_key(config: ConfigDict, folder: Path) -> str:
-    """Of all that decides the examples."""
+    """Digest of everything that determines the examples."""
     files = [fingerprint(config.data[split]) for split in ("train", "validation", "test") if config.data[split]]
     image_size = config.model.image_size
     return _digest("data", config.data, config.head, config.augment, image_size, fingerprint(folder), files)

@@ -1,4 +1,4 @@
-"""Which learning rate a config might take: a range test on a copy of it, of which nothing is kept but the curve."""
+"""Learning rate range test: trains a config with a growing learning rate and records the loss."""
 
 import csv
 import dataclasses
@@ -15,10 +15,19 @@ from tlx.training.checkpoint import Checkpoints
 
 
 def lr_find(config: ConfigDict, lowest: float = 1e-7, highest: float = 10.0, steps: int = 100) -> RangeTest:
-    """Trains for up to so many steps with a rate that grows from step to step, as the config says but for the schedule.
+    """Trains a config for a few steps with a learning rate that grows in each step.
 
-    Batches, dropout and what is drawn are those of the run's first steps. The run directory that is laid out for it is
-    gone afterwards.
+    Everything but the schedule is as in the config. Batches, dropout and initial parameters are those of the first
+    steps of a run. The run directory is temporary and is deleted.
+
+    Args:
+      config: a fine-tuning config.
+      lowest: the first learning rate.
+      highest: the last learning rate.
+      steps: largest number of steps; the test ends earlier if the loss diverges.
+
+    Returns:
+      Learning rates, losses and two suggested learning rates.
     """
     rate = sweep(lowest, highest, steps)
     watch = Watch(rate, steps)
@@ -31,12 +40,12 @@ def lr_find(config: ConfigDict, lowest: float = 1e-7, highest: float = 10.0, ste
     return watch.found()
 
 
-def write(found: RangeTest, folder: Path) -> tuple[Path, Path]:
-    """`lr_find.png` and `lr_find.csv` (rate, loss, smoothed) into a folder."""
-    picture = plot_range_test(found.rates, found.losses, found.smoothed, found.steepest, folder / "lr_find.png")
+def write(result: RangeTest, folder: Path) -> tuple[Path, Path]:
+    """Writes `lr_find.png` and `lr_find.csv` (rate, loss, smoothed loss) into a folder and returns their paths."""
+    picture = plot_range_test(result.rates, result.losses, result.smoothed, result.steepest, folder / "lr_find.png")
     table = folder / "lr_find.csv"
     with whole(table) as file:
         rows = csv.writer(file)
         rows.writerow(("learning_rate", "loss", "smoothed"))
-        rows.writerows(zip(found.rates.tolist(), found.losses.tolist(), found.smoothed.tolist(), strict=True))
+        rows.writerows(zip(result.rates.tolist(), result.losses.tolist(), result.smoothed.tolist(), strict=True))
     return picture, table

@@ -1,4 +1,4 @@
-"""The methods by name: one table from `config.method.name` to how a method is made for a run."""
+"""The methods by name: a table from `config.method.name` to the function that makes the method."""
 
 import dataclasses
 import functools
@@ -24,10 +24,10 @@ class MethodInputs:
     """What a method is made from.
 
     Attributes:
-      config: the run's, with the fields of the phase in place.
+      config: the run's config with the fields of the phase.
       model: a backbone with the heads of all tasks.
-      tasks: by name.
-      prepare: from a batch's rows to the model's inputs, with augmentation.
+      tasks: tasks by name.
+      prepare: makes the model's inputs from the rows of a batch, with augmentation.
     """
 
     config: ConfigDict
@@ -46,24 +46,29 @@ def _finetune(inputs: MethodInputs) -> Method:
 METHODS: Mapping[str, MakeMethod] = {"finetune": _finetune}
 
 
-def make_method(name: str, inputs: MethodInputs, more: Mapping[str, MakeMethod] | None = None) -> Method:
-    """A method by its name. more: methods of a script, by name.
+def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMethod] | None = None) -> Method:
+    """Makes a method by its name.
+
+    Args:
+      name: a key of `METHODS` or of `additional`.
+      inputs: what the method is made from.
+      additional: further methods by name.
 
     Raises:
-      TlxError: there is no such method.
+      TlxError: if there is no such method.
     """
-    known = {**METHODS, **(more or {})}
+    known = {**METHODS, **(additional or {})}
     if name not in known:
         raise TlxError(f"config.method.name is {name!r}; tlx has {listed(known)}.")
     return known[name](inputs)
 
 
 class AuxParams:
-    """The parameters at `aux/`, of all methods of a run, which share a place by its name.
+    """The parameters at `aux/` of all methods of a run. Two methods share a parameter if it has the same path.
 
     Attributes:
-      shapes: as `jax.ShapeDtypeStruct`s; {} without any.
-      paths: from the root, `aux/…`.
+      shapes: the parameters as `jax.ShapeDtypeStruct`s; {} if there are none.
+      paths: their paths from the root, `aux/…`.
     """
 
     def __init__(self, methods: Mapping[str, Method], seed: int, params: Any):
@@ -71,25 +76,25 @@ class AuxParams:
         self._init = {
             name: functools.partial(method.init, jax.random.key(seed), model) for name, method in methods.items()
         }
-        self._of = {name: {f"aux/{path}" for path in flatten(self._shapes(name))} for name in methods}
+        self._paths_of = {name: {f"aux/{path}" for path in flatten(self._shapes(name))} for name in methods}
         self.shapes = unflatten({path: leaf for name in methods for path, leaf in flatten(self._shapes(name)).items()})
-        self.paths = {path for paths in self._of.values() for path in paths}
+        self.paths = {path for paths in self._paths_of.values() for path in paths}
 
     def _shapes(self, name: str) -> Any:
         return jax.eval_shape(self._init[name])[0]
 
     def init(self, params: Any) -> Any:
-        """The parameters with those of all methods, initialized by the run's seed. To be jitted."""
+        """Returns the model's parameters with those of all methods, initialized with the run's seed. To be jitted."""
         aux: dict[str, jax.Array] = {}
         for init in self._init.values():
             aux |= {path: leaf for path, leaf in flatten(init()[0]).items() if path not in aux}
         return {**params, "aux": unflatten(aux)} if aux else params
 
     def state(self, name: str) -> Any:
-        """A method's state before its first step. To be jitted."""
+        """Returns a method's state before its first step. To be jitted."""
         return self._init[name]()[1]
 
     def only(self, name: str, assignment: GroupAssignment) -> GroupAssignment:
-        """The groups in a phase of this method, in which the parameters of other methods are frozen."""
-        others = dict.fromkeys(self.paths - self._of[name], FROZEN)
+        """Returns the groups of a phase of this method: parameters that only other methods have are frozen."""
+        others = dict.fromkeys(self.paths - self._paths_of[name], FROZEN)
         return dataclasses.replace(assignment, assigned={**assignment.assigned, **others}) if others else assignment

@@ -1,4 +1,4 @@
-"""The model that a config asks for: the checkpoint's network with new heads, or one that is initialized, and LoRA."""
+"""Makes the model of a config: the checkpoint's network with new heads, or one with random weights, and LoRA."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,21 +24,29 @@ BASE_FROZEN = ("backbone/.*", FROZEN)
 
 
 def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tuple[Model, Any, frozenset[str]]:
-    """The checkpoint with new heads, or the same network with random weights, with its adapter.
+    """Loads the checkpoint with new heads and adds the run's adapter.
+
+    Args:
+      config: the run's config. If `model.weights` is "random", the weights are initialized instead of loaded.
+      folder: the checkpoint's folder.
+      heads: heads by name.
 
     Returns:
       The model, its parameters, and the paths whose values are not the checkpoint's.
+
+    Raises:
+      TlxError: if `model.weights` is invalid, or the checkpoint does not fit the config.
     """
     c = config.model
     model = describe_model(folder, c, heads)
-    again = reinitialized(c, model.backbone.config.block_paths)
+    reinitialise = reinitialized(c, model.backbone.config.block_paths)
     if c.weights == "random":
         model, params = adapt(model, random_params(model, config.seed), config)
         return model, params, frozenset(flatten(params))
     if c.weights != "pretrained":
         raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
     model, params, initialized = start_from(
-        folder, heads, initialise=c.initialise, reinitialise=again, ignore=c.ignore, seed=config.seed,
+        folder, heads, initialise=c.initialise, reinitialise=reinitialise, ignore=c.ignore, seed=config.seed,
         dtype=compute_dtype(c), **model_changes(c),
     )  # fmt: skip
     loaded = flatten(params).keys() - initialized
@@ -47,13 +55,19 @@ def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tupl
 
 
 def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:
-    """The module that `config.model` asks for; nothing is loaded."""
-    hf = read_config(folder)
-    return build_model(config_of(folder, hf, heads, **model_changes(config)), heads, compute_dtype(config))
+    """Builds the module without loading weights.
+
+    Args:
+      folder: the checkpoint's folder, or the folder `pretrained` of a run.
+      config: the run's `config.model`.
+      heads: heads by name.
+    """
+    hf_config = read_config(folder)
+    return build_model(config_of(folder, hf_config, heads, **model_changes(config)), heads, compute_dtype(config))
 
 
 def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the checkpoint's config that the run changes."""
+    """Returns the fields of the checkpoint's config that `config.model` changes."""
     names = (
         "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "drop_path_rate", "image_size",
     )  # fmt: skip
@@ -61,7 +75,7 @@ def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compute_dtype(config: Mapping[str, Any]) -> Any:
-    """What to compute in; None: the parameters' own dtype, float32."""
+    """Returns the dtype of the computation from `config.model`; None is float32, the parameters' dtype."""
     known = {"float32": None, "bfloat16": jax.numpy.bfloat16}
     if config["dtype"] not in known:
         raise TlxError(f"config.model.dtype is {config['dtype']!r}; it is one of {listed(known)}.")
@@ -69,7 +83,7 @@ def compute_dtype(config: Mapping[str, Any]) -> Any:
 
 
 def lora_of(config: Mapping[str, Any]) -> Lora | None:
-    """The adapter of a run; None without one. config: the run's, which of an older run has no such part."""
+    """Returns the settings of a run's adapter from its config; None without one. Older runs' configs have no `lora`."""
     settings = dict(config.get("lora") or {"rank": 0})
     if not settings["rank"]:
         return None
@@ -78,21 +92,21 @@ def lora_of(config: Mapping[str, Any]) -> Lora | None:
 
 
 def adapted(model: Model, config: Mapping[str, Any]) -> Model:
-    """The module with the run's adapter, where it has one."""
+    """Returns the module with the run's adapter, if it has one."""
     lora = lora_of(config)
     return model if lora is None else with_loras(model, (lora,))
 
 
 def adapt(model: Model, params: Tree, config: Mapping[str, Any]) -> tuple[Model, Tree]:
-    """The module and its parameters with the run's adapter, where it has one, initialized by the run's seed."""
+    """Adds the run's adapter, if it has one, to the module and its parameters, initialized with the run's seed."""
     lora = lora_of(config)
     return (model, params) if lora is None else add_lora(model, params, lora, config["seed"])
 
 
 def group_rules(config: Mapping[str, Any], rules: Rules, params: Tree, kinds: KindTable | None) -> Rules:
-    """The rules given; with an adapter a last rule freezes what they leave of the backbone."""
+    """Returns the rules. With an adapter, a last rule freezes the backbone's parameters that no other rule matches."""
     if lora_of(config) is None:
         return rules
-    decided = assign(flatten(params), rules, shipped=((".*", None),), kinds=kinds, what="params.rules")
-    left = any(group is None and path.startswith("backbone/") for path, group in decided.items())
-    return (*rules, BASE_FROZEN) if left else rules
+    groups = assign(flatten(params), rules, shipped=((".*", None),), kinds=kinds, what="params.rules")
+    unmatched = any(group is None and path.startswith("backbone/") for path, group in groups.items())
+    return (*rules, BASE_FROZEN) if unmatched else rules

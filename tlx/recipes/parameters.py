@@ -1,4 +1,4 @@
-"""What learns and how fast, from a config: its shorthands become rules, its groups and multipliers plain objects."""
+"""Reads `config.params`: the group of each parameter, the groups' settings and learning rate multipliers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,8 +22,14 @@ Schedules = Callable[[str], optax.Schedule]
 
 @dataclasses.dataclass(frozen=True)
 class GroupAssignment:
-    """rules: the config's, then those of its shorthands. assigned: the group of each path. multipliers: of each
-    path's learning rate, besides its group's."""
+    """The groups of all parameters.
+
+    Attributes:
+      rules: the rules of the config, followed by those of its shorthands.
+      groups: the settings of each group by name.
+      assigned: the group of each path.
+      multipliers: for each path, a factor of the learning rate in addition to its group's.
+    """
 
     rules: Rules
     groups: dict[str, Group]
@@ -32,35 +38,40 @@ class GroupAssignment:
 
     @property
     def frozen(self) -> list[str]:
-        """The paths that do not learn."""
+        """The paths that are not trained."""
         return [path for path, group in self.assigned.items() if group == FROZEN]
 
     def factor(self, path: str, rate: float) -> float:
-        """The learning rate of a path at its peak, as a multiple of the run's; 0 where frozen."""
+        """Returns the peak learning rate of a path as a multiple of `rate`, the run's; 0 if the path is frozen."""
         group = self.groups.get(self.assigned[path])
         if group is None:
             return 0.0
-        own: Any = group.learning_rate
-        return self.multipliers[path] * (group.multiplier if own is None else own / rate)
+        group_rate: Any = group.learning_rate
+        return self.multipliers[path] * (group.multiplier if group_rate is None else group_rate / rate)
 
 
 def blocks_of(model: Model) -> tuple[str, ...]:
-    """Path prefixes of the backbone's blocks, without the embeddings."""
+    """Returns the path prefixes of the backbone's blocks, without the embeddings."""
     return tuple(f"backbone/{path}" for path in model.backbone.config.block_paths[1:])
 
 
 def parameter_groups(config: ConfigDict, model: Model, params: Any, schedules: Schedules) -> GroupAssignment:
-    """What `config.params` says of this model.
+    """Assigns a group and a multiplier to each parameter, from `config.params`.
 
-    params: arrays or their shapes. schedules: from a schedule's name to the factor of the rate by step.
+    Args:
+      config: the run's config.
+      model: the model.
+      params: its parameters, as arrays or as their shapes.
+      schedules: a function from a schedule's name to the factor of the learning rate by step.
 
     Raises:
-      TlxError: a rule that decides nothing or names no group, fields that contradict each other, nothing that learns.
+      TlxError: if a rule matches no parameter or names no group, if fields contradict each other, or if every
+        parameter is frozen.
     """
     c, kinds, blocks, paths = config.params, model.backbone.kinds, blocks_of(model), list(flatten(params))
     if c.freeze and c.trainable:
         raise TlxError(
-            f"config.params.freeze is {c.freeze!r} and config.params.trainable {c.trainable!r}; say one of the two."
+            f"config.params.freeze is {c.freeze!r} and config.params.trainable {c.trainable!r}; set one of the two."
         )
     rules: list[tuple[str, Any]] = [*c.rules]
     if c.freeze:
@@ -71,12 +82,12 @@ def parameter_groups(config: ConfigDict, model: Model, params: Any, schedules: S
     rules = [*group_rules(config, rules, params, kinds)]
     assigned = assign_groups(params, rules, groups, kinds)
     if all(group == FROZEN for group in assigned.values()):
-        raise TlxError("config.params freezes every parameter; nothing would learn.")
+        raise TlxError("config.params freezes every parameter, so nothing would be trained.")
     return GroupAssignment(tuple(rules), groups, assigned, _multipliers(config, model, blocks, paths))
 
 
-def _group(name: str, given: ConfigDict, schedules: Schedules) -> Group:
-    fields = dict(given)
+def _group(name: str, config: ConfigDict, schedules: Schedules) -> Group:
+    fields = dict(config)
     if fields.get("schedule") is not None:
         fields["schedule"] = schedules(fields["schedule"])
     return as_group(f"config.params.groups.{name}", fields)
@@ -93,7 +104,7 @@ def _multipliers(config: ConfigDict, model: Model, blocks: Sequence[str], paths:
     if c.discriminative:
         if c.layer_decay != 1:
             raise TlxError(
-                "config.params.discriminative and config.params.layer_decay both set rates by layer; say one."
+                "config.params.discriminative and config.params.layer_decay both set rates by layer; set one of them."
             )
         if len(c.discriminative) != 2:
             raise TlxError(f"config.params.discriminative is {tuple(c.discriminative)}; it is (lowest, highest) rate.")

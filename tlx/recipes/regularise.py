@@ -1,4 +1,4 @@
-"""What a config asks for beside the loss and the optimizer: averages, L2-SP, SAM, parts drawn anew."""
+"""Regularization from a config: parameter averages, L2-SP, sharpness-aware minimization, reinitialized parts."""
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +24,12 @@ AVERAGES = ("none", "ema", "swa")
 
 
 def plan_average(config: ConfigDict, schedule: LoopSchedule) -> AverageWeight | None:
-    """config: `config.average`."""
+    """Returns how the parameter average is updated; None if there is none.
+
+    Args:
+      config: the run's `config.average`.
+      schedule: the run's schedule.
+    """
     if config.kind not in AVERAGES:
         raise TlxError(f"config.average.kind is {config.kind!r}; it is one of {listed(AVERAGES)}.")
     if config.kind == "ema":
@@ -35,7 +40,14 @@ def plan_average(config: ConfigDict, schedule: LoopSchedule) -> AverageWeight | 
 def plan_recalibration(
     config: ConfigDict, method: Method, schedule: LoopSchedule, frozen: tuple[str, ...]
 ) -> Recalibration | None:
-    """How the average's model state is computed; None without an average. config: the whole. frozen: as of the step."""
+    """Returns how the model state of the average is computed; None without an average.
+
+    Args:
+      config: the run's config.
+      method: the method of the phase.
+      schedule: the run's schedule.
+      frozen: the path prefixes of frozen parts, as in `make_train_step`.
+    """
     if config.average.kind == "none":
         return None
     batches = config.average.recalibrate_batches
@@ -46,40 +58,55 @@ def plan_recalibration(
 
 
 def swa_start(config: ConfigDict, schedule: LoopSchedule) -> int:
-    """The step after which SWA takes its first parameters."""
+    """Returns the step after which SWA averages parameters for the first time. `config` is `config.average`."""
     if not 0 <= config.start_fraction < 1:
         raise TlxError(f"config.average.start_fraction is {config.start_fraction}; it is at least 0 and below 1.")
     return max(1, round(config.start_fraction * schedule.total))
 
 
 def averaged_rate(config: ConfigDict, schedule: LoopSchedule, rate: optax.Schedule) -> optax.Schedule:
-    """The learning rate by step, constant from SWA's start on where `config.average.learning_rate` says so."""
+    """Returns the learning rate by step, constant after SWA's start if `config.average.learning_rate` is set.
+
+    Args:
+      config: the run's `config.average`.
+      schedule: the run's schedule.
+      rate: the learning rate by step without SWA.
+    """
     if config.learning_rate is None:
         return rate
     if config.kind != "swa":
-        raise TlxError(f"config.average.learning_rate is SWA's; config.average.kind is {config.kind!r}.")
+        raise TlxError(f"config.average.learning_rate applies to SWA only; config.average.kind is {config.kind!r}.")
     constant = optax.constant_schedule(config.learning_rate)
     return optax.join_schedules([rate, constant], [swa_start(config, schedule)])
 
 
 def plan_perturbation(config: ConfigDict) -> Perturbation | None:
-    """config: `config.sam`."""
+    """Returns the perturbation of sharpness-aware minimization; None without it. `config` is `config.sam`."""
     return sharpness_aware(config.radius, config.adaptive) if config.radius else None
 
 
 def plan_penalty(config: ConfigDict) -> Penalty | None:
-    """config: `config.l2_sp`."""
+    """Returns the penalty of L2-SP; None without it. `config` is `config.l2_sp`."""
     if not config.alpha and not config.beta:
         return None
-    l2_sp({}, {}, config.alpha, config.beta)  # refuses
+    l2_sp({}, {}, config.alpha, config.beta)  # raises TlxError for invalid values
     return functools.partial(l2_sp, alpha=config.alpha, beta=config.beta)
 
 
 def plan_anchors(config: ConfigDict, params: Any, groups: Mapping[str, str], initialized: Collection[str]) -> Any:
-    """The starting point, copied, of every leaf that learns and came with the checkpoint; None elsewhere, and
-    altogether without L2-SP.
+    """Returns the starting point of L2-SP: a copy of each trainable parameter that was loaded from the checkpoint.
 
-    drawn: the paths that did not come with the checkpoint.
+    Args:
+      config: the run's config.
+      params: the parameters, as arrays or as their shapes.
+      groups: the group of each path.
+      initialized: paths of the parameters that were initialized, not loaded from the checkpoint.
+
+    Returns:
+      A tree like `params` with None for all other leaves; None without L2-SP.
+
+    Raises:
+      TlxError: if no trainable parameter was loaded from the checkpoint.
     """
     if plan_penalty(config.l2_sp) is None:
         return None
@@ -88,8 +115,8 @@ def plan_anchors(config: ConfigDict, params: Any, groups: Mapping[str, str], ini
     )
     if not jax.tree.leaves(anchors):
         raise TlxError(
-            "config.l2_sp draws what learns to the checkpoint's values, but nothing that learns came with the "
-            "checkpoint (config.model.weights, config.params.rules)."
+            "config.l2_sp penalizes the distance to the checkpoint's values, but no trainable parameter was loaded "
+            "from the checkpoint; see config.model.weights and config.params.rules."
         )
     return anchors
 
@@ -99,8 +126,18 @@ def _copied(leaf: Any) -> Any:
 
 
 def reinitialized(config: Mapping[str, Any], block_paths: Sequence[str]) -> tuple[str, ...]:
-    """`config.model.reinitialise` as selectors: `last:K` is the K highest blocks, `pooler` the pooler, anything else a
-    selector (Zhang et al. 2021, section 5, draws the pooler and up to six of BERT's blocks anew)."""
+    """Returns `config.model.reinitialise` as selectors.
+
+    `last:K` stands for the last K blocks and `pooler` for the pooler; everything else is a selector. Zhang et al.
+    (2021, section 5) reinitialize the pooler and up to six of BERT's blocks.
+
+    Args:
+      config: the run's `config.model`.
+      block_paths: the paths of the embeddings and of all blocks.
+
+    Raises:
+      TlxError: if K is not a number of blocks.
+    """
     selectors: list[str] = []
     for part in config.get("reinitialise", ()):
         blocks = block_paths[1:]
@@ -110,8 +147,8 @@ def reinitialized(config: Mapping[str, Any], block_paths: Sequence[str]) -> tupl
             count = part.removeprefix("last:")
             if not count.isdigit() or not 1 <= int(count) <= len(blocks):
                 raise TlxError(
-                    f"config.model.reinitialise: {part!r} asks for the highest blocks, of which this model has "
-                    f"{len(blocks)}; say last:1 to last:{len(blocks)}."
+                    f"config.model.reinitialise: {part!r} names the last blocks, and this model has {len(blocks)} "
+                    f"blocks; it is last:1 to last:{len(blocks)}."
                 )
             selectors += [f"backbone/{path}/.*" for path in blocks[-int(count) :]]
         else:
@@ -120,5 +157,5 @@ def reinitialized(config: Mapping[str, Any], block_paths: Sequence[str]) -> tupl
 
 
 def count_initialized(params: Any, initialized: Collection[str]) -> int:
-    """How many parameters did not come with the checkpoint."""
+    """Returns the number of parameters (scalars) at the paths `initialized`."""
     return sum(int(np.prod(leaf.shape)) for path, leaf in flatten(params).items() if path in initialized)

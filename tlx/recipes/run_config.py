@@ -1,4 +1,4 @@
-"""The `config.json` of a run directory, read so that what was changed or damaged in it is said in a sentence."""
+"""Reads and checks the `config.json` of a run directory."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,26 +12,28 @@ from tlx.files.strict_json import read_json
 from tlx.models.heads import Head
 from tlx.recipes import defaults
 
-NEEDED = ("model.checkpoint", "data.train", "head.kind")  # what every run says of itself; no default stands for it
+REQUIRED = ("model.checkpoint", "data.train", "head.kind")  # fields for which the default is not used
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
 
 
 def read_run_config(file: Path) -> dict[str, Any]:
-    """The content of a run's `config.json`: `config` (complete: a field that an earlier tlx did not have, has its
-    default), `heads`, `data` and so on.
+    """Reads a run's `config.json`.
+
+    Returns:
+      `config`, `heads`, `data` and further keys. Fields that an earlier version of tlx did not have get their defaults.
 
     Raises:
-      TlxError: it is of another kind, a field is missing, or a value is not of its field's kind.
+      TlxError: if it is not the config of a run, a field is missing, or a value has the wrong type.
     """
     written = read_json(file, "config of a run", finite=False)
     if not {"config", "heads"} <= written.keys():
         raise TlxError(
-            f"{file.parent} is no run directory: its config.json is of another kind (a Hugging Face folder?)."
+            f"{file.parent} is no run directory: its config.json is not that of a run (is it a Hugging Face folder?)."
         )
     for name in ("config", "heads", "data"):
         _mapping(file, name, written.get(name, {}))
     config = _current_names(written["config"])
-    for name in NEEDED:
+    for name in REQUIRED:
         section, _, field = name.partition(".")
         if field not in _mapping(file, f"config.{section}", config.get(section, {})):
             _refuse(file, f"config.{name}", "is missing")
@@ -42,7 +44,7 @@ def read_run_config(file: Path) -> dict[str, Any]:
 
 
 def _current_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A written config, in which values under earlier names stand under today's."""
+    """A copy of a written config with values moved from deprecated names to current names."""
     config = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
     for old, new in defaults.RENAMED.items():
         section, _, field = old.rpartition(".")
@@ -60,20 +62,20 @@ def _current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _completed(file: Path, name: str, found: Mapping[str, Any], shipped: ConfigDict) -> dict[str, Any]:
-    """What is written, with the defaults of what is not; a config may have fields of its own."""
-    complete = {**shipped.to_dict(), **found}
-    for key in shipped.keys() & found.keys():
-        kind, value, path = shipped.get_type(key), found[key], f"{name}.{key}"
-        if isinstance(shipped[key], ConfigDict):
-            complete[key] = _completed(file, path, _mapping(file, path, value), shipped[key])
-        elif kind in KINDS and not _fits(value, kind, shipped[key] is None):
+def _completed(file: Path, name: str, written: Mapping[str, Any], default: ConfigDict) -> dict[str, Any]:
+    """The written values, and the defaults of fields that are missing. Unknown fields are kept."""
+    complete = {**default.to_dict(), **written}
+    for key in default.keys() & written.keys():
+        kind, value, path = default.get_type(key), written[key], f"{name}.{key}"
+        if isinstance(default[key], ConfigDict):
+            complete[key] = _completed(file, path, _mapping(file, path, value), default[key])
+        elif kind in KINDS and not _fits(value, kind, default[key] is None):
             _refuse(file, path, f"is {value!r:.100}, expected {KINDS[kind]}")
     return complete
 
 
 def _fits(value: Any, kind: type, optional: bool) -> bool:
-    """Whether a value of JSON is of a field's kind."""
+    """Whether a JSON value has a field's type."""
     if value is None:
         return optional
     if kind is bool or isinstance(value, bool):
@@ -82,22 +84,22 @@ def _fits(value: Any, kind: type, optional: bool) -> bool:
 
 
 def _head(file: Path, name: str, head: Any) -> dict[str, Any]:
-    """A head's fields, of which none is unknown."""
+    """The fields of a head. Unknown fields and wrong types are errors."""
     fields = {field.name: field for field in dataclasses.fields(Head)}
-    given = _mapping(file, f"heads.{name}", head)
-    if unknown := given.keys() - fields.keys():
+    written = _mapping(file, f"heads.{name}", head)
+    if unknown := written.keys() - fields.keys():
         _refuse(file, f"heads.{name}", f"has fields that no head has: {listed(sorted(unknown))}")
     kinds = {"kind": str, "outputs": int, "pooling": str}
     for key, kind in kinds.items():
-        if key not in given and fields[key].default is dataclasses.MISSING:
+        if key not in written and fields[key].default is dataclasses.MISSING:
             _refuse(file, f"heads.{name}.{key}", "is missing")
-        if key in given and not _fits(given[key], kind, False):
-            _refuse(file, f"heads.{name}.{key}", f"is {given[key]!r:.100}, expected {KINDS[kind]}")
+        if key in written and not _fits(written[key], kind, False):
+            _refuse(file, f"heads.{name}.{key}", f"is {written[key]!r:.100}, expected {KINDS[kind]}")
     for key, kind in {"labels": str, "shift": float, "scale": float}.items():
-        values = given.get(key, [])
+        values = written.get(key, [])
         if not isinstance(values, list) or not all(_fits(value, kind, False) for value in values):
             _refuse(file, f"heads.{name}.{key}", f"is {values!r:.100}, expected a list, each item {KINDS[kind]}")
-    return dict(given)
+    return dict(written)
 
 
 def _mapping(file: Path, name: str, value: Any) -> Mapping[str, Any]:

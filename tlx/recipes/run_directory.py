@@ -1,4 +1,4 @@
-"""A run directory: what it holds before training, and a trained model from it afterwards."""
+"""A run directory: the files that are written before training, and the trained model that is loaded from it."""
 
 import dataclasses
 import json
@@ -30,11 +30,16 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokeniz
 
 
 def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
-    """A run directory's absolute path, and the lock on it if it is there: before any work, so that what stands against
-    it is said at once.
+    """Checks that a run directory can be used, before anything is read.
+
+    Args:
+      workdir: the run directory; it need not exist.
+
+    Returns:
+      The absolute path, and a lock on the directory if it exists.
 
     Raises:
-      TlxError: it has no name, is no folder, cannot be written, or another process uses it.
+      TlxError: if the path is empty, not a folder or not writable, or if another process uses it.
     """
     if not str(workdir).strip():
         raise TlxError("the run directory (workdir) has no name.")
@@ -42,15 +47,15 @@ def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
     with writable(run):
         if run.is_dir():
             return run, hold(run)
-        there = next(place for place in (run, *run.parents) if place.exists())
-        if not there.is_dir():
-            raise TlxError(f"the run directory {run} cannot be made: {there} is no folder.")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise TlxError(f"the run directory {run} cannot be made: the folder {there} cannot be written.")
+        parent = next(path for path in (run, *run.parents) if path.exists())
+        if not parent.is_dir():
+            raise TlxError(f"the run directory {run} cannot be made: {parent} is no folder.")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise TlxError(f"the run directory {run} cannot be made: the folder {parent} cannot be written.")
     return run, None
 
 
-# What earlier versions wrote as the default of a field that is None today, which means the same.
+# Defaults that earlier versions wrote for fields whose default is None today. The two mean the same.
 EARLIER = {
     "config.optimizer.b1": 0.9, "config.optimizer.b2": 0.999, "config.optimizer.eps": 1e-8,
     "config.optimizer.momentum": 0.9, "config.optimizer.power": 1.0, "config.optimizer.final_fraction": 0.0,
@@ -60,13 +65,28 @@ EARLIER = {
 def open_run(
     run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Modality
 ) -> None:
-    """Writes `config.json`, the checkpoint's config and what reads its inputs; or checks that the run began so."""
+    """Writes the files of a new run, or checks that an existing run has the same config and data.
+
+    A new run directory gets `config.json` and a folder `pretrained` with the checkpoint's config and its tokenizer or
+    image processor.
+
+    Args:
+      run: the run directory.
+      config: the run's config.
+      facts: further keys of `config.json`: heads, facts about the data, name of a custom backbone.
+      checkpoint: the checkpoint's folder.
+      inputs: the modality, which saves the tokenizer or image processor.
+
+    Raises:
+      TlxError: if the existing run has another config or data, or if `config.resume` is "never".
+    """
     file = run / "config.json"
-    plain = json.loads(json.dumps({"config": config, **facts}))
+    content = json.loads(json.dumps({"config": config, **facts}))
     if file.is_file():
-        before = read_run(run)
-        same = {name: before.get(name) for name in plain}
-        changed = sorted({name for name, _ in _leaves(plain).items() ^ _leaves(same).items()} - _new(plain, same))
+        written = read_run(run)
+        before = {name: written.get(name) for name in content}
+        differing = {name for name, _ in _leaves(content).items() ^ _leaves(before).items()}
+        changed = sorted(differing - _compatible(content, before))
         if changed := [name for name in changed if name != "config.resume" and not name.startswith("config.parallel.")]:
             raise TlxError(
                 f"{run} was begun with another config or other data (differing: {listed(changed)}); "
@@ -78,18 +98,20 @@ def open_run(
     (run / "pretrained").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint / "config.json", run / "pretrained" / "config.json")
     inputs.save(run / "pretrained")
-    write_json(file, {**plain, "versions": versions(), "revision": revision()})
+    write_json(file, {**content, "versions": versions(), "revision": revision()})
 
 
-def _new(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
-    """What a run that an earlier version of tlx began has written otherwise, and what is no difference: facts and
-    fields of the config that are new and at their defaults, and `EARLIER`."""
-    usual = _leaves({"config": json.loads(json.dumps(defaults.finetune().to_dict()))})
+def _compatible(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
+    """Names that differ only because an earlier version of tlx wrote the run.
+
+    These are facts that are new, fields of the config that are new and have their defaults, and `EARLIER`.
+    """
+    default_values = _leaves({"config": json.loads(json.dumps(defaults.finetune().to_dict()))})
     written = _leaves(before)
     new = {
         name
         for name, value in _leaves(now).items()
-        if name not in written and (not name.startswith("config.") or usual.get(name) == value)
+        if name not in written and (not name.startswith("config.") or default_values.get(name) == value)
     }
     return new | {
         name
@@ -99,34 +121,35 @@ def _new(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """All or nothing."""
+    """Writes JSON; if writing fails, no partial file is left."""
     with whole(file) as opened:
         opened.write(json.dumps(content, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
-    """Of what decides the numbers."""
+    """Returns the versions of Python, tlx and the packages that affect results."""
     return {"python": platform.python_version(), "tlx": version("tlx"), **{name: version(name) for name in PACKAGES}}
 
 
 def revision() -> str | None:
-    """The git revision of the code, with `-dirty` if files differ from it; None outside a checkout."""
+    """Returns the git revision of the code, with `-dirty` if files differ from it; None outside a git checkout."""
     described = _git("describe", "--always", "--abbrev=12")
     changed = _git("status", "--porcelain", "--untracked-files=no") if described else None
     return f"{described}-dirty" if changed else described or None
 
 
 def _git(*command: str) -> str | None:
-    """What git says of this checkout, which it leaves alone: `describe --dirty` would rewrite its index."""
-    asked = ["git", "--no-optional-locks", *command]
+    """The output of a git command, which must not change the checkout (`describe --dirty` would rewrite the index)."""
+    command_line = ["git", "--no-optional-locks", *command]
     try:
-        found = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(command_line, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() if found.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The values of nested mappings as JSON text, by their keys joined by dots."""
     flat: dict[str, str] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -138,7 +161,17 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a finished (or stopped) run has learnt. step: which checkpoint; config: the run's, as plain values."""
+    """The trained model of a finished or stopped run.
+
+    Attributes:
+      model: the module with its heads.
+      params: the parameters of the best checkpoint, averaged if the run averages.
+      inputs: the modality, with the tokenizer or image processor.
+      pretrained: folder with the config and tokenizer or image processor of the run's checkpoint.
+      step: the step of the checkpoint.
+      config: the run's config as plain values.
+      model_state: the model's mutable collections; {} for most models.
+    """
 
     model: Model
     params: Any
@@ -150,22 +183,26 @@ class Trained:
 
     @property
     def variables(self) -> Variables:
-        """What the model is run with."""
+        """The parameters and the model state."""
         return Variables(self.params, self.model_state)
 
     @property
     def head(self) -> Head:
-        """Which answers."""
+        """The head `default`, which predicts."""
         return dict(self.model.heads_by_name)["default"]
 
     @property
     def columns(self) -> Columns:
-        """Of the run's data."""
+        """The columns of the run's data."""
         return Columns.of(self.inputs, self.config["data"])
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """The content of a run's `config.json`."""
+    """Reads a run's `config.json`.
+
+    Raises:
+      TlxError: if the file is missing or invalid.
+    """
     file = run / "config.json"
     if not file.is_file():
         raise TlxError(f"{run} is no run directory: it holds no config.json.")
@@ -173,18 +210,22 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def read_summary(run: Path) -> dict[str, Any] | None:
-    """The content of a finished run's `summary.json`; None of one that has not ended."""
+    """Reads a run's `summary.json`; None if the run has not finished."""
     file = run / "summary.json"
     return read_json(file, "summary of a run", finite=False) if file.is_file() else None
 
 
 def load_run(run: Path) -> Trained:
-    """The best checkpoint of a run directory; the data it was trained on is not needed."""
+    """Loads the best checkpoint of a run directory. The run's data is not needed.
+
+    Raises:
+      TlxError: if the folder is not a run directory, has no checkpoint, or its backbone is a custom module.
+    """
     written = read_run(run)
     config = written["config"]
     if written.get("backbone"):
         raise TlxError(
-            f"the backbone of {run} is {written['backbone']}, a module of a script; open the run there, by "
+            f"the backbone of {run} is {written['backbone']}, a custom module; open the run in its script, with "
             "finetune.build(config, workdir, backbone=…).best()."
         )
     model = adapted(describe_model(run / "pretrained", config["model"], heads_from(written["heads"])), config)
@@ -193,18 +234,18 @@ def load_run(run: Path) -> Trained:
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.best()
         shapes = abstract_variables(model, dummy_inputs(model))
-        found = checkpoints.restore_variables(step, make_layout(1).abstract(shapes))
+        variables = checkpoints.restore_variables(step, make_layout(1).abstract(shapes))
     inputs, pretrained = open_inputs(run / "pretrained", config), run / "pretrained"
-    return Trained(model, found.params, inputs, pretrained, step, config, found.model_state)
+    return Trained(model, variables.params, inputs, pretrained, step, config, variables.model_state)
 
 
 def heads_as_json(heads: Mapping[str, Head]) -> dict[str, Any]:
-    """For `config.json`."""
+    """Returns heads by name as plain values, as they are written to `config.json`."""
     return {name: dataclasses.asdict(head) for name, head in heads.items()}
 
 
 def heads_from(written: Mapping[str, Any]) -> dict[str, Head]:
-    """The inverse of `heads_as_json`."""
+    """Returns the heads from plain values, the inverse of `heads_as_json`."""
     return {
         name: Head(**{key: tuple(value) if isinstance(value, list) else value for key, value in head.items()})  # type: ignore[arg-type]
         for name, head in written.items()

@@ -1,4 +1,4 @@
-"""What happens when, from a config: the loop's schedule, the phases, and the learning rate by step."""
+"""Makes the loop's schedule and the learning rate by step from a config."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from tlx.training.tasks import Task, full_name
 
 
 def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule:
-    """What the loop does when. An epoch is as many steps as the longest of the tasks' streams has."""
+    """Returns the loop's schedule. An epoch has as many steps as the longest stream of the tasks."""
     train = config.train
     steps_per_epoch = max(task.stream.steps_per_epoch for task in tasks.values())
     first = next(iter(tasks.values()))
@@ -34,11 +34,16 @@ def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule
     )
 
 
-def _monitored(monitor: str, said: str | None, tasks: Mapping[str, Task]) -> str:
-    """The metric that decides, without its task and split.
+def _monitored(monitor: str, config_value: str | None, tasks: Mapping[str, Task]) -> str:
+    """The name of the monitored metric without its task and split.
+
+    Args:
+      monitor: its full name.
+      config_value: `config.train.monitor`, for the error message.
+      tasks: tasks by name.
 
     Raises:
-      TlxError: there is none of this name.
+      TlxError: if there is no metric of this name.
     """
     task = tasks[monitor.split("/")[0] if monitor.count("/") > 1 else next(iter(tasks))]
     head, name = task.head, monitor.rpartition("/")[2]
@@ -47,12 +52,17 @@ def _monitored(monitor: str, said: str | None, tasks: Mapping[str, Task]) -> str
         what = f"{head.kind} with {head.outputs} output{'s' if head.outputs > 1 else ''}"
         what = f"{head.kind} whose tags form no entities" if head.kind == "tagging" and name in ENTITY else what
         known = listed((task.metric(f"validation/{metric}") for metric in metrics), most=len(metrics))
-        raise TlxError(f"config.train.monitor is {said!r}; a {what} has {known}.")
+        raise TlxError(f"config.train.monitor is {config_value!r}; a {what} has {known}.")
     return name
 
 
 def factors(config: ConfigDict, total: int) -> Schedules:
-    """From a schedule's name to the factor of the rate by step, at most 1, over so many steps."""
+    """Returns a function from a schedule's name to the factor of the learning rate by step, which is at most 1.
+
+    Args:
+      config: the run's config, of which the fields of `optimizer` are used.
+      total: number of steps of the schedule.
+    """
     optimizer = config.optimizer
     settings = {name: optimizer[name] for name in SETTINGS}
     warmup = optimizer.warmup_steps
@@ -65,8 +75,10 @@ def factors(config: ConfigDict, total: int) -> Schedules:
 
 
 def check_schedules(config: ConfigDict, plans: Sequence[PhasePlan]) -> None:
-    """Refuses a schedule that tlx has not, and a field of `config.optimizer` that is of other schedules than the run's,
-    its groups' and its phases'."""
+    """Raises `TlxError` for an unknown schedule, or a schedule's setting that no schedule of the run has.
+
+    The schedules of a run are those of the optimizer, its groups and its phases.
+    """
     used = {"config.optimizer.schedule": config.optimizer.schedule}
     for name, group in config.params.groups.items():
         if dict(group).get("schedule") is not None:
@@ -77,20 +89,23 @@ def check_schedules(config: ConfigDict, plans: Sequence[PhasePlan]) -> None:
 
 
 def factors_of(plan: PhasePlan, total: int) -> Schedules:
-    """The same in a phase, by the run's steps: over the phase where it has a schedule of its own, else over the run."""
+    """Returns `factors` for a phase, as functions of the run's step.
+
+    The schedule covers the phase if the phase has its own schedule, otherwise the run.
+    """
     if not plan.own:
         return factors(plan.config, total)
-    within = factors(plan.config, plan.stop - plan.first)
+    phase_factors = factors(plan.config, plan.stop - plan.first)
 
     def shifted(name: str) -> optax.Schedule:
-        inner = within(name)
-        return lambda step: inner(step - plan.first)
+        factor = phase_factors(name)
+        return lambda step: factor(step - plan.first)
 
     return shifted
 
 
 def run_factor(config: ConfigDict, schedule: LoopSchedule, factor: optax.Schedule) -> optax.Schedule:
-    """The factor of the run's rate by step, with SWA's constant rate where the config asks for it."""
+    """Returns the factor of the run's learning rate by step, with the constant rate of SWA if the config has one."""
     if config.average.learning_rate is None:
         return factor
     peak = config.optimizer.learning_rate
@@ -99,7 +114,7 @@ def run_factor(config: ConfigDict, schedule: LoopSchedule, factor: optax.Schedul
 
 
 def rate_of(plans: Sequence[PhasePlan], by_phase: Sequence[optax.Schedule]) -> optax.Schedule:
-    """The run's learning rate by step, for the log. by_phase: the factor in each phase."""
+    """Returns the run's learning rate by step, for the log. `by_phase` has the factor by step of each phase."""
 
     def rate(step: int) -> float:
         index = max(index for index, plan in enumerate(plans) if plan.first <= step)

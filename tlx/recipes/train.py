@@ -1,4 +1,4 @@
-"""How a model learns, from a config: groups, phases, losses, optimizers, the steps."""
+"""Makes the training setup from a config: groups, phases, losses, optimizers and training steps."""
 
 import dataclasses
 import functools
@@ -40,14 +40,14 @@ class TrainSetup:
     """How a model is trained.
 
     Attributes:
-      assignments: which parameters learn, and how fast, by phase.
-      schedule: what the loop does when.
-      rate: the run's learning rate by step, for the log.
-      begin: from the model's parameters, and `model_state` of a model that has one, to the first state.
-      phases: with pure functions, not jitted: a step is `(state, batch, key, anchors, rates)`.
-      rates: what the steps of each phase take.
-      methods: of each phase.
-      anchors: constants that the step takes; None without any.
+      assignments: for each phase, the parameters' groups and learning rate multipliers.
+      schedule: when the loop evaluates, logs and stops.
+      rate: a function from the step to the learning rate, for the log.
+      begin: a function `(params, model_state=None) -> State` that makes the initial state.
+      phases: the phases. Their functions are pure and not jitted. A step is `(state, batch, key, anchors, rates)`.
+      rates: for each phase, the `Rates` that its step takes.
+      methods: the method of each phase.
+      anchors: the starting point of L2-SP, a constant argument of the step; None without L2-SP.
     """
 
     assignments: tuple[GroupAssignment, ...]
@@ -61,7 +61,7 @@ class TrainSetup:
 
     @property
     def assigned(self) -> dict[str, str]:
-        """The group of each path; of what learns in some phase only, its group then."""
+        """The group of each path: that of the first phase in which it is trained, otherwise `frozen`."""
         return _assigned(self.assignments)
 
 
@@ -76,18 +76,22 @@ def train_setup(
     methods: Mapping[str, MakeMethod] | None = None,
     model_state: ModelState | None = None,
 ) -> TrainSetup:
-    """Methods with their parameters, then groups over all parameters, an optimizer for each player, and the steps.
+    """Makes the methods, the parameter groups, an optimizer for each player and the training steps.
 
     Args:
-      config: the run's.
-      model: with its heads.
-      params: arrays or their shapes; nothing is computed.
-      tasks: what is learnt.
-      inputs: what reads the examples.
-      initialized: the paths that did not come with the checkpoint.
-      sweep: the learning rate by step, in place of the config's; of several phases there is only the first then.
-      methods: of a script, by name, besides those of tlx.
-      model_state: of a model that has one; its paths alone are read.
+      config: the run's config.
+      model: the model with its heads.
+      params: the model's parameters, as arrays or as their shapes. Nothing is computed.
+      tasks: tasks by name.
+      inputs: makes the model's inputs from a batch.
+      initialized: paths of the parameters that were initialized, not loaded from the checkpoint.
+      sweep: a function from the step to the learning rate that replaces the config's schedule. Only the first phase
+        is then made.
+      methods: additional methods by name.
+      model_state: the model's mutable collections, if it has any; only their paths are used.
+
+    Raises:
+      TlxError: if a field of the config is invalid.
     """
     limit = getattr(model.backbone.config, "max_length", None)
     if limit is not None and config.data.max_length > limit:
@@ -97,29 +101,38 @@ def train_setup(
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
     prepare = inputs.training(next(iter(tasks.values())).head)
-    made = {
+    method_by_name = {
         plan.method: make_method(plan.method, MethodInputs(plan.config, model, tasks, prepare), methods)
         for plan in plans
     }
-    aux = AuxParams(made, config.seed, params)
-    everything = {**params, "aux": aux.shapes} if aux.shapes else params
+    aux = AuxParams(method_by_name, config.seed, params)
+    all_params = {**params, "aux": aux.shapes} if aux.shapes else params
     assignments = [
-        aux.only(plan.method, parameter_groups(plan.config, model, everything, factors_of(plan, schedule.total)))
+        aux.only(plan.method, parameter_groups(plan.config, model, all_params, factors_of(plan, schedule.total)))
         for plan in plans
     ]
     since = trainable_since([assignment.assigned for assignment in assignments], [plan.first for plan in plans])
     factors = [_factor(plan, schedule, sweep) for plan in plans]
     built = [
         _build_phase(
-            plan, model, everything, model_state or {}, made[plan.method], aux, schedule, assignment, factor, begun
+            plan,
+            model,
+            all_params,
+            model_state or {},
+            method_by_name[plan.method],
+            aux,
+            schedule,
+            assignment,
+            factor,
+            trained_since,
         )
-        for plan, assignment, factor, begun in zip(plans, assignments, factors, since, strict=True)
+        for plan, assignment, factor, trained_since in zip(plans, assignments, factors, since, strict=True)
     ]
-    anchors = plan_anchors(config, everything, _assigned(assignments), {*initialized, *aux.paths})
+    anchors = plan_anchors(config, all_params, _assigned(assignments), {*initialized, *aux.paths})
     return TrainSetup(
         tuple(assignments), schedule, sweep or rate_of(plans, factors), built[0].begin,
-        tuple(each.phase for each in built), tuple(each.rates for each in built),
-        tuple(made[plan.method] for plan in plans), anchors,
+        tuple(phase.phase for phase in built), tuple(phase.rates for phase in built),
+        tuple(method_by_name[plan.method] for plan in plans), anchors,
     )  # fmt: skip
 
 
@@ -131,7 +144,7 @@ def _assigned(assignments: Sequence[GroupAssignment]) -> dict[str, str]:
 
 
 def _factor(plan: PhasePlan, schedule: LoopSchedule, sweep: optax.Schedule | None) -> optax.Schedule:
-    """The factor of a phase's learning rate by step."""
+    """A function from the step to the factor of the phase's learning rate."""
     if sweep is not None:
         peak = plan.config.optimizer.learning_rate
         return lambda step: sweep(step) / peak
@@ -149,7 +162,7 @@ def _build_phase(
     plan: PhasePlan, model: Model, params: Any, model_state: ModelState, method: Method, aux: AuxParams,
     schedule: LoopSchedule, assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
 ) -> _Built:  # fmt: skip
-    """How a run would begin with this phase, the phase, and the rates of its steps. params: with all that is at aux."""
+    """Makes a phase, its rates, and the initial state of a run that began with it. `params` includes `aux`."""
     config, frozen = plan.config, frozen_parts(model, assignment.assigned, model_state)
     player_of = assign_players(params, assignment.assigned, method.players)
     average = plan_average(config.average, schedule)
@@ -182,14 +195,14 @@ def _build_phase(
 
 
 def _enter(begin: Callable[..., State], state: State, new_method: bool) -> State:
-    """The state at the border of a phase. new_method: its method begins with a state of its own."""
+    """The state at the start of a phase. If `new_method`, the method's state is initialized, otherwise it is kept."""
     fresh = begin(state.params)
     after = carried(state, fresh)
     return dataclasses.replace(after, method_state=fresh.method_state) if new_method else after
 
 
 def _bound(config: ConfigDict, name: str) -> float | None:
-    """A bound of the gradient; None: none."""
+    """The bound of the gradient in `config.optimizer[name]`; None if there is none."""
     bound = config.optimizer[name]
     if not bound >= 0:
         raise TlxError(f"config.optimizer.{name} is {bound}; it is above 0, or 0 for none.")
@@ -197,51 +210,64 @@ def _bound(config: ConfigDict, name: str) -> float | None:
 
 
 def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:
-    """Smoothing and class weights; the balanced ones are counted in the training split."""
-    given = tuple(float(weight) for weight in config.class_weights)
+    """Makes the loss settings of a head.
+
+    Args:
+      config: `config.loss`.
+      head: the head.
+      train: the training set, on which balanced class weights are counted.
+
+    Raises:
+      TlxError: if a setting is invalid or does not apply to the kind of head.
+    """
+    weights = tuple(float(weight) for weight in config.class_weights)
     if not 0 <= config.label_smoothing < 1:
         raise TlxError(f"config.loss.label_smoothing is {config.label_smoothing}; it is at least 0 and below 1.")
     if head.kind not in ("classification", "tagging") and config.label_smoothing:
-        raise TlxError(f"config.loss.label_smoothing is of classes and tags; this head's kind is {head.kind!r}.")
-    if head.kind == "regression" and (given or config.balanced):
+        raise TlxError(f"config.loss.label_smoothing is for classification and tagging; the head is {head.kind!r}.")
+    if head.kind == "regression" and (weights or config.balanced):
         raise TlxError("config.loss: a regression has no classes to weigh.")
-    if given and (config.balanced or len(given) != head.outputs):
+    if weights and (config.balanced or len(weights) != head.outputs):
         raise TlxError(
-            f"config.loss.class_weights has {len(given)} weights; it is one for each of the {head.outputs} classes "
+            f"config.loss.class_weights has {len(weights)} weights; it is one for each of the {head.outputs} classes "
             f"({listed(head.labels)}), or none with config.loss.balanced."
         )
     if config.balanced:
         labels = train.labels if train.words is None else train.labels[train.words.labelled]
         if head.kind == "multilabel":
-            yes = np.maximum(labels.sum(axis=0), 1)
-            given = tuple(((len(labels) - yes) / yes).tolist())
+            positives = np.maximum(labels.sum(axis=0), 1)
+            weights = tuple(((len(labels) - positives) / positives).tolist())
         else:
             counts = np.bincount(labels, minlength=head.outputs)
-            given = tuple((len(labels) / (head.outputs * np.maximum(counts, 1))).tolist())
-    return LossSettings(config.label_smoothing, given)
+            weights = tuple((len(labels) / (head.outputs * np.maximum(counts, 1))).tolist())
+    return LossSettings(config.label_smoothing, weights)
 
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
-    """The blocks in which nothing learns, no adapter on them either."""
+    """Returns the path prefixes of the blocks that have no trainable parameter and no trainable adapter."""
     prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
     return tuple(prefix for prefix in prefixes if all(group == FROZEN for group in _within(prefix, groups)))
 
 
 def frozen_parts(model: Model, groups: dict[str, str], model_state: ModelState) -> tuple[str, ...]:
-    """The frozen blocks, and every module with a state of its own in which nothing learns, so that its statistics stay;
-    of one without parameters the smallest part around it that has some decides."""
-    found = list(frozen_blocks(model, groups))
+    """Returns the path prefixes of the frozen blocks and of the frozen modules that have a state.
+
+    The state of these modules, such as batch norm's statistics, is not updated in training. A module counts as frozen
+    if none of its parameters is trainable. If it has no parameters, the smallest module around it with parameters
+    decides.
+    """
+    frozen = list(frozen_blocks(model, groups))
     for state in model_state.values():
         for module in dict.fromkeys(path.rpartition("/")[0] for path in flatten(state)):
-            around, within = module, _within(module, groups)
-            while around and not within:
-                around = around.rpartition("/")[0]
-                within = _within(around, groups)
-            if within and all(group == FROZEN for group in within):
-                found.append(module)
-    return tuple(found)
+            ancestor, groups_within = module, _within(module, groups)
+            while ancestor and not groups_within:
+                ancestor = ancestor.rpartition("/")[0]
+                groups_within = _within(ancestor, groups)
+            if groups_within and all(group == FROZEN for group in groups_within):
+                frozen.append(module)
+    return tuple(frozen)
 
 
 def _within(prefix: str, groups: dict[str, str]) -> list[str]:
-    """The groups of what stands below a path, adapters included."""
+    """The groups of the parameters below a path, including those of adapters on modules below it."""
     return [group for path, group in groups.items() if host(path).startswith(f"{prefix}/")]

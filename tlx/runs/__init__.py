@@ -1,1 +1,1 @@
-"""What reads the run directories of trained runs: predictions, metrics, features, interpolation."""
+"""Functions that use trained runs: predictions, metrics, features, interpolation."""

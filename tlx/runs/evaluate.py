@@ -1,4 +1,4 @@
-"""The metrics of a trained run, on the sets of its config or on another file with the same columns."""
+"""Evaluates a trained run on the sets of its config or on another file with the same columns."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport
-from tlx.models.heads import Head
 from tlx.recipes import datasets
 from tlx.recipes.datasets import word_facts
 from tlx.recipes.run_directory import Trained, load_run, read_run
@@ -19,8 +18,15 @@ from tlx.training.tasks import class_reports, score
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """One set's figures. classes: of each class, label or type of entity; empty of a regression. words: of tagged
-    sentences, as `tlx.recipes.datasets.word_facts` counts them."""
+    """The result of evaluating a set.
+
+    Attributes:
+      examples: number of examples (for tagging, of sentences).
+      step: step of the checkpoint.
+      metrics: metrics by name.
+      classes: precision, recall and F1 of each class, label or type of entity; empty for regression.
+      words: for tagging, the counts of `tlx.recipes.datasets.word_facts`; otherwise {}.
+    """
 
     examples: int
     step: int
@@ -30,50 +36,63 @@ class Evaluated:
 
 
 def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
-    """The best checkpoint on every set but train, or on `data` (a spec such as `csv:FILE`) alone; it writes nothing.
+    """Evaluates the best checkpoint of a run. Nothing is written.
+
+    Args:
+      run: the run directory.
+      data: a data spec such as `csv:FILE`; None: all sets of the run's config except train.
+
+    Returns:
+      The results by set.
 
     Raises:
-      TlxError: the run's own files have changed: a text that it learnt from might stand in its test set now.
+      TlxError: if the files of the run's data have changed, because a training example might now be in the test set.
     """
     trained = load_run(run)
     head = trained.head
-    found = {}
+    results = {}
     for part, examples in datasets_of(run, trained, data).items():
         predictions = predict_examples(trained, examples)
         words = examples.words
         classes = class_reports(predictions, examples, head)
         count = len(examples) if words is None else len(words.sentence_id)
-        found[part] = Evaluated(count, trained.step, _metrics(predictions, examples, head), classes, word_facts(words))
-    return found
+        metrics = score(predictions, examples, head)
+        results[part] = Evaluated(count, trained.step, metrics, classes, word_facts(words))
+    return results
 
 
 def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
-    """Every metric of a set by name."""
-    return _metrics(predict_examples(trained, examples), examples, trained.head)
-
-
-def _metrics(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
-    return score(predictions, examples, head)
+    """Returns all metrics of a trained run on a set, by name."""
+    return score(predict_examples(trained, examples), examples, trained.head)
 
 
 def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
-    """The run's sets but train, which are as they were when it began; or `data` alone."""
-    begun_with = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
+    """Reads and encodes the sets of a run except train, or only `data`.
+
+    Args:
+      run: the run directory.
+      trained: the trained run.
+      data: a data spec such as `csv:FILE`; None: the sets of the run's config.
+
+    Raises:
+      TlxError: if a set of the run has changed since the run was started.
+    """
+    digests = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
     head = trained.head
     config = ConfigDict(trained.config)
     if data is None:
-        held = datasets.load_tables(config.data, trained.inputs, head.kind)
-        tables = {part: found for part, found in held.items() if part != "train"}
+        tables = datasets.load_tables(config.data, trained.inputs, head.kind)
+        del tables["train"]
     else:
         table = datasets.load_labelled(data, config.data.label, head.kind)
         tables = {data: datasets.numbered(table)}
-    found = {}
+    sets = {}
     for part, (table, rows) in tables.items():
         examples = trained.inputs.encode(trained.columns, head, table, rows.astype(np.int64))
-        if datasets.digest(examples) != begun_with.get(part, datasets.digest(examples)):
+        if datasets.digest(examples) != digests.get(part, datasets.digest(examples)):
             raise TlxError(
                 f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "
                 "one with --data."
             )
-        found[part] = examples
-    return found
+        sets[part] = examples
+    return sets

@@ -1,4 +1,4 @@
-"""A file's features, from a checkpoint or a trained run: what the command `tlx features` writes."""
+"""Features of a file from a checkpoint or a trained run, for the command `tlx features`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,44 +18,55 @@ from tlx.recipes.run_directory import load_run
 
 
 def features_of_file(
-    source: str, given: str, spec: FeatureSpec, *, columns: Mapping[str, str | None] | None = None,
+    source: str, data: str, spec: FeatureSpec, *, columns: Mapping[str, str | None] | None = None,
     keep: Sequence[str] = (), batch_size: int = 32, cache: str | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """`features`, float32 (rows, vectors · hidden), and the columns of `keep`, as an archive of columns.
+    """Computes the features of a file.
 
     Args:
-      source: a checkpoint, or a run directory, of which the best checkpoint is taken.
-      given: a data spec `KIND:PATH`, a file whose suffix says its kind, or a folder of images.
-      columns: of the inputs, where they are called otherwise than in the run, or than `text` and `image`.
+      source: a checkpoint, or a run directory, whose best checkpoint is used.
+      data: a data spec `KIND:PATH`, a file whose suffix is its kind, or a folder of images.
+      spec: which outputs of the backbone are the features.
+      columns: names of the input columns (`text`, `pair`, `image`) if they differ from the run's, or, for a checkpoint,
+        from `text` and `image`.
+      keep: names of columns of the file that are returned too.
+      batch_size: examples of a forward pass.
+      cache: folder in which features are cached; None: no caching.
+
+    Returns:
+      `features`, float32 (rows, vectors * hidden), and the columns of `keep`.
+
+    Raises:
+      TlxError: if the file or the columns are invalid.
     """
-    model, variables, modality, named = _opened(source)
-    named = {**named, **{name: column for name, column in (columns or {}).items() if column}}
-    table = load(spec_of(given))
+    model, variables, modality, column_names = _open(source)
+    column_names = {**column_names, **{name: column for name, column in (columns or {}).items() if column}}
+    table = load(spec_of(data))
     kept = {name: np.asarray(table.column(name)) for name in keep}
     for name, column in kept.items():
         if column.dtype == object or name == "features":
             raise TlxError(f"the column {name!r} cannot be kept beside the features; keep numbers or texts.")
-    examples = modality.encode(Columns.of(modality, named), None, table)
-    found = extract(
+    examples = modality.encode(Columns.of(modality, column_names), None, table)
+    features = extract(
         model, variables.params, modality, examples, spec, batch_size=batch_size, cache=cache,
         model_state=variables.model_state,
     )  # fmt: skip
-    return {"features": found, **kept}
+    return {"features": features, **kept}
 
 
-def spec_of(given: str) -> str:
-    """A path as a data spec."""
-    if given.partition(":")[0] in {**READERS, **SETS}:
-        return given
-    path = Path(given)
+def spec_of(data: str) -> str:
+    """Returns a path as a data spec, with the kind from its suffix; a data spec is returned unchanged."""
+    if data.partition(":")[0] in {**READERS, **SETS}:
+        return data
+    path = Path(data)
     suffix = "folder" if path.is_dir() else path.suffix.lstrip(".")
     if suffix not in READERS and suffix != "folder":
-        raise TlxError(f"{given}: its suffix is none of {listed(READERS)}; say what it is, as in csv:{given}.")
-    return f"{suffix}:{given}"
+        raise TlxError(f"{data}: its suffix is none of {listed(READERS)}; say what it is, as in csv:{data}.")
+    return f"{suffix}:{data}"
 
 
-def _opened(source: str) -> tuple[Model, Variables, Modality, Mapping[str, Any]]:
-    """Model, variables, modality, and what is known of the columns."""
+def _open(source: str) -> tuple[Model, Variables, Modality, Mapping[str, Any]]:
+    """Model, variables, modality, and the names of the columns if they are known."""
     if (Path(source) / "checkpoints").is_dir():
         run = load_run(Path(source))
         return run.model, run.variables, run.inputs, run.config["data"]

@@ -1,4 +1,4 @@
-"""Pictures of what a trained run answers to images, and of what it looks at in them."""
+"""Pictures of a trained run's predictions for images, and of its attention."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,43 +16,64 @@ from tlx.recipes.run_directory import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
 from tlx.runs.predictions import rows_of
 
-THUMBNAIL = 400  # pixels of the longer edge on a sheet, about twice what is drawn
+THUMBNAIL = 400  # longer edge of an image on a sheet, in pixels; about twice the size at which it is drawn
 
 
 def least_certain(images: Sequence[Any], rows: Sequence[dict[str, Any]], file: Path, most: int = 24) -> Path:
-    """Draws the images whose answer is least probable, the least first.
+    """Draws the images with the least probable predictions, the least probable first.
+
+    Args:
+      images: paths or arrays.
+      rows: their predictions, as from `tlx.runs.predictions.rows_of`.
+      file: the picture to write.
+      most: largest number of images to draw.
+
+    Returns:
+      The written file.
 
     Raises:
-      TlxError: the answers are no classes, so that none is more probable than another.
+      TlxError: if the run does not predict classes, so that predictions have no probability.
     """
     if not all("score" in row for row in rows):
-        raise TlxError("only answers that are one of several classes have a probability to choose a sheet by.")
+        raise TlxError("a sheet needs predictions with a probability, which only classification has.")
     order = sorted(range(len(rows)), key=lambda i: rows[i]["score"])[:most]
     lines = [f"{rows[i]['predicted']} {rows[i]['score']:.0%}" for i in order]
-    title = f"the {len(order)} of {len(rows)} answered with the least certainty"
+    title = f"the {len(order)} least certain predictions of {len(rows)}"
     return plot_sheet([_thumbnail(images[i]) for i in order], lines, title, file)
 
 
 def _thumbnail(image: Any) -> np.ndarray:
-    """As it is where it is small: a sheet of photographs in full would be gigabytes."""
+    """The image, reduced if it is larger than THUMBNAIL: many full photographs would need gigabytes of memory."""
     with open_rgb(image) as opened:
         opened.thumbnail((THUMBNAIL, THUMBNAIL))
         return np.asarray(opened)
 
 
 def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:
-    """Draws each image as it is and as it is looked at: attention rollout from the class token."""
+    """Draws each image and its attention rollout from the class token.
+
+    Args:
+      trained: a run of an image model.
+      images: paths or arrays.
+      file: the picture to write.
+
+    Returns:
+      The written file.
+
+    Raises:
+      TlxError: if the run's model does not read images.
+    """
     inputs, config = trained.inputs, trained.model.backbone.config
     if config.modality != "image":
         raise TlxError(f"this run reads {inputs.plural}, not images.")
     examples = inputs.encode_inputs(images)
     pixels = examples.take(np.arange(len(examples)), 1)["pixel_values"]
-    given, _ = inputs.prepare({"pixel_values": jnp.asarray(pixels)}, None)
-    output, _ = forward(trained.model, trained.params, trained.model_state, given, output_attentions=True)
-    looked = rollout(jax.device_get(output.attentions))[:, 0, config.special_tokens :].reshape(-1, *config.grid)
+    model_inputs, _ = inputs.prepare({"pixel_values": jnp.asarray(pixels)}, None)
+    output, _ = forward(trained.model, trained.params, trained.model_state, model_inputs, output_attentions=True)
+    weights = rollout(jax.device_get(output.attentions))[:, 0, config.special_tokens :].reshape(-1, *config.grid)
     rows = rows_of(trained, images)
     pictures, lines = [], []
-    for image, weight, row in zip(pixels, looked, rows, strict=True):
+    for image, weight, row in zip(pixels, weights, rows, strict=True):
         pictures += [image, overlaid(image, weight)]
         lines += ["", f"{row['predicted']} {row['score']:.0%}" if "score" in row else str(row["predicted"])]
     return plot_sheet(pictures, lines, "attention rollout", file)

@@ -1,4 +1,4 @@
-"""WiSE-FT (Wortsman et al. 2022): between the checkpoint's parameters and a trained run's, chosen on validation."""
+"""WiSE-FT (Wortsman et al. 2022): interpolates between the checkpoint's and a run's parameters."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,8 +19,16 @@ from tlx.runs.evaluate import datasets_of, measured
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """shares: of the fine-tuned parameters (α), and validation's metrics at each. monitor: what chose, by name.
-    chosen: the best share; trained: the run with the parameters there; metrics: theirs, `split/metric`."""
+    """The result of `interpolate_run`.
+
+    Attributes:
+      shares: the weights α of the fine-tuned parameters that were tried.
+      validation: the metrics of the validation set at each share.
+      monitor: name of the metric that selects the share.
+      chosen: the best share.
+      trained: the run with the parameters of the best share.
+      metrics: the metrics at the best share, `split/metric`.
+    """
 
     shares: tuple[float, ...]
     validation: list[dict[str, float]]
@@ -31,15 +39,23 @@ class Line:
 
 
 def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
-    """Measures every share on validation and the chosen one on test too; of two alike the more fine-tuned is taken.
+    """Evaluates each share on the validation set, and the best share on all sets.
 
-    A leaf that did not come with the checkpoint (a new head, what was drawn anew) stays as the run learnt it.
+    If two shares have the same metric, the larger share is selected. Parameters that were not loaded from the
+    checkpoint, such as a new head, keep the run's values.
+
+    Args:
+      run: the run directory.
+      shares: the shares of the fine-tuned parameters, from 0 to 1.
+
+    Raises:
+      TlxError: if the model has a model state, or its tags have no entities although the metric is one of entities.
     """
     trained = load_run(run)
     if trained.model_state:
         raise TlxError(
-            f"the model of {run} has {listed(trained.model_state)}, which fit its own parameters alone; tlx does not "
-            "compute them anew for parameters between two models, and so interpolates no such run."
+            f"the model of {run} has {listed(trained.model_state)}, which are valid for its own parameters only; tlx "
+            "cannot compute them for interpolated parameters, so it does not interpolate this run."
         )
     start = starting_point(trained)
     examples = datasets_of(run, trained)
@@ -55,27 +71,35 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     if monitor not in validation[0]:
         raise TlxError(f"{run} was selected by {monitor}, which its tags do not have: they form no entities.")
     sign = 1 if HIGHER_IS_BETTER[monitor] else -1
-    _, chosen = max((sign * found[monitor], share) for share, found in zip(shares, validation, strict=True))
+    _, chosen = max((sign * metrics[monitor], share) for share, metrics in zip(shares, validation, strict=True))
     metrics = {
         f"{part}/{name}": value
-        for part, found in examples.items()
-        for name, value in measured(at(chosen), found).items()
+        for part, part_examples in examples.items()
+        for name, value in measured(at(chosen), part_examples).items()
     }
     return Line(tuple(shares), validation, f"validation/{monitor}", chosen, at(chosen), metrics)
 
 
 def starting_point(trained: Trained) -> Any:
-    """The checkpoint's parameters that the run began with; None where they were drawn."""
+    """Returns the checkpoint's parameters that a run started from, with None for parameters that were initialized.
+
+    Raises:
+      TlxError: if the run started from random weights.
+    """
     config = ConfigDict(trained.config)
     folder = resolve(config.model.checkpoint)
     _, params, initialized = load_model(config, folder, dict(trained.model.heads_by_name))
     if config.model.weights != "pretrained":
-        raise TlxError("this run began with random weights (config.model.weights); there is nothing to go back to.")
+        raise TlxError("this run started from random weights (config.model.weights), so there is no checkpoint.")
     return unflatten({path: None if path in initialized else leaf for path, leaf in flatten(params).items()})
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
-    """`0:1:0.1` (both ends belong to it), `0.3,0.5` or one number."""
+    """Parses `FIRST:LAST:STEP` (which includes both ends), numbers joined by commas, or one number.
+
+    Raises:
+      TlxError: if the text has another form, or a number is not from 0 to 1.
+    """
     try:
         if ":" in text:
             first, last, step = (float(part) for part in text.split(":"))

@@ -1,4 +1,4 @@
-"""A trained run's answers to new inputs."""
+"""Predictions of a trained run for new inputs."""
 
 import functools
 import itertools
@@ -17,16 +17,16 @@ from tlx.recipes.run_directory import Trained
 
 
 def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-    """The answers as plain values, a row each: `predicted`, and of a classification its probability `score`.
+    """Predicts inputs and returns plain values, a dict for each input.
 
     Args:
-      trained: a run.
-      inputs: as its modality's `encode_inputs` takes them: texts, pairs of texts, lists of words; paths or arrays of
-        images.
+      trained: a trained run.
+      inputs: texts, pairs of texts or lists of words; for an image model, paths or arrays.
 
     Returns:
-      predicted: the class's name; the names of all labels answered; the tags of all words, None for a word that cannot
-        be predicted; a number, or several.
+      Dicts with the key `predicted`, and for classification `score`, the probability of the predicted class.
+      `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
+      the words, None for a word that cannot be predicted; for regression, a number or a list of numbers.
     """
     examples = trained.inputs.encode_inputs(inputs, trained.head.kind)
     values = predict_examples(trained, examples)
@@ -37,9 +37,9 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:
-    likely = int(logits.argmax())
-    probability = 1 / float(np.exp(logits.astype(np.float64) - logits[likely]).sum())
-    return {"predicted": head.labels[likely] if head.labels else likely, "score": probability}
+    index = int(logits.argmax())
+    probability = 1 / float(np.exp(logits.astype(np.float64) - logits[index]).sum())
+    return {"predicted": head.labels[index] if head.labels else index, "score": probability}
 
 
 def _labels(head: Head, logits: np.ndarray) -> dict[str, Any]:
@@ -54,12 +54,12 @@ ROWS = {"classification": _one_class, "multilabel": _labels, "regression": _numb
 
 
 def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
-    """The head's answers to inputs as `rows_of` takes them: (inputs, outputs), or of tagged words (words, outputs)."""
+    """Returns the head's outputs for inputs as in `rows_of`: (inputs, outputs), for tagging (words, outputs)."""
     return predict_examples(trained, trained.inputs.encode_inputs(inputs, trained.head.kind))
 
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
-    """The head's answers, (examples, outputs), or of tagged words (words, outputs)."""
+    """Returns the head's outputs for examples: (examples, outputs), for tagging (words, outputs)."""
     forward = _forward(trained.model, trained.inputs.prepare)
     size = min(trained.config["train"]["eval_batch_size"], len(examples))
     return predict(forward, trained.variables, examples, trained.inputs, size)["default"]
@@ -67,5 +67,5 @@ def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _forward(model: Model, prepare: Prepare) -> Forward:
-    """Compiled once for all chunks of a stream."""
+    """The jitted forward pass, cached so that all chunks of a stream share one compilation."""
     return make_forward(model, prepare)

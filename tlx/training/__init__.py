@@ -1,1 +1,1 @@
-"""THE loop: state, step, feed, checkpoint, writers."""
+"""The training loop: state, step, batches, checkpoints, metrics."""

@@ -1,4 +1,4 @@
-"""Checkpoints: asynchronous, atomic, the whole state of a run. Kept are the newest and the best."""
+"""Checkpoints hold the whole state of a run. They are saved asynchronously and atomically with Orbax."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,17 @@ from tlx.models.forward import Variables
 from tlx.params.paths import flatten
 from tlx.training.state import AUX, EVAL_PARAMS, State
 
-FORMAT = 3  # of what `meta` and the items hold
-RESUMABLE = (2, 3)  # from which a run goes on
-READABLE = (1, 2, 3)  # whose parameters can be read
-EARLIER_EVAL_PARAMS = "answers"  # what the average was called before
+FORMAT = 3  # version of the contents of `meta` and the items
+RESUMABLE = (2, 3)  # formats from which a run can continue
+READABLE = (1, 2, 3)  # formats whose parameters can be read
+EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
 
 
 class _NewestAndBest:
-    """What Orbax keeps. Its own best-of policy may delete the newest, and on a tie another than the run names."""
+    """Preservation policy that keeps the newest and the best checkpoint.
+
+    Orbax's own policy for the best checkpoint may delete the newest, and may keep another one of several equal ones.
+    """
 
     def __init__(self) -> None:
         self.best: int | None = None
@@ -33,46 +36,61 @@ class _NewestAndBest:
 class Checkpoints:
     """The checkpoints of a run directory.
 
-    Items: `params` (the model's), `aux` (parameters that only training needs), `model_state` (the model's mutable
-    collections), `train_state` (all else of the state) and `meta` (JSON); `aux` and `model_state` only where there is
-    something to put in. So whoever reads the model need not know what it was trained with. Where an average is kept,
-    `params` is the average and `model_state` its own, so that readers get what was selected; those that go on learning
-    are then in `train_state`. In format 2, `train_state` was called `rest` and there was no `aux` or `model_state`.
+    The newest and the best checkpoint are kept. A checkpoint has these items:
+
+    - `params`: the model's parameters.
+    - `aux`: the parameters that only training needs, if there are any.
+    - `model_state`: the model's mutable collections, if there are any.
+    - `train_state`: the rest of the state.
+    - `meta`: JSON.
+
+    The model can therefore be read without knowing how it was trained. If the run keeps an average, `params` and
+    `model_state` are those of the average, which is what was evaluated; the parameters in training are then in
+    `train_state`. In format 2, `train_state` was called `rest`, and `aux` and `model_state` did not exist.
 
     Args:
-      directory: made if absent.
-      read_only: for readers beside a run that may be writing: nothing is made, nothing cleaned up.
+      directory: the folder of the checkpoints; it is made if it does not exist.
+      read_only: whether to only read, for example while a run is writing. Nothing is then made or deleted.
     """
 
     def __init__(self, directory: Path, read_only: bool = False):
         self.directory = directory.absolute()
-        self._keep = _NewestAndBest()
+        self._policy = _NewestAndBest()
         options = (
             ocp.CheckpointManagerOptions(read_only=True, create=False)
             if read_only
-            else ocp.CheckpointManagerOptions(preservation_policy=self._keep, cleanup_tmp_directories=True)
+            else ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, state: State, meta: dict[str, Any]) -> None:
-        """Begins to save; what is on the devices may change as soon as this returns. meta: `best` names a step."""
+        """Starts to save a state. The arrays may be overwritten as soon as this returns.
+
+        Args:
+          state: the state; nothing is done if there is a checkpoint of its step already.
+          meta: JSON values that are saved too. `meta["best"]["step"]` is the step of the best checkpoint.
+        """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self._keep.best = (meta.get("best") or {}).get("step")
+        self._policy.best = (meta.get("best") or {}).get("step")
         args = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
         meta = {"format": FORMAT, **meta}
         self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
 
     def newest(self) -> int | None:
-        """The newest whole step, if there is one."""
+        """Returns the step of the newest complete checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     def meta(self, step: int) -> dict[str, Any]:
-        """What was saved beside the state."""
+        """Returns the JSON values of a checkpoint.
+
+        Raises:
+          TlxError: if the checkpoint is damaged or has an unknown format.
+        """
         with self._reading(step):
             meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-            meta.get("loop")["best"]  # every format has it
+            meta.get("loop")["best"]  # all formats have this key
         if meta.get("format") not in READABLE:
             raise TlxError(
                 f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads "
@@ -81,10 +99,10 @@ class Checkpoints:
         return meta
 
     def best(self) -> int:
-        """The step of the best checkpoint, or the newest where none was the best yet.
+        """Returns the step of the best checkpoint, or of the newest if none has been selected yet.
 
         Raises:
-          TlxError: there is no checkpoint.
+          TlxError: if there is no checkpoint.
         """
         newest = self.newest()
         if newest is None:
@@ -92,56 +110,66 @@ class Checkpoints:
         return int((self.meta(newest)["loop"]["best"] or {"step": newest})["step"])
 
     def restore(self, step: int, target: State) -> State:
-        """The state of a step, in the shapes, dtypes and shardings of `target`."""
-        if (found := self.meta(step)["format"]) not in RESUMABLE:
+        """Returns the state of a step, with the shapes, dtypes and shardings of `target`.
+
+        Raises:
+          TlxError: if the checkpoint is damaged, does not fit `target`, or has a format that cannot be resumed.
+        """
+        if (version := self.meta(step)["format"]) not in RESUMABLE:
             raise TlxError(
-                f"{self.directory / str(step)} has checkpoint format {found}, which can be read but not trained on "
+                f"{self.directory / str(step)} has checkpoint format {version}, which can be read but not trained on "
                 f"(formats {listed(RESUMABLE)} can); name a new workdir."
             )
-        items, name = _items(target), "rest" if found == 2 else "train_state"
+        items, name = _items(target), "rest" if version == 2 else "train_state"
         items[name] = items.pop("train_state")
         with self._reading(step):
             self._compare(step, items["params"])
-            earlier = EARLIER_EVAL_PARAMS in (self._saved(step, name).get("averages") or {})
-            if earlier:
+            has_earlier_name = EARLIER_EVAL_PARAMS in (self._saved(step, name).get("averages") or {})
+            if has_earlier_name:
                 items[name]["averages"] = _renamed(items[name]["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)
             args = {item: ocp.args.StandardRestore(tree) for item, tree in items.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
         train_state = restored[name]
-        if earlier:
+        if has_earlier_name:
             train_state["averages"] = _renamed(train_state["averages"], EARLIER_EVAL_PARAMS, EVAL_PARAMS)
         params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in items else {})}
         model_state = restored["model_state"] if "model_state" in items else {}
         return State(params=params, model_state=model_state, **train_state).with_eval_params()
 
     def restore_params(self, step: int, target: Any) -> Any:
-        """The model's parameters alone, averaged if the run averages. target: shapes and dtypes with shardings."""
+        """Returns only the model's parameters (averaged if the run averages).
+
+        Args:
+          step: step of the checkpoint.
+          target: a tree of `jax.ShapeDtypeStruct`s with shardings.
+        """
         args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
         with self._reading(step):
             self._compare(step, target)
             return self._manager.restore(step, args=args)["params"]
 
     def _compare(self, step: int, target: Any) -> None:
-        """Raises `TlxError` unless the parameters saved have the names and shapes of `target`: Orbax itself allocates
-        first, and then says no more than that two trees differ."""
-        saved = self._saved(step, "params")
-        held = {path: tuple(leaf.shape) for path, leaf in flatten(saved).items()}
-        asked = {path: tuple(leaf.shape) for path, leaf in flatten(target).items()}
-        if differing := sorted(path for path, _ in held.items() ^ asked.items()):
+        """Raises `TlxError` unless the saved parameters have the paths and shapes of `target`.
+
+        Orbax would allocate the arrays first, and its message would only say that two trees differ.
+        """
+        saved = {path: tuple(leaf.shape) for path, leaf in flatten(self._saved(step, "params")).items()}
+        expected = {path: tuple(leaf.shape) for path, leaf in flatten(target).items()}
+        if differing := sorted(path for path, _ in saved.items() ^ expected.items()):
             path = differing[0]
             raise TlxError(
-                f"{self.directory / str(step)} does not fit its run's config: {path} is {held.get(path, 'not there')}, "
-                f"expected {asked.get(path, 'none')} ({len(set(differing))} of {len(asked)} parameters differ); bring "
-                "back the config.json files as the run wrote them."
+                f"{self.directory / str(step)} does not fit its run's config: {path} is "
+                f"{saved.get(path, 'not there')}, expected {expected.get(path, 'none')} ({len(set(differing))} of "
+                f"{len(expected)} parameters differ); bring back the config.json files as the run wrote them."
             )
 
     def _saved(self, step: int, item: str) -> Any:
-        """The tree of an item as it was saved: shapes and dtypes."""
+        """The shapes and dtypes of a saved item, as a tree."""
         return ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / item).tree
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:
-        """Whatever Orbax raises of a checkpoint that is damaged, as a sentence."""
+        """Turns any exception that Orbax raises for a damaged checkpoint into a `TlxError`."""
         try:
             yield
         except TlxError:
@@ -149,15 +177,19 @@ class Checkpoints:
         except Exception as error:
             raise TlxError(
                 f"the checkpoint {self.directory / str(step)} cannot be read ({type(error).__name__}: "
-                f"{first_line(error)}); if it is damaged, remove that folder, and the newest of "
-                f"{listed(sorted(set(self._manager.all_steps()) - {step})) or 'none'} is taken."
+                f"{first_line(error)}); if it is damaged, remove that folder, and the run continues from the newest of "
+                f"{listed(sorted(set(self._manager.all_steps()) - {step})) or 'none'}."
             ) from error
 
     def restore_model_state(self, step: int, target: Any) -> Any:
-        """The model's mutable collections. target: `jax.ShapeDtypeStruct`s with shardings; {} where there are none.
+        """Returns the model's mutable collections.
+
+        Args:
+          step: step of the checkpoint.
+          target: a tree of `jax.ShapeDtypeStruct`s with shardings; {} if the model has none.
 
         Raises:
-          TlxError: the checkpoint has them and `target` does not.
+          TlxError: if the checkpoint has mutable collections and `target` has none.
         """
         if not target:
             if (self.directory / str(step) / "model_state").exists():
@@ -171,18 +203,23 @@ class Checkpoints:
             return self._manager.restore(step, args=args)["model_state"]
 
     def restore_variables(self, step: int, target: Variables) -> Variables:
-        """What the model is evaluated with: averaged if the run averages. target: as of the two above."""
+        """Returns the parameters and the model state (averaged if the run averages).
+
+        Args:
+          step: step of the checkpoint.
+          target: shapes, dtypes and shardings, as in `restore_params` and `restore_model_state`.
+        """
         return Variables(self.restore_params(step, target.params), self.restore_model_state(step, target.model_state))
 
     def wait(self) -> None:
-        """Until everything is written."""
+        """Waits until all checkpoints are written."""
         self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Waits until everything is written, also when an error ends the run."""
+        """Waits until all checkpoints are written, also if an error ended the run."""
         try:
             self.wait()
         finally:
@@ -190,7 +227,7 @@ class Checkpoints:
 
 
 def _items(state: State) -> dict[str, Any]:
-    """What the items hold, in which the average and the parameters have changed places."""
+    """The items of a checkpoint, in which the average and the parameters are swapped."""
     swapped = state.with_eval_params()
     items = {
         "params": {name: part for name, part in swapped.params.items() if name != AUX},

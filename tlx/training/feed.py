@@ -1,4 +1,4 @@
-"""Batches on their way to the devices: grain fetches ahead in threads, what is fetched was decided by the plan."""
+"""Feeds batches to the devices. The plan of the data decides their content; grain prefetches them in a thread."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,7 +8,13 @@ from tlx.parallel.layout import Layout
 
 
 def feed(streams: Mapping[str, Batches], layout: Layout, start: int = 0) -> Iterator[dict[str, Any]]:
-    """Yields `{stream: {field: array}}` from step `start`, cut over the devices, a few steps ahead of their use."""
+    """Yields `{stream: {field: array}}` from step `start` on, sharded over the devices and prefetched.
+
+    Args:
+      streams: the batches of each stream; the shortest stream decides the number of steps.
+      layout: the placement of arrays on the devices.
+      start: the first step.
+    """
     import grain
 
     steps = min(len(batches) for batches in streams.values())
@@ -19,7 +25,7 @@ def feed(streams: Mapping[str, Batches], layout: Layout, start: int = 0) -> Iter
 
 
 class _Steps:
-    """All streams' batches by step, as grain's random-access source."""
+    """The batches of all streams by step, as a random-access source of grain."""
 
     def __init__(self, streams: Mapping[str, Batches], steps: int):
         self.streams, self.steps = streams, steps
@@ -28,6 +34,6 @@ class _Steps:
         return self.steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        """All streams of a step share one padded length, so that their lengths do not multiply what is compiled."""
+        """The batches of a step. All streams have the same padded length, which limits the number of compilations."""
         length = max(batches.length(int(step)) for batches in self.streams.values())
         return {name: batches.padded(int(step), length) for name, batches in self.streams.items()}

@@ -1,16 +1,19 @@
-"""The gradient of an update, in one piece or accumulated over micro-batches that are weighted by their counts.
+"""The gradient of an update, of a whole batch or accumulated over micro-batches.
 
-Micro-batches are weighted so that the result is that of one large batch: the mean of their means would give the
-examples of a micro-batch with few of them too much weight. How the counts enter depends on the update:
+The result does not depend on the number of micro-batches: totals and counts are summed over them before they are
+divided. A mean of the micro-batches' means would give too much weight to examples of a micro-batch with few examples.
+There are three cases:
 
-- One micro-batch: the loss is differentiated as it is.
-- Several, one loss or a `combine`: the gradients of totals are summed and divided by the summed count at the end.
-- Several losses that are summed: counts are taken first, by a pass of which XLA keeps what the counts need (nothing of
-  the network, unless a count depends on its outputs), so that one backward pass serves all losses.
+- One micro-batch: the losses, total / count, are differentiated directly.
+- Several micro-batches, and one loss or a `combine` function: the gradients of the totals are summed over micro-batches
+  and divided by the summed counts at the end.
+- Several micro-batches and several losses whose sum is minimized: a first pass computes the counts, and a second pass
+  needs one backward pass for all losses. XLA removes from the first pass whatever the counts do not depend on, which is
+  the whole network unless a count depends on its outputs.
 
-Under `jax.pmap` a device has its own rows alone. Counts are summed over the devices before anything is divided by them,
-totals and gradients after it (`tlx.parallel.axis.summed`, which elsewhere changes nothing), never within what is
-differentiated: so each device ends with the gradient of the whole batch.
+Under `jax.pmap` each device has its own rows of the batch. Counts are summed over devices before the division, and
+totals and gradients after it, outside of differentiated functions. Each device therefore has the gradient of the whole
+batch. (`tlx.parallel.axis.summed` is the identity without pmap.)
 """
 
 import dataclasses
@@ -24,19 +27,20 @@ from tlx.methods.api import Batch, Carried, Context, Update
 from tlx.parallel.axis import device_index, summed
 from tlx.params.partition import merge
 
-Given = tuple[Batch, jax.Array]  # a micro-batch and its key
-Values = dict[str, jax.Array]  # by loss
-LEAST_COUNT = 1e-8  # what a count of 0 is divided by
+MicroBatch = tuple[Batch, jax.Array]  # rows and a random key; with a leading axis, all micro-batches
+Values = dict[str, jax.Array]  # scalars by name of the loss
+LEAST_COUNT = 1e-8  # smallest divisor, used if a count is 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What differentiating an update gives.
+    """The gradient and the losses of an update.
 
     Attributes:
-      gradient: with respect to the trainable leaves.
-      losses, counts: by name; losses are means, counts are sums over the whole batch.
-      carried: after the update.
+      gradient: gradient with respect to the trainable parameters.
+      losses: total / count of each loss over the whole batch.
+      counts: count of each loss over the whole batch.
+      carried: the method's and the model's state after the update.
     """
 
     gradient: Any
@@ -54,58 +58,72 @@ jax.tree_util.register_dataclass(Result, ["gradient", "losses", "counts", "carri
 
 
 def to_microbatches(batch: Batch, parts: int) -> Batch:
-    """Micro-batches, `(parts, rows, …)`. Each takes every `parts`-th row, so that a device keeps the rows it has."""
+    """Splits a batch into micro-batches, `(parts, rows, …)`.
+
+    Each micro-batch has every `parts`-th row, so that no row moves to another device.
+    """
     return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 
 
 def differentiate(
     update: Update, trainable: Any, fixed: Any, batches: Batch, carried: Carried, context: Context
 ) -> Result:
-    """The losses of an update over all micro-batches, and the gradient of their sum or what `combine` makes of them."""
+    """Computes the losses of an update and their gradient.
 
-    def losses(trainable: Any, carried: Carried, given: Given) -> tuple[tuple[Values, Values], Carried]:
-        batch, key = given
-        here = dataclasses.replace(context, key=key)
-        named, carried = update.losses(merge(trainable, fixed), batch, carried, here)
-        totals = {name: total for name, (total, _) in named.items()}
+    Args:
+      update: the update.
+      trainable: the parameters to differentiate; None where a parameter is fixed.
+      fixed: the other parameters; None where a parameter is trainable.
+      batches: the micro-batches, `(parts, rows, …)`.
+      carried: the method's and the model's state before the update.
+      context: the context of the forward pass; each micro-batch has a random key derived from its key.
+
+    Returns:
+      The losses and the gradient of their sum, or the gradient that `update.combine` returns.
+    """
+
+    def losses(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[tuple[Values, Values], Carried]:
+        batch, key = microbatch
+        by_name, carried = update.losses(merge(trainable, fixed), batch, carried, dataclasses.replace(context, key=key))
+        totals = {name: total for name, (total, _) in by_name.items()}
         counts = {
             name: jnp.asarray(count, totals[name].dtype)
             if name in update.differentiable_counts
             else jax.lax.stop_gradient(jnp.asarray(count, totals[name].dtype))
-            for name, (_, count) in named.items()
+            for name, (_, count) in by_name.items()
         }
         return (totals, counts), carried
 
     parts = jax.tree.leaves(batches)[0].shape[0]
     if parts == 1:
-        given = (jax.tree.map(lambda x: x[0], batches), context.key)
-        return _in_one_piece(update, losses, trainable, carried, given)
+        return _single(update, losses, trainable, carried, (jax.tree.map(lambda x: x[0], batches), context.key))
     keys = jax.vmap(lambda part: jax.random.fold_in(context.key, part))(jnp.arange(parts))
     shapes = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], (batches, keys)))[0]
     names = tuple(shapes[0])
     if update.combine is not None or len(names) == 1 or update.differentiable_counts:
-        return _by_loss(update, losses, names, trainable, carried, (batches, keys))
-    return _counted_first(losses, names, trainable, carried, (batches, keys))
+        return _accumulate_by_loss(update, losses, names, trainable, carried, (batches, keys))
+    return _accumulate_sum(losses, names, trainable, carried, (batches, keys))
 
 
-Evaluated = Callable[[Any, Any, Given], tuple[tuple[Values, Values], Any]]
+# (trainable, carried, micro-batch) -> ((totals, counts), carried)
+LossFunction = Callable[[Any, Any, MicroBatch], tuple[tuple[Values, Values], Any]]
 
 
-def _in_one_piece(update: Update, losses: Evaluated, trainable: Any, carried: Carried, given: Given) -> Result:
-    """One micro-batch: the means themselves are differentiated."""
+def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carried, microbatch: MicroBatch) -> Result:
+    """One micro-batch: the means, total / count, are differentiated."""
 
     def means(trainable: Any) -> tuple[Values, tuple[Values, Any]]:
-        (totals, counts), after = losses(trainable, carried, given)
+        (totals, counts), after = losses(trainable, carried, microbatch)
         totals, counts = _over_devices(update, totals, counts)
         return _means(totals, counts), (counts, after)
 
     if update.combine is None:
 
-        def of_all(trainable: Any) -> tuple[jax.Array, tuple[Values, Values, Any]]:
+        def total_loss(trainable: Any) -> tuple[jax.Array, tuple[Values, Values, Any]]:
             values, (counts, after) = means(trainable)
             return sum(values.values(), jnp.zeros(())), (values, counts, after)
 
-        (_, (values, counts, after)), gradient = jax.value_and_grad(of_all, has_aux=True)(trainable)
+        (_, (values, counts, after)), gradient = jax.value_and_grad(total_loss, has_aux=True)(trainable)
         gradient, values = summed((gradient, values))
         return Result(gradient, values, counts, after)
     values, pull, (counts, after) = jax.vjp(means, trainable, has_aux=True)
@@ -114,14 +132,17 @@ def _in_one_piece(update: Update, losses: Evaluated, trainable: Any, carried: Ca
     return Result(gradient, values, counts, after)
 
 
-def _by_loss(
-    update: Update, losses: Evaluated, names: tuple[str, ...], trainable: Any, carried: Carried, every: Given
-) -> Result:
-    """Gradients of totals (and of counts that are differentiated) by loss, summed over micro-batches."""
+def _accumulate_by_loss(
+    update: Update, losses: LossFunction, names: tuple[str, ...], trainable: Any, carried: Carried,
+    microbatches: MicroBatch,
+) -> Result:  # fmt: skip
+    """Sums, over micro-batches, the gradient of each total and of each count that is differentiated."""
 
-    def add(carry: tuple[Any, Any, Any], given: Given) -> tuple[tuple[Any, Any, Any], None]:
+    def add(carry: tuple[Any, Any, Any], microbatch: MicroBatch) -> tuple[tuple[Any, Any, Any], None]:
         gradients, sums, carried = carry
-        values, pull, carried = jax.vjp(lambda trainable: losses(trainable, carried, given), trainable, has_aux=True)
+        values, pull, carried = jax.vjp(
+            lambda trainable: losses(trainable, carried, microbatch), trainable, has_aux=True
+        )
         zero = jax.tree.map(jnp.zeros_like, values)
         more = {}
         for name in names:
@@ -130,11 +151,11 @@ def _by_loss(
                 more[f"{name} count"] = pull((zero[0], {**zero[1], name: jnp.ones_like(values[1][name])}))[0]
         return (jax.tree.map(jnp.add, gradients, more), jax.tree.map(jnp.add, sums, values), carried), None
 
-    kept = [*names, *(f"{name} count" for name in update.differentiable_counts)]
-    first = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], every))[0]
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
-    nothing = {name: jax.tree.map(jnp.zeros_like, trainable) for name in kept}
-    (gradients, sums, carried), _ = jax.lax.scan(add, (nothing, sums, carried), every)
+    gradient_names = [*names, *(f"{name} count" for name in update.differentiable_counts)]
+    shapes = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], microbatches))[0]
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    zeros = {name: jax.tree.map(jnp.zeros_like, trainable) for name in gradient_names}
+    (gradients, sums, carried), _ = jax.lax.scan(add, (zeros, sums, carried), microbatches)
     gradients, (totals, counts) = summed((gradients, sums))
     means = _means(totals, counts)
     for name in names:
@@ -152,42 +173,47 @@ def _by_loss(
     return Result(gradient, means, counts, carried)
 
 
-def _counted_first(losses: Evaluated, names: tuple[str, ...], trainable: Any, carried: Carried, every: Given) -> Result:
-    """Several losses summed: with the counts known, each micro-batch has one backward pass."""
+def _accumulate_sum(
+    losses: LossFunction, names: tuple[str, ...], trainable: Any, carried: Carried, microbatches: MicroBatch
+) -> Result:
+    """Computes the counts first, so that each micro-batch needs one backward pass for the sum of all losses."""
 
-    def counted(carried: Carried, given: Given) -> tuple[Any, Values]:
-        (_, counts), carried = losses(trainable, carried, given)
+    def count(carried: Carried, microbatch: MicroBatch) -> tuple[Any, Values]:
+        (_, counts), carried = losses(trainable, carried, microbatch)
         return carried, counts
 
-    _, by_part = jax.lax.scan(counted, carried, every)
-    counts = summed({name: by_part[name].sum() for name in names})
+    _, counts_by_part = jax.lax.scan(count, carried, microbatches)
+    counts = summed({name: counts_by_part[name].sum() for name in names})
 
-    def shares(trainable: Any, carried: Carried, given: Given) -> tuple[jax.Array, tuple[Values, Any]]:
-        (totals, _), carried = losses(trainable, carried, given)
+    def share_of_loss(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[jax.Array, tuple[Values, Any]]:
+        (totals, _), carried = losses(trainable, carried, microbatch)
         values = _means(totals, counts)
         return sum(values.values(), jnp.zeros(())), (values, carried)
 
-    def add(carry: tuple[Any, Any], given: Given) -> tuple[tuple[Any, Any], Values]:
+    def add(carry: tuple[Any, Any], microbatch: MicroBatch) -> tuple[tuple[Any, Any], Values]:
         gradient, carried = carry
-        (_, (values, carried)), more = jax.value_and_grad(shares, has_aux=True)(trainable, carried, given)
+        (_, (values, carried)), more = jax.value_and_grad(share_of_loss, has_aux=True)(trainable, carried, microbatch)
         return (jax.tree.map(jnp.add, gradient, more), carried), values
 
-    nothing = jax.tree.map(jnp.zeros_like, trainable)
-    (gradient, carried), values = jax.lax.scan(add, (nothing, carried), every)
+    zeros = jax.tree.map(jnp.zeros_like, trainable)
+    (gradient, carried), values = jax.lax.scan(add, (zeros, carried), microbatches)
     gradient, means = summed((gradient, {name: values[name].sum() for name in names}))
     return Result(gradient, means, counts, carried)
 
 
 def _over_devices(update: Update, totals: Values, counts: Values) -> tuple[Values, Values]:
-    """This device's totals and the counts of the whole batch, such that the gradients of total / count by device add up
-    to that of the whole, also where a count is differentiated."""
+    """Returns this device's totals and the counts of the whole batch; without pmap, returns the arguments.
+
+    The totals are adjusted such that the sum over devices of the gradients of total / count is the gradient of the
+    whole batch, also if a count is differentiated.
+    """
     if device_index() is None:
         return totals, counts
-    every = jax.lax.stop_gradient(summed(counts))
+    batch_counts = jax.lax.stop_gradient(summed(counts))
     for name in update.differentiable_counts:  # the quotient rule
-        mean = _means(summed({name: jax.lax.stop_gradient(totals[name])}), every)[name]
+        mean = _means(summed({name: jax.lax.stop_gradient(totals[name])}), batch_counts)[name]
         totals = {**totals, name: totals[name] - mean * (counts[name] - jax.lax.stop_gradient(counts[name]))}
-    return totals, every
+    return totals, batch_counts
 
 
 def _combined(update: Update, gradients: dict[str, Any], means: Values, carried: Carried) -> tuple[Any, Carried]:
@@ -201,6 +227,6 @@ def _means(totals: Values, counts: Values) -> Values:
 
 
 def _one_by_one(pull: Callable[[Values], tuple[Any]], values: Values) -> dict[str, Any]:
-    """The gradient of each value: one backward pass a value, all from the same forward pass."""
+    """The gradient of each value, with one backward pass for each value after the same forward pass."""
     zero = jax.tree.map(jnp.zeros_like, values)
     return {name: pull({**zero, name: jnp.ones_like(values[name])})[0] for name in values}

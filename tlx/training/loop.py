@@ -1,4 +1,4 @@
-"""THE loop. It steps, evaluates, keeps the best, stops early, saves, and goes on after a stop from where it was."""
+"""The training loop: trains, evaluates, saves checkpoints, stops early, and resumes an interrupted run."""
 
 import dataclasses
 import math
@@ -22,10 +22,17 @@ AfterStep = Callable[[int, Metrics], bool | None]
 
 @dataclasses.dataclass(frozen=True)
 class LoopSchedule:
-    """When the loop does what, in steps.
+    """When the loop evaluates, logs and stops.
 
-    total: of the run. evaluate_every: also when it saves. log_every: of training metrics. patience: how many
-    evaluations without a better metric end the run; None: never. monitor: what decides; mode: `max` or `min` of it.
+    Attributes:
+      total: number of steps of the run.
+      steps_per_epoch: number of steps of an epoch.
+      examples_per_step: number of examples of a step.
+      evaluate_every: number of steps between evaluations, each of which also saves a checkpoint.
+      log_every: number of steps between two writes of training metrics.
+      monitor: name of the metric that selects the best checkpoint.
+      mode: "max" or "min", whether a larger or a smaller metric is better.
+      patience: number of evaluations without improvement that end the run; None: no early stopping.
     """
 
     total: int
@@ -40,7 +47,14 @@ class LoopSchedule:
 
 @dataclasses.dataclass(frozen=True)
 class Progressed:
-    """What the loop remembers besides the state; saved with it. best: `{"step", "value"}`; stale: evaluations since."""
+    """The loop's record, which is saved with the state.
+
+    Attributes:
+      best: `{"step": …, "value": …}` of the best evaluation; None before the first evaluation.
+      stale: number of evaluations since the best.
+      finished: whether the run has ended.
+      seconds: time spent in the loop, in seconds.
+    """
 
     best: Mapping[str, float] | None = None
     stale: int = 0
@@ -48,7 +62,7 @@ class Progressed:
     seconds: float = 0.0
 
     def after(self, step: int, value: float, mode: str) -> "Progressed":
-        """With one evaluation more. A tie is not better; NaN never is."""
+        """Returns the record after one more evaluation. An equal value is not better, and NaN is never better."""
         sign = 1 if mode == "max" else -1
         better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best["value"])
         if better:
@@ -74,29 +88,34 @@ def fit(
     """Trains to the end of the schedule, from the newest checkpoint if there is one.
 
     Args:
-      state: before the first step; shapes and dtypes of what is restored.
-      phases: in order, the first from step 0 on; jitted, the steps donate their state.
-      batches: the batches from a step on.
-      evaluate: what the model is run with (averaged, where an average is kept) to metrics by name.
-      layout: where the state lies.
-      schedule: when to do what.
-      checkpoints: where the state goes.
-      writer, progress: made once it is known at which step the run goes on.
-      learning_rate: by step, for the log.
-      meta: saved with each checkpoint.
-      after_step: given how many steps have been taken and the metrics of the last, on the device; True ends the run
-        there, before it is logged, evaluated or saved.
+      state: the initial state; a restored state has its shapes and dtypes.
+      phases: the phases in order; the first begins at step 0. Their functions are jitted, and the steps donate their
+        state.
+      batches: a function from a step to the batches from that step on.
+      evaluate: a function from the model's variables (averaged if the run averages) to metrics by name.
+      layout: the placement of the state on the devices.
+      schedule: when to evaluate, log and stop.
+      checkpoints: where states are saved.
+      writer: a function from the first step to the writer of metrics.
+      progress: a function from the first step to the progress display.
+      learning_rate: a function from the step to the learning rate, for the log.
+      meta: JSON values that are saved with each checkpoint.
+      after_step: a function that is called with the number of finished steps and the metrics of the last step, on the
+        device. If it returns True, the run ends before this step is logged, evaluated or saved.
 
     Returns:
-      The last state, and what the loop remembers (the best step among it).
+      The last state, and the loop's record with the best step.
+
+    Raises:
+      TlxError: if the training loss is NaN, or the newest checkpoint cannot be restored.
     """
-    so_far, start = Progressed(), 0
+    progressed, start = Progressed(), 0
     if (newest := checkpoints.newest()) is not None:
-        so_far, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
+        progressed, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
         state = checkpoints.restore(newest, layout.abstract(state_in(phases[: phase_of(phases, newest) + 1], state)))
-    if so_far.finished:
-        return state, so_far
-    writing, showing = writer(start), progress(start)
+    if progressed.finished:
+        return state, progressed
+    metrics_writer, display = writer(start), progress(start)
     pending: list[Metrics] = []
     clock = logged = time.perf_counter()
     try:
@@ -115,41 +134,40 @@ def fit(
                 means = _means(pending)
                 now = time.perf_counter()
                 rate = len(pending) * schedule.examples_per_step / (now - logged)
-                writing.write(
-                    step, {**means, "train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate}
-                )
-                showing.step(step, means["train/loss"], rate)
+                training = {"train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate}
+                metrics_writer.write(step, {**means, **training})
+                display.step(step, means["train/loss"], rate)
                 _refuse_nan(step, means["train/loss"])
                 pending = []
             if step % schedule.evaluate_every == 0 or last:
                 if phase.recalibrate is not None:
                     state = phase.recalibrate(state, (phase.batches or batches)(0))
                 values = evaluate(state.with_eval_params().variables)
-                so_far = so_far.after(step, values[schedule.monitor], schedule.mode)
-                stop = last or (schedule.patience is not None and so_far.stale >= schedule.patience)
+                progressed = progressed.after(step, values[schedule.monitor], schedule.mode)
+                stop = last or (schedule.patience is not None and progressed.stale >= schedule.patience)
                 now = time.perf_counter()
-                so_far = dataclasses.replace(so_far, finished=stop, seconds=so_far.seconds + now - clock)
+                progressed = dataclasses.replace(progressed, finished=stop, seconds=progressed.seconds + now - clock)
                 clock = now
-                writing.write(step, values)
+                metrics_writer.write(step, values)
                 epoch = step / schedule.steps_per_epoch
-                showing.evaluated(step, epoch, schedule.monitor, values[schedule.monitor], so_far.stale == 0)
-                where = {"phase": phases.index(phase), "loop": dataclasses.asdict(so_far), "best": so_far.best}
-                checkpoints.save(state, {**meta, **where})
+                display.evaluated(step, epoch, schedule.monitor, values[schedule.monitor], progressed.stale == 0)
+                record = {"phase": phases.index(phase), "loop": dataclasses.asdict(progressed), "best": progressed.best}
+                checkpoints.save(state, {**meta, **record})
                 if stop:
                     break
             logged = time.perf_counter() if not pending else logged
     finally:
-        showing.close()
-        writing.close()
-    return state, so_far
+        display.close()
+        metrics_writer.close()
+    return state, progressed
 
 
 def _means(pending: list[Metrics]) -> dict[str, float]:
-    """Means over the steps since the last log, under `train/`; of a metric that some steps lack, over the others."""
+    """The mean of each metric, named `train/…`, over the steps since the last log that have the metric."""
     fetched = jax.device_get(pending)
     names = dict.fromkeys(name for metrics in fetched for name in metrics)
-    values = {name: [metrics[name] for metrics in fetched if name in metrics] for name in names}
-    return {f"train/{name}": float(sum(given) / len(given)) for name, given in values.items()}
+    by_name = {name: [metrics[name] for metrics in fetched if name in metrics] for name in names}
+    return {f"train/{name}": float(sum(values) / len(values)) for name, values in by_name.items()}
 
 
 def _refuse_nan(step: int, loss: float) -> None:

@@ -1,4 +1,4 @@
-"""A whole run in one dispatch, over a set small enough to lie on the device."""
+"""Trains all steps of a run in one compiled program, on a data set that fits into the device's memory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,32 +24,41 @@ def train_on_device(
     key: jax.Array,
     clip: float | None = 1.0,
 ) -> Any:
-    """The parameters after `len(rows)` steps. To be jitted; neither evaluates nor saves.
+    """Returns the parameters after `len(rows)` steps. To be jitted; it does not evaluate or save.
 
     Args:
-      method: of one stream, `train`, and one player, `model`.
-      optimizer: of that player.
-      owner: whose each path is.
-      params: to begin with.
-      fields: of all examples, each (examples, …).
-      rows: integers (steps, batch): the examples of each step; -1 is padding.
-      key: of the run.
-      clip: as of `make_train_step`.
+      method: a method with one stream, `train`, and one player, `model`.
+      optimizer: the optimizer of that player.
+      player_of: the player of each path; None if it is frozen.
+      params: the initial parameters.
+      fields: the fields of all examples by name, each of shape (examples, …).
+      rows: integers (steps, batch), the indices of the examples of each step; -1 is padding.
+      key: random key of the run.
+      clip: largest global norm of the gradient, as in `make_train_step`.
     """
     step = make_train_step(method, {"model": optimizer}, player_of, clip=clip)
 
-    def one(state: Any, chosen: jax.Array) -> tuple[Any, None]:
-        batch = {name: field[chosen] for name, field in fields.items()}
-        batch |= {"valid": chosen >= 0, "example_id": chosen}
+    def one_step(state: Any, indices: jax.Array) -> tuple[Any, None]:
+        batch = {name: field[indices] for name, field in fields.items()}
+        batch |= {"valid": indices >= 0, "example_id": indices}
         return step(state, {"train": batch}, key)[0], None
 
-    begun = init_state(params, player_of, {"model": optimizer}, {})
-    return jax.lax.scan(one, begun, jnp.asarray(rows))[0].params
+    initial = init_state(params, player_of, {"model": optimizer}, {})
+    return jax.lax.scan(one_step, initial, jnp.asarray(rows))[0].params
 
 
 def rows_of_steps(rows: np.ndarray, steps: int, batch_size: int, seed: int) -> np.ndarray:
-    """int64 (steps, batch_size): which of these `rows` each step learns from, in an order by the seed; -1 where an
-    epoch's last batch is short."""
+    """Distributes rows over steps in a random order.
+
+    Args:
+      rows: integers (n,), the indices of the training examples.
+      steps: number of steps.
+      batch_size: number of examples of a step.
+      seed: seed of the order.
+
+    Returns:
+      int64 (steps, batch_size); -1 is padding of an epoch's last batch.
+    """
     plan = TrainingPlan(np.ones(len(rows), np.int64), batch_size, seed, (1,))
-    chosen = np.stack([plan.batch(step).rows for step in range(steps)])
-    return np.where(chosen >= 0, rows[chosen], -1)
+    positions = np.stack([plan.batch(step).rows for step in range(steps)])
+    return np.where(positions >= 0, rows[positions], -1)

@@ -1,4 +1,7 @@
-"""Phases: what learns may change during a run. At the border what goes on learning keeps its moments and its count."""
+"""Phases of a run: the trainable parameters may change from phase to phase.
+
+Parameters that stay trainable keep their moments and step counts when a phase begins.
+"""
 
 import dataclasses
 import itertools
@@ -13,19 +16,21 @@ from tlx.training.state import State
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A part of a run, with a training step of its own.
+    """A part of a run with its own training step.
 
     Attributes:
-      first: steps taken before it.
-      enter: from the state at that point (of the first phase: from itself) to the one that it begins with.
-      step: the training step, `(state, batch) -> (state, metrics)`.
-      batches: its batches from a step of the run on, where they differ from the run's (other streams, another length).
-      streams: the streams of its batches.
-      before_epoch: `(state, epochs of the phase done) -> state` before each epoch of the phase, to compute the method's
-        state anew (pseudo-labels, centroids). Between epochs a resumed run has that state from its checkpoint; one
-        that resumes at the border of an epoch computes it again, from the same state.
-      recalibrate: `(state, its batches from the first on) -> state` before each evaluation, to compute the model state
-        of the average.
+      first: number of steps before the phase.
+      enter: a function from the state at the end of the previous phase to the state at the start of this phase. It is
+        not called for the first phase.
+      step: the training step, a function `(state, batch) -> (state, metrics)`.
+      batches: a function from a step of the run to the phase's batches from that step on; None: the run's batches.
+      before_epoch: a function `(state, number of finished epochs of the phase) -> state` that is called before each
+        epoch of the phase to recompute the method's state (pseudo-labels, centroids). A run that is resumed within an
+        epoch gets this state from its checkpoint. A run that is resumed between epochs computes it again, with the same
+        result.
+      streams: names of the streams of the batches.
+      recalibrate: a function `(state, the phase's batches from the first step on) -> state` that is called before each
+        evaluation to compute the model state of the average; None: the model has no state or there is no average.
     """
 
     first: int
@@ -38,14 +43,22 @@ class Phase:
 
 
 def phase_of(phases: Sequence[Phase], steps: int) -> int:
-    """The phase in which a state was made after so many steps; at a border the one that ends there."""
+    """Returns the index of the phase of a state after `steps` steps; between two phases, it is the earlier one."""
     return max((index for index, phase in enumerate(phases) if phase.first < steps), default=0)
 
 
 def steps_of(
     phases: Sequence[Phase], batches: Callable[[int], Iterator[Any]], start: int, total: int
 ) -> Iterator[tuple[Phase, Any]]:
-    """`(phase, batch)` of every step from `start` to the end. Phases that share their batches share the iterator."""
+    """Yields `(phase, batch)` for each step from `start` to the end.
+
+    Args:
+      phases: the phases in order.
+      batches: a function from a step to the run's batches from that step on. It is called once for successive phases
+        without batches of their own.
+      start: the first step.
+      total: number of steps of the run.
+    """
     source: Callable[[int], Iterator[Any]] | None = None
     iterator: Iterator[Any] = iter(())
     for index, phase in enumerate(phases):
@@ -60,21 +73,27 @@ def steps_of(
 
 
 def state_in(phases: Sequence[Phase], state: State) -> State:
-    """What the state is like in the last of these phases, as shapes. state: the first's, arrays or shapes."""
+    """Returns the shapes of the state in the last of the given phases.
+
+    Args:
+      phases: the phases up to the one of interest.
+      state: the state of the first phase, as arrays or shapes. It is returned unchanged if there is one phase.
+    """
     for phase in phases[1:]:
         state = jax.eval_shape(phase.enter, state)
     return state
 
 
 def carried(old: State, new: State) -> State:
-    """The state at the beginning of a phase.
+    """Returns the state at the start of a phase.
 
     Args:
-      old: at the end of the phase before.
-      new: as this phase would begin with the same parameters: fresh moments of what learns now.
+      old: the state at the end of the previous phase.
+      new: a newly initialized state with the same parameters and this phase's trainable parameters.
 
     Returns:
-      `new` with whatever of moments, counts and averages stood at the same place in `old`, at the same step.
+      `new` with the step, method state and model state of `old`, and with those moments, counts and averages of `old`
+      that have the same path in the tree.
     """
     opt_state, averages = (_carried(getattr(old, name), getattr(new, name)) for name in ("opt_state", "averages"))
     return dataclasses.replace(
@@ -94,16 +113,18 @@ def _carried(old: Any, new: Any) -> Any:
 
 
 def trainable_since(assigned: Sequence[Mapping[str, str]], firsts: Sequence[int]) -> list[dict[str, int]]:
-    """For each phase the step since which each path has learnt without a break in the group that it is in.
+    """Returns, for each phase and trainable path, the step since which the path has been trained in its group.
 
-    assigned: the group of each path, by phase. firsts: the steps before each phase.
+    Args:
+      assigned: for each phase, the group of each path.
+      firsts: number of steps before each phase.
     """
     since: list[dict[str, int]] = []
     for index, (groups, first) in enumerate(zip(assigned, firsts, strict=True)):
-        before, earlier = (assigned[index - 1], since[-1]) if index else ({}, {})
+        previous_groups, previous_since = (assigned[index - 1], since[-1]) if index else ({}, {})
         since.append(
             {
-                path: earlier[path] if before.get(path) == group else first
+                path: previous_since[path] if previous_groups.get(path) == group else first
                 for path, group in groups.items()
                 if group != FROZEN
             }

@@ -1,4 +1,4 @@
-"""What a run is at a step: everything that a checkpoint holds."""
+"""The state of a run at a step, which a checkpoint holds."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,22 +15,23 @@ from tlx.params.paths import Tree, flatten, map_with_path
 from tlx.params.rules import Rules, assign
 
 PlayerOf = Mapping[str, str | None]  # the player of each path; None: frozen
-AUX = "aux"  # the root of the parameters that only training needs
-EVAL_PARAMS = "eval_params"  # the average that is evaluated, selected by and handed on in the parameters' place
+AUX = "aux"  # key of the parameters that only training needs
+EVAL_PARAMS = "eval_params"  # key of the average that is evaluated, selected and exported instead of the parameters
 
 
 @struct.dataclass
 class State:
-    """What a checkpoint holds.
+    """The state of a run.
 
     Attributes:
-      step: int32 (), how many were taken.
-      params: the whole tree.
-      opt_state: by player.
-      method_state: arrays that the method carries.
-      averages: by name, None where a leaf is frozen.
-      model_state: the model's mutable collections by name, such as batch norm's running statistics; {} of most models.
-      averaged_model_state: the same of the average `predictions`, as of the last evaluation; {} without both.
+      step: int32 (), number of finished steps.
+      params: all parameters.
+      opt_state: the optimizer state of each player.
+      method_state: arrays that the method keeps from step to step.
+      averages: averages of the parameters by name, with None for frozen parameters; {} if there are none.
+      model_state: the model's mutable collections by name, such as batch norm's statistics; {} for most models.
+      averaged_model_state: the model state for the average `eval_params`, computed at the last evaluation; {} without
+        an average or without a model state.
     """
 
     step: jax.Array
@@ -43,19 +44,21 @@ class State:
 
     @property
     def variables(self) -> Variables:
-        """What the model is run with, without the parameters that only training needs (`aux`)."""
+        """The model's parameters, without `aux`, and its model state."""
         return Variables({name: part for name, part in self.params.items() if name != AUX}, self.model_state)
 
     def with_eval_params(self) -> "State":
-        """The state in which the average `eval_params` and the parameters have changed places, and their model states
-        too, where there is an average; its own inverse."""
+        """Returns the state with the average `eval_params` and the parameters swapped, and so their model states.
+
+        Without an average, the state is returned unchanged. Calling it twice gives the original state.
+        """
         if EVAL_PARAMS not in self.averages:
             return self
         average = self.averages[EVAL_PARAMS]
-        learning = jax.tree.map(
+        current = jax.tree.map(
             lambda mean, leaf: None if mean is None else leaf, average, self.params, is_leaf=lambda leaf: leaf is None
         )
-        averages = {**self.averages, EVAL_PARAMS: learning}
+        averages = {**self.averages, EVAL_PARAMS: current}
         return dataclasses.replace(
             self, params=merge(average, self.params), averages=averages,
             model_state=self.averaged_model_state, averaged_model_state=self.model_state,
@@ -63,15 +66,24 @@ class State:
 
 
 def assign_players(params: Tree, groups: Mapping[str, str], players: Mapping[str, Rules]) -> dict[str, str | None]:
-    """Which player moves each path. Frozen paths are nobody's."""
+    """Returns the player of each path; None for frozen paths.
+
+    Args:
+      params: the parameters, as arrays or as their shapes.
+      groups: the group of each path.
+      players: for each player, rules `(selector, True)`.
+
+    Raises:
+      TlxError: if a trainable path belongs to no player.
+    """
     trainable = [path for path in flatten(params) if groups[path] != FROZEN]
-    rules = [(selector, name) for name, own in players.items() for selector, mine in own if mine]
+    rules = [(selector, name) for name, selectors in players.items() for selector, selected in selectors if selected]
     owned = assign(trainable, (), shipped=rules, what="the method's players") if trainable else {}
     return {path: owned.get(path) for path in flatten(params)}
 
 
 def leaves_of(params: Tree, player_of: PlayerOf, players: tuple[str, ...]) -> Tree:
-    """The tree with None wherever the leaf is not these players'."""
+    """Returns the tree with None for each leaf that does not belong to one of the players."""
     return map_with_path(lambda path, leaf: leaf if player_of[path] in players else None, params)
 
 
@@ -83,10 +95,20 @@ def init_state(
     averaged: bool = False,
     model_state: ModelState | None = None,
 ) -> State:
-    """The state before the first step. Moments, and copies if an average is kept, exist for what a player owns and
-    nothing else. model_state: of a model that has one."""
+    """Returns the state before the first step.
+
+    Moments and averages exist only for parameters that belong to a player.
+
+    Args:
+      params: all parameters.
+      player_of: the player of each path; None if it is frozen.
+      optimizers: the optimizer of each player.
+      method_state: the method's initial state.
+      averaged: whether the run keeps an average of the parameters.
+      model_state: the model's mutable collections; None if it has none.
+    """
     opt_state = {name: tx.init(leaves_of(params, player_of, (name,))) for name, tx in optimizers.items()}
     owned = leaves_of(params, player_of, tuple(optimizers))
     state = dict(model_state or {})
-    averages, also = (jax.tree.map(jnp.copy, ({EVAL_PARAMS: owned}, state))) if averaged else ({}, {})
-    return State(jnp.zeros((), jnp.int32), params, opt_state, method_state, averages, state, also)
+    averages, averaged_state = (jax.tree.map(jnp.copy, ({EVAL_PARAMS: owned}, state))) if averaged else ({}, {})
+    return State(jnp.zeros((), jnp.int32), params, opt_state, method_state, averages, state, averaged_state)

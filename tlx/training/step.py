@@ -1,4 +1,4 @@
-"""The training step: for each update of the method differentiate, clip once, let each player move its own."""
+"""The training step. For each update of the method it differentiates, clips, and applies each player's optimizer."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,17 +18,19 @@ from tlx.training.gradient import Result, differentiate, to_microbatches
 from tlx.training.state import EVAL_PARAMS, PlayerOf, State, leaves_of
 
 Metrics = dict[str, jax.Array]
-Penalty = Callable[[Any, Any], jax.Array]  # (trainable leaves, constants) -> what is added to the loss
+Penalty = Callable[[Any, Any], jax.Array]  # (trainable parameters, constants) -> scalar that is added to the loss
 
 
 @struct.dataclass
 class Rates:
-    """What a step knows of the run's course, as arrays, so that runs of other rates and lengths share its program.
+    """The learning rates and the length of the run, as arrays.
+
+    They are arguments of the step, so that runs with other learning rates and lengths use the same compiled program.
 
     Attributes:
-      by_group: the learning rate by the run's step, (steps or more,), by the label of each inner optimizer (see
-        `tlx.optim.groups.rate_tables`).
-      total: int32 (), steps of the run.
+      by_group: for the label of each inner optimizer (see `tlx.optim.groups.rate_tables`), float32 (at least `total`,),
+        the learning rate of each step of the run.
+      total: int32 (), number of steps of the run.
     """
 
     by_group: dict[str, jax.Array]
@@ -49,28 +51,33 @@ def make_train_step(
     total_steps: int = 0,
     frozen: tuple[str, ...] = (),
 ) -> Callable[..., tuple[State, Metrics]]:
-    """A pure `(state, batch, key, constants=None, rates=None) -> (state, metrics)`, to be jitted.
+    """Makes a pure function `(state, batch, key, constants=None, rates=None) -> (state, metrics)`, to be jitted.
 
-    The key is the run's; with the step it decides every random number. It is an argument so that runs of other seeds
-    find the compiled step in the cache, and so are the `Rates`; without them the optimizers' own schedules and
-    `total_steps` are compiled in. constants: arrays that stay as they are (anchors), not to be donated.
+    `key` is the random key of the run; together with the step it determines all random numbers. `constants` are arrays
+    that do not change, such as the starting point of L2-SP; they must not be donated. `rates` are the learning rates.
+    Key and rates are arguments so that runs with other seeds and rates use the same compiled program. Without `rates`,
+    the optimizers' own schedules and `total_steps` are used.
 
-    Only what an update's players own is differentiated: a frozen leaf has no gradient, no optimizer state and no
-    update, whatever is clipped or logged.
+    Only the parameters of an update's players are differentiated. A frozen parameter has no gradient, no optimizer
+    state and no update, and does not enter clipping or logging.
 
     Args:
-      method: gives the updates.
-      optimizers: one per player.
-      owner: whose each path is.
-      clip: the largest global norm of an update's gradient; None: as it is.
-      clip_value: the largest absolute value of an entry of the gradient, before its norm is clipped; None: as it is.
-      accumulate: how many micro-batches a batch is cut into; they run one after the other, in less memory.
-      perturbation: where the gradient is taken instead (SAM), by a second pass over the whole batch with the same
-        dropout. The loss that is logged and the method's state are the first pass's.
-      penalty: what an update's loss has besides the method's, once a batch.
-      total_steps: of the run, for the context's `progress` where the step is given no `Rates`; 0: it is always 0.
-      frozen: path prefixes of blocks in which nothing learns; they run as in evaluation.
-      average: how the state's average follows the parameters after each step.
+      method: the method, which has the updates.
+      optimizers: the optimizer of each player.
+      player_of: the player of each path; None if it is frozen.
+      clip: largest global norm of an update's gradient; None: no clipping.
+      clip_value: largest absolute value of an entry of the gradient, clipped before the norm; None: no clipping.
+      accumulate: number of micro-batches of a batch, which are computed one after the other to save memory.
+      perturbation: for sharpness-aware minimization, a function from parameters and gradient to the parameters at which
+        the gradient is computed again, with the same batch and dropout. The loss that is logged and the method's state
+        are those of the first pass.
+      penalty: a term that is added to each update's loss, once for each batch.
+      average: the weight of the average's update after each step; None: there is no average.
+      total_steps: number of steps of the run, for `Context.progress` if the step gets no `rates`; 0: progress is 0.
+      frozen: path prefixes of frozen parts, which run as in evaluation.
+
+    Raises:
+      ValueError: if a method has several updates without different names.
     """
 
     names = [update.name for update in method.updates]
@@ -93,13 +100,13 @@ def make_train_step(
             metrics["loss"] = sum((metrics[f"{name}/loss"] for name in names), jnp.zeros(()))
         state = dataclasses.replace(state, step=state.step + 1)
         if average is not None:
-            learnt = leaves_of(state.params, player_of, tuple(optimizers))
-            mean = update_average(state.averages[EVAL_PARAMS], learnt, average(state.step))
+            trained = leaves_of(state.params, player_of, tuple(optimizers))
+            mean = update_average(state.averages[EVAL_PARAMS], trained, average(state.step))
             state = dataclasses.replace(state, averages={**state.averages, EVAL_PARAMS: mean})
         return state, metrics
 
     def repeated(update: Update, state: State, batch: Batch, context: Context, rates: Any) -> tuple[State, Metrics]:
-        """The update so many times; metrics are means over them."""
+        """Applies an update `update.repeat` times; the metrics are means over these."""
         if update.repeat == 1:
             return one_update(update, state, batch, context, rates)
         keys = jax.vmap(lambda time: jax.random.fold_in(context.key, time))(jnp.arange(update.repeat))
@@ -138,26 +145,27 @@ def make_train_step(
             gradient, _ = optax.clip_by_global_norm(clip).update(gradient, optax.EmptyState())
         opt_state = dict(state.opt_state)
         for player in update.players:
-            own, own_gradient = leaves_of(trainable, player_of, (player,)), leaves_of(gradient, player_of, (player,))
-            moved, moments = move(player, own, own_gradient, opt_state[player], state.step, rates)
+            before = leaves_of(trainable, player_of, (player,)), opt_state[player]
+            player_gradient = leaves_of(gradient, player_of, (player,))
+            after = apply_optimizer(player, *before, player_gradient, state.step, rates)
             if player in update.needs:
                 present = sum(result.counts[name] for name in update.needs[player]) > 0
-                moved, moments = jax.tree.map(
-                    lambda new, old, keep=present: jnp.where(keep, new, old), (moved, moments), (own, opt_state[player])
-                )
-            trainable, opt_state[player] = merge(moved, trainable), moments
+                after = jax.tree.map(lambda new, old, keep=present: jnp.where(keep, new, old), after, before)
+            trainable, opt_state[player] = merge(after[0], trainable), after[1]
         params = merge(trainable, fixed)
         state = dataclasses.replace(
             state, params=params, opt_state=opt_state,
             method_state=result.carried.method, model_state=result.carried.model,
         )  # fmt: skip
-        named = {f"loss/{name}": mean for name, mean in result.losses.items()} if len(result.losses) > 1 else {}
-        return state, {"loss": result.loss, "gradient_norm": norm, **named}
+        by_loss = {f"loss/{name}": mean for name, mean in result.losses.items()} if len(result.losses) > 1 else {}
+        return state, {"loss": result.loss, "gradient_norm": norm, **by_loss}
 
-    def move(player: str, own: Any, gradient: Any, moments: Any, step: jax.Array, rates: Any) -> tuple[Any, Any]:
-        """One player's parameters and moments after its optimizer's update, at the rate of the run's step."""
+    def apply_optimizer(
+        player: str, params: Any, moments: Any, gradient: Any, step: jax.Array, rates: Any
+    ) -> tuple[Any, Any]:
+        """A player's parameters and optimizer state after its optimizer's update."""
         optimizer = optax.with_extra_args_support(optimizers[player])
-        updates, moments = optimizer.update(gradient, moments, own, step=step, rates=rates)
-        return optax.apply_updates(own, updates), moments
+        updates, moments = optimizer.update(gradient, moments, params, step=step, rates=rates)
+        return optax.apply_updates(params, updates), moments
 
     return train_step

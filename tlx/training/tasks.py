@@ -1,4 +1,4 @@
-"""A task: a head, the labelled examples that it learns from and is measured on, and how its batches are drawn."""
+"""A task: a head with its labelled examples, its loss and its metrics."""
 
 import dataclasses
 import functools
@@ -17,17 +17,17 @@ from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.methods.finetune import LossSettings, head_loss
 from tlx.models.heads import Head
 
-DEFAULT = "default"  # the task whose name metrics and streams leave out
+DEFAULT = "default"  # the name of the only task of a run; names of metrics and streams do not contain it
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Examples of which every training step takes a batch.
+    """Examples from which each training step takes a batch.
 
     Attributes:
-      examples: with or without labels.
-      batch_size: examples a step.
-      sampler: the order of an epoch.
+      examples: the examples, with or without labels.
+      batch_size: number of examples of a step.
+      sampler: the order of the examples in an epoch.
     """
 
     examples: ExampleSet
@@ -36,11 +36,19 @@ class Stream:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch, the last of which may be partial."""
+        """Number of batches of an epoch; the last batch may be partial."""
         return -(-len(self.examples) // self.batch_size)
 
     def batches(self, name: str, seed: int, length_buckets: tuple[int, ...], steps: int, multiple: int = 1) -> Batches:
-        """Its batches by step. name: of the stream. multiple: see `Batches`."""
+        """Returns the batches by step.
+
+        Args:
+          name: name of the stream.
+          seed: seed of the run.
+          length_buckets: the lengths to which batches are padded.
+          steps: number of steps.
+          multiple: see `Batches`.
+        """
         plan = TrainingPlan(
             self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler
         )
@@ -49,15 +57,16 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What one head learns.
+    """A task of a run.
 
     Attributes:
-      name: of the head, and in metrics (`NAME/split/metric`); `default` is left out of them.
-      head: what is predicted.
-      splits: examples by split: `train`, `validation`, and `test` if there is one.
-      loss: how the head is trained.
-      batch_size: examples of it a step.
-      sampler: the order of its training examples.
+      name: name of the task and of its head. Metrics are named `NAME/split/metric`, or `split/metric` if the name is
+        `default`.
+      head: the head.
+      splits: examples by split: `train`, `validation` and, if there is one, `test`.
+      loss: settings of the loss.
+      batch_size: number of examples of a training step.
+      sampler: the order of the training examples in an epoch.
     """
 
     name: str
@@ -69,50 +78,54 @@ class Task:
 
     @property
     def stream_name(self) -> str:
-        """Under which a batch holds its training examples."""
+        """The name of the stream of its training examples."""
         return "train" if self.name == DEFAULT else self.name
 
     @property
     def stream(self) -> Stream:
-        """Its training examples."""
+        """The stream of its training examples."""
         return Stream(self.splits["train"], self.batch_size, self.sampler)
 
     def score(self, predictions: np.ndarray, split: str) -> dict[str, float]:
-        """Every metric of a split, under its full name."""
+        """Returns all metrics of a split by their full names."""
         values = score(predictions, self.splits[split], self.head)
         return {self.metric(f"{split}/{name}"): value for name, value in values.items()}
 
     def file(self, split: str) -> str:
-        """What files of a split are called."""
+        """Returns the name that files of a split have, without suffix."""
         return split if self.name == DEFAULT else f"{self.name}_{split}"
 
     def metric(self, name: str) -> str:
-        """The full name of `split/metric`."""
+        """Returns the full name of a metric `split/metric`."""
         return name if self.name == DEFAULT else f"{self.name}/{name}"
 
 
 def full_name(metric: str, tasks: Mapping[str, Task]) -> str:
-    """The name of a metric as `Task.score` writes it, from `task/split/metric` or, of the default task,
-    `split/metric`.
+    """Returns the name of a metric as `Task.score` writes it.
+
+    Args:
+      metric: `task/split/metric`, or `split/metric` for the default task.
+      tasks: tasks by name.
 
     Raises:
-      TlxError: there is no such task.
+      TlxError: if there is no such task.
     """
     parts = metric.split("/")
     if len(parts) == 3 and parts[0] not in tasks:
-        raise TlxError(f"the metric {metric!r} is of no task; the tasks are {listed(tasks)}.")
+        raise TlxError(f"the metric {metric!r} names no task of the run; the tasks are {listed(tasks)}.")
     return metric.removeprefix(f"{DEFAULT}/") if len(parts) == 3 else metric
 
 
 def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, float]:
-    """Metrics of a head's kind and the mean loss, over exactly the examples there are.
+    """Returns the metrics of a head and its mean loss over all examples.
 
-    A word that cannot be predicted is wrong in every metric; it has no loss. A word without a label is in neither.
+    In tagging, a word that cannot be predicted counts as wrong in all metrics and does not enter the loss. A word
+    without a label enters neither.
 
     Args:
-      predictions: (examples, outputs), or of tagged words (words, outputs).
-      examples: with their labels.
-      head: what predicted them.
+      predictions: float (examples, outputs), for tagging (words, outputs).
+      examples: the examples with their labels.
+      head: the head that made the predictions.
     """
     if examples.words is None:
         labels = examples.labels
@@ -126,7 +139,7 @@ def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str
 
 
 def class_reports(predictions: np.ndarray, examples: ExampleSet, head: Head) -> list[ClassReport]:
-    """Precision, recall and F1 of each class over what `score` measures; empty of a regression."""
+    """Returns precision, recall and F1 of each class, over the same examples as `score`; [] for regression."""
     if examples.words is None:
         return per_class(head.kind, predictions, examples.labels, head.labels)
     predictions, words = examples.words.measured(predictions)

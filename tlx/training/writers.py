@@ -1,4 +1,4 @@
-"""What a run writes while it trains: `metrics.jsonl`, TensorBoard, and a live display."""
+"""Output of a run during training: `metrics.jsonl`, TensorBoard, and a progress display."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from tlx.files.whole import whole, writable
 
 
 class Writer(Protocol):
-    """Where metrics go."""
+    """Writes metrics."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -19,21 +19,21 @@ class Writer(Protocol):
 
 
 class NoWriter:
-    """Of a process that is not the main one: metrics go nowhere."""
+    """Writes nothing. Processes other than the main one use it."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class MetricsWriter:
-    """One line of `metrics.jsonl` and one TensorBoard event per call.
+    """Writes metrics to `metrics.jsonl`, one line for each call, and to TensorBoard.
 
     Args:
       run: the run directory.
-      resumed_at: lines and events of later steps, written before a stop, are dropped.
+      resumed_at: step at which the run is resumed. Lines and events of later steps are removed.
     """
 
     def __init__(self, run: Path, resumed_at: int = 0):
@@ -48,14 +48,19 @@ class MetricsWriter:
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """values: by name such as `train/loss`, `validation/r2`."""
+        """Writes the metrics of a step.
+
+        Args:
+          step: number of finished steps.
+          values: metrics by name, such as `train/loss` or `validation/r2`.
+        """
         with writable(self.file):
             self._lines.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flushes both."""
+        """Flushes and closes both files."""
         try:
             with writable(self.file):
                 self._lines.close()
@@ -64,7 +69,7 @@ class MetricsWriter:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; a last line cut off by a kill is dropped."""
+    """Returns the lines of a run's `metrics.jsonl`. A last line that is incomplete because of a kill is left out."""
     file = run / "metrics.jsonl"
     if not file.is_file():
         return []
@@ -78,7 +83,17 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """A live line: step, loss, metric, examples/s, time left. Where there is no terminal, a line per evaluation."""
+    """Displays the progress of a run.
+
+    In a terminal, it is a progress bar with the loss, the validation metric, examples per second and remaining time.
+    Otherwise, one line is printed for each evaluation.
+
+    Args:
+      title: the run's name.
+      total_steps: number of steps of the run.
+      start: the step at which the run starts or is resumed.
+      quiet: whether to display nothing.
+    """
 
     def __init__(self, title: str, total_steps: int, start: int, quiet: bool = False):
         from rich.console import Console
@@ -99,7 +114,13 @@ class Progress:
             print(f"{title}: goes on after step {start} of {total_steps}", flush=True)
 
     def step(self, step: int, loss: float | None = None, rate: float | None = None) -> None:
-        """rate: examples per second."""
+        """Displays a step.
+
+        Args:
+          step: number of finished steps.
+          loss: training loss; None: the previous value stays.
+          rate: examples per second; None: the previous value stays.
+        """
         if loss is not None:
             self._shown |= {"loss": f"loss {loss:.4f}"}
         if rate is not None:
@@ -107,7 +128,15 @@ class Progress:
         self._bar.update(self._task, completed=step, **self._shown)
 
     def evaluated(self, step: int, epoch: float, name: str, value: float, best: bool) -> None:
-        """The validation metric that is watched."""
+        """Displays the monitored metric after an evaluation.
+
+        Args:
+          step: number of finished steps.
+          epoch: number of finished epochs.
+          name: name of the metric.
+          value: its value.
+          best: whether it is the best value of the run.
+        """
         self._shown["metric"] = f"{name} {value:.4f}"
         self._bar.update(self._task, completed=step, **self._shown)
         if not self.live and not self.quiet:
@@ -115,5 +144,5 @@ class Progress:
             print(f"{self.title}: epoch {epoch:.4g}, step {step}  {shown}{'  (best)' if best else ''}", flush=True)
 
     def close(self) -> None:
-        """Leaves the last state on the screen."""
+        """Stops the display; the last values stay on the screen."""
         self._bar.stop()
