@@ -22,7 +22,7 @@ long: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "long and not interop" $(ARGS)
 
 faults: .venv/.ready
-	@$(BIN)/python -m pytest -n 2 tests/models/test_mutations.py $(ARGS)
+	@$(BIN)/python -m pytest -n 2 tests/models/test_mutations.py tests/recipes/test_faults.py $(ARGS)
 
 interop: .venv/.ready $(INTEROP)/.ready
 	@TLX_INTEROP_PYTHON=$(INTEROP)/bin/python $(BIN)/python -m pytest -m interop $(ARGS)

@@ -198,6 +198,33 @@ def test_a_frozen_norm_of_any_module_runs_as_in_evaluation() -> None:
             assert np.asarray(leaf).tobytes() == np.asarray(before).tobytes(), path
 
 
+class RunningMean(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        mean = self.variable("running", "mean", jnp.zeros, x.shape[-1:])
+        if not deterministic:
+            mean.value = 0.9 * mean.value + 0.1 * x.mean(axis=0)
+        return x - mean.value
+
+
+class TwoMeans(nn.Module):
+    """Statistics that are no `BatchNorm`'s, and move whatever is frozen."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool = True, frozen: Any = ()) -> jax.Array:
+        return RunningMean(name="high")(RunningMean(name="low")(x, deterministic) ** 2, deterministic)
+
+
+def test_any_state_of_a_frozen_part_stays() -> None:
+    x = jnp.asarray(random.standard_normal((6, 3)), jnp.float32)
+    before = {"running": {name: {"mean": jnp.full(3, 0.5)} for name in ("low", "high")}}
+    _, after = forward(TwoMeans(), {}, before, {"x": x}, Context(jax.random.key(0), frozen=("low",)))
+    assert np.asarray(after["running"]["low"]["mean"]).tobytes() == np.full(3, 0.5, np.float32).tobytes()
+    low = 0.9 * 0.5 + 0.1 * np.mean(x, axis=0)
+    expected = 0.9 * 0.5 + 0.1 * np.mean((np.asarray(x) - low) ** 2, axis=0)
+    np.testing.assert_allclose(after["running"]["high"]["mean"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("learning", "norms"),
     [

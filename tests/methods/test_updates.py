@@ -26,6 +26,7 @@ BATCH = {"train": {"x": X, "y": Y, "valid": VALID}}
 START = {"w": random.standard_normal(WIDTH), "a": np.array(0.7), "b": np.array(-0.4)}
 OWNER = {"w": "feature", "a": "heads", "b": "heads"}
 KEY = jax.random.key(3)
+CLIP = 0.5
 
 
 def errors(params: Any, batch: Any, head: str) -> Any:
@@ -115,12 +116,12 @@ def test_two_players_and_three_updates(x64: None, parts: int) -> None:
     """The whole of a step of maximum classifier discrepancy, clipping included, whole and in micro-batches."""
     optimizers = {name: optax.adam(1e-2) for name in ("feature", "heads")}
     method: Any = SimpleNamespace(updates=UPDATES)
-    step = jax.jit(make_train_step(method, optimizers, OWNER, clip=0.5, accumulate=parts))
+    step = jax.jit(make_train_step(method, optimizers, OWNER, clip=CLIP, accumulate=parts))
     state = start(optimizers, method_state={"seen": jnp.zeros(())})
     metrics: Any = {}
     for _ in range(5):
         state, metrics = step(state, BATCH, KEY)
-    expected, logged = by_hand(5, 1e-2, 0.5)
+    expected, logged = by_hand(5, 1e-2, CLIP)
     for name, value in expected.items():
         np.testing.assert_allclose(state.params[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
     for name, value in logged.items():
@@ -151,19 +152,26 @@ def project(gradients: Any, losses: Any, method_state: Any) -> Any:
 
 @pytest.mark.parametrize("parts", [1, 4])
 def test_combine_gets_the_gradient_of_each_loss_before_clipping(x64: None, parts: int) -> None:
-    optimizers = {"feature": optax.sgd(1.0)}
+    """Gradient descent with momentum, against a loop in NumPy; the gradients are at odds in some of its steps."""
+    optimizers = {"feature": optax.sgd(0.2, momentum=0.9)}
     player_of = {"w": "feature", "a": None, "b": None}
     method: Any = SimpleNamespace(updates=(Update(supervised, ("feature",), combine=project),))
-    step = make_train_step(method, optimizers, player_of, clip=0.3, accumulate=parts)
-    state, metrics = jax.jit(step)(start(optimizers, player_of, {"inner": jnp.zeros(())}), BATCH, KEY)
-    z = X @ START["w"]
-    a, b = (2 * START[h] * X.T @ (VALID * (START[h] * z - Y)) / VALID.sum() for h in "ab")
-    assert a @ b < 0  # else nothing is projected
-    both = a - (a @ b) / (b @ b) * b + b - (a @ b) / (a @ a) * a
-    assert float(metrics["gradient_norm"]) == pytest.approx(np.linalg.norm(both), rel=1e-9)
-    expected = START["w"] - both * min(1.0, 0.3 / np.linalg.norm(both))
-    np.testing.assert_allclose(state.params["w"], expected, rtol=1e-9)
-    assert float(state.method_state["inner"]) == pytest.approx(a @ b, rel=1e-9)
+    step = jax.jit(make_train_step(method, optimizers, player_of, clip=CLIP, accumulate=parts))
+    state = start(optimizers, player_of, {"inner": jnp.zeros(())})
+    w, trace, inner = 1.5 * START["w"], np.zeros(WIDTH), []
+    state = dataclasses.replace(state, params={**state.params, "w": jnp.asarray(w)})
+    for _ in range(12):
+        state, metrics = step(state, BATCH, KEY)
+        z = X @ w
+        a, b = (2 * START[h] * X.T @ (VALID * (START[h] * z - Y)) / VALID.sum() for h in "ab")
+        inner.append(min(a @ b, 0.0))
+        both = a - inner[-1] / (b @ b) * b + b - inner[-1] / (a @ a) * a
+        assert float(metrics["gradient_norm"]) == pytest.approx(np.linalg.norm(both), rel=1e-9)
+        trace = 0.9 * trace + both * min(1.0, CLIP / np.linalg.norm(both))
+        w = w - 0.2 * trace
+        np.testing.assert_allclose(state.params["w"], w, rtol=1e-9)
+        assert float(state.method_state["inner"]) == pytest.approx(inner[-1], rel=1e-9)
+    assert min(inner) < 0 == max(inner)
 
 
 def test_combine_costs_one_forward_pass() -> None:

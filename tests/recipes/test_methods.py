@@ -158,7 +158,31 @@ def test_in_the_second_phase_the_first_methods_parameters_do_not_move(whole: Any
     assert kernels and all(np.array_equal(kernels[0], kernel) for kernel in kernels)
 
 
-@pytest.mark.parametrize("at", [5, 17])
+def test_streams_of_the_same_examples_have_orders_of_their_own(whole: Any) -> None:
+    names = ("train", "target")
+    twice = dataclasses.replace(whole, streams=dict.fromkeys(names, whole.streams["target"]))
+    seen = {name: [] for name in names}
+    for batch in twice.batches(steps=3, names=names):
+        for name in names:
+            seen[name] += np.asarray(batch[name]["position"]).tolist()
+    assert all(sorted(positions) == list(range(60)) for positions in seen.values())
+    assert seen["train"] != seen["target"]
+
+
+def test_a_step_leaves_the_parameters_of_another_phases_method(config: Any, place: Path, tmp_path: Path) -> None:
+    """One step of the second phase, with decay and with what the first phase left of momentum."""
+    job = job_of(config, place, tmp_path / "run")
+    first, second = job.phases
+    state, _ = first.step(job.state, next(job.batches()))
+    before = jax.device_get(state.params)
+    state, _ = second.step(second.enter(state), next(job.batches(names=second.streams)))
+    for path, leaf in flatten(jax.device_get(state.params)).items():
+        if "key/bias" not in path:
+            same = leaf.tobytes() == flatten(before)[path].tobytes()
+            assert same == path.startswith("aux/"), path
+
+
+@pytest.mark.parametrize("at", [5, 26])  # in the first phase, and within an epoch of the second
 def test_stopped_and_resumed_to_the_bit(at: int, whole: Any, config: Any, place: Path, tmp_path: Path) -> None:
     tiny.run_and_stop(job_of(config, place, tmp_path / "run"), at)
     job = job_of(config, place, tmp_path / "run")
