@@ -61,6 +61,7 @@ def finetune() -> ConfigDict:
     config.method.name = "finetune"  # of tlx/recipes/methods.py; a phase may have another
 
     config.loss = ConfigDict()
+    config.loss.name = placeholder(str)  # of tlx/losses/by_name.py; None: the usual loss of the head's kind
     config.loss.label_smoothing = 0.0  # of classes and tags
     config.loss.class_weights = ()  # by class, in the order of the labels; of a multilabel head, of its yes
     config.loss.balanced = False  # class weights n / (classes · count) from the training split

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
+from tlx.losses.by_name import LOSSES, loss_name
 from tlx.methods.api import Method
 from tlx.methods.finetune import LossSettings
 from tlx.modalities.api import Inputs
@@ -196,15 +197,25 @@ def _bound(config: ConfigDict, name: str) -> float | None:
     return bound or None
 
 
+SHARED = ("name", "label_smoothing", "class_weights", "balanced")  # fields of `config.loss` whatever the loss is
+
+
 def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:
-    """Smoothing and class weights; the balanced ones are counted in the training split."""
+    """The loss by its name and its settings: fields of `config.loss` that are not `SHARED` are arguments of the loss.
+    Balanced class weights are counted in the training split."""
     given = tuple(float(weight) for weight in config.class_weights)
     if not 0 <= config.label_smoothing < 1:
         raise TlxError(f"config.loss.label_smoothing is {config.label_smoothing}; it is at least 0 and below 1.")
-    if head.kind not in ("classification", "tagging") and config.label_smoothing:
-        raise TlxError(f"config.loss.label_smoothing is of classes and tags; this head's kind is {head.kind!r}.")
-    if head.kind == "regression" and (given or config.balanced):
-        raise TlxError("config.loss: a regression has no classes to weigh.")
+    own = {field: value for field, value in config.items() if field not in SHARED and value is not None}
+    name = loss_name(head.kind, config.name)
+    used = {**own, **{field: config[field] for field in ("label_smoothing", "class_weights") if config[field]}}
+    for field in used.keys() - {*LOSSES[name].settings}:
+        raise TlxError(
+            f"config.loss.{field} is {used[field]!r}, but {name}, the loss of this {head.kind} head, "
+            + (f"takes {listed(LOSSES[name].settings)}." if LOSSES[name].settings else "takes no settings.")
+        )
+    if config.balanced and (head.kind == "regression" or "class_weights" not in LOSSES[name].settings):
+        raise TlxError(f"config.loss.balanced is true, but {name} of a {head.kind} head has no classes to weigh.")
     if given and (config.balanced or len(given) != head.outputs):
         raise TlxError(
             f"config.loss.class_weights has {len(given)} weights; it is one for each of the {head.outputs} classes "
@@ -218,7 +229,7 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
         else:
             counts = np.bincount(labels, minlength=head.outputs)
             given = tuple((len(labels) / (head.outputs * np.maximum(counts, 1))).tolist())
-    return LossSettings(config.label_smoothing, given)
+    return LossSettings(config.label_smoothing, given, config.name, tuple(sorted(own.items())))
 
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
