@@ -6,16 +6,9 @@ token, the last its tag, what stands between them is not read.
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-from tlx.data.tabular import Rows, collect
-from tlx.data.textfile import file_lines
+from tlx.data.tabular import Rows
 from tlx.errors import TlxError
-
-
-def read_conll(file: Path) -> dict[str, list[list[str]]]:
-    """The columns `tokens` and `tags` of a file, as `conll_rows` gives its rows."""
-    return collect(conll_rows(str(file), file_lines(file)))
 
 
 def conll_rows(name: str, lines: Iterable[str]) -> Rows:

@@ -15,8 +15,9 @@ import numpy as np
 from tlx.augment.settings import Augmentation
 from tlx.data import labels
 from tlx.data.examples import ExampleSet
+from tlx.data.readers import READERS
 from tlx.data.sources import Table
-from tlx.data.stream import FORMATS, READ, format_of, read_rows
+from tlx.data.stream import FORMATS, format_of
 from tlx.data.tabular import Row
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
@@ -190,9 +191,9 @@ class Source:
 
 def source_of_rows(source: str, format: str | None) -> Source:
     """JSON lines, CSV, TSV, CoNLL or npz, a file or standard input; the answers go out as the rows came in."""
-    reading = format_of(source, format, READ)
+    reading = format_of(source, format, READERS)
     written = {name: name for name in FORMATS} | {"tsv": "csv"}
-    return Source(iter(read_rows(source, reading)), written.get(reading, "jsonl"))
+    return Source(READERS[reading].rows(source), written.get(reading, "jsonl"))
 
 
 def value_of(row: Row, column: str, place: str) -> Any:
