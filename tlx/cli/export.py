@@ -33,7 +33,7 @@ def write(
 ) -> str:
     """Writes the folder and says so in a line. summary: what the card tells of the metrics, or None."""
     from tlx.pretrained.folder import hub_id
-    from tlx.pretrained.names import NAMES
+    from tlx.pretrained.names import names_of
     from tlx.pretrained.save import hf_config, write_folder
     from tlx.recipes.run_directory import read_run
     from tlx.reporting.card import model_card
@@ -50,6 +50,6 @@ def write(
             format=format, max_shard_bytes=max_shard_bytes,
         )  # fmt: skip
     config = hf_config(trained.model)
-    auto = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
+    auto = config["architectures"][0].replace(names_of(config["model_type"]).stem, "AutoModel")
     auto = auto if format == "safetensors" else f"Flax{auto}"
     return f"{folder}: step {trained.step} of {run}; {auto}.from_pretrained({to!r})."

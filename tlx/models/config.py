@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from tlx.errors import TlxError, listed
 from tlx.models.activations import check_activation
 from tlx.models.heads import HeadSettings
+from tlx.models.names import Names
 
 LARGEST = 10_000_000  # of any size in a config: beyond every published encoder, and a shape that still fits an integer
 MOST_BLOCKS = 1_000
@@ -21,6 +22,7 @@ class BackboneConfig:
     model_type: Hugging Face's. family: the name in sentences. renamed: what a field is called in most families -> here.
     modality: what it takes, by the name in `tlx/modalities/open.py`.
     layer_decay_convention: how this family's learning rates usually fall towards the embeddings (optim/layerwise.py).
+    names: which tensors of a checkpoint its parameters are; without it none is read or written.
     neutral: what a config may hold beside the fields, and the values that change nothing; any other value asks for
       another model.
     """
@@ -30,6 +32,7 @@ class BackboneConfig:
     modality: ClassVar[str]
     renamed: ClassVar[Mapping[str, str]] = {}
     layer_decay_convention: ClassVar[str] = "bert"
+    names: ClassVar[Names | None] = None
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "is_decoder": (False, None),
         "add_cross_attention": (False, None),

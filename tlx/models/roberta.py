@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError
+from tlx.models import published_names
 from tlx.models.bert import Bert, BertConfig
 from tlx.models.heads import HeadSettings, Readout
 from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
@@ -18,6 +19,7 @@ class RobertaConfig(BertConfig):
 
     model_type = "roberta"
     family = "RoBERTa"
+    names = published_names.ROBERTA
 
     vocab_size: int = 50265
     pad_token_id: int | None = 1
@@ -61,6 +63,7 @@ class XlmRobertaConfig(RobertaConfig):
 
     model_type = "xlm-roberta"
     family = "XLM-RoBERTa"
+    names = published_names.XLM_ROBERTA
 
     vocab_size: int = 30522
 
@@ -71,6 +74,7 @@ class CamembertConfig(RobertaConfig):
 
     model_type = "camembert"
     family = "CamemBERT"
+    names = published_names.CAMEMBERT
 
     vocab_size: int = 30522
 

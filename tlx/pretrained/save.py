@@ -19,7 +19,7 @@ from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
 from tlx.models.model import Model, dummy_inputs
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
-from tlx.pretrained.names import NAMES, TO_TORCH
+from tlx.pretrained.names import TO_TORCH, names_of
 from tlx.pretrained.own_head import PROBLEMS
 from tlx.pretrained.tokenizer_files import copy_files, file_names
 
@@ -141,7 +141,7 @@ def hf_config(model: Model) -> dict[str, Any]:
     """What `config.json` says of this model."""
     config = model.backbone.config.to_hf()
     head = _only_head(model) if model.heads_by_name else None
-    names = NAMES[config["model_type"]]
+    names = names_of(config["model_type"])
     name = names.stem + names.class_of(head)
     facts = {"architectures": [name], MARK: version("tlx"), **config}
     if head is not None and head.kind == "masked_lm":
@@ -160,7 +160,7 @@ def hf_config(model: Model) -> dict[str, Any]:
 
 def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.ndarray]:
     """The parameters under the names and in the shapes that PyTorch has for them; or Flax, its names joined by `/`."""
-    names = NAMES[model.backbone.config.model_type]
+    names = names_of(model.backbone.config.model_type)
     prefix = names.prefix if model.heads_by_name else ""
     head = _only_head(model) if model.heads_by_name else None
     leaves = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
@@ -187,7 +187,7 @@ def _only_head(model: Model) -> Head:
     head = model.heads_by_name[0][1]
     fine = {"pooler", "distilled", model.head_settings.pooled_by}  # one that the family lacks was refused before
     if head.kind not in PER_TOKEN and head.pooling not in fine:
-        family = NAMES[model.backbone.config.model_type]
+        family = names_of(model.backbone.config.model_type)
         by = "class token" if model.head_settings.pooled_by == "cls" else "pooler"
         raise TlxError(
             f"{family.stem}{family.class_of(head)} pools by the {by}; it cannot express pooling={head.pooling!r}."

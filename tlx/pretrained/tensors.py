@@ -14,7 +14,7 @@ from tlx.models.layers import Dtype
 from tlx.params.paths import flatten
 from tlx.params.rules import matches
 from tlx.pretrained.formats.folder import open_tensors
-from tlx.pretrained.names import NAMES, TO_LINEN, TO_TORCH
+from tlx.pretrained.names import TO_LINEN, TO_TORCH, names_of
 
 Carry = tuple[tuple[int, ...], Callable[[jax.Array], jax.Array]]  # a tensor's shape, what makes the leaf of it
 
@@ -35,7 +35,7 @@ class Tensors:
 
     def __init__(self, folder: Path, model_type: str):
         opened = open_tensors(folder)
-        self.folder, self.file, self.names = folder, opened.file, NAMES[model_type]
+        self.folder, self.file, self.names = folder, opened.file, names_of(model_type)
         self.flax = opened.kind == "msgpack"
         joined = {name: name.replace("/", ".") if self.flax else name for name in opened.tensors}
         wrapped = len(wrapping(list(joined.values())))
