@@ -1,6 +1,5 @@
 """Every field of a fine-tuning config, with its default. A study's config starts here and says what differs."""
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -47,10 +46,12 @@ def finetune() -> ConfigDict:
     config.data.max_length = 128  # tokens
     config.data.stride = placeholder(int)  # of tagging: tokens by which windows of longer sentences overlap; None: 1/4
 
-    config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # of training images (tlx/augment/settings.py)
+    # Of training images: the settings of tlx/augment/operations.py, and how they are mixed (tlx/augment/settings.py).
+    augment = Augmentation().to_dict()
+    config.augment = ConfigDict(
+        {name: placeholder(float) if augment[name] is None else augment[name] for name in augment}
+    )
     config.augment.preset = "none"  # or "flip_crop", "inception", "randaugment", "deit"; the fields go before it
-    del config.augment.erase_fill
-    config.augment.erase_fill = placeholder(float)  # None: noise
 
     config.head = ConfigDict()
     config.head.kind = "classification"  # or "multilabel", "regression", "tagging"

@@ -131,7 +131,7 @@ def lay_out(config: ConfigDict) -> Layout:
 def check_mixing(layout: Layout, inputs: Inputs) -> None:
     """Raises `TlxError` where an image would be mixed with one that its device does not have."""
     augmentation = getattr(inputs, "augmentation", None)
-    if layout.mode == "pmap" and augmentation is not None and (augmentation.mixup or augmentation.cutmix):
+    if layout.mode == "pmap" and augmentation is not None and augmentation.mixing.on:
         raise TlxError(
             "parallel.mode is 'pmap', in which a device sees its own rows alone; mixup and cutmix take partners from "
             "the whole batch, so take 'jit'."

@@ -1,6 +1,5 @@
 """What reads a run's inputs, from its config."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
 
 def augmentation(config: Mapping[str, Any]) -> Augmentation:
     """The preset, with what the config says otherwise than by default."""
-    defaults = dataclasses.asdict(Augmentation())
+    defaults = Augmentation().to_dict()
     said = {name: value for name, value in config.items() if name != "preset"}
-    return dataclasses.replace(
-        preset(config.get("preset", "none")), **{name: value for name, value in said.items() if value != defaults[name]}
+    return preset(config.get("preset", "none")).replace(
+        **{name: value for name, value in said.items() if name not in defaults or value != defaults[name]}
     )
