@@ -209,7 +209,7 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
     own = {field: value for field, value in config.items() if field not in SHARED and value is not None}
     name = loss_name(head.kind, config.name)
     used = {**own, **{field: config[field] for field in ("label_smoothing", "class_weights") if config[field]}}
-    for field in used.keys() - {*LOSSES[name].settings}:
+    for field in sorted(used.keys() - {*LOSSES[name].settings}):
         raise TlxError(
             f"config.loss.{field} is {used[field]!r}, but {name}, the loss of this {head.kind} head, "
             + (f"takes {listed(LOSSES[name].settings)}." if LOSSES[name].settings else "takes no settings.")
