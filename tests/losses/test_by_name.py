@@ -28,9 +28,7 @@ def test_every_kind_has_a_usual_loss() -> None:
 
 def test_a_loss_of_another_kind() -> None:
     for kind in set(KINDS) - {"regression"}:
-        with pytest.raises(
-            TlxError, match=rf"config\.loss\.name is 'squared_error'; a {kind} head is trained by"
-        ):
+        with pytest.raises(TlxError, match=rf"config\.loss\.name is 'squared_error'; a {kind} head is trained by"):
             head_loss(Head(kind, OUTPUTS.get(kind, 3)), LossSettings(name="squared_error"))
 
 
