@@ -1,11 +1,21 @@
 """The Python shown in README and docs runs as it stands."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tlx.augment.operations import OPERATIONS
+from tlx.data.readers import READERS
+from tlx.evaluation.metrics import METRICS
+from tlx.losses.by_name import LOSSES
+from tlx.models.model import FAMILIES
+from tlx.recipes.methods import METHODS
+
 ROOT = Path(__file__).parent.parent
+TABLES: tuple[dict[str, Any], ...] = (LOSSES, METHODS, READERS, OPERATIONS, FAMILIES, *METRICS.values())
 BLOCKS = [
     pytest.param(block, id=f"{page.name}-{index}")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -13,9 +23,19 @@ BLOCKS = [
 ]
 
 
+@pytest.fixture
+def tables() -> Iterator[None]:
+    """What a page adds to a table is gone after its test."""
+    before = [dict(table) for table in TABLES]
+    yield
+    for table, entries in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS)
-def test_code_in_the_pages(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_the_pages(block: str, tables: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "page", "exec"), {})
 

@@ -14,7 +14,8 @@ import pytest
 from tests.augment.pictures import as_float
 from tlx.augment import keys
 from tlx.augment.mixing import Mix, draw_partners, mix_images, mix_labels
-from tlx.augment.pipeline import augment
+from tlx.augment.operations import OPERATIONS
+from tlx.augment.pipeline import MIX_STREAM, augment
 from tlx.augment.settings import PRESETS, Augmentation, preset
 from tlx.errors import TlxError
 from tlx.parallel.layout import make_layout
@@ -174,7 +175,7 @@ def test_flips_are_flips() -> None:
 
 
 def test_it_compiles_once() -> None:
-    program = jax.jit(functools.partial(augment, dataclasses.replace(PRESETS["flip_crop"], erase=0.5)))
+    program = jax.jit(functools.partial(augment, PRESETS["flip_crop"].replace(erase=0.5)))
     images, ids, valid = batch()
     for step in range(3):
         program(jax.random.fold_in(jax.random.key(0), step), images, ids + step, valid)
@@ -211,6 +212,7 @@ def test_ids_of_64_bits() -> None:
         ({"warp": "cubic"}, r"augmentation\.warp is 'cubic'; tlx has nearest, bilinear"),
         ({"mix_per": "pair"}, r"augmentation\.mix_per is 'pair'; tlx has batch, example"),
         ({"crop": (0.5, 1.0), "pad": 4}, r"choose one of the two"),
+        ({"blurred": 1.0}, r"augmentation has no setting blurred; it has crop, ratio"),
     ],
 )
 def test_settings_refused(fields: dict[str, Any], message: str) -> None:
@@ -231,4 +233,12 @@ def test_other_refusals() -> None:
 
 
 def test_settings_from_a_config_may_be_lists() -> None:
-    assert hash(Augmentation(crop=[0.2, 1.0])) == hash(Augmentation(crop=(0.2, 1.0)))  # type: ignore[arg-type]
+    assert hash(Augmentation(crop=[0.2, 1.0])) == hash(Augmentation(crop=(0.2, 1.0)))
+
+
+def test_operations_have_streams_of_their_own_and_share_defaults() -> None:
+    streams = [stream for stream, _ in OPERATIONS.values()]
+    assert len(set(streams)) == len(streams) and MIX_STREAM not in streams
+    assert not any(operation.on for _, operation in Augmentation().operations)
+    fields = [field for _, kind in OPERATIONS.values() for field in dataclasses.fields(kind)]
+    assert len({(field.name, field.default) for field in fields}) == len({field.name for field in fields})

@@ -211,7 +211,7 @@ def test_unmet_requirements() -> None:
         (
             "in.txt",
             "good\n",
-            "the format 'txt' is none of jsonl, csv, tsv, conll, npz; give the file that suffix, or --format",
+            "the format 'txt' is none of csv, tsv, jsonl, conll, npz; give the file that suffix, or --format",
         ),
     ],
 )

@@ -30,8 +30,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tlx.data import labels
+from tlx.data.readers import READERS
 from tlx.data.sources import load
-from tlx.data.stream import READERS, read_rows
 from tlx.errors import TlxError
 
 PIECES = [
@@ -146,7 +146,7 @@ def check_file(kind: str, file: Path, content: bytes) -> str:
     """'read' or 'refused'; raises what must not be."""
     file.write_bytes(content)
     trained = attempt(lambda: load(f"{kind}:{file}"))
-    streamed = attempt(lambda: [row for _, row in read_rows(str(file), kind)])
+    streamed = attempt(lambda: [row for _, row in READERS[kind].rows(str(file))])
     if isinstance(trained, TlxError):
         ragged = "with the keys of the first line" in str(trained)  # a column has a value in every row
         assert isinstance(streamed, TlxError) or not streamed or ragged, f"training alone refuses: {trained}"
@@ -230,7 +230,7 @@ def run(kind: str, seconds: float, keep: Path, first_seed: int, most: float = ma
     return counts
 
 
-KINDS = (*READERS, "npz", "folder")
+KINDS = (*READERS, "folder")
 
 
 def main() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tlx.data import labels, textfile
+from tlx.data.readers import READERS
 from tlx.data.sources import Table, load
-from tlx.data.stream import read_rows, writing
+from tlx.data.stream import writing
 from tlx.errors import TlxError
 
 UNBALANCED = (
@@ -29,7 +30,7 @@ def both(kind: str, file: Path) -> tuple[Any, Any]:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     found: list[Any] = []
-    for read in (trained, lambda: [row for _, row in read_rows(str(file), kind)]):
+    for read in (trained, lambda: [row for _, row in READERS[kind].rows(str(file))]):
         try:
             found.append(read())
         except TlxError as error:
@@ -104,7 +105,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             write(row, "")
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.DictReader(file, strict=True)) == rows
-    assert [row for _, row in read_rows(str(tmp_path / "a.csv"), "csv")] == rows
+    assert [row for _, row in READERS["csv"].rows(str(tmp_path / "a.csv"))] == rows
 
 
 NAN = float("nan")

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from tlx.errors import TlxError
-from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, METRICS, MONITOR, measure, metric_names
+from tlx.evaluation.metrics import METRICS, MONITOR, higher_is_better, measure, metric_names
 from tlx.evaluation.per_class import per_class
 
 
@@ -154,8 +154,8 @@ def test_answers_that_are_no_numbers() -> None:
 
 def test_what_is_monitored_is_always_there() -> None:
     for kind, monitor in MONITOR.items():
-        assert monitor in metric_names(kind) and all(name in HIGHER_IS_BETTER for name in metric_names(kind))
-    assert set(HIGHER_IS_BETTER) == {"loss", *ENTITY, *(name for names in METRICS.values() for name in names)}
+        assert monitor in metric_names(kind) and higher_is_better(kind, monitor) and not higher_is_better(kind, "loss")
+    assert all(higher_is_better("tagging", name) for name in metric_names("tagging", ("O", "B-a", "I-a")))
 
 
 def test_one_against_one_leaves_out_what_does_not_occur() -> None:
@@ -182,7 +182,8 @@ def test_top_k_breaks_ties_as_scikit_learn() -> None:
 
 
 def test_lower_is_better_of_errors_alone() -> None:
-    assert {name for name, higher in HIGHER_IS_BETTER.items() if not higher} == {"loss", "mean_error", "brier", "ece"}
+    lower = {name for kind, metrics in METRICS.items() for name in metrics if not higher_is_better(kind, name)}
+    assert lower == {"mean_error", "brier", "ece"}
 
 
 @pytest.mark.parametrize("outputs", [2, 3, 4, 6])

@@ -26,7 +26,7 @@ from sklearn.utils.estimator_checks import (
 import tlx
 from tests import tiny
 from tlx.cli.main import main
-from tlx.data.tabular import read_delimited
+from tlx.data.readers import READERS
 from tlx.errors import TlxError
 from tlx.models.model import build_model
 from tlx.models.vit import ViTConfig
@@ -77,7 +77,7 @@ def test_one_text_at_a_time(features: tlx.Features, checkpoint: Path) -> None:
 
 @pytest.mark.long
 def test_among_scikit_learn_s(features: tlx.Features, checkpoint: Path, tmp_path: Path) -> None:
-    table = read_delimited(tiny.write_reviews(tmp_path / "reviews.csv", 32), ",")
+    table = READERS["csv"].columns(tiny.write_reviews(tmp_path / "reviews.csv", 32))
     texts, labels = table["text"], table["label"]
     features = clone(features).set_params(cache=str(tmp_path / "kept"), batch_size=32)
     assert features.get_params()["layers"] == (1, -1)

@@ -18,7 +18,7 @@ from tlx.errors import TlxError
 from tlx.models.heads import Head
 from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
-from tlx.pretrained.names import NAMES
+from tlx.pretrained.names import names_of
 
 BERT = THIRD_PARTY / "bert"
 UNTIED = ("bert", "distilbert", "electra", "roberta")  # have a reference of that
@@ -262,7 +262,7 @@ def test_an_output_layer_that_should_be_there_is_not_made_up(tmp_path: Path, fam
     source = THIRD_PARTY / family / ("masked_lm_untied" if family in UNTIED else "masked_lm")
     settings = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"tie_word_embeddings": False}
     (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    decoder = f"{NAMES[family].decoder}.weight"
+    decoder = f"{names_of(family).decoder}.weight"
     tensors = {name: tensor for name, tensor in load_file(source / "model.safetensors").items() if name != decoder}
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(TlxError, match=rf"missing: {re.escape(decoder)}\."):
@@ -275,7 +275,7 @@ def test_one_bias_of_an_output_layer_that_is_not_tied(tmp_path: Path, family: st
     source = THIRD_PARTY / family / "masked_lm_untied"
     settings = json.loads((source / "config.json").read_text(encoding="utf-8")) | {"tie_word_embeddings": False}
     (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    names, tensors = NAMES[family], load_file(source / "model.safetensors")
+    names, tensors = names_of(family), load_file(source / "model.safetensors")
     del tensors[f"{names.decoder}.bias"]
     save_file(tensors, tmp_path / "model.safetensors")
     model, params = from_pretrained(tmp_path)

@@ -102,11 +102,9 @@ def test_texts_of_test_that_are_in_train_are_counted(place: Path, config: Any, t
     [
         ({"data.pair": "label2"}, "has no column 'label2'"),
         ({"loss.label_smoothing": 1.0}, r"config\.loss\.label_smoothing is 1\.0"),
-        (
-            {"loss.label_smoothing": 0.1, "head.kind": "regression", "data.label": "score"},
-            "is for classification and",
-        ),
+        ({"loss.label_smoothing": 0.1, "head.kind": "regression", "data.label": "score"}, "takes no settings"),
         ({"loss.balanced": True, "head.kind": "regression", "data.label": "score"}, "no classes to weigh"),
+        ({"loss.name": "squared_error"}, "a classification head is trained by one of cross_entropy"),
         ({"loss.class_weights": (1.0, 2.0, 3.0)}, r"has 3 weights; it is one for each of the 2 classes \(bad, good\)"),
         ({"loss.class_weights": (1.0, 2.0), "loss.balanced": True}, r"or none with config\.loss\.balanced"),
         ({"train.accumulate": 0}, r"config\.train\.accumulate is 0; it must be above 0"),

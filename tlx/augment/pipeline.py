@@ -1,74 +1,12 @@
 """Augmentation of a batch, as its settings say."""
 
-from collections.abc import Callable
-
-import dm_pix
 import jax
 import jax.numpy as jnp
 
-from tlx.augment.color import color_jitter, greyscale
-from tlx.augment.crop import random_padded_crop, random_resized_crop
-from tlx.augment.erase import random_erasing
-from tlx.augment.geometry import random_affine
-from tlx.augment.keys import derive, example_keys, uniforms
+from tlx.augment.keys import derive, example_keys
 from tlx.augment.mixing import Mix, mix_images
-from tlx.augment.randaugment import randaugment
 from tlx.augment.settings import Augmentation
 from tlx.errors import TlxError
-
-Operation = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def maybe(key: jax.Array, probability: float, changed: jax.Array, image: jax.Array) -> jax.Array:
-    """The changed image with a probability, else the image."""
-    return jnp.where(uniforms(key, 1)[0] < probability, changed, image)
-
-
-def operations(settings: Augmentation) -> list[tuple[int, Operation]]:
-    """The operations that are on, in order, each `(key, image) -> image` with the number of its stream of draws.
-
-    An operation keeps its number, so that turning another on or off leaves its draws as they are.
-    """
-    s = settings
-
-    def inception(key: jax.Array, image: jax.Array) -> jax.Array:
-        size = (image.shape[0], image.shape[1])
-        return random_resized_crop(key, image, size, s.crop, s.ratio, s.interpolation)
-
-    every: list[tuple[bool, Operation]] = [
-        (bool(s.crop), inception),
-        (s.pad > 0, lambda key, image: random_padded_crop(key, image, s.pad, s.fill)),
-        (s.flip > 0, lambda key, image: maybe(key, s.flip, dm_pix.flip_left_right(image), image)),
-        (s.vertical_flip > 0, lambda key, image: maybe(key, s.vertical_flip, dm_pix.flip_up_down(image), image)),
-        (
-            s.rotate > 0 or s.shear > 0 or s.translate > 0 or bool(s.zoom),
-            lambda key, image: random_affine(key, image, s.rotate, s.translate, s.zoom, s.shear, s.warp, s.fill),
-        ),
-        (
-            s.randaugment_ops > 0,
-            lambda key, image: randaugment(
-                key,
-                image,
-                s.randaugment_ops,
-                s.randaugment_magnitude,
-                s.randaugment_spread,
-                s.randaugment_probability,
-                s.warp,
-                s.fill,
-            ),
-        ),
-        (
-            max(s.brightness, s.contrast, s.saturation, s.hue) > 0,
-            lambda key, image: color_jitter(key, image, s.brightness, s.contrast, s.saturation, s.hue),
-        ),
-        (s.grey > 0, lambda key, image: maybe(key, s.grey, greyscale(image), image)),
-        (
-            s.erase > 0,
-            lambda key, image: random_erasing(key, image, s.erase, s.erase_scale, s.erase_ratio, s.erase_fill),
-        ),
-    ]
-    return [(number, operation) for number, (on, operation) in enumerate(every) if on]
-
 
 MIX_STREAM = 1_000  # beyond every operation's number
 
@@ -98,24 +36,19 @@ def augment(
             "Augment before images are turned into floats and normalised."
         )
     result = images.astype(jnp.float32) / 255
-    chosen = operations(settings)
+    chosen = [(stream, operation) for stream, operation in settings.operations if operation.on]
     if chosen:
 
         def one(key: jax.Array, image: jax.Array) -> jax.Array:
-            for number, operation in chosen:
-                image = operation(derive(key, number), image)
+            for stream, operation in chosen:
+                image = operation(derive(key, stream), image)
             return image
 
         result = jax.vmap(one)(example_keys(key, example_id), result)
-    if not settings.mixup and not settings.cutmix:
+    mixing = settings.mixing
+    if not mixing.on:
         return result, None
     return mix_images(
-        jax.random.fold_in(key, MIX_STREAM),
-        result,
-        example_id,
-        valid,
-        settings.mixup,
-        settings.cutmix,
-        settings.switch,
-        settings.mix_per,
-    )
+        jax.random.fold_in(key, MIX_STREAM), result, example_id, valid,
+        mixing.mixup, mixing.cutmix, mixing.switch, mixing.mix_per,
+    )  # fmt: skip

@@ -45,7 +45,7 @@ def write(
       A line that says how to open the folder with transformers.
     """
     from tlx.pretrained.folder import hub_id
-    from tlx.pretrained.names import NAMES
+    from tlx.pretrained.names import names_of
     from tlx.pretrained.save import hf_config, write_folder
     from tlx.recipes.run_directory import read_run
     from tlx.reporting.card import model_card
@@ -62,6 +62,6 @@ def write(
             format=format, max_shard_bytes=max_shard_bytes,
         )  # fmt: skip
     config = hf_config(trained.model)
-    auto_class = config["architectures"][0].replace(NAMES[config["model_type"]].stem, "AutoModel")
+    auto_class = config["architectures"][0].replace(names_of(config["model_type"]).stem, "AutoModel")
     auto_class = auto_class if format == "safetensors" else f"Flax{auto_class}"
     return f"{folder}: step {trained.step} of {run}; {auto_class}.from_pretrained({to!r})."

@@ -6,16 +6,9 @@ column is the token and the last one its tag; the columns between them are ignor
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
-from tlx.data.tabular import Rows, collect
-from tlx.data.textfile import file_lines
+from tlx.data.tabular import Rows
 from tlx.errors import TlxError
-
-
-def read_conll(file: Path) -> dict[str, list[list[str]]]:
-    """Reads the columns `tokens` and `tags` of a file; see `conll_rows`."""
-    return collect(conll_rows(str(file), file_lines(file)))
 
 
 def conll_rows(name: str, lines: Iterable[str]) -> Rows:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from tlx.data.tabular import read_delimited, read_jsonl
+from tlx.data.readers import READERS
 from tlx.errors import TlxError, listed
 
 SPLITS = {
@@ -19,7 +19,7 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-METADATA = {"metadata.csv": lambda file: read_delimited(file, ","), "metadata.jsonl": read_jsonl}
+METADATA = {f"metadata.{kind}": READERS[kind].columns for kind in ("csv", "jsonl")}
 
 
 def read_folder(where: str) -> dict[str, list[Any]]:

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 
 from tlx.data import colors, digits
-from tlx.data.conll import read_conll
 from tlx.data.folder import read_folder, splits_in
 from tlx.data.lazy import Lazy
-from tlx.data.npz import read_npz
-from tlx.data.tabular import read_delimited, read_jsonl
+from tlx.data.readers import READERS
 from tlx.data.tfds import read_tfds
 from tlx.errors import TlxError, listed
 
@@ -78,7 +76,7 @@ def load(spec: str) -> Table:
     file = Path(where).expanduser()
     if not file.exists():  # what is no regular file is named by the reader
         raise TlxError(f"data {spec!r}: there is no file {file}.")
-    table = Table(spec, READERS[kind](file))
+    table = Table(spec, READERS[kind].columns(file))
     if not table.columns or not len(table):
         raise TlxError(f"{file} holds no rows.")
     return table
@@ -114,11 +112,4 @@ def _builtin(name: str) -> dict[str, Any]:
     return BUILTIN[name]()
 
 
-READERS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "csv": lambda file: read_delimited(file, ","),
-    "tsv": lambda file: read_delimited(file, "\t"),
-    "jsonl": read_jsonl,
-    "conll": read_conll,
-    "npz": read_npz,
-}
 SETS: dict[str, Callable[[str], dict[str, Any]]] = {"folder": read_folder, "builtin": _builtin, "tfds": read_tfds}

@@ -1,17 +1,14 @@
-"""Rows read and written one at a time, so that a file of any length passes through."""
+"""Rows written one at a time, so that a file of any length passes through; `tlx.data.readers` reads them."""
 
 import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from tlx.data.conll import conll_rows
-from tlx.data.npz import read_npz
-from tlx.data.tabular import Row, Rows, delimited_rows, jsonl_rows
-from tlx.data.textfile import file_lines, lines, pieces
+from tlx.data.tabular import Row
 from tlx.errors import TlxError, listed
 from tlx.files.whole import whole
 
@@ -32,34 +29,6 @@ def format_of(where: str, given: str | None, known: Iterable[str] = FORMATS) -> 
         how = "name it with --format" if where == "-" else "give the file that suffix, or --format"
         raise TlxError(f"{where}: the format {format_!r} is none of {listed(known)}; {how}.")
     return format_
-
-
-def read_rows(where: str, format_: str) -> Rows:
-    """`(place, row)` after `(place, row)` of a file, or of standard input (`-`), by the readers that training uses."""
-    if format_ == "npz":
-        if where == "-":
-            raise TlxError("an npz archive is read from a file, not from standard input.")
-        columns = {
-            name: column if isinstance(column, list) else column.tolist()
-            for name, column in read_npz(Path(where)).items()
-        }
-        for row, values in enumerate(zip(*columns.values(), strict=True), 1):
-            yield f"{where}, row {row}", dict(zip(columns, values, strict=True))
-    elif where == "-":
-        yield from READERS[format_]("standard input", lines("standard input", pieces(sys.stdin.buffer)))
-    else:
-        yield from READERS[format_](where, file_lines(Path(where)))
-
-
-READERS: dict[str, Callable[[str, Iterable[str]], Rows]] = {
-    "jsonl": jsonl_rows,
-    "csv": lambda name, found: delimited_rows(name, found, ","),
-    "tsv": lambda name, found: delimited_rows(name, found, "\t"),
-    "conll": conll_rows,
-}
-
-
-READ = (*READERS, "npz")  # formats of rows that are read
 
 
 @contextlib.contextmanager

@@ -4,10 +4,9 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from tlx.data.textfile import MOST, file_lines
+from tlx.data.textfile import MOST
 from tlx.errors import TlxError, listed
 
 Row = dict[str, Any]
@@ -104,13 +103,3 @@ def collect(rows: Rows) -> dict[str, list[Any]]:
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
     return columns
-
-
-def read_delimited(file: Path, delimiter: str) -> dict[str, list[str]]:
-    """The columns of a file, as `delimited_rows` gives its rows."""
-    return collect(delimited_rows(str(file), file_lines(file), delimiter))
-
-
-def read_jsonl(file: Path) -> dict[str, list[Any]]:
-    """The columns of a file, as `jsonl_rows` gives its rows."""
-    return collect(jsonl_rows(str(file), file_lines(file)))

@@ -4,7 +4,8 @@ Every metric of a kind always has a value: what a degenerate split leaves undefi
 takes the value that a guess has, as each docstring says. An empty split, or answers that are not numbers, are errors.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,7 +13,22 @@ from tlx.errors import TlxError
 from tlx.evaluation.calibration import calibration_error
 from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Measure = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A metric of a kind of head.
+
+    Attributes:
+      measure: `(predictions, labels) -> value`, with the arrays that the function `measure` takes.
+      higher_is_better: the direction, by which a checkpoint is selected.
+      classes: the least and the largest number of outputs for which the metric says something.
+    """
+
+    measure: Measure
+    higher_is_better: bool = True
+    classes: tuple[float, float] = (1, np.inf)
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -98,7 +114,7 @@ def kappa(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(cohen_kappa_score(labels, predicted))
 
 
-def top_k_accuracy(k: int) -> Metric:
+def top_k_accuracy(k: int) -> Measure:
     """The share of examples whose label is among the k largest logits; of equal logits the last classes are taken, as
     scikit-learn does."""
 
@@ -224,33 +240,45 @@ def kendall(predictions: np.ndarray, targets: np.ndarray) -> float:
     return _mean_correlation(kendalltau, predictions, targets)
 
 
+# Kind of head -> name -> metric: all that `measure` computes, in this order.
 METRICS: dict[str, dict[str, Metric]] = {
     "classification": {
-        "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "worst_class_accuracy": worst_class_accuracy,
-        "macro_f1": macro_f1, "micro_f1": micro_f1, "weighted_f1": weighted_f1, "f1": f1, "mcc": mcc, "kappa": kappa,
-        "top_3_accuracy": top_k_accuracy(3), "top_5_accuracy": top_k_accuracy(5),
-        "roc_auc": roc_auc, "roc_auc_ovo": roc_auc_ovo, "average_precision": average_precision,
-        "brier": brier, "ece": calibration_error,
+        "accuracy": Metric(accuracy),
+        "balanced_accuracy": Metric(balanced_accuracy),
+        "worst_class_accuracy": Metric(worst_class_accuracy),
+        "macro_f1": Metric(macro_f1),
+        "micro_f1": Metric(micro_f1),
+        "weighted_f1": Metric(weighted_f1),
+        "f1": Metric(f1, classes=(2, 2)),
+        "mcc": Metric(mcc),
+        "kappa": Metric(kappa),
+        "top_3_accuracy": Metric(top_k_accuracy(3), classes=(4, np.inf)),
+        "top_5_accuracy": Metric(top_k_accuracy(5), classes=(6, np.inf)),
+        "roc_auc": Metric(roc_auc),
+        "roc_auc_ovo": Metric(roc_auc_ovo),
+        "average_precision": Metric(average_precision),
+        "brier": Metric(brier, higher_is_better=False),
+        "ece": Metric(calibration_error, higher_is_better=False),
     },
     "multilabel": {
-        "accuracy": subset_accuracy, "micro_f1": label_micro_f1, "macro_f1": label_macro_f1,
-        "weighted_f1": label_weighted_f1, "roc_auc": label_roc_auc, "average_precision": label_average_precision,
+        "accuracy": Metric(subset_accuracy),
+        "micro_f1": Metric(label_micro_f1),
+        "macro_f1": Metric(label_macro_f1),
+        "weighted_f1": Metric(label_weighted_f1),
+        "roc_auc": Metric(label_roc_auc),
+        "average_precision": Metric(label_average_precision),
     },
     "regression": {
-        "r2": r2, "mean_error": mean_error, "pearson": pearson, "spearman": spearman, "kendall": kendall,
+        "r2": Metric(r2),
+        "mean_error": Metric(mean_error, higher_is_better=False),
+        "pearson": Metric(pearson),
+        "spearman": Metric(spearman),
+        "kendall": Metric(kendall),
     },
-    "tagging": {"accuracy": tag_accuracy, "macro_f1": tag_macro_f1},
-    "masked_lm": {"accuracy": accuracy},
-}  # fmt: skip
-# Metrics that say something of some numbers of classes only: the least and the largest.
-CLASSES: Mapping[str, tuple[int, float]] = {
-    "f1": (2, 2), "top_3_accuracy": (4, np.inf), "top_5_accuracy": (6, np.inf),
-}  # fmt: skip
-ENTITY = ("entity_precision", "entity_recall", "entity_f1")
-HIGHER_IS_BETTER: Mapping[str, bool] = {
-    **{name: True for metrics in METRICS.values() for name in (*metrics, *ENTITY)},
-    **dict.fromkeys(("loss", "mean_error", "ece", "brier"), False),
+    "tagging": {"accuracy": Metric(tag_accuracy), "macro_f1": Metric(tag_macro_f1)},
+    "masked_lm": {"accuracy": Metric(accuracy)},
 }
+ENTITY = ("entity_precision", "entity_recall", "entity_f1")  # of a tagging whose tags form entities; higher is better
 # What picks the checkpoint, unless the config says otherwise.
 MONITOR = {
     "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "accuracy",
@@ -266,8 +294,14 @@ def metric_names(kind: str, names: Sequence[str] = (), outputs: int | None = Non
       names: of its classes or tags.
       outputs: how many it has; None: the metrics of whatever number.
     """
-    every = (*METRICS[kind], *(ENTITY if kind == "tagging" and has_entities(names) else ()))
-    return tuple(name for name in every if outputs is None or _of(name, outputs))
+    own = (name for name, metric in METRICS[kind].items() if outputs is None or _takes(metric, outputs))
+    return (*own, *(ENTITY if kind == "tagging" and has_entities(names) else ()))
+
+
+def higher_is_better(kind: str, name: str) -> bool:
+    """The direction of one of a head's metrics, or of `loss`. kind: of the head."""
+    metric = METRICS[kind].get(name)
+    return name != "loss" if metric is None else metric.higher_is_better
 
 
 def default_monitor(kind: str, names: Sequence[str] = ()) -> str:
@@ -275,8 +309,8 @@ def default_monitor(kind: str, names: Sequence[str] = ()) -> str:
     return "entity_f1" if kind == "tagging" and has_entities(names) else MONITOR[kind]
 
 
-def _of(name: str, outputs: int) -> bool:
-    least, largest = CLASSES.get(name, (1, np.inf))
+def _takes(metric: Metric, outputs: int) -> bool:
+    least, largest = metric.classes
     return least <= outputs <= largest
 
 
@@ -313,7 +347,9 @@ def measure(
     if bad := int((~np.isfinite(given)).any(axis=-1).sum()):
         raise TlxError(f"{bad} of {len(given)} answers are NaN or infinite; the model has diverged.")
     found = {
-        name: metric(predictions, labels) for name, metric in METRICS[kind].items() if _of(name, predictions.shape[-1])
+        name: metric.measure(predictions, labels)
+        for name, metric in METRICS[kind].items()
+        if _takes(metric, predictions.shape[-1])
     }
     if kind == "tagging" and has_entities(names):
         assert offsets is not None

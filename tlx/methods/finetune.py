@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
+from tlx.losses.by_name import LOSSES, loss_name
 from tlx.methods.api import Batch, BeforeEpoch, Carried, Context, Losses, Update
 from tlx.modalities.api import Prepare
 from tlx.models.forward import forward
@@ -21,21 +21,36 @@ Loss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 @dataclasses.dataclass(frozen=True)
 class LossSettings:
-    """label_smoothing: of classes and tags. class_weights: by class, (); of a multilabel head, the weight of a yes."""
+    """Which loss trains a head, and how.
+
+    Attributes:
+      label_smoothing: of classes and tags; 0: none.
+      class_weights: by class; of a multilabel head, the weight of a yes. (): none.
+      name: of the loss, a key of `tlx.losses.by_name.LOSSES`; None: the usual loss of the head's kind.
+      own: the name and the value of each further setting of that loss.
+    """
 
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
+    name: str | None = None
+    own: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The settings that are given, as arguments of the loss."""
+        shared = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
+        return {**dict(self.own), **{name: value for name, value in shared.items() if value}}
 
 
 def head_loss(head: Head, settings: LossSettings = LossSettings()) -> Loss:
-    """What a head is trained by, `(answers, labels, weight) -> (total, count)`: cross entropy, of several labels the
-    binary one, or the squared error in units of the targets' spread."""
-    if head.kind == "multilabel":
-        return functools.partial(binary_cross_entropy, class_weights=settings.class_weights)
+    """The loss of a head, `(predictions, labels, weight) -> (total, count)`; of a regression in units of the targets'
+    spread."""
+    function = LOSSES[loss_name(head.kind, settings.name)].function
+    loss = functools.partial(function, **settings.arguments) if settings.arguments else function
     if head.kind != "regression":
-        return functools.partial(cross_entropy, **dataclasses.asdict(settings))
+        return loss
     scale = jnp.asarray(head.scale or (1.0,) * head.outputs)
-    return lambda predictions, targets, weight: squared_error(predictions / scale, targets / scale, weight)
+    return lambda predictions, targets, weight: loss(predictions / scale, targets / scale, weight)
 
 
 class FineTune:

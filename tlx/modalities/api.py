@@ -16,8 +16,9 @@ import numpy as np
 from tlx.augment.settings import Augmentation
 from tlx.data import labels
 from tlx.data.examples import ExampleSet
+from tlx.data.readers import READERS
 from tlx.data.sources import Table
-from tlx.data.stream import FORMATS, READ, format_of, read_rows
+from tlx.data.stream import FORMATS, format_of
 from tlx.data.tabular import Row
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
@@ -226,9 +227,9 @@ def source_of_rows(source: str, format: str | None) -> Source:
 
     Predictions are written in the format of the input if it is JSON lines or CSV, as CSV for TSV, else as JSON lines.
     """
-    input_format = format_of(source, format, READ)
+    input_format = format_of(source, format, READERS)
     output_formats = {name: name for name in FORMATS} | {"tsv": "csv"}
-    return Source(iter(read_rows(source, input_format)), output_formats.get(input_format, "jsonl"))
+    return Source(READERS[input_format].rows(source), output_formats.get(input_format, "jsonl"))
 
 
 def value_of(row: Row, column: str, place: str) -> Any:

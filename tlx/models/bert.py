@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from tlx.models import published_names
 from tlx.models.heads import HeadSettings, Readout
 from tlx.models.text import TextBackbone
 from tlx.models.text_config import TextConfig
@@ -16,6 +17,7 @@ class BertConfig(TextConfig):
 
     model_type = "bert"
     family = "BERT"
+    names = published_names.BERT
 
     vocab_size: int = 30522
     hidden_size: int = 768

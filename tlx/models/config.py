@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from tlx.errors import TlxError, listed
 from tlx.models.activations import check_activation
 from tlx.models.heads import HeadSettings
+from tlx.models.names import Names
 
 LARGEST = 10_000_000  # the largest size in a config: above every published encoder, and shapes still fit an integer
 MOST_BLOCKS = 1_000
@@ -26,6 +27,7 @@ class BackboneConfig:
       renamed: fields that this family names differently: {name in most families: name in this family}.
       layer_decay_convention: how layer-wise learning rate decay is usually counted in this family
         (`optim/layerwise.py`).
+      names: which tensors of a checkpoint the parameters are; without it no checkpoint is read or written.
       neutral: {name: values} of further Hugging Face settings, with the values that do not change the model. A config
         with any other value is refused.
       drop_path_rate: the rate of stochastic depth at the last block.
@@ -37,6 +39,7 @@ class BackboneConfig:
     modality: ClassVar[str]
     renamed: ClassVar[Mapping[str, str]] = {}
     layer_decay_convention: ClassVar[str] = "bert"
+    names: ClassVar[Names | None] = None
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "is_decoder": (False, None),
         "add_cross_attention": (False, None),

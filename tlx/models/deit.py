@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from tlx.models import published_names
 from tlx.models.heads import HeadSettings
 from tlx.models.image_config import ImageConfig
 from tlx.models.vit import ViT
@@ -13,6 +14,7 @@ class DeiTConfig(ImageConfig):
 
     model_type = "deit"
     family = "DeiT"
+    names = published_names.DEIT
     special_tokens = 2
 
     @property

@@ -12,6 +12,7 @@ from typing import ClassVar
 import jax
 from flax import linen as nn
 
+from tlx.models import published_names
 from tlx.models.activations import ACTIVATIONS
 from tlx.models.heads import HeadSettings, Readout
 from tlx.models.layers import Dropout, DropPath, Dtype, Embedding, attend, dense, fusion_barrier, layer_norm
@@ -28,6 +29,7 @@ class DistilBertConfig(TextConfig):
 
     model_type = "distilbert"
     family = "DistilBERT"
+    names = published_names.DISTILBERT
     renamed: ClassVar[Mapping[str, str]] = {
         "hidden_size": "dim",
         "num_hidden_layers": "n_layers",

@@ -7,6 +7,7 @@ import dataclasses
 
 import jax
 
+from tlx.models import published_names
 from tlx.models.bert import Bert, BertConfig
 from tlx.models.heads import HeadSettings, Readout
 from tlx.models.layers import dense
@@ -19,6 +20,7 @@ class ElectraConfig(BertConfig):
 
     model_type = "electra"
     family = "ELECTRA"
+    names = published_names.ELECTRA
 
     embedding_size: int = 128
     hidden_size: int = 256

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tlx.errors import TlxError
+from tlx.models import published_names
 from tlx.models.bert import Bert, BertConfig
 from tlx.models.heads import HeadSettings, Readout
 from tlx.models.transformer import Encoder, Pooler, TextEmbeddings
@@ -21,6 +22,7 @@ class RobertaConfig(BertConfig):
 
     model_type = "roberta"
     family = "RoBERTa"
+    names = published_names.ROBERTA
 
     vocab_size: int = 50265
     pad_token_id: int | None = 1
@@ -64,6 +66,7 @@ class XlmRobertaConfig(RobertaConfig):
 
     model_type = "xlm-roberta"
     family = "XLM-RoBERTa"
+    names = published_names.XLM_ROBERTA
 
     vocab_size: int = 30522
 
@@ -74,6 +77,7 @@ class CamembertConfig(RobertaConfig):
 
     model_type = "camembert"
     family = "CamemBERT"
+    names = published_names.CAMEMBERT
 
     vocab_size: int = 30522
 

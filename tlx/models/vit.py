@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 
+from tlx.models import published_names
 from tlx.models.image import ImageBackbone
 from tlx.models.image_config import ImageConfig
 from tlx.models.layers import layer_norm
@@ -19,6 +20,7 @@ class ViTConfig(ImageConfig):
 
     model_type = "vit"
     family = "ViT"
+    names = published_names.VIT
 
 
 class ViT(ImageBackbone):

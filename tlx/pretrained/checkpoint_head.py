@@ -7,7 +7,7 @@ import numpy as np
 
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
-from tlx.pretrained.names import TEACHER
+from tlx.models.names import TEACHER
 from tlx.pretrained.tensors import Tensors
 
 PROBLEMS = {

@@ -20,7 +20,7 @@ from tlx.models.model import Model, dummy_inputs
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.checkpoint_head import PROBLEMS
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
-from tlx.pretrained.names import NAMES, TO_TORCH
+from tlx.pretrained.names import TO_TORCH, names_of
 from tlx.pretrained.tokenizer_files import copy_files, file_names
 
 MARK = "tlx_version"  # the key in `config.json` that marks a folder as an export of tlx
@@ -154,7 +154,7 @@ def hf_config(model: Model) -> dict[str, Any]:
     """Returns the content of `config.json` for this model."""
     config = model.backbone.config.to_hf()
     head = _only_head(model) if model.heads_by_name else None
-    names = NAMES[config["model_type"]]
+    names = names_of(config["model_type"])
     name = names.stem + names.class_of(head)
     content = {"architectures": [name], MARK: version("tlx"), **config}
     if head is not None and head.kind == "masked_lm":
@@ -179,7 +179,7 @@ def hf_tensors(model: Model, params: Any, flax: bool = False) -> dict[str, np.nd
       params: its parameters.
       flax: use Flax's names (joined by `/`) and shapes instead of PyTorch's.
     """
-    names = NAMES[model.backbone.config.model_type]
+    names = names_of(model.backbone.config.model_type)
     prefix = names.prefix if model.heads_by_name else ""
     head = _only_head(model) if model.heads_by_name else None
     leaves = {path: np.asarray(leaf) for path, leaf in flatten(params).items()}
@@ -207,7 +207,7 @@ def _only_head(model: Model) -> Head:
     # build_model has already refused a pooling that the family lacks
     expressible = {"pooler", "distilled", model.head_settings.pooled_by}
     if head.kind not in PER_TOKEN and head.pooling not in expressible:
-        family = NAMES[model.backbone.config.model_type]
+        family = names_of(model.backbone.config.model_type)
         pooling = "class token" if model.head_settings.pooled_by == "cls" else "pooler"
         raise TlxError(
             f"{family.stem}{family.class_of(head)} pools by the {pooling}; it cannot express pooling={head.pooling!r}."

@@ -17,7 +17,7 @@ from tlx.models.layers import Dtype
 from tlx.params.paths import flatten
 from tlx.params.rules import matches
 from tlx.pretrained.formats.folder import open_tensors
-from tlx.pretrained.names import NAMES, TO_LINEN, TO_TORCH
+from tlx.pretrained.names import TO_LINEN, TO_TORCH, names_of
 
 # The shape of a tensor in the file, and the function that converts it to the leaf
 Carry = tuple[tuple[int, ...], Callable[[jax.Array], jax.Array]]
@@ -54,7 +54,7 @@ class Tensors:
 
     def __init__(self, folder: Path, model_type: str):
         opened = open_tensors(folder)
-        self.folder, self.file, self.names = folder, opened.file, NAMES[model_type]
+        self.folder, self.file, self.names = folder, opened.file, names_of(model_type)
         self.flax = opened.kind == "msgpack"
         dotted = {name: name.replace("/", ".") if self.flax else name for name in opened.tensors}
         wrapper_length = len(wrapping(list(dotted.values())))

@@ -1,6 +1,5 @@
 """Every field of a fine-tuning config with its default. A config file starts from these and sets what differs."""
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -56,11 +55,13 @@ def finetune() -> ConfigDict:
     # Tagging splits sentences above max_length into overlapping windows: overlap in tokens; None: max_length / 4.
     config.data.stride = placeholder(int)
 
-    config.augment = ConfigDict(dataclasses.asdict(Augmentation()))  # augmentation of training images, see Augmentation
+    # Augmentation of training images: settings of tlx/augment/operations.py and of mixing (tlx/augment/settings.py).
+    augment = Augmentation().to_dict()
+    config.augment = ConfigDict(
+        {name: placeholder(float) if augment[name] is None else augment[name] for name in augment}
+    )
     # "none", "flip_crop", "inception", "randaugment" or "deit"; the other fields of augment override the preset.
     config.augment.preset = "none"
-    del config.augment.erase_fill
-    config.augment.erase_fill = placeholder(float)  # value of erased pixels; None: noise
 
     config.head = ConfigDict()
     config.head.kind = "classification"  # "classification", "multilabel", "regression" or "tagging"
@@ -71,6 +72,7 @@ def finetune() -> ConfigDict:
     config.method.name = "finetune"  # a name of METHODS in tlx/recipes/methods.py; each phase may set its own
 
     config.loss = ConfigDict()
+    config.loss.name = placeholder(str)  # a loss of tlx/losses/by_name.py; None: the usual loss of the head's kind
     config.loss.label_smoothing = 0.0  # label smoothing of classification and tagging
     # A weight for each class in the order of the labels; for multilabel, the weights of the positive labels.
     config.loss.class_weights = ()

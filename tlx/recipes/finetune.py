@@ -135,7 +135,7 @@ def lay_out(config: ConfigDict) -> Layout:
 def check_mixing(layout: Layout, inputs: Inputs) -> None:
     """Raises `TlxError` if mixup or CutMix is used with pmap, where a device has only its own rows of the batch."""
     augmentation = getattr(inputs, "augmentation", None)
-    if layout.mode == "pmap" and augmentation is not None and (augmentation.mixup or augmentation.cutmix):
+    if layout.mode == "pmap" and augmentation is not None and augmentation.mixing.on:
         raise TlxError(
             "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
             "whole batch, so take 'jit'."

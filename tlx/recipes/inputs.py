@@ -1,6 +1,5 @@
 """Opens the modality of a run, which reads its inputs, from the config."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
 
 def augmentation(config: Mapping[str, Any]) -> Augmentation:
     """Returns the preset of `config.augment` with the fields that differ from their defaults."""
-    defaults = dataclasses.asdict(Augmentation())
+    defaults = Augmentation().to_dict()
     fields = {name: value for name, value in config.items() if name != "preset"}
-    changed = {name: value for name, value in fields.items() if value != defaults[name]}
-    return dataclasses.replace(preset(config.get("preset", "none")), **changed)
+    changed = {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
+    return preset(config.get("preset", "none")).replace(**changed)

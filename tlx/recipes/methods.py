@@ -43,7 +43,7 @@ def _finetune(inputs: MethodInputs) -> Method:
     return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, inputs.tasks[DEFAULT].loss)
 
 
-METHODS: Mapping[str, MakeMethod] = {"finetune": _finetune}
+METHODS: dict[str, MakeMethod] = {"finetune": _finetune}
 
 
 def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMethod] | None = None) -> Method:

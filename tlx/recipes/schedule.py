@@ -6,7 +6,7 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import ENTITY, HIGHER_IS_BETTER, default_monitor, metric_names
+from tlx.evaluation.metrics import ENTITY, default_monitor, higher_is_better, metric_names
 from tlx.optim.schedules import SETTINGS, check_settings, make_schedule
 from tlx.recipes.parameters import Schedules
 from tlx.recipes.phases import PhasePlan
@@ -29,13 +29,13 @@ def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule
         evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
         log_every=train.log_every,
         monitor=monitor,
-        mode="max" if HIGHER_IS_BETTER[_monitored(monitor, train.monitor, tasks)] else "min",
+        mode="max" if _maximized(monitor, train.monitor, tasks) else "min",
         patience=train.patience,
     )
 
 
-def _monitored(monitor: str, config_value: str | None, tasks: Mapping[str, Task]) -> str:
-    """The name of the monitored metric without its task and split.
+def _maximized(monitor: str, config_value: str | None, tasks: Mapping[str, Task]) -> bool:
+    """Whether the metric that selects the checkpoint is better when it is higher.
 
     Args:
       monitor: its full name.
@@ -53,7 +53,7 @@ def _monitored(monitor: str, config_value: str | None, tasks: Mapping[str, Task]
         what = f"{head.kind} whose tags form no entities" if head.kind == "tagging" and name in ENTITY else what
         known = listed((task.metric(f"validation/{metric}") for metric in metrics), most=len(metrics))
         raise TlxError(f"config.train.monitor is {config_value!r}; a {what} has {known}.")
-    return name
+    return higher_is_better(head.kind, name)
 
 
 def factors(config: ConfigDict, total: int) -> Schedules:

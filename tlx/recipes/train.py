@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tlx.adapters.lora import host
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError, listed
+from tlx.losses.by_name import LOSSES, loss_name
 from tlx.methods.api import Method
 from tlx.methods.finetune import LossSettings
 from tlx.modalities.api import Inputs
@@ -209,8 +210,13 @@ def _bound(config: ConfigDict, name: str) -> float | None:
     return bound or None
 
 
+SHARED = ("name", "label_smoothing", "class_weights", "balanced")  # fields of `config.loss` whatever the loss is
+
+
 def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:
     """Makes the loss settings of a head.
+
+    Fields of `config.loss` that are not in `SHARED` are arguments of the loss.
 
     Args:
       config: `config.loss`.
@@ -218,15 +224,21 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
       train: the training set, on which balanced class weights are counted.
 
     Raises:
-      TlxError: if a setting is invalid or does not apply to the kind of head.
+      TlxError: if a setting is invalid or does not apply to the loss.
     """
     weights = tuple(float(weight) for weight in config.class_weights)
     if not 0 <= config.label_smoothing < 1:
         raise TlxError(f"config.loss.label_smoothing is {config.label_smoothing}; it is at least 0 and below 1.")
-    if head.kind not in ("classification", "tagging") and config.label_smoothing:
-        raise TlxError(f"config.loss.label_smoothing is for classification and tagging; the head is {head.kind!r}.")
-    if head.kind == "regression" and (weights or config.balanced):
-        raise TlxError("config.loss: a regression has no classes to weigh.")
+    arguments = {field: value for field, value in config.items() if field not in SHARED and value is not None}
+    name = loss_name(head.kind, config.name)
+    used = {**arguments, **{field: config[field] for field in ("label_smoothing", "class_weights") if config[field]}}
+    for field in sorted(used.keys() - {*LOSSES[name].settings}):
+        raise TlxError(
+            f"config.loss.{field} is {used[field]!r}, but {name}, the loss of this {head.kind} head, "
+            + (f"takes {listed(LOSSES[name].settings)}." if LOSSES[name].settings else "takes no settings.")
+        )
+    if config.balanced and (head.kind == "regression" or "class_weights" not in LOSSES[name].settings):
+        raise TlxError(f"config.loss.balanced is true, but {name} of a {head.kind} head has no classes to weigh.")
     if weights and (config.balanced or len(weights) != head.outputs):
         raise TlxError(
             f"config.loss.class_weights has {len(weights)} weights; it is one for each of the {head.outputs} classes "
@@ -240,7 +252,7 @@ def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSett
         else:
             counts = np.bincount(labels, minlength=head.outputs)
             weights = tuple((len(labels) / (head.outputs * np.maximum(counts, 1))).tolist())
-    return LossSettings(config.label_smoothing, weights)
+    return LossSettings(config.label_smoothing, weights, config.name, tuple(sorted(arguments.items())))
 
 
 def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:

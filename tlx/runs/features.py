@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data.sources import READERS, SETS, load
+from tlx.data.readers import READERS
+from tlx.data.sources import SETS, load
 from tlx.errors import TlxError, listed
 from tlx.features.spec import FeatureSpec
 from tlx.features.transformer import extract

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import HIGHER_IS_BETTER, default_monitor
+from tlx.evaluation.metrics import default_monitor, higher_is_better
 from tlx.params.interpolate import interpolate
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.folder import resolve
@@ -70,7 +70,7 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     validation = [measured(at(share), examples["validation"]) for share in shares]
     if monitor not in validation[0]:
         raise TlxError(f"{run} was selected by {monitor}, which its tags do not have: they form no entities.")
-    sign = 1 if HIGHER_IS_BETTER[monitor] else -1
+    sign = 1 if higher_is_better(head.kind, monitor) else -1
     _, chosen = max((sign * metrics[monitor], share) for share, metrics in zip(shares, validation, strict=True))
     metrics = {
         f"{part}/{name}": value
