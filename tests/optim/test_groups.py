@@ -138,7 +138,10 @@ def test_late_leaves_count_for_themselves() -> None:
     ("group", "message"),
     [
         ({"rate": 1.0}, r"groups\['default'\] has no field rate; it has learning_rate, multiplier"),
-        ({"multiplier": 2.0, "learning_rate": 0.1}, "a multiplier for the run's learning rate or its own learning_rate"),
+        (
+            {"multiplier": 2.0, "learning_rate": 0.1},
+            "a multiplier for the run's learning rate or its own learning_rate",
+        ),
         ({"optimizer": "lyon"}, "a group's optimizer is 'lyon'; tlx has adam, adamw"),
         ({}, "the group 'default' has no learning_rate, and there is none for the run"),
     ],
