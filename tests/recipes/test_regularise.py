@@ -52,7 +52,7 @@ def watched(place: Path) -> Iterator[tuple[Path, Path, list[dict[str, np.ndarray
     """A run with an average, L2-SP and a frozen block; what a kill in its middle would have left, gone on with; and
     the first run's parameters before its first step and after each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "plot_curves", lambda *_: None)
+        patch.setattr("tlx.recipes.job.plot_curves", lambda *_: None)
         patch.setattr(finetune.Job, "_draw", lambda *_: None)
         config, whole, killed, seen = regularised(place), place / "whole", place / "killed", []
         job = finetune.build(config, whole)
