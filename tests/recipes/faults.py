@@ -17,15 +17,15 @@ from tests.recipes import test_compiled, test_methods
 from tests.training import test_feed
 from tests.training import test_phases as test_moments
 from tlx.data.plan import TrainingPlan
-from tlx.models.custom import _StillNorms
+from tlx.models.custom import _FrozenNorms
 from tlx.models.forward import _after
-from tlx.optim.groups import _by_the_runs_step, rate_tables
+from tlx.optim.groups import _with_run_step, rate_tables
 from tlx.recipes import compiled
 from tlx.recipes.job import Job
 from tlx.recipes.methods import AuxParams
 from tlx.recipes.train import frozen_parts
 from tlx.training.feed import feed
-from tlx.training.gradient import _by_loss, _combined, _counted_first, differentiate
+from tlx.training.gradient import _accumulate_by_loss, _accumulate_sum, _combined, differentiate
 from tlx.training.loop import fit
 from tlx.training.phases import carried, steps_of
 from tlx.training.step import make_train_step
@@ -49,8 +49,8 @@ TESTS = {
     "out of play": test_of(test_players.test_who_takes_no_part_does_not_move_by_one_bit, **PLAYING),
     "keys": test_of(test_players.test_every_pass_has_a_key_of_its_own, accumulate=1),
     "keys in micro-batches": test_of(test_players.test_every_pass_has_a_key_of_its_own, accumulate=2),
-    "schedules": test_of(test_rates.test_rates_go_by_the_runs_step, name="sgd", as_arrays=False),
-    "rates": test_of(test_rates.test_rates_go_by_the_runs_step, name="sgd", as_arrays=True),
+    "schedules": test_of(test_rates.test_rates_go_with_run_step, name="sgd", as_arrays=False),
+    "rates": test_of(test_rates.test_rates_go_with_run_step, name="sgd", as_arrays=True),
     "tables": test_of(test_rates.test_a_table_is_the_schedule_at_every_step),
     "one step": test_of(test_compiled.test_runs_of_other_rates_and_lengths_compile_one_step),
     "another method's phase": test_of(test_methods.test_a_step_leaves_the_parameters_of_another_phases_method),
@@ -117,7 +117,7 @@ CLIPPED = """\
 EPOCH_BEGINS = "done % schedule.steps_per_epoch == 0"
 
 RATES = {
-    "schedules read the optimizer's own count": fault(_by_the_runs_step, "schedules", ("if step is None:", "if True:")),
+    "schedules read the optimizer's own count": fault(_with_run_step, "schedules", ("if step is None:", "if True:")),
     "the rates are one step ahead": fault(make_train_step, "rates", ("table[state.step]", "table[state.step + 1]")),
     "a group's rates begin when the group does": fault(
         rate_tables, "tables", ("counts - first", "counts"), says="default@2"
@@ -178,7 +178,7 @@ STATISTICS = {
         _after, "any statistics", ("if path.startswith(frozen):", "if False:")
     ),
     "a norm that is itself the frozen part runs": fault(
-        _StillNorms.__call__, "norms", ('not f"{path}/".startswith', "not path.startswith")
+        _FrozenNorms.__call__, "norms", ('not f"{path}/".startswith', "not path.startswith")
     ),
     "a norm in which nothing learns is not frozen": fault(
         frozen_parts, "frozen norms", ("found.append(module)", "pass")
@@ -186,7 +186,7 @@ STATISTICS = {
 }
 GRADIENTS = {
     "losses are means of micro-batches": fault(
-        _counted_first,
+        _accumulate_sum,
         "several updates in micro-batches",
         ("(totals, _), carried", "(totals, own), carried"),
         (
@@ -195,7 +195,7 @@ GRADIENTS = {
         ),
     ),
     "gradients are means of micro-batches": fault(
-        _by_loss,
+        _accumulate_by_loss,
         "combined in micro-batches",
         ("jnp.ones_like(values[0][name])}", "1 / values[1][name] / len(jax.tree.leaves(every)[0])}"),
         ("g / c.astype(g.dtype), gradients[name])", "g, gradients[name])"),
