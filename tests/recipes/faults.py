@@ -49,8 +49,8 @@ TESTS = {
     "out of play": test_of(test_players.test_who_takes_no_part_does_not_move_by_one_bit, **PLAYING),
     "keys": test_of(test_players.test_every_pass_has_a_key_of_its_own, accumulate=1),
     "keys in micro-batches": test_of(test_players.test_every_pass_has_a_key_of_its_own, accumulate=2),
-    "schedules": test_of(test_rates.test_rates_go_with_run_step, name="sgd", as_arrays=False),
-    "rates": test_of(test_rates.test_rates_go_with_run_step, name="sgd", as_arrays=True),
+    "schedules": test_of(test_rates.test_rates_go_by_the_runs_step, name="sgd", as_arrays=False),
+    "rates": test_of(test_rates.test_rates_go_by_the_runs_step, name="sgd", as_arrays=True),
     "tables": test_of(test_rates.test_a_table_is_the_schedule_at_every_step),
     "one step": test_of(test_compiled.test_runs_of_other_rates_and_lengths_compile_one_step),
     "another method's phase": test_of(test_methods.test_a_step_leaves_the_parameters_of_another_phases_method),
@@ -153,7 +153,8 @@ PLAYERS = {
             "        for player in set(optimizers) - set(update.players):\n"
             "            own = leaves_of(params, player_of, (player,))\n"
             "            zero = jax.tree.map(jnp.zeros_like, own)\n"
-            "            _, opt_state[player] = move(player, own, zero, opt_state[player], state.step, rates)",
+            "            before = own, opt_state[player]\n"
+            "            _, opt_state[player] = apply_optimizer(player, *before, zero, state.step, rates)",
         ),
         says="adapter_x: optimizer/.*count",
     ),
@@ -161,7 +162,9 @@ PLAYERS = {
         make_train_step, "without examples", ("if player in update.needs:", "if False:")
     ),
     "a player without examples loses momentum": fault(
-        make_train_step, "without examples", ("moved, moments = jax.tree.map(", "moved, _ = jax.tree.map(")
+        make_train_step,
+        "without examples",
+        ("keep, new, old), after, before)", "keep, new, old), (after[0], after[1]), (before[0], after[1]))"),
     ),
     "what only another method learns decays": fault(
         AuxParams.only, "another method's phase", ("if others else", "if False else"), says="aux/discriminator"
@@ -181,7 +184,7 @@ STATISTICS = {
         _FrozenNorms.__call__, "norms", ('not f"{path}/".startswith', "not path.startswith")
     ),
     "a norm in which nothing learns is not frozen": fault(
-        frozen_parts, "frozen norms", ("found.append(module)", "pass")
+        frozen_parts, "frozen norms", ("frozen.append(module)", "pass")
     ),
 }
 GRADIENTS = {
@@ -208,9 +211,9 @@ GRADIENTS = {
         "several updates",
         ("if clip is not None:", "if False:"),
         (
-            "moved, moments = move(",
-            "own_gradient, _ = optax.clip_by_global_norm(clip).update(own_gradient, optax.EmptyState())\n"
-            "            moved, moments = move(",
+            "after = apply_optimizer(",
+            "player_gradient, _ = optax.clip_by_global_norm(clip).update(player_gradient, optax.EmptyState())\n"
+            "            after = apply_optimizer(",
         ),
     ),
 }
