@@ -54,7 +54,7 @@ class ImageConfig(BackboneConfig):
                     f"{name} is {value} in this {self.family} config; it is one number, or height and width."
                 )
         if min(self.grid) < 1:
-            raise TlxError(f"an image of {self.image_size} pixels holds no patch of {self.patch_size}.")
+            raise TlxError(f"an image of {self.image_size} pixels is smaller than a patch of {self.patch_size}.")
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], **changes: Any) -> Self:
