@@ -16,7 +16,7 @@ demo: .venv/.ready
 test: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network and not long" $(ARGS)
 
-# What `make test` leaves out for time: the rest of each harness.
+# What `make test` leaves out for time: the rest of each harness, planted faults too. CI runs both.
 long: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "long and not interop" $(ARGS)
 

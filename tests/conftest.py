@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from typing import Any
 
 # Eight devices, so that what is cut over devices is tested anywhere; quick compilation, for what runs for milliseconds.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -21,12 +22,36 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from PIL import Image  # noqa: E402
+
+SAVEFIG = Figure.savefig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that no worker is left with one of them at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unrendered() -> Iterator[None]:
+    """Figures are drawn up, but saved as a single pixel: rendering them takes longer than a tiny run's training."""
+
+    def savefig(figure: Figure, file: Any, format: str = "png", **_: Any) -> None:
+        Image.new("RGB", (1, 1)).save(file, format)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield
+
+
+@pytest.fixture(scope="module")
+def rendered() -> Iterator[None]:
+    """Figures as they are, for a file that looks at them. A fixture that makes some asks for this one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", SAVEFIG)
+        yield
 
 
 @pytest.fixture

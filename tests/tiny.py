@@ -1,6 +1,8 @@
 """A BERT small enough to train in a second, and a task that it can learn: which of two kinds of words prevails."""
 
 import dataclasses
+import functools
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,22 @@ SMALL = BertConfig(
 )  # fmt: skip
 
 
-def write_checkpoint(folder: Path) -> Path:
-    """Config, random weights and a WordPiece vocabulary, as a Hugging Face folder."""
+@functools.cache
+def checkpoint_files() -> dict[str, bytes]:
+    """Config, random weights and a WordPiece vocabulary, made once in a process."""
     model = build_model(SMALL, {})
-    write_folder(folder, model, random_params(model, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder) / "checkpoint", model, random_params(model, 0))
+        files = {file.name: file.read_bytes() for file in Path(folder, "checkpoint").iterdir()}
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    return {**files, "vocab.txt": ("\n".join(words) + "\n").encode()}
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """The files of `checkpoint_files` as a Hugging Face folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in checkpoint_files().items():
+        (folder / name).write_bytes(content)
     return folder
 
 

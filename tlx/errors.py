@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
@@ -28,7 +28,9 @@ class TlxError(ValueError):
 
 
 @contextlib.contextmanager
-def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]:
+def one_sentence(
+    folder: str | os.PathLike[str] | None = None, before_exit: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Ends the process with one sentence on standard error if the `with` block raises an exception.
 
     The exit codes are 2 for a `TlxError`, 130 for Ctrl-C, and 1 for a full disk and for any other exception. The
@@ -38,6 +40,8 @@ def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]
 
     Args:
       folder: the run directory; `traceback.txt` is written there. None, or no folder: to a temporary file.
+      before_exit: called after the sentence is printed and before the process ends, e.g. to disconnect from the other
+        processes of a distributed run.
     """
     if os.environ.get("TLX_TRACEBACK", "0") not in ("", "0"):
         yield
@@ -45,7 +49,9 @@ def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]
 
     def end_process(hook: threading.ExceptHookArgs) -> None:
         if hook.exc_value is not None and not isinstance(hook.exc_value, SystemExit):
-            _exit_now(_report(hook.exc_value, folder))
+            code = _report(hook.exc_value, folder)
+            before_exit()
+            _exit_now(code)
 
     hooks_before = threading.excepthook, sys.unraisablehook
     # The second hook gets exceptions of C++ threads and of `__del__`. It ignores them: if an asynchronous save fails,
@@ -57,11 +63,13 @@ def one_sentence(folder: str | os.PathLike[str] | None = None) -> Iterator[None]
     except KeyboardInterrupt:
         advice = "" if folder is None else "; what was saved is whole, and the same command goes on from there"
         _print(f"stopped{advice}.")
+        before_exit()
         _exit_now(STOPPED)
     except BrokenPipeError:  # the reader of a pipe, such as `| head`, has ended
         _discard_output()
     except Exception as error:
         code = _report(error, folder)
+        before_exit()
         if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
             _exit_now(code)
         _discard_output()

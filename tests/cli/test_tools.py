@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from tests import tiny
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(rendered: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, and a file that it has not seen."""
     folder = tmp_path_factory.mktemp("tools")
     config = tiny.config(tiny.write_checkpoint(folder / "checkpoint"), tiny.write_reviews(folder / "reviews.csv", 200))
@@ -115,7 +116,8 @@ def test_evaluate(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_run_directory_holds_pictures_and_figures_of_each_class(place: Path) -> None:
     for name in ("curves", "confusion_test", "reliability_test"):
-        assert (place / "run" / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        with Image.open(place / "run" / "plots" / f"{name}.png") as drawn:
+            assert drawn.format == "PNG" and min(drawn.size) > 300 and len(drawn.convert("RGB").getcolors(10**6)) > 10
     with np.load(place / "run" / "predictions" / "test.npz") as saved:
         labels, predictions = saved["labels"], saved["predictions"].argmax(-1)
     summary = json.loads((place / "run" / "summary.json").read_text())

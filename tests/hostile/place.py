@@ -84,7 +84,7 @@ class Place:
         return root
 
     @functools.cached_property
-    def datasets(self) -> Path:
+    def sets(self) -> Path:
         """Prepared by tensorflow-datasets."""
         from tests.data.test_tfds_guard import TlxHostileSet
 

@@ -20,8 +20,9 @@ from tests.models.reference import (
 from tlx.models.activations import ACTIVATIONS
 
 FLOAT64, FLOAT32 = 1e-9, 1e-5
-# These shapes are theirs alone, so that compiling the whole, unoptimised, is quicker than operation by operation.
-ALONE = {"bert/odd_sizes": {"xla_backend_optimization_level": 0}}
+# Of shapes that are theirs alone, compiling the whole, unoptimised, is quicker than operation by operation.
+ALONE = {"bert/odd_sizes", "vit/larger_image", "vit/oblong_image", "vit/odd_sizes", "vit/one_channel"}
+WHOLE = {"xla_backend_optimization_level": 0}
 
 
 def measure(name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch, jit: dict[str, Any] | None) -> dict[str, float]:
@@ -46,7 +47,7 @@ def repeats(name: str) -> bool:
     "name", [pytest.param(name, marks=pytest.mark.long) if repeats(name) else name for name in VARIANTS]
 )
 def test_float64(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    error, where = worst(measure(name, jnp.float64, monkeypatch, ALONE.get(name)))
+    error, where = worst(measure(name, jnp.float64, monkeypatch, WHOLE if name in ALONE else None))
     assert error <= FLOAT64, where
 
 
@@ -57,7 +58,7 @@ IN_FLOAT32 = [name if name in QUICK else pytest.param(name, marks=pytest.mark.lo
 
 @pytest.mark.parametrize("name", IN_FLOAT32)
 def test_float32(name: str, full_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    error, where = worst(measure(name, jnp.float32, monkeypatch, ALONE.get(name)))
+    error, where = worst(measure(name, jnp.float32, monkeypatch, WHOLE if name in ALONE | QUICK else None))
     assert error <= FLOAT32, where
 
 

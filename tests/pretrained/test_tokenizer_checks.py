@@ -1,6 +1,7 @@
 """A tokenizer is looked at before it is believed: its files, its numbers, and whether copies say the same."""
 
 import csv
+import functools
 import itertools
 import json
 import shutil
@@ -18,7 +19,7 @@ from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.models.distilbert import DistilBertConfig
 from tlx.models.electra import ElectraConfig
-from tlx.models.model import build_model
+from tlx.models.model import Model, build_model
 from tlx.models.roberta import CamembertConfig, RobertaConfig, XlmRobertaConfig
 from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder
@@ -90,9 +91,14 @@ def slow(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**settings, "tokenizer_class": "PhobertTokenizer"}))
 
 
-def checkpoint(folder: Path, family: str = "bert") -> Path:
+@functools.cache
+def drawn(family: str) -> tuple[Model, Any]:
     model = build_model(FAMILIES[family], {})
-    write_folder(folder, model, random_params(model, 0))
+    return model, random_params(model, 0)
+
+
+def checkpoint(folder: Path, family: str = "bert") -> Path:
+    write_folder(folder, *drawn(family))
     vocabulary(folder, family)
     return folder
 
@@ -118,12 +124,12 @@ def test_a_copy_tokenizes_to_the_same_ids(tmp_path: Path, family: str) -> None:
         (source / "config.json").write_text(json.dumps({**settings, "tokenizer_class": "BertTokenizer"}))
     expected = ids_of(source)
     assert len({tuple(row) for row in expected}) > 5  # not every text alike
-    model = build_model(FAMILIES[family if family in FAMILIES else "roberta"], {})
-    copy = write_folder(tmp_path / "copy", model, random_params(model, 0), tokenizer_from=source)
+    model, params = drawn(family if family in FAMILIES else "roberta")
+    copy = write_folder(tmp_path / "copy", model, params, tokenizer_from=source)
     assert ids_of(copy) == expected
     own, _ = Tokenizer(copy, 40)(HARD)
     assert [row[:-1] for row in own] == [row[: len(ours) - 1] for row, ours in zip(expected, own, strict=True)]
-    again = write_folder(copy, model, random_params(model, 0), tokenizer_from=source)  # an export is replaced
+    again = write_folder(copy, model, params, tokenizer_from=source)  # an export is replaced
     assert ids_of(again) == expected
 
 

@@ -38,8 +38,9 @@ def test_regression_and_export(config: Any, tmp_path: Path) -> None:
     write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     model, params = from_pretrained(tmp_path / "export")
     ids, _ = trained.inputs.preprocessor(texts)
+    logits = jax.jit(lambda ids: model.apply({"params": params}, input_ids=ids).logits["default"])
     for row, text_ids in zip(predictions, ids, strict=True):
-        again = model.apply({"params": params}, input_ids=np.array([text_ids])).logits["default"]
+        again = logits(np.array([text_ids]))
         np.testing.assert_allclose(again[0], row, rtol=1e-5, atol=1e-6)
 
 
@@ -48,12 +49,12 @@ def test_metrics_count_each_example_once(devices: int, batch_size: int, config: 
     config.parallel.data, config.train.eval_batch_size = devices, batch_size
     job = finetune.build(config, tmp_path / "run")
     examples = job.tasks["default"].splits["test"]
+    params = jax.device_get(job.state.params)
+    logits = jax.jit(lambda ids: job.model.apply({"params": params}, input_ids=ids).logits["default"])
     expected = []
     for i in range(len(examples)):  # one at a time, unpadded
         ids = examples.ids[examples.offsets[i] : examples.offsets[i + 1]][None]
-        expected.append(
-            int(job.model.apply({"params": jax.device_get(job.state.params)}, input_ids=ids).logits["default"].argmax())
-        )
+        expected.append(int(logits(ids).argmax()))
     found = job.evaluate(job.state.variables, "test")
     assert found["test/accuracy"] == pytest.approx(np.mean(np.array(expected) == examples.fields["label"]), abs=1e-12)
     assert job.predictions(job.state.variables, "test").shape == (len(examples), 2)

@@ -87,7 +87,7 @@ def test_asked_again_it_answers_as_in_the_run(run: Path) -> None:
     assert [row["predicted"] for row in found] == [names[i] for i in predictions.argmax(-1)]
 
 
-def test_predict_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_a_folder(rendered: None, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = pictures(tmp_path / "pictures", 30)
     table, sheet = tmp_path / "answers.csv", tmp_path / "sheet.png"
     main(["predict", str(run), "--input", str(tmp_path / "pictures"), "--output", str(table), "--sheet", str(sheet)])
@@ -101,7 +101,8 @@ def test_predict_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     main(["predict", str(run), str(files[0])])
     assert capsys.readouterr().out.split() == [str(files[0]), rows[0]["predicted"], f"{float(rows[0]['score']):.1%}"]
     main(["attention", str(run), str(files[0]), str(files[1]), "--output", str(tmp_path / "looked.png")])
-    assert (tmp_path / "looked.png").is_file()
+    with Image.open(tmp_path / "looked.png") as drawn:
+        assert drawn.width > 100
 
 
 def test_a_root_of_splits_is_used_as_it_is(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,29 +47,26 @@ def regularised(place: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def watched(place: Path) -> Iterator[tuple[Path, Path, list[dict[str, np.ndarray]]]]:
+def watched(place: Path) -> tuple[Path, Path, list[dict[str, np.ndarray]]]:
     """A run with an average, L2-SP and a frozen block; what a kill in its middle would have left, gone on with; and
     the first run's parameters before its first step and after each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "plot_curves", lambda *_: None)
-        patch.setattr(finetune.Job, "_draw", lambda *_: None)
-        config, whole, killed, seen = regularised(place), place / "whole", place / "killed", []
-        job = finetune.build(config, whole)
+    config, whole, killed, seen = regularised(place), place / "whole", place / "killed", []
+    job = finetune.build(config, whole)
 
-        def watching(state: Any) -> None:
-            seen.append({path: np.array(leaf) for path, leaf in flatten(state.params).items()})
-            if int(state.step) == STOPPED:
-                while not (whole / "checkpoints" / "11").is_dir():
-                    time.sleep(0.01)
-                shutil.copytree(whole, killed)
+    def watching(state: Any) -> None:
+        seen.append({path: np.array(leaf) for path, leaf in flatten(state.params).items()})
+        if int(state.step) == STOPPED:
+            while not (whole / "checkpoints" / "11").is_dir():
+                time.sleep(0.01)
+            shutil.copytree(whole, killed)
 
-        tiny.before_each_step(job, watching)
-        job.run(quiet=True)
-        run(config, killed)
+    tiny.before_each_step(job, watching)
+    job.run(quiet=True)
+    run(config, killed)
     end, leaves = end_of(config, whole)
     seen.append({path: leaves[f".params{''.join(f'[{key!r}]' for key in path.split('/'))}"] for path in seen[0]})
     assert end == len(seen) - 1 == 22
-    yield whole, killed, seen
+    return whole, killed, seen
 
 
 @pytest.fixture
@@ -166,7 +162,7 @@ def test_drawn_anew(place: Path, config: Any, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.long
 def test_the_range_test_leaves_the_curve_alone(
-    finished: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, place: Path, tmp_path: Path, rendered: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first loss, before anything has moved, is that of a run's first step; its temporary run is gone."""
     temporary = tmp_path / "temporary"

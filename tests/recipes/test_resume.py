@@ -27,18 +27,30 @@ from tlx.training.checkpoint import Checkpoints
 from tlx.training.writers import read_metrics
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 
 
 def run(config: Any, workdir: Path) -> dict[str, Any]:
     return finetune.build(config, workdir).run(quiet=True)
 
 
-@pytest.fixture(scope="module")
-def finished(place: Path) -> tuple[Path, dict[str, Any]]:
-    """A run that froze the lower block and finished undisturbed."""
+def configured(place: Path) -> Any:
+    """A run that freezes the lower block, and saves after every other of ten epochs of 11 steps."""
     config = tiny.config(place / "checkpoint", place / "reviews.csv")
     config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
-    return place / "finished", run(config, place / "finished")
+    config.train.evaluate_every = 2.0
+    return config
+
+
+@pytest.fixture
+def config(place: Path) -> Any:
+    return configured(place)
+
+
+@pytest.fixture(scope="module")
+def finished(place: Path) -> tuple[Path, dict[str, Any]]:
+    """A run that finished undisturbed."""
+    return place / "finished", run(configured(place), place / "finished")
 
 
 def params_of(run: Path) -> dict[str, np.ndarray]:
@@ -93,11 +105,10 @@ def test_the_frozen_block_is_the_checkpoint_s(finished: tuple[Path, dict[str, An
         assert np.array_equal(leaf, after[path]) == ("layer/0/" in path), path
 
 
-@pytest.mark.parametrize("at", [pytest.param(11, marks=pytest.mark.long), 43])
+@pytest.mark.parametrize("at", [pytest.param(22, marks=pytest.mark.long), 43])
 def test_stopped_and_resumed_ends_with_the_same_bits(
     at: int, finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     tiny.run_and_stop(finetune.build(config, tmp_path / "run"), at)
     resumed = run(config, tmp_path / "run")
     assert resumed["metrics"] == finished[1]["metrics"]
@@ -106,15 +117,16 @@ def test_stopped_and_resumed_ends_with_the_same_bits(
 
 def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path) -> None:
     """SIGKILL to a process in the middle of training; a new process goes on."""
-    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     (tmp_path / "config.json").write_text(config.to_json())
     code = (
-        "import json, sys; from ml_collections import ConfigDict; from tlx.recipes import finetune\n"
-        f"from tlx.data import plan; plan.LENGTH_BUCKETS = {plan.LENGTH_BUCKETS}\n"
+        "import json, time; from ml_collections import ConfigDict; from tests import tiny\n"
+        f"from tlx.recipes import finetune; from tlx.data import plan; plan.LENGTH_BUCKETS = {plan.LENGTH_BUCKETS}\n"
         f"c = ConfigDict(json.load(open({str(tmp_path / 'config.json')!r})))\n"
-        f"finetune.build(c, {str(tmp_path / 'run')!r}).run()"
+        f"job = finetune.build(c, {str(tmp_path / 'run')!r})\n"
+        "tiny.before_each_step(job, lambda _: time.sleep(0.01))\n"  # or it might end before it is killed
+        "job.run()"
     )
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -135,7 +147,6 @@ def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk(finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path) -> None:
     """Writes begin to fail, in every library and thread, once a checkpoint is whole: that one stays, and goes on."""
-    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     checkpoints = tmp_path / "run" / "checkpoints"
 
     def saved() -> list[int]:
@@ -164,20 +175,18 @@ def test_reading_a_run_leaves_a_save_under_way_alone(finished: tuple[Path, dict[
 
 
 def test_a_finished_run_is_not_trained_again(finished: tuple[Path, dict[str, Any]], config: Any) -> None:
-    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     job = finetune.build(config, finished[0])
     tiny.before_each_step(job, lambda state: pytest.fail("a step"))
     assert job.run(quiet=True)["metrics"] == finished[1]["metrics"]
 
 
 def test_another_config_on_the_same_workdir(finished: tuple[Path, dict[str, Any]], config: Any) -> None:
+    config.params.rules, config.seed = (), 5
     with pytest.raises(TlxError, match=r"another config or other data \(differing: config.params.rules, config.seed\)"):
-        config.seed = 5
         finetune.build(config, finished[0])
 
 
 def test_resume_never(finished: tuple[Path, dict[str, Any]], config: Any) -> None:
-    config.params.rules = (("backbone/encoder/layer/0/.*", "frozen"),)
     config.resume = "never"
     with pytest.raises(TlxError, match=r"holds a run already, and config\.resume is 'never'"):
         finetune.build(config, finished[0])

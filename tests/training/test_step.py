@@ -102,11 +102,11 @@ def test_gradient_by_finite_differences(x64: None) -> None:
     norm = np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-9)
 
+    inputs = {k: batch["train"][k][:4] for k in ("input_ids", "attention_mask")}
+    answer = jax.jit(lambda params: method.model.apply({"params": params}, **inputs).logits["default"])
+
     def loss(params: Any) -> float:
-        logits = method.model.apply(
-            {"params": params}, **{k: batch["train"][k][:4] for k in ("input_ids", "attention_mask")}
-        )
-        logits = np.asarray(logits.logits["default"])
+        logits = np.asarray(answer(params))
         label = batch["train"]["label"][:4]
         return float(np.mean(np.log(np.exp(logits).sum(-1)) - logits[np.arange(4), label]))
 

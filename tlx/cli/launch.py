@@ -151,7 +151,14 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
     workdir: the run directory, where the traceback of an unknown error is kept. config: of a run that may be one of
     several processes, which `config.parallel` names.
     """
-    with one_sentence(workdir):
+
+    def parting() -> None:
+        if config is not None:
+            from tlx.parallel.processes import part
+
+            part()
+
+    with one_sentence(workdir, parting):
         quiet_logs()
         use_compilation_cache()
         if config is not None:

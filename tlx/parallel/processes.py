@@ -1,5 +1,7 @@
 """Several processes that train one model. Process 0 is the main one: it alone writes, except for checkpoints."""
 
+import contextlib
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,6 +11,7 @@ from tlx.errors import TlxError, first_line
 
 T = TypeVar("T")
 AUTO = "auto"
+PATIENCE = 20.0  # seconds that a process which ends with an error waits for the others to end too
 
 
 def start(coordinator: str = "", processes: int | None = None, process: int | None = None) -> None:
@@ -65,6 +68,28 @@ def several() -> bool:
 def is_main() -> bool:
     """Whether this process writes what a run writes."""
     return not several() or jax.process_index() == 0
+
+
+def together() -> None:
+    """Waits until every process has come here."""
+    if several():
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices("together")
+
+
+def part() -> None:
+    """Before an end with an error: gives the others, which mostly end with the same, time to say it themselves. Without
+    process 0 JAX aborts them. Where they are gone, a thread waits for them, which ends with this process."""
+
+    def wait() -> None:
+        with contextlib.suppress(Exception):
+            jax.distributed.shutdown()
+
+    if jax.distributed.is_initialized():
+        waiting = threading.Thread(target=wait, daemon=True)
+        waiting.start()
+        waiting.join(PATIENCE)
 
 
 def on_main(do: Callable[[], T]) -> T | None:

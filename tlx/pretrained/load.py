@@ -1,6 +1,7 @@
 """Loads a Hugging Face checkpoint as a model and its parameters; one error message lists every mismatch."""
 
 import dataclasses
+import functools
 import math
 import os
 import re
@@ -169,8 +170,23 @@ def as_heads(heads: int | Mapping[str, Head]) -> dict[str, Head]:
 
 def abstract_params(model: Model) -> dict[str, Any]:
     """Returns the shapes and dtypes of a model's parameters without computing them."""
-    shapes: dict[str, Any] = abstract_variables(model, dummy_inputs(model)).params
-    return shapes
+    x64 = bool(jax.config.read("jax_enable_x64"))
+    try:
+        leaves, tree = _traced(model, x64)
+    except TypeError:  # a module whose fields cannot be hashed
+        leaves, tree = _traced.__wrapped__(model, x64)
+    return jax.tree.unflatten(tree, leaves)
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(model: Model, x64: bool) -> tuple[list[Any], Any]:
+    """Returns the abstract leaves of the parameters and the tree structure.
+
+    The result is cached, because tracing takes longer than reading a small checkpoint. `x64` is only part of the
+    cache's key, because JAX's x64 mode changes the dtypes.
+    """
+    del x64
+    return jax.tree.flatten(abstract_variables(model, dummy_inputs(model)).params)
 
 
 def _initialize_missing(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:

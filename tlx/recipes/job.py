@@ -18,6 +18,7 @@ from tlx.modalities.api import Inputs, Modality
 from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.parallel.layout import Layout
+from tlx.parallel.processes import together
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
@@ -211,6 +212,7 @@ class Job:
         }
         if self.layout.is_main:
             self._write(summary, predictions)
+        together()
         return summary
 
     def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:

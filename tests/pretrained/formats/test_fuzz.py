@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, and what its long runs have found."""
+"""A short run of the fuzzer; CI has a longer one."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_the_fuzzer_finds_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, str(Path(__file__).parent / "fuzz.py"), "--minutes", "0.35", "--seed", "0"]
+    command = [sys.executable, str(Path(__file__).parent / "fuzz.py"), "--minutes", "0.15", "--seed", "0"]
     ended = subprocess.run([*command, "--keep", str(tmp_path)], capture_output=True, text=True, timeout=300)
     findings = "\n".join(file.read_text() for file in sorted(tmp_path.glob("*.txt"))[:3])
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr[-2000:]}\n{findings}"
