@@ -29,7 +29,7 @@ class TlxError(ValueError):
 
 @contextlib.contextmanager
 def one_sentence(
-    folder: str | os.PathLike[str] | None = None, parting: Callable[[], None] = lambda: None
+    folder: str | os.PathLike[str] | None = None, before_exit: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
     """Ends the process with one sentence on standard error if the `with` block raises an exception.
 
@@ -40,7 +40,8 @@ def one_sentence(
 
     Args:
       folder: the run directory; `traceback.txt` is written there. None, or no folder: to a temporary file.
-      parting: called after the sentence and before the end, to take leave of other processes.
+      before_exit: called after the sentence is printed and before the process ends, e.g. to disconnect from the other
+        processes of a distributed run.
     """
     if os.environ.get("TLX_TRACEBACK", "0") not in ("", "0"):
         yield
@@ -49,7 +50,7 @@ def one_sentence(
     def end_process(hook: threading.ExceptHookArgs) -> None:
         if hook.exc_value is not None and not isinstance(hook.exc_value, SystemExit):
             code = _report(hook.exc_value, folder)
-            parting()
+            before_exit()
             _exit_now(code)
 
     hooks_before = threading.excepthook, sys.unraisablehook
@@ -62,13 +63,13 @@ def one_sentence(
     except KeyboardInterrupt:
         advice = "" if folder is None else "; what was saved is whole, and the same command goes on from there"
         _print(f"stopped{advice}.")
-        parting()
+        before_exit()
         _exit_now(STOPPED)
     except BrokenPipeError:  # the reader of a pipe, such as `| head`, has ended
         _discard_output()
     except Exception as error:
         code = _report(error, folder)
-        parting()
+        before_exit()
         if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
             _exit_now(code)
         _discard_output()

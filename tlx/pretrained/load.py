@@ -180,7 +180,11 @@ def abstract_params(model: Model) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=16)
 def _traced(model: Model, x64: bool) -> tuple[list[Any], Any]:
-    """Leaves and structure. Tracing takes longer than reading a small checkpoint. x64: part of the key."""
+    """Returns the abstract leaves of the parameters and the tree structure.
+
+    The result is cached, because tracing takes longer than reading a small checkpoint. `x64` is only part of the
+    cache's key, because JAX's x64 mode changes the dtypes.
+    """
     del x64
     return jax.tree.flatten(abstract_variables(model, dummy_inputs(model)).params)
 

@@ -58,7 +58,7 @@ def test_links_of_a_plain_folder(tmp_path: Path) -> None:
     good(tmp_path / "way")
     link.unlink()
     link.symlink_to("model.safetensors")
-    with pytest.raises(TlxError, match=r"model\.safetensors (is no file|cannot be opened: Too many levels)"):
+    with pytest.raises(TlxError, match=r"model\.safetensors (is not a file|cannot be opened: Too many levels)"):
         open_tensors(folder)
     link.unlink()
     link.symlink_to("../gone")
@@ -136,7 +136,7 @@ def test_blobs_that_all_repositories_share(cache: Path) -> None:
 
 def test_entries_that_are_no_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.safetensors")
-    with pytest.raises(TlxError, match=r"model\.safetensors is no file"):
+    with pytest.raises(TlxError, match=r"model\.safetensors is not a file"):
         open_tensors(tmp_path)
     with pytest.raises(TlxError, match="cannot be listed"):
         check_links(tmp_path / "missing", ["*"])
