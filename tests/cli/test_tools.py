@@ -138,7 +138,7 @@ def test_export_card(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         assert f"{value:.4f}" in card.text, name
     for size in summary["examples"].values():
         assert f"| {size} |" in card.text
-    assert "csv:…/reviews.csv" in card.text and str(place) not in card.text and "cut to 16 tokens" in card.text
+    assert "csv:…/reviews.csv" in card.text and str(place) not in card.text and "truncated to 16 tokens" in card.text
 
 
 def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
