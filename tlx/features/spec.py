@@ -111,7 +111,9 @@ def below(model: Model, spec: FeatureSpec) -> set[str]:
     top = max(spec.layers, default=_blocks(model))
 
     def created(stop: int | None) -> set[str]:
-        return set(flatten(abstract_variables(without_heads(model), {**dummy_inputs(model), "stop": stop}).params))
+        return set(
+            flatten(abstract_variables(without_heads(model), lambda: {**dummy_inputs(model), "stop": stop}).params)
+        )
 
     if not spec.layers:
         return created(None)

@@ -1,6 +1,6 @@
 """The forward pass of a model. Training, evaluation and feature extraction all call `forward`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -103,14 +103,15 @@ def _after(before: ModelState, updated: ModelState, context: Context, valid: jax
     return {name: map_with_path(after, old, updated[name]) for name, old in before.items()}
 
 
-def abstract_variables(model: nn.Module, inputs: Mapping[str, Any]) -> Variables:
+def abstract_variables(model: nn.Module, inputs: Callable[[], Mapping[str, Any]]) -> Variables:
     """Returns the shapes and dtypes of a model's parameters and other collections; nothing is computed.
 
     Args:
       model: the module.
-      inputs: small inputs with which the module can be traced.
+      inputs: makes small inputs with which the module can be traced. It is called within the trace, so that the
+        inputs take no memory either: those of a model of large images would take gigabytes.
     """
-    shapes = dict(jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs)))
+    shapes = dict(jax.eval_shape(lambda: model.init(jax.random.key(0), **inputs())))
     return Variables(shapes.pop("params", {}), shapes)
 
 
@@ -121,7 +122,7 @@ def init_model_state(model: nn.Module, inputs: Mapping[str, Any]) -> ModelState:
       model: a module whose collections do not depend on the PRNG key (running statistics do not).
       inputs: small inputs with which the module can be traced.
     """
-    names = list(abstract_variables(model, inputs).model_state)
+    names = list(abstract_variables(model, lambda: inputs).model_state)
 
     @jax.jit
     def initial_state() -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _traced(model: Model, x64: bool) -> tuple[list[Any], Any]:
     cache's key, because JAX's x64 mode changes the dtypes.
     """
     del x64
-    return jax.tree.flatten(abstract_variables(model, dummy_inputs(model)).params)
+    return jax.tree.flatten(abstract_variables(model, lambda: dummy_inputs(model)).params)
 
 
 def _initialize_missing(model: Model, params: dict[str, Any], seed: int, dtype: Dtype) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _check_whole(model: Model, params: Any) -> None:
     Raises:
       TlxError: it has not; or the model has a state beside its parameters, which the format cannot hold.
     """
-    variables = abstract_variables(model, dummy_inputs(model))
+    variables = abstract_variables(model, lambda: dummy_inputs(model))
     if variables.model_state:
         raise TlxError(
             f"this model has {listed(variables.model_state)} beside its parameters, which the Hugging Face folders "

@@ -233,7 +233,7 @@ def load_run(run: Path) -> Trained:
         raise TlxError(f"{run} holds no checkpoint yet.")
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.best()
-        shapes = abstract_variables(model, dummy_inputs(model))
+        shapes = abstract_variables(model, lambda: dummy_inputs(model))
         variables = checkpoints.restore_variables(step, make_layout(1).abstract(shapes))
     inputs, pretrained = open_inputs(run / "pretrained", config), run / "pretrained"
     return Trained(model, variables.params, inputs, pretrained, step, config, variables.model_state)
