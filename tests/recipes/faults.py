@@ -194,13 +194,13 @@ GRADIENTS = {
         ("(totals, _), carried", "(totals, own), carried"),
         (
             "values = _means(totals, counts)",
-            "values = {n: v / len(jax.tree.leaves(every)[0]) for n, v in _means(totals, own).items()}",
+            "values = {n: v / len(jax.tree.leaves(microbatches)[0]) for n, v in _means(totals, own).items()}",
         ),
     ),
     "gradients are means of micro-batches": fault(
         _accumulate_by_loss,
         "combined in micro-batches",
-        ("jnp.ones_like(values[0][name])}", "1 / values[1][name] / len(jax.tree.leaves(every)[0])}"),
+        ("jnp.ones_like(values[0][name])}", "1 / values[1][name] / len(jax.tree.leaves(microbatches)[0])}"),
         ("g / c.astype(g.dtype), gradients[name])", "g, gradients[name])"),
     ),
     "gradients are clipped before they are combined": fault(
