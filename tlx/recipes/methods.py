@@ -67,7 +67,8 @@ def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMe
         if not field.isidentifier() or field in inputs.config.method:
             raise
         raise TlxError(
-            f"the method {name!r} reads config.method.{field}, which the config does not have; set it in the config file."
+            f"the method {name!r} reads config.method.{field}, which the config does not have; set it in the config "
+            "file."
         ) from error
 
 
