@@ -198,3 +198,10 @@ def test_a_stream_or_a_method_that_is_not_there(config: Any, tmp_path: Path) -> 
         finetune.build(config, tmp_path / "a")
     with pytest.raises(TlxError, match="reads the stream 'target', which the run lacks"):
         finetune.build(config, tmp_path / "b", methods=METHODS)
+
+
+def test_a_setting_of_a_method_that_the_config_lacks(config: Any, tmp_path: Path) -> None:
+    config.method.name = "weighted"
+    methods: Any = {"weighted": lambda inputs: inputs.config.method.alpha}
+    with pytest.raises(TlxError, match=r"the method 'weighted' reads config\.method\.alpha, which the config does not"):
+        finetune.build(config, tmp_path / "run", methods=methods)

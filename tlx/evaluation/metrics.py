@@ -326,7 +326,7 @@ def measure(
 
     Args:
       kind: of the head.
-      answers: logits (n, classes), (n, labels) or, of every word, (words, classes); or predictions (n, outputs).
+      predictions: logits (n, classes), (n, labels) or, of every word, (words, classes); or predictions (n, outputs).
       labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs).
       names: of the classes; a tagging needs them.
       offsets: of a tagging, (sentences + 1,): where each sentence begins among the words.

@@ -55,12 +55,21 @@ def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMe
       additional: further methods by name.
 
     Raises:
-      TlxError: if there is no such method.
+      TlxError: if there is no such method, or the method reads a field of `config.method` that is not there.
     """
     known = {**METHODS, **(additional or {})}
     if name not in known:
         raise TlxError(f"config.method.name is {name!r}; tlx has {listed(known)}.")
-    return known[name](inputs)
+    try:
+        return known[name](inputs)
+    except (AttributeError, KeyError) as error:
+        field = str(error).strip("'\"").partition("\n")[0]
+        if not field.isidentifier() or field in inputs.config.method:
+            raise
+        raise TlxError(
+            f"the method {name!r} reads config.method.{field}, which the config does not have; set it in the config "
+            "file."
+        ) from error
 
 
 class AuxParams:
