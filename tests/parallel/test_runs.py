@@ -174,7 +174,7 @@ def test_two_processes_end_alike_on_bad_input(place: Path, one: Path, tmp_path: 
     assert "was begun with another config" in refused[0].stderr
     assert "process 0, which writes the run directory, has failed; see its error message." in refused[1].stderr
     for process in two_processes(place, tmp_path / "run", "parallel.data=1"):
-        assert process.returncode == 2 and "parallel.data is 1: 1 of the 2 devices" in process.stderr
+        assert process.returncode == 2 and "parallel.data is 1, which uses 1 of 2 devices" in process.stderr
     assert not (tmp_path / "run").exists()
 
 
