@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,12 +50,25 @@ class HubDataset:
         return [["bad", "good"].index(value) for value in values] if column == "label" else values
 
 
+def installed(name: str, make: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    """`make(library, rows)` with the library itself, where it is installed."""
+    return lambda rows: make(pytest.importorskip(name), rows)
+
+
+def with_class_label(datasets: Any, rows: list[dict[str, str]]) -> Any:
+    """A `Dataset` whose label is a ClassLabel, as on the Hugging Face hub."""
+    names = datasets.ClassLabel(names=["bad", "good"])
+    return datasets.Dataset.from_list(rows).cast_column("label", names)
+
+
 FORMS = {
     "rows": lambda rows: rows,
     "columns": lambda rows: {name: [row[name] for row in rows] for name in rows[0]},
     "arrays": lambda rows: {name: np.array([row[name] for row in rows]) for name in rows[0]},
     "pandas": Frame,
     "datasets": HubDataset,
+    "pandas itself": installed("pandas", lambda pandas, rows: pandas.DataFrame(rows)),
+    "datasets itself": installed("datasets", with_class_label),
 }
 
 

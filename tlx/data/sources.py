@@ -19,6 +19,7 @@ from tlx.data.lazy import Lazy
 from tlx.data.readers import READERS
 from tlx.data.tfds import read_tfds
 from tlx.errors import TlxError, listed
+from tlx.files.regular import open_regular
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,20 +83,24 @@ def load(spec: str) -> Table:
     return table
 
 
-def fingerprint(where: str | os.PathLike[str]) -> str:
-    """What changes whenever the data of a spec, a file or a folder does: the SHA-256 of a file; of a folder the names,
-    sizes and times of change of its files; of a set by name its name."""
-    kind, colon, path = os.path.expandvars(os.fspath(where)).partition(":")
-    place = Path(path if colon and kind in {**READERS, **SETS} else os.fspath(where)).expanduser()
-    if colon and kind in ("builtin", "tfds"):
-        return f"{kind}:{path}"
+def source_digest(where: str | os.PathLike[str]) -> str:
+    """Returns a string that changes whenever the content of a data spec, a file or a folder changes.
+
+    It is the SHA-256 of a file, and for a folder the SHA-256 of the names, sizes and modification times of its files.
+    What is not there, and a set that is known by its name (`builtin:`, `tfds:`), is represented by its name.
+    """
+    name = os.path.expandvars(os.fspath(where))
+    kind, _, path = name.partition(":")
+    place = Path(path if kind in READERS or kind == "folder" else name).expanduser()
     if place.is_file():
-        with place.open("rb") as opened:
+        with open_regular(place) as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
-    root = place if place.is_dir() else Path(str(place).rpartition("@")[0])
+    root = place if place.is_dir() or "@" not in place.name else place.with_name(place.name.rpartition("@")[0])
+    if not root.is_dir():
+        return name
     files = sorted(file for file in root.rglob("*") if file.is_file())
     facts = [f"{file} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join([os.fspath(where), *facts]).encode()).hexdigest()
+    return hashlib.sha256("\n".join([name, *facts]).encode()).hexdigest()
 
 
 def splits_of(spec: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tlx.data.sources import fingerprint
+from tlx.data.sources import source_digest
 from tlx.data.tables import as_table
 from tlx.modalities.api import Modality
 from tlx.models.custom import Custom
@@ -77,7 +77,8 @@ class Loader:
         folder = resolve(config.model.checkpoint)
         inputs = open_inputs(folder, config)
         datasets = self._cached(
-            None if in_memory else _data_key(config, folder), lambda: load_datasets(config, inputs, in_memory)
+            None if in_memory else lambda: _data_key(config, folder),
+            lambda: load_datasets(config, inputs, in_memory),
         )
         heads = {DEFAULT: datasets.head}
         if backbone is not None:
@@ -85,14 +86,15 @@ class Loader:
             name = type(backbone.module).__name__
             return Loaded(folder, inputs, {DEFAULT: datasets}, custom, variables, initialized, custom=name)
         model, params, initialized = self._cached(
-            _digest("checkpoint", config.model, config.lora, config.seed, fingerprint(folder), repr(heads)),
+            lambda: _digest("checkpoint", config.model, config.lora, config.seed, source_digest(folder), repr(heads)),
             lambda: load_model(config, folder, heads),
         )
         return Loaded(folder, inputs, {DEFAULT: datasets}, model, Variables(params), initialized)
 
-    def _cached(self, key: str | None, make: Callable[[], Any]) -> Any:
-        if key is None or not self.size:
+    def _cached(self, make_key: Callable[[], str] | None, make: Callable[[], Any]) -> Any:
+        if make_key is None or not self.size:  # the key is not made either: it reads the data
             return make()
+        key = make_key()
         if key not in self._cache:
             self._cache[key] = make()
         self._cache.move_to_end(key)
@@ -103,9 +105,9 @@ class Loader:
 
 def _data_key(config: ConfigDict, folder: Path) -> str:
     """Digest of everything that determines the examples."""
-    files = [fingerprint(config.data[split]) for split in ("train", "validation", "test") if config.data[split]]
+    files = [source_digest(config.data[split]) for split in ("train", "validation", "test") if config.data[split]]
     image_size = config.model.image_size
-    return _digest("data", config.data, config.head, config.augment, image_size, fingerprint(folder), files)
+    return _digest("data", config.data, config.head, config.augment, image_size, source_digest(folder), files)
 
 
 def _digest(*parts: Any) -> str:
