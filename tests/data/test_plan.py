@@ -40,7 +40,7 @@ def test_sorting_by_length_saves_padding_and_all_texts_fit() -> None:
     assert area[True] < 1.25 * lengths.sum() < 1.6 * lengths.sum() < area[False]
 
 
-def test_ladder() -> None:
+def test_length_buckets() -> None:
     assert [padded(n, LENGTH_BUCKETS) for n in (1, 4, 5, 9, 13, 17, 25, 512)] == [4, 4, 8, 12, 16, 24, 32, 512]
     assert padded(99, (8, 16)) == 99
 

@@ -192,6 +192,6 @@ def test_mixing_needs_the_whole_batch(place: Path, tmp_path: Path) -> None:
     from tlx.parallel.layout import make_layout
 
     inputs: Any = type("Inputs", (), {"augmentation": Augmentation(mixup=0.2)})
-    finetune.check_mixing(make_layout(mode="jit"), inputs)
+    finetune.check_mixing(make_layout(mode="jit"), inputs, {})
     with pytest.raises(TlxError, match="mixup and cutmix take partners from the whole batch, so take 'jit'"):
-        finetune.check_mixing(make_layout(mode="pmap"), inputs)
+        finetune.check_mixing(make_layout(mode="pmap"), inputs, {})

@@ -12,8 +12,10 @@ from tlx.data import plan
 
 @pytest.fixture(autouse=True, scope="package")
 def one_length() -> Iterator[None]:
-    """Every batch as long as the longest text, so that a run compiles one shape; the ladder has tests of its own, and
-    the runs of tests/cli and tests/recipes/test_resume.py that are processes have it."""
+    """Pads every batch to the longest text, so that a run compiles one shape.
+
+    Length buckets have their own tests, and the runs of tests/cli and test_resume.py that are processes use them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "LENGTH_BUCKETS", (16,))
         yield

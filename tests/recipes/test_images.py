@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from sklearn.datasets import load_digits
 from tests import tiny
 from tlx.cli.main import main
 from tlx.errors import TlxError
+from tlx.losses.by_name import LOSSES, Loss
 from tlx.models.model import build_model
 from tlx.models.vit import ViTConfig
 from tlx.params.paths import flatten
@@ -183,6 +185,20 @@ def test_refused(change: dict[str, Any], message: str, run: Path, tmp_path: Path
     with pytest.raises(TlxError, match=message):
         finetune.build(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_mixing_with_a_loss_of_class_indices(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_indices(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+        chosen = jnp.take_along_axis(logits, labels[..., None].astype(int), axis=-1)[..., 0]
+        return -jnp.sum(chosen * weight), jnp.sum(weight)
+
+    monkeypatch.setitem(LOSSES, "of_indices", Loss(of_indices, ("classification",)))
+    config = digits(run.parent / "checkpoint")
+    config.loss.name, config.augment.mixup = "of_indices", 0.2
+    with pytest.raises(TlxError, match=r"config\.loss\.name is 'of_indices', a loss that takes no labels"):
+        finetune.build(config, tmp_path / "run")
+    config.loss.name = "cross_entropy"
+    finetune.build(config, tmp_path / "run")
 
 
 def test_texts_are_not_augmented(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError
 from tlx.files.lock import Lock, hold
 from tlx.files.whole import writable
+from tlx.methods.finetune import head_loss
 from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
 from tlx.models.forward import Variables
@@ -72,7 +74,7 @@ def build(
     inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     layout = layout.with_params(variables.params, model.backbone.kinds)
-    check_mixing(layout, inputs)
+    check_mixing(layout, inputs, tasks)
 
     def set_up(tasks: Mapping[str, Task], inputs: Inputs) -> TrainSetup:
         return train_setup(
@@ -132,10 +134,24 @@ def lay_out(config: ConfigDict) -> Layout:
     return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)
 
 
-def check_mixing(layout: Layout, inputs: Inputs) -> None:
-    """Raises `TlxError` if mixup or CutMix is used with pmap, where a device has only its own rows of the batch."""
+def check_mixing(layout: Layout, inputs: Inputs, tasks: Mapping[str, Task]) -> None:
+    """Raises `TlxError` if mixup or CutMix is used where it cannot be.
+
+    With pmap a device has only its own rows of the batch, and a loss may take class indices only.
+    """
     augmentation = getattr(inputs, "augmentation", None)
-    if layout.mode == "pmap" and augmentation is not None and augmentation.mixing.on:
+    if augmentation is None or not augmentation.mixing.on:
+        return
+    for task in tasks.values():
+        shares = jax.ShapeDtypeStruct((2, task.head.outputs), np.float32)  # of each class, in two examples
+        try:
+            jax.eval_shape(head_loss(task.head, task.loss), shares, shares, jax.ShapeDtypeStruct((2,), np.float32))
+        except (TypeError, ValueError) as error:
+            raise TlxError(
+                f"config.loss.name is {task.loss.name!r}, a loss that takes no labels (examples, classes), which mixup "
+                "and cutmix make; take another loss, or leave them off."
+            ) from error
+    if layout.mode == "pmap":
         raise TlxError(
             "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
             "whole batch, so take 'jit'."

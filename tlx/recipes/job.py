@@ -146,23 +146,17 @@ class Job:
     def _writer(self, start: int) -> Writer:
         return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
 
-    def batches(
-        self, start: int = 0, steps: int | None = None, names: Collection[str] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Yields the training batches from step `start` on.
+    def batches(self, start: int = 0, names: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yields the training batches from step `start` to the end of the run.
 
         Args:
           start: number of steps to skip.
-          steps: step at which the batches end; None: the end of the run.
           names: names of the streams; None: the streams of the first phase's method.
         """
         buckets, layout = self.inputs.length_buckets, self.layout
         batches = {
-            name: dataclasses.replace(
-                self.streams[name].batches(
-                    name, self.seed, buckets, steps or self.schedule.total, layout.size * self.accumulate
-                ),
-                share=layout.rows,
+            name: self.streams[name].batches(
+                name, self.seed, buckets, self.schedule.total, layout.size * self.accumulate, layout.rows
             )
             for name in (self.phases[0].streams if names is None else names)
         }

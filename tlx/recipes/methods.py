@@ -62,7 +62,7 @@ def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMe
         raise TlxError(f"config.method.name is {name!r}; tlx has {listed(known)}.")
     try:
         return known[name](inputs)
-    except (AttributeError, KeyError) as error:
+    except AttributeError as error:  # whose text is the field's name alone where a config lacks it
         field = str(error).strip("'\"").partition("\n")[0]
         if not field.isidentifier() or field in inputs.config.method:
             raise

@@ -114,19 +114,9 @@ def train_setup(
     ]
     since = trainable_since([assignment.assigned for assignment in assignments], [plan.first for plan in plans])
     factors = [_factor(plan, schedule, sweep) for plan in plans]
+    build_phase = functools.partial(_build_phase, model, all_params, model_state or {}, aux, schedule)
     built = [
-        _build_phase(
-            plan,
-            model,
-            all_params,
-            model_state or {},
-            method_by_name[plan.method],
-            aux,
-            schedule,
-            assignment,
-            factor,
-            trained_since,
-        )
+        build_phase(plan, method_by_name[plan.method], assignment, factor, trained_since)
         for plan, assignment, factor, trained_since in zip(plans, assignments, factors, since, strict=True)
     ]
     anchors = plan_anchors(config, all_params, _assigned(assignments), {*initialized, *aux.paths})
@@ -160,8 +150,8 @@ class _Built:
 
 
 def _build_phase(
-    plan: PhasePlan, model: Model, params: Any, model_state: ModelState, method: Method, aux: AuxParams,
-    schedule: LoopSchedule, assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
+    model: Model, params: Any, model_state: ModelState, aux: AuxParams, schedule: LoopSchedule,
+    plan: PhasePlan, method: Method, assignment: GroupAssignment, factor: optax.Schedule, since: dict[str, int],
 ) -> _Built:  # fmt: skip
     """Makes a phase, its rates, and the initial state of a run that began with it. `params` includes `aux`."""
     config, frozen = plan.config, frozen_parts(model, assignment.assigned, model_state)
@@ -185,8 +175,7 @@ def _build_phase(
     step = make_train_step(
         method, optimizers, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
-        perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average,
-        total_steps=schedule.total, frozen=frozen,
+        perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average, frozen=frozen,
     )  # fmt: skip
     tables = rate_tables(assignment.assigned, assignment.groups, schedule.total, **rates)
     enter = functools.partial(_enter, begin, new_method=plan.begins_method)

@@ -39,7 +39,10 @@ class Stream:
         """Number of batches of an epoch; the last batch may be partial."""
         return -(-len(self.examples) // self.batch_size)
 
-    def batches(self, name: str, seed: int, length_buckets: tuple[int, ...], steps: int, multiple: int = 1) -> Batches:
+    def batches(
+        self, name: str, seed: int, length_buckets: tuple[int, ...], steps: int, multiple: int = 1,
+        share: Callable[[int], np.ndarray] | None = None,
+    ) -> Batches:  # fmt: skip
         """Returns the batches by step.
 
         Args:
@@ -47,12 +50,12 @@ class Stream:
           seed: seed of the run.
           length_buckets: the lengths to which batches are padded.
           steps: number of steps.
-          multiple: see `Batches`.
+          multiple, share: see `Batches`.
         """
         plan = TrainingPlan(
             self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler
         )
-        return Batches(self.examples, plan, steps, multiple)
+        return Batches(self.examples, plan, steps, multiple, share)
 
 
 @dataclasses.dataclass(frozen=True)
