@@ -48,7 +48,7 @@ def arm(config: Any, strategy: str) -> tuple[Model, Rules]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Laid:
+class StepSetup:
     """A training step and its inputs.
 
     Attributes:
@@ -66,10 +66,10 @@ class Laid:
     batch: dict[str, jax.ShapeDtypeStruct]
 
 
-def lay_out(
+def step_setup(
     model: Model, rules: Rules, rows: int, length: int, *, accumulate: int = 1, clip: float | None = None,
     average: bool = False, bare: bool = False,
-) -> Laid:  # fmt: skip
+) -> StepSetup:  # fmt: skip
     """The loop's training step for this model, with AdamW.
 
     Args:
@@ -106,7 +106,7 @@ def lay_out(
         "label": jax.ShapeDtypeStruct((rows,), jnp.int32),
         "valid": jax.ShapeDtypeStruct((rows,), bool),
     }
-    return Laid(method, player_of, begin, step, batch)
+    return StepSetup(method, player_of, begin, step, batch)
 
 
 def linear(player_of: PlayerOf, params: Any, batch: Batch, method_state: Any, context: Any) -> tuple[Losses, Any]:

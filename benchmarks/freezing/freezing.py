@@ -18,7 +18,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import CLASSES, RANK, SHAPES, STRATEGIES, arm, lay_out
+from arms import CLASSES, RANK, SHAPES, STRATEGIES, arm, step_setup
 from count import expected, product_flops
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -75,7 +75,7 @@ def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, flo
     """Measures one row."""
     started = time.perf_counter()
     model, rules = arm(config, strategy)
-    player_of = lay_out(model, rules, rows, length).player_of
+    player_of = step_setup(model, rules, rows, length).player_of
     learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if player_of[path]}
     size = sum(int(np.prod(leaf.shape)) for leaf in learning.values())
     rank = RANK if strategy.startswith("LoRA") else 0
@@ -108,19 +108,19 @@ def extras(model: Model, rules: Rules, size: int) -> float:
 
 
 def compiled(model: Model, rules: Rules, rows: int, length: int, **extra: Any) -> Compiled:
-    """Compiles a training step of this model for this machine. extra: passed to `lay_out`."""
-    laid = lay_out(model, rules, rows, length, **extra)
+    """Compiles a training step of this model for this machine. extra: passed to `step_setup`."""
+    setup = step_setup(model, rules, rows, length, **extra)
     params = abstract_params(model)
-    state = jax.eval_shape(laid.begin, params)
-    done = jax.jit(laid.step, donate_argnums=0).lower(state, {"train": laid.batch}, jax.random.key(0)).compile()
+    state = jax.eval_shape(setup.begin, params)
+    done = jax.jit(setup.step, donate_argnums=0).lower(state, {"train": setup.batch}, jax.random.key(0)).compile()
     cost, memory = done.cost_analysis(), done.memory_analysis()
     moments = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
-    own = leaves_of(params, laid.player_of, ("model",))
-    fixed = map_with_path(lambda path, leaf: None if laid.player_of[path] else leaf, params)
-    once = {"train": {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in laid.batch.items()}}
+    own = leaves_of(params, setup.player_of, ("model",))
+    fixed = map_with_path(lambda path, leaf: None if setup.player_of[path] else leaf, params)
+    once = {"train": {name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for name, x in setup.batch.items()}}
     context = Context(jax.random.key(0), jnp.zeros((), jnp.int32), jnp.zeros(()))
     slopes = jax.eval_shape(
-        lambda *given: gradient.differentiate(laid.method.updates[0], *given, Carried({}), context), own, fixed, once
+        lambda *args: gradient.differentiate(setup.method.updates[0], *args, Carried({}), context), own, fixed, once
     ).gradient
     gradients = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(slopes))
     return Compiled(cost["flops"], product_flops(done.as_text()), memory.temp_size_in_bytes, gradients, moments)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from arms import SHAPES, arm, lay_out
+from arms import SHAPES, arm, step_setup
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from process import answer_turns
@@ -24,10 +24,10 @@ def main(shape: str, strategy: str, rows: int) -> None:
     use_compilation_cache()
     config, _, length = SHAPES[shape]
     model, rules = arm(config, strategy)
-    laid = lay_out(model, rules, rows, length)
-    state, key = jax.jit(laid.begin)(random_params(model, 0)), jax.random.key(0)
-    made = {name: jnp.ones(field.shape, field.dtype) for name, field in laid.batch.items()}
-    step = jax.jit(laid.step, donate_argnums=0)
+    setup = step_setup(model, rules, rows, length)
+    state, key = jax.jit(setup.begin)(random_params(model, 0)), jax.random.key(0)
+    made = {name: jnp.ones(field.shape, field.dtype) for name, field in setup.batch.items()}
+    step = jax.jit(setup.step, donate_argnums=0)
 
     def steps(count: int) -> float:
         nonlocal state
@@ -38,7 +38,7 @@ def main(shape: str, strategy: str, rows: int) -> None:
         return time.perf_counter() - started
 
     steps(2)
-    trainable = sum(leaf.size for path, leaf in flatten(state.params).items() if laid.player_of[path])
+    trainable = sum(leaf.size for path, leaf in flatten(state.params).items() if setup.player_of[path])
     answer_turns(trainable, steps)
 
 

@@ -153,7 +153,7 @@ def test_randaugments_operations(magnitude: int, negative: bool) -> None:
     """All of them in one compiled function: what is drawn decides nothing but parameters."""
     applied = jax.jit(randaugment.apply)
     for picture in pictures():
-        for index, name in enumerate(randaugment.OPERATIONS):
+        for index, name in enumerate(randaugment.TRANSFORMS):
             expected = reference_randaugment(Image.fromarray(picture), name, magnitude, negative)
             found = np.asarray(applied(as_float(picture), index, magnitude, negative)) * 255
             apart = np.abs(found - np.asarray(expected, np.float32)).max(-1) > PIL_ROUNDS_TWICE

@@ -41,7 +41,7 @@ def test_products_are_those_needed(family: str, strategy: str, monkeypatch: pyte
     monkeypatch.setitem(arms.STRATEGIES, "last 1", "last:1")
     config, rows, length = SMALL[family]
     model, rules = arms.arm(config, strategy)
-    player_of = arms.lay_out(model, rules, rows, length).player_of
+    player_of = arms.step_setup(model, rules, rows, length).player_of
     learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if player_of[path]}
     found = freezing.compiled(model, rules, rows, length)
     assert found.products == sum(
@@ -56,6 +56,6 @@ def test_products_are_those_needed(family: str, strategy: str, monkeypatch: pyte
 def test_norms_clipping_accumulation_and_averages_are_cheap(strategy: str) -> None:
     """At most 20 operations for each parameter that learns, and some: EMA alone has three."""
     model, rules = arms.arm(BERT, strategy)
-    learning = arms.lay_out(model, rules, 2, 2).player_of
+    learning = arms.step_setup(model, rules, 2, 2).player_of
     size = sum(leaf.size for path, leaf in flatten(abstract_params(model)).items() if learning[path])
     assert 6 < freezing.extras(model, rules, size) <= 20

@@ -15,7 +15,7 @@ import pytest
 
 from tests import tiny
 from tlx.errors import TlxError
-from tlx.files.lock import hold
+from tlx.files.lock import acquire_lock
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
@@ -125,8 +125,8 @@ def test_a_full_disk(place: Path) -> None:
 def owner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds `tmp_path/run`."""
     (tmp_path / "run").mkdir()
-    code = "import sys, time, pathlib; from tlx.files.lock import hold\n"
-    code += "lock = hold(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(100)"
+    code = "import sys, time, pathlib; from tlx.files.lock import acquire_lock\n"
+    code += "lock = acquire_lock(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(100)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
@@ -145,9 +145,9 @@ def test_two_processes_on_one_run_directory(owner: subprocess.Popen[str], place:
     assert [file.name for file in (place / "run").iterdir()] == [".lock"]
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    lock = hold(place / "run")
+    lock = acquire_lock(place / "run")
     assert json.loads((place / "run" / ".lock").read_text())["pid"] == os.getpid()
-    assert hold(place / "run") is lock  # within a process it is shared
+    assert acquire_lock(place / "run") is lock  # within a process it is shared
     lock.release()
     assert (place / "run" / ".lock").read_text() == ""
 
@@ -163,16 +163,16 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr("fcntl.flock", flock)
     said = json.loads((tmp_path / "run" / ".lock").read_text())
     with pytest.raises(TlxError, match=f"in use by process {owner.pid} on "):
-        hold(tmp_path / "run")
+        acquire_lock(tmp_path / "run")
     (tmp_path / "run" / ".lock").write_text(json.dumps({**said, "started": "1 an-earlier-boot"}))
-    hold(tmp_path / "run").release()
+    acquire_lock(tmp_path / "run").release()
     (tmp_path / "run" / ".lock").write_text(json.dumps({**said, "host": "elsewhere"}))
     with pytest.raises(TlxError, match=f"in use by process {owner.pid} on elsewhere"):
-        hold(tmp_path / "run")
+        acquire_lock(tmp_path / "run")
     (tmp_path / "run" / ".lock").write_text(json.dumps(said))
     owner.kill()
     owner.wait()
-    hold(tmp_path / "run").release()
+    acquire_lock(tmp_path / "run").release()
 
 
 @pytest.mark.parametrize(

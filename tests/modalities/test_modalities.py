@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tests import tiny
 from tlx.data.sources import Table
 from tlx.errors import TlxError
-from tlx.modalities.api import Columns, Settings
+from tlx.modalities.api import Columns, InputSettings
 from tlx.modalities.image import Images
 from tlx.modalities.open import MODALITIES, open_modality
 from tlx.modalities.text import Texts
@@ -48,7 +48,7 @@ def test_columns(texts: Texts) -> None:
 def test_lengths(texts: Texts) -> None:
     """The checkpoint's, or those that are asked for."""
     assert texts.tokenizer.max_length == tiny.SMALL.max_position_embeddings and texts.length_buckets[-1] == 32
-    shorter = open_modality(texts.tokenizer.folder, Settings(max_length=5))
+    shorter = open_modality(texts.tokenizer.folder, InputSettings(max_length=5))
     assert shorter.encode_inputs(["a great film was a film and the plot"]).lengths.tolist() == [5]
 
 

@@ -17,7 +17,7 @@ from tlx.data.examples import Examples, ExampleSet
 from tlx.data.sources import Table
 from tlx.errors import TlxError
 from tlx.modalities import open as modalities
-from tlx.modalities.api import Columns, Modality, Settings, Source, label_fields, source_of_rows, value_of
+from tlx.modalities.api import Columns, InputSettings, Modality, Source, label_fields, source_of_rows, value_of
 from tlx.models import model as models
 from tlx.models.backbone import Backbone, BackboneOutput
 from tlx.models.config import BackboneConfig
@@ -40,7 +40,7 @@ class Vectors:
     length_buckets: ClassVar[tuple[int, ...]] = (1,)
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings) -> Self:
+    def open(cls, folder: Path, settings: InputSettings) -> Self:
         return cls((folder / "vectors.json").read_text())
 
     @property

@@ -37,26 +37,27 @@ def block_of(
         def __call__(self, x: jax.Array, mask: None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
             c = self.config
             normed = layer_norm("layernorm_before", self.dtype, c.layer_norm_eps)(x)
-            deterministic_close = deterministic or not drops
-            mixed, weights = Attention(c, self.dtype, deterministic_close, name="attention")(
+            deterministic_output = deterministic or not drops
+            mixed, weights = Attention(c, self.dtype, deterministic_output, name="attention")(
                 normed if before else x, deterministic
             )
             x = (x if residual == "input" else normed) + mixed
             wide = Intermediate(c, self.dtype, name="intermediate")(
                 layer_norm("layernorm_after", self.dtype, c.layer_norm_eps)(x)
             )
-            wide = pre_norm.Close(c, self.dtype, name="output")(wide, deterministic_close)
+            wide = pre_norm.OutputProjection(c, self.dtype, name="output")(wide, deterministic_output)
             return (x + wide if last else wide), weights
 
     class Attention(nn.Module):
         config: Any
         dtype: Any
-        deterministic_close: bool
+        deterministic_output: bool
 
         @nn.compact
         def __call__(self, x: jax.Array, deterministic: bool) -> tuple[jax.Array, jax.Array]:
             mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, None, deterministic)
-            return pre_norm.Close(self.config, self.dtype, name="output")(mixed, self.deterministic_close), weights
+            projection = pre_norm.OutputProjection(self.config, self.dtype, name="output")
+            return projection(mixed, self.deterministic_output), weights
 
     return Block
 

@@ -29,7 +29,7 @@ PARAMS = {
 
 def test_large_leaves_are_cut_along_their_largest_axis_and_moments_lie_with_them() -> None:
     layout = make_layout(fsdp=4).with_params(PARAMS)
-    assert (layout.size, layout.ways) == (8, 4) and PARAMS["wide"]["kernel"].size >= LEAST
+    assert (layout.size, layout.fsdp_size) == (8, 4) and PARAMS["wide"]["kernel"].size >= LEAST
     state = layout.put(init_state(PARAMS, dict.fromkeys(layout.axes, "model"), {"model": optax.adam(1.0)}, {}))
     expected = {
         "wide/kernel": PartitionSpec(None, "fsdp"), "wide/bias": PartitionSpec(), "tall/kernel": PartitionSpec("fsdp"),

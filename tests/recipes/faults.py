@@ -27,7 +27,7 @@ from tlx.recipes.train import frozen_parts
 from tlx.training.feed import feed
 from tlx.training.gradient import _accumulate_by_loss, _accumulate_sum, _combined, differentiate
 from tlx.training.loop import fit
-from tlx.training.phases import carried, steps_of
+from tlx.training.phases import carry_over, steps_of
 from tlx.training.step import make_train_step
 from tlx.training.tasks import Stream
 
@@ -170,7 +170,7 @@ PLAYERS = {
         AuxParams.only, "another method's phase", ("if others else", "if False else"), says="aux/discriminator"
     ),
     "moments are lost where a phase begins": fault(
-        carried, "moments", ("opt_state=opt_state", "opt_state=new.opt_state")
+        carry_over, "moments", ("opt_state=opt_state", "opt_state=new.opt_state")
     ),
 }
 STATISTICS = {

@@ -16,7 +16,7 @@ from tlx.errors import TlxError
 from tlx.params.paths import flatten, unflatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.inspect import inspect
-from tlx.recipes.phases import course, plan_phases
+from tlx.recipes.phases import plan_phases, unfreeze_phases
 from tlx.training.checkpoint import Checkpoints
 
 STEPS = 12  # an epoch of the runs below is 6
@@ -36,19 +36,19 @@ def planned(**changes: Any) -> list[Any]:
 
 def test_one_phase_without_any() -> None:
     (plan,) = planned()
-    assert (plan.first, plan.stop, plan.own) == (0, 60, False)
+    assert (plan.first, plan.stop, plan.own_schedule) == (0, 60, False)
 
 
 def test_gradual_unfreezing_is_ulmfits() -> None:
     plans = planned(unfreeze="gradual:1")
-    assert [(plan.first, plan.stop, plan.config.params.trainable, plan.own) for plan in plans] == [
+    assert [(plan.first, plan.stop, plan.config.params.trainable, plan.own_schedule) for plan in plans] == [
         (0, 10, "heads", False), (10, 20, "last:1", False), (20, 30, "last:2", False), (30, 60, "", False),
     ]  # fmt: skip
 
 
 def test_probe_then_fine_tune() -> None:
     plans = planned(unfreeze="lp_ft:2.5")
-    assert [(plan.first, plan.stop, plan.config.params.trainable, plan.own) for plan in plans] == [
+    assert [(plan.first, plan.stop, plan.config.params.trainable, plan.own_schedule) for plan in plans] == [
         (0, 25, "heads", True), (25, 60, "", True),
     ]  # fmt: skip
 
@@ -56,7 +56,7 @@ def test_probe_then_fine_tune() -> None:
 def test_fine_tune_is_fastais() -> None:
     config = defaults.finetune()
     config.optimizer.learning_rate, config.params.unfreeze = 2e-3, "fine_tune:1"
-    first, second = course(config, 2)
+    first, second = unfreeze_phases(config, 2)
     assert first["trainable"] == "heads" and first["warmup_fraction"] == 0.99
     assert second["learning_rate"] == 1e-3 and second["discriminative"] == (1e-5, 1e-3)
 

@@ -28,7 +28,7 @@ def state() -> State:
         {"eval_params": {**params, "heads": {"a": None}, "aux": {"discriminator": {"kernel": None}}}},
         {"batch_stats": {"norm": {"mean": leaf()}}}, {"batch_stats": {"norm": {"mean": leaf()}}},
     )  # fmt: skip
-    placed: State = jax.device_put(made, make_layout(1).everywhere)
+    placed: State = jax.device_put(made, make_layout(1).replicated)
     return placed
 
 

@@ -9,7 +9,7 @@ import optax
 
 from tlx.optim.groups import Group, assign_groups, make_optimizer
 from tlx.params.paths import flatten
-from tlx.training.phases import Phase, carried, phase_of, trainable_since
+from tlx.training.phases import Phase, carry_over, phase_of, trainable_since
 from tlx.training.state import State, assign_players, init_state, leaves_of
 
 FIRSTS = (0, 3, 5, 7)
@@ -62,7 +62,7 @@ def test_every_leaf_has_its_own_course(x64: None) -> None:
         player_of = assign_players(params, assigned[index], {"model": ((".*", True),)})
         tx = make_optimizer(params, RULES[index], GROUPS, learning_rate=1.0, schedule=rate, since=since[index])
         begun = init_state(params if state is None else state.params, player_of, {"model": tx}, {})
-        state = begun if state is None else carried(state, begun)
+        state = begun if state is None else carry_over(state, begun)
         for step in range(first, last):
             own = leaves_of(state.params, player_of, ("model",))
             slopes = {name: {"kernel": None if own[name]["kernel"] is None else gradient(name, step)} for name in "abc"}
@@ -91,5 +91,5 @@ def test_moments_of_what_rests_are_gone() -> None:
         player_of = assign_players(params, assign_groups(params, rules, GROUPS), {"model": ((".*", True),)})
         tx = make_optimizer(params, rules, GROUPS, learning_rate=1.0)
         states.append(init_state(params, player_of, {"model": tx}, {}))
-    found = carried(states[0], states[1])
+    found = carry_over(states[0], states[1])
     assert sum(leaf.size for leaf in jax.tree.leaves(found.opt_state) if leaf.ndim) == 2 * 3

@@ -62,8 +62,8 @@ def make(
 
 
 def over(layout: Any, step: Any) -> Any:
-    everywhere = layout.everywhere
-    return jax.jit(step, in_shardings=(everywhere, layout.batch, everywhere), out_shardings=everywhere)
+    replicated = layout.replicated
+    return jax.jit(step, in_shardings=(replicated, layout.batch, replicated), out_shardings=replicated)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -72,7 +72,7 @@ def test_frozen_leaves_keep_every_bit(devices: int) -> None:
     layout = make_layout(devices)
     state, step, _, groups = make(LOWER, clip=0.01, dropout=0.1, accumulate=2, average=ema(0.9))
     before = {path: np.array(leaf) for path, leaf in flatten(state.params).items()}
-    state, step = jax.device_put(state, layout.everywhere), over(layout, step)
+    state, step = jax.device_put(state, layout.replicated), over(layout, step)
     for seed in range(100):
         state, metrics = step(state, batch_of(16, seed), jax.random.key(0))
     assert float(metrics["gradient_norm"]) > 0
@@ -236,7 +236,7 @@ def test_eight_devices_as_one(name: str, accumulate: int, x64: None) -> None:
         compiled = layout.train_step(step, state, (key, None))
         state = layout.put(state)
         cut = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
-        assert bool(cut) == (layout.ways > 1)
+        assert bool(cut) == (layout.fsdp_size > 1)
         for seed in range(10):
             batch = layout.put_batch(batch_of(16, seed, valid=13))
             state, metrics = compiled(state, batch, key, None)

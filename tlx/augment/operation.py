@@ -1,6 +1,6 @@
 """What an operation of the augmentation is: settings, which say what values they may have, and a function of them.
 
-A setting is a field of a dataclass; `number`, `whole`, `interval` and `one_of` make such fields. Its name is that of
+A setting is a field of a dataclass; `number`, `integer`, `interval` and `one_of` make such fields. Its name is that of
 the field in `config.augment`. Several operations may share one, such as `fill`, which then has one default.
 """
 
@@ -24,9 +24,9 @@ def number(default: float | None, low: float = 0, high: float = math.inf) -> Any
     return _field(default, functools.partial(_check_number, low=low, high=high, optional=default is None))
 
 
-def whole(default: int) -> Any:
+def integer(default: int) -> Any:
     """A field: a whole number from 0 on."""
-    return _field(default, _check_whole)
+    return _field(default, _check_integer)
 
 
 def interval(default: Range, high: float = math.inf) -> Any:
@@ -40,7 +40,7 @@ def one_of(known: Collection[str], default: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class AugmentationSettings:
     """Base of classes whose fields were made by the functions above; a value that none may have is refused."""
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class Settings:
             field.metadata["check"](f"augmentation.{field.name}", getattr(self, field.name))
 
 
-class Operation(Settings):
+class Operation(AugmentationSettings):
     """Base of the operations: `operation(key, image) -> image`.
 
     The image is float32 (height, width, 3) in [0, 1] and keeps its shape. What is drawn is drawn from the key, which
@@ -84,7 +84,7 @@ def _check_number(name: str, value: Any, low: float, high: float, optional: bool
         raise TlxError(f"{name} is {value!r}; give a number {limit}.")
 
 
-def _check_whole(name: str, value: Any) -> None:
+def _check_integer(name: str, value: Any) -> None:
     if type(value) is not int or value < 0:
         raise TlxError(f"{name} is {value!r}; give a whole number from 0.")
 

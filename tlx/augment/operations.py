@@ -10,7 +10,7 @@ from tlx.augment.color import color_jitter, greyscale
 from tlx.augment.crop import KERNELS, random_padded_crop, random_resized_crop
 from tlx.augment.erase import random_erasing
 from tlx.augment.geometry import WARPS, random_affine
-from tlx.augment.operation import Operation, interval, maybe, number, one_of, whole
+from tlx.augment.operation import Operation, integer, interval, maybe, number, one_of
 from tlx.augment.randaugment import randaugment
 
 
@@ -46,7 +46,7 @@ class PaddedCrop(Operation):
       fill: what the padding holds, in [0, 1].
     """
 
-    pad: int = whole(0)
+    pad: int = integer(0)
     fill: float = number(0.0, 0, 1)
 
     @property
@@ -116,7 +116,7 @@ class Affine(Operation):
 class RandAugment(Operation):
     """`tlx.augment.randaugment.randaugment`; its settings are that function's arguments."""
 
-    randaugment_ops: int = whole(0)
+    randaugment_ops: int = integer(0)
     randaugment_magnitude: float = number(9.0, 0, 30)
     randaugment_spread: float = number(0.0)
     randaugment_probability: float = number(1.0, 0, 1)

@@ -25,12 +25,12 @@ from tlx.augment.keys import below, uniforms
 GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 BLENDS = ("brightness", "color", "contrast", "sharpness")
 TONES = ("posterize", "solarize", "autocontrast", "equalize")
-OPERATIONS = ("identity", *GEOMETRIC, *BLENDS, *TONES)
+TRANSFORMS = ("identity", *GEOMETRIC, *BLENDS, *TONES)
 LEVELS = 31
 
 
 def _is(operation: jax.Array, name: str) -> jax.Array:
-    return operation == OPERATIONS.index(name)
+    return operation == TRANSFORMS.index(name)
 
 
 def _move(image: jax.Array, operation: jax.Array, amount: jax.Array, method: str, fill: float) -> jax.Array:
@@ -84,7 +84,7 @@ def apply(
 
     Args:
       image: float32 (height, width, 3) in [0, 1].
-      operation: the index in `OPERATIONS`.
+      operation: the index in `TRANSFORMS`.
       magnitude: the magnitude, 0 … 30; it need not be an integer.
       negative: whether to use the negative sign, for operations that have a sign.
       method: as in `geometry.warp`; the default is torchvision's.
@@ -130,7 +130,7 @@ def randaugment(
 
     def layer(image: jax.Array, random: jax.Array) -> tuple[jax.Array, None]:
         choice, sign, chance, normal = random
-        operation = jnp.where(chance < probability, below(choice, len(OPERATIONS)), 0)
+        operation = jnp.where(chance < probability, below(choice, len(TRANSFORMS)), 0)
         level = jnp.clip(magnitude + spread * jax.scipy.special.ndtri(normal + 2**-25), 0, LEVELS - 1)
         return apply(image, operation, level, sign < 0.5, method, fill), None
 

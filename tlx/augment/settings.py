@@ -4,13 +4,13 @@ import dataclasses
 from typing import Any
 
 from tlx.augment.mixing import PER
-from tlx.augment.operation import Operation, Settings, number, one_of
+from tlx.augment.operation import AugmentationSettings, Operation, number, one_of
 from tlx.augment.operations import OPERATIONS
 from tlx.errors import TlxError, listed
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixing(Settings):
+class Mixing(AugmentationSettings):
     """How images of a batch are mixed.
 
     Attributes:
@@ -64,7 +64,7 @@ class Augmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting by its name."""
-        parts: list[Settings] = [*(operation for _, operation in self.operations), self.mixing]
+        parts: list[AugmentationSettings] = [*(operation for _, operation in self.operations), self.mixing]
         return {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
 
     def replace(self, **changes: Any) -> "Augmentation":
@@ -72,7 +72,7 @@ class Augmentation:
         return Augmentation(**{**self.to_dict(), **changes})
 
 
-def _names(kind: type[Settings]) -> tuple[str, ...]:
+def _names(kind: type[AugmentationSettings]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
 
 

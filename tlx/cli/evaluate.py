@@ -18,14 +18,14 @@ def main(arguments: argparse.Namespace) -> None:
     """Prints for each set a table of metrics and, if there are classes, a table of the classes."""
     quiet_logs()
     use_compilation_cache()
-    from tlx.recipes.datasets import words_in_words
+    from tlx.recipes.datasets import format_word_counts
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 
     for part, result in evaluate(Path(arguments.run), arguments.data).items():
         title = f"{part}: {result.examples} examples, step {result.step} of {Path(arguments.run).name}"
         if result.words:
-            title += f"; {words_in_words(result.words)}"
+            title += f"; {format_word_counts(result.words)}"
         show(title, ("metric", part), [(name, f"{value:.4f}") for name, value in result.metrics.items()])
         if result.classes:
             rows = [

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs
-from tlx.files.whole import writable
+from tlx.files.atomic import writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

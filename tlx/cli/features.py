@@ -4,7 +4,7 @@ import argparse
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
 from tlx.errors import TlxError
-from tlx.files.whole import whole
+from tlx.files.atomic import atomic_write
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
         columns={"text": arguments.text, "pair": arguments.pair, "image": arguments.image}, keep=arguments.keep,
         batch_size=arguments.batch_size, cache=arguments.cache,
     )  # fmt: skip
-    with whole(arguments.output, "wb") as opened:
+    with atomic_write(arguments.output, "wb") as opened:
         np.savez(opened, allow_pickle=False, **columns)
     rows, width = columns["features"].shape
     print(f"{arguments.output}: features of {rows:,} examples, {width:,} numbers each")

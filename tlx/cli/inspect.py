@@ -27,7 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
     rows = [
         (
             leaf.path, "x".join(map(str, leaf.shape)), leaf.dtype, leaf.group,
-            f"{leaf.multiplier:g}", f"{leaf.decay:g}", f"{leaf.bytes:,}", *([leaf.sharding] if result.ways > 1 else []),
+            f"{leaf.multiplier:g}", f"{leaf.decay:g}", f"{leaf.bytes:,}",
+            *([leaf.sharding] if result.shards > 1 else []),
         )
         for leaf in (result.leaves if arguments.full else folded(result.leaves))
     ]  # fmt: skip
@@ -43,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
             for phase in result.phases
         ]
         show("phases", ("from step", "rules", "trainable parameters"), phases)
-    sharding = ("sharding",) if result.ways > 1 else ()
+    sharding = ("sharding",) if result.shards > 1 else ()
     show(arguments.config, ("path", "shape", "dtype", "group", "multiplier", "decay", "bytes", *sharding), rows)
     count = dict.fromkeys((False, True), 0)
     for leaf in result.leaves:

@@ -173,9 +173,9 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
 
     def parting() -> None:
         if config is not None:
-            from tlx.parallel.processes import part
+            from tlx.parallel.processes import wait_for_others
 
-            part()
+            wait_for_others()
 
     with one_sentence(workdir, parting):
         quiet_logs()

@@ -10,7 +10,7 @@ from typing import IO, Any, Protocol
 
 from tlx.data.tabular import Row
 from tlx.errors import TlxError, listed
-from tlx.files.whole import whole
+from tlx.files.atomic import atomic_write
 
 FORMATS = ("jsonl", "csv")  # that are written
 
@@ -37,7 +37,7 @@ def writing(where: str, format_: str) -> Iterator[Write]:
     if where == "-":
         yield _writer(sys.stdout, format_)
         return
-    with whole(where) as opened:
+    with atomic_write(where) as opened:
         yield _writer(opened, format_)
 
 

@@ -294,7 +294,7 @@ def metric_names(kind: str, names: Sequence[str] = (), outputs: int | None = Non
       names: of its classes or tags.
       outputs: how many it has; None: the metrics of whatever number.
     """
-    own = (name for name, metric in METRICS[kind].items() if outputs is None or _takes(metric, outputs))
+    own = (name for name, metric in METRICS[kind].items() if outputs is None or _applies(metric, outputs))
     return (*own, *(ENTITY if kind == "tagging" and has_entities(names) else ()))
 
 
@@ -309,7 +309,7 @@ def default_monitor(kind: str, names: Sequence[str] = ()) -> str:
     return "entity_f1" if kind == "tagging" and has_entities(names) else MONITOR[kind]
 
 
-def _takes(metric: Metric, outputs: int) -> bool:
+def _applies(metric: Metric, outputs: int) -> bool:
     least, largest = metric.classes
     return least <= outputs <= largest
 
@@ -349,7 +349,7 @@ def measure(
     found = {
         name: metric.measure(predictions, labels)
         for name, metric in METRICS[kind].items()
-        if _takes(metric, predictions.shape[-1])
+        if _applies(metric, predictions.shape[-1])
     }
     if kind == "tagging" and has_entities(names):
         assert offsets is not None

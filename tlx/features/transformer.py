@@ -16,7 +16,7 @@ from tlx.errors import TlxError
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec, read, resolved
 from tlx.features.store import identity, load_or_compute
-from tlx.modalities.api import Modality, Settings
+from tlx.modalities.api import InputSettings, Modality
 from tlx.modalities.loaded import Loaded, load_pretrained
 from tlx.modalities.open import open_modality
 from tlx.models.forward import ModelState
@@ -170,4 +170,4 @@ def _open(checkpoint: str) -> Loaded:
 def _with_max_length(folder: Path, max_length: int, most: int) -> Modality:
     if not 3 <= max_length <= most:
         raise TlxError(f"max_length is {max_length}; this checkpoint takes 3 to {most} tokens.")
-    return open_modality(folder, Settings(max_length=max_length))
+    return open_modality(folder, InputSettings(max_length=max_length))

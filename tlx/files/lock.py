@@ -15,7 +15,7 @@ MOST = 4096  # the most bytes that are read from the lock file
 
 
 class Lock:
-    """A lock on a folder, held as long as this object lives. Call `hold` to get one.
+    """A lock on a folder, held as long as this object lives. Call `acquire_lock` to get one.
 
     Args:
       file: the lock file.
@@ -31,10 +31,10 @@ class Lock:
         self.release = weakref.finalize(self, _release, descriptor)
 
 
-_held: weakref.WeakValueDictionary[tuple[int, int], Lock] = weakref.WeakValueDictionary()  # by device and inode
+_locks: weakref.WeakValueDictionary[tuple[int, int], Lock] = weakref.WeakValueDictionary()  # by device and inode
 
 
-def hold(folder: Path) -> Lock:
+def acquire_lock(folder: Path) -> Lock:
     """Locks a folder for this process. If this process holds the lock already, the existing lock is returned.
 
     The operating system's lock (`flock`) on the file `.lock` in the folder is used, so the lock is released as soon as
@@ -57,7 +57,7 @@ def hold(folder: Path) -> Lock:
     except OSError as error:
         raise TlxError(f"the run directory {folder} cannot be written: {error.strerror}.") from None
     status = os.fstat(descriptor)
-    if (existing := _held.get((status.st_dev, status.st_ino))) is not None:
+    if (existing := _locks.get((status.st_dev, status.st_ino))) is not None:
         os.close(descriptor)
         return existing
     owner = _read(descriptor)
@@ -70,7 +70,7 @@ def hold(folder: Path) -> Lock:
             f"{folder} is in use by {_named(owner)}; wait until that ends, stop it, or name another run directory."
         )
     _write(descriptor, owner_now())
-    _held[status.st_dev, status.st_ino] = lock = Lock(file, descriptor)
+    _locks[status.st_dev, status.st_ino] = lock = Lock(file, descriptor)
     return lock
 
 

@@ -16,7 +16,7 @@ from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model
 
 PREPARED = 1  # dropout has the key itself
-Loss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+HeadLoss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,22 +27,22 @@ class LossSettings:
       label_smoothing: of classes and tags; 0: none.
       class_weights: by class; of a multilabel head, the weight of a yes. (): none.
       name: of the loss, a key of `tlx.losses.by_name.LOSSES`; None: the usual loss of the head's kind.
-      own: the name and the value of each further setting of that loss.
+      extra: the name and the value of each further setting of that loss.
     """
 
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
     name: str | None = None
-    own: tuple[tuple[str, Any], ...] = ()
+    extra: tuple[tuple[str, Any], ...] = ()
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The settings that are given, as arguments of the loss."""
         shared = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
-        return {**dict(self.own), **{name: value for name, value in shared.items() if value}}
+        return {**dict(self.extra), **{name: value for name, value in shared.items() if value}}
 
 
-def head_loss(head: Head, settings: LossSettings = LossSettings()) -> Loss:
+def head_loss(head: Head, settings: LossSettings = LossSettings()) -> HeadLoss:
     """The loss of a head, `(predictions, labels, weight) -> (total, count)`; of a regression in units of the targets'
     spread."""
     function = LOSSES[loss_name(head.kind, settings.name)].function

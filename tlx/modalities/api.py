@@ -59,7 +59,7 @@ class Columns:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class InputSettings:
     """Settings of a run that override those of its checkpoint; each modality reads the ones that concern it.
 
     Attributes:
@@ -112,7 +112,7 @@ class Modality(Inputs, Protocol):
       plural: the name of the inputs in messages, such as `texts`.
       columns: the default column of each input; None for an input that is read only if the config names its column.
       has_lengths: whether the examples differ in length, so that batches are padded and have an `attention_mask`.
-      augments: whether `Settings.augmentation` has an effect.
+      augments: whether `InputSettings.augmentation` has an effect.
     """
 
     plural: ClassVar[str]
@@ -121,7 +121,7 @@ class Modality(Inputs, Protocol):
     augments: ClassVar[bool]
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings) -> Self:
+    def open(cls, folder: Path, settings: InputSettings) -> Self:
         """Opens the preprocessor of the checkpoint in `folder`.
 
         Raises:

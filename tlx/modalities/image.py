@@ -19,7 +19,7 @@ from tlx.data.image_examples import CACHE_BYTES, ImageExamples
 from tlx.data.images import fingerprint
 from tlx.data.sources import Table
 from tlx.data.tabular import Row
-from tlx.modalities.api import Columns, Fields, Prepare, Settings, Source, label_fields
+from tlx.modalities.api import Columns, Fields, InputSettings, Prepare, Source, label_fields
 from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.pretrained.image_processor import ImageProcessor
@@ -46,7 +46,7 @@ class Images:
     length_buckets: ClassVar[tuple[int, ...]] = (1,)
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings) -> Self:
+    def open(cls, folder: Path, settings: InputSettings) -> Self:
         return cls(ImageProcessor(folder, settings.image_size), settings.augmentation)
 
     @property

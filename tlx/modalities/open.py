@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tlx.augment.settings import Augmentation
 from tlx.errors import TlxError
-from tlx.modalities.api import Modality, Settings
+from tlx.modalities.api import InputSettings, Modality
 from tlx.modalities.image import Images
 from tlx.modalities.text import Texts
 from tlx.models.model import FAMILIES
@@ -14,7 +14,7 @@ from tlx.pretrained.folder import read_config
 MODALITIES: dict[str, type[Modality]] = {"text": Texts, "image": Images}
 
 
-def open_modality(folder: Path, settings: Settings | None = None) -> Modality:
+def open_modality(folder: Path, settings: InputSettings | None = None) -> Modality:
     """Opens the modality that encodes inputs for a checkpoint.
 
     A checkpoint of a family that tlx does not support gets the modality for texts, so that a script can train a module
@@ -27,7 +27,7 @@ def open_modality(folder: Path, settings: Settings | None = None) -> Modality:
     Raises:
       TlxError: the files are missing or damaged; the modality does not support one of the settings.
     """
-    settings = settings or Settings()
+    settings = settings or InputSettings()
     family = FAMILIES.get(read_config(folder)["model_type"])
     modality = MODALITIES["text" if family is None else family[0].modality]
     if not modality.augments and settings.augmentation != Augmentation():

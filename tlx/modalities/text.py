@@ -15,7 +15,7 @@ from tlx.data.sources import Table
 from tlx.data.tabular import Row
 from tlx.errors import TlxError
 from tlx.files.regular import open_regular
-from tlx.modalities.api import Columns, Fields, Prepare, Settings, Source, label_fields, source_of_rows, value_of
+from tlx.modalities.api import Columns, Fields, InputSettings, Prepare, Source, label_fields, source_of_rows, value_of
 from tlx.models.heads import Head
 from tlx.models.model import Model, config_of
 from tlx.pretrained.folder import read_config
@@ -43,7 +43,7 @@ class Texts:
     augments: ClassVar[bool] = False
 
     @classmethod
-    def open(cls, folder: Path, settings: Settings) -> Self:
+    def open(cls, folder: Path, settings: InputSettings) -> Self:
         max_length = settings.max_length
         if max_length is None:
             config: Any = config_of(folder, read_config(folder), {})

@@ -71,7 +71,7 @@ class Dropout(nn.Module):
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         if deterministic or self.rate == 0:
             return x
-        return kept(self, self.rate, x, x.shape)
+        return apply_dropout(self, self.rate, x, x.shape)
 
 
 class DropPath(nn.Module):
@@ -87,10 +87,10 @@ class DropPath(nn.Module):
         """Applies stochastic depth to `x` (batch, …), the output of a residual branch."""
         if deterministic or self.rate == 0:
             return x
-        return kept(self, self.rate, x, (x.shape[0], *(1,) * (x.ndim - 1)))
+        return apply_dropout(self, self.rate, x, (x.shape[0], *(1,) * (x.ndim - 1)))
 
 
-def kept(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def apply_dropout(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Applies a dropout mask of this shape, broadcast to `x`; the elements that are kept are scaled up."""
     if not module.has_rng("dropout") or module.scope is None:
         raise TlxError('dropout needs random numbers; call apply with rngs={"dropout": jax.random.key(…)}.')

@@ -107,13 +107,13 @@ class Names:
             return f"{module}.{leaf}", False
         return f"{module}.{TORCH_LEAVES.get(leaf, leaf)}", leaf == "kernel"
 
-    def today(self, tensor: str) -> str:
+    def current_name(self, tensor: str) -> str:
         """A tensor's name in a file, brought to today's."""
         for old, new in self.older:
             tensor = re.sub(old, new, tensor)
         return tensor
 
-    def in_a_head(self, tensor: str) -> bool:
+    def is_head_tensor(self, tensor: str) -> bool:
         """Whether a name is that of some head's tensor."""
         modules = {module for layers in self.heads.values() for module in layers.values()}
         return re.fullmatch(self.others, tensor) is not None or any(tensor.startswith(f"{m}.") for m in modules)

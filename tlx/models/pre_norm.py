@@ -13,7 +13,7 @@ from tlx.models.layers import Dropout, DropPath, Dtype, dense, fusion_barrier, l
 from tlx.models.transformer import Intermediate, SelfAttention
 
 
-class Close(nn.Module):
+class OutputProjection(nn.Module):
     """Dropout(W x + b), the output projection of both halves of a block, before the residual is added."""
 
     config: Any
@@ -34,7 +34,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> tuple[jax.Array, jax.Array]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, None, deterministic)
-        return Close(self.config, self.dtype, name="output")(mixed, deterministic), weights
+        return OutputProjection(self.config, self.dtype, name="output")(mixed, deterministic), weights
 
 
 class Block(nn.Module):
@@ -59,7 +59,7 @@ class Block(nn.Module):
         x = fusion_barrier(x + DropPath(self.drop_path)(mixed, deterministic))
         normed = layer_norm("layernorm_after", self.dtype, c.layer_norm_eps)(x)
         wide = Intermediate(c, self.dtype, name="intermediate")(normed)
-        closed = Close(c, self.dtype, name="output")(wide, deterministic)
+        closed = OutputProjection(c, self.dtype, name="output")(wide, deterministic)
         return fusion_barrier(x + DropPath(self.drop_path)(closed, deterministic)), weights
 
 

@@ -50,23 +50,23 @@ def swa(start: int, every: int) -> AverageWeight:
     if start < 1 or every < 1:
         raise TlxError(f"SWA has start={start} and every={every}; both must be at least 1.")
 
-    def share(step: jax.Array) -> jax.Array:
+    def weight(step: jax.Array) -> jax.Array:
         since = jnp.maximum(widest(step) - start, 0)
         return jnp.where(since % every == 0, 1 / (1 + since // every), 0.0)
 
-    return share
+    return weight
 
 
-def update_average(average: Any, params: Any, share: jax.Array) -> Any:
-    """Updates an average: (1 − share) · average + share · params.
+def update_average(average: Any, params: Any, weight: jax.Array) -> Any:
+    """Updates an average: (1 − weight) · average + weight · params.
 
     Args:
       average: the average.
       params: the newest parameters, of the same structure; a leaf may be None in both trees.
-      share: the weight of `params`, ().
+      weight: the weight of `params`, ().
 
     Returns:
       The new average, in the dtypes of the old one.
     """
-    moved = optax.incremental_update(params, average, share)
+    moved = optax.incremental_update(params, average, weight)
     return jax.tree.map(lambda new, old: new.astype(old.dtype), moved, average)

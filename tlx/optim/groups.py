@@ -48,7 +48,7 @@ class Group:
                 "a group has either a multiplier for the run's learning rate or its own learning_rate, not both."
             )
         if self.optimizer is not None:
-            optimizers.known("a group's optimizer", self.optimizer)
+            optimizers.check_name("a group's optimizer", self.optimizer)
 
 
 def as_group(where: str, group: Group | Mapping[str, Any]) -> Group:
@@ -149,7 +149,7 @@ def make_optimizer(
       TlxError: if a rule applies to no path or names a group that does not exist, if a group has no learning rate, if
         an optimizer does not exist, or if no optimizer in use has a setting.
     """
-    optimizers.known("the optimizer", name)
+    optimizers.check_name("the optimizer", name)
     known = {key: as_group(f"groups[{key!r}]", group) for key, group in groups.items()}
     assigned = assign_groups(params, rules, known, kinds) if assigned is None else dict(assigned)
     optimizers.check_settings(settings, {name, *(group.optimizer or name for group in known.values())})

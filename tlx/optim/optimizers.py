@@ -94,8 +94,8 @@ OPTIMIZERS: Mapping[str, Optimizer] = {
 SETTINGS = tuple(dict.fromkeys(name for optimizer in OPTIMIZERS.values() for name in optimizer.defaults))
 
 
-def known(what: str, name: str) -> str:
-    """Returns the name of an optimizer.
+def check_name(what: str, name: str) -> str:
+    """Checks the name of an optimizer and returns it.
 
     Args:
       what: what the name is, for messages.

@@ -44,7 +44,7 @@ def widest(step: Any) -> jax.Array:
     return jnp.asarray(step).astype(int)
 
 
-def _left(step: Any, steps: int) -> Any:
+def _remaining(step: Any, steps: int) -> Any:
     """The fraction of the steps that remains: 1 up to step 0, 0 from `steps` on. The numerator is exact."""
     return (steps - jnp.clip(step, 0, steps)) / max(steps, 1)
 
@@ -53,7 +53,7 @@ def _polynomial(peak: float, after: int, warmup: int, *, final_fraction: float, 
     """The same function as `optax.polynomial_schedule`."""
     del warmup
     final = final_fraction * peak
-    return lambda step: final + (peak - final) * _left(step, after) ** power
+    return lambda step: final + (peak - final) * _remaining(step, after) ** power
 
 
 def _cosine(first: float, last: float, steps: int) -> optax.Schedule:
@@ -61,8 +61,8 @@ def _cosine(first: float, last: float, steps: int) -> optax.Schedule:
     low, high = min(first, last), max(first, last)
 
     def at(step: Any) -> Any:
-        share = _left(step, steps) if first > last else _left(steps - step, steps)
-        return low + (high - low) * jnp.sin(jnp.pi / 2 * share) ** 2
+        remaining = _remaining(step, steps) if first > last else _remaining(steps - step, steps)
+        return low + (high - low) * jnp.sin(jnp.pi / 2 * remaining) ** 2
 
     return at
 
@@ -173,7 +173,7 @@ def make_schedule(name: str, peak: float, total_steps: int, warmup_steps: int = 
       TlxError: if the schedule or a setting does not exist, if a setting is out of range, or if the warm-up is as long
         as the run.
     """
-    named = known("schedule", name)
+    named = schedule_named("schedule", name)
     if unknown := sorted(set(settings) - set(SETTINGS)):
         raise TlxError(
             f"no schedule has a setting {listed(unknown)}; the settings are {listed(SETTINGS, most=len(SETTINGS))}."
@@ -187,7 +187,7 @@ def make_schedule(name: str, peak: float, total_steps: int, warmup_steps: int = 
     return optax.join_schedules([lambda step: peak * (step / warmup_steps), decay], [warmup_steps])
 
 
-def known(what: str, name: str) -> Named:
+def schedule_named(what: str, name: str) -> Named:
     """Returns the schedule of this name.
 
     Args:
@@ -212,7 +212,7 @@ def check_settings(settings: Mapping[str, Any], used: Mapping[str, str]) -> None
     Raises:
       TlxError: if a setting is not None and no schedule in use has it.
     """
-    named = {name: known(where, name) for where, name in used.items()}
+    named = {name: schedule_named(where, name) for where, name in used.items()}
     for setting, value in settings.items():
         if value is None or any(setting in schedule.defaults for schedule in named.values()):
             continue

@@ -11,8 +11,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tlx.errors import TlxError
 from tlx.parallel.axis import DEVICES
-from tlx.parallel.placement import Axes, axis_of, cut_axes
-from tlx.parallel.processes import is_main, several
+from tlx.parallel.placement import Axes, axis_of, shard_axes
+from tlx.parallel.processes import is_main, is_multiprocess
 from tlx.params.kinds import KindTable
 from tlx.params.rules import Rules
 
@@ -31,7 +31,7 @@ class Layout:
       mode: how the training step is parallelized: with `jit`, XLA partitions one program over the devices; with `pmap`,
         each device runs the step on its rows and gradients are summed over the devices.
       axes: the sharded axis of each parameter; empty before `with_params` is called, when all leaves are replicated.
-      rules: rules `(selector, value)` for the sharding of parameters (see `placement.cut_axes`).
+      rules: rules `(selector, value)` for the sharding of parameters (see `placement.shard_axes`).
     """
 
     mesh: Mesh
@@ -45,7 +45,7 @@ class Layout:
         return int(self.mesh.size)
 
     @property
-    def ways(self) -> int:
+    def fsdp_size(self) -> int:
         """The number of shards of a sharded parameter."""
         return int(self.mesh.shape["fsdp"])
 
@@ -55,7 +55,7 @@ class Layout:
         return is_main()
 
     @property
-    def everywhere(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """The sharding of arrays that are replicated on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
@@ -74,7 +74,7 @@ class Layout:
         Raises:
           TlxError: if a rule applies to no parameter, or a parameter cannot be sharded as a rule says.
         """
-        return dataclasses.replace(self, axes=cut_axes(params, self.ways, self.rules, kinds))
+        return dataclasses.replace(self, axes=shard_axes(params, self.fsdp_size, self.rules, kinds))
 
     def shardings(self, tree: Any) -> Any:
         """Returns the sharding of every leaf of parameters, or of a tree that contains parameters, such as a state."""
@@ -96,7 +96,7 @@ class Layout:
     def put(self, tree: Any) -> Any:
         """Places parameters, a state or constants on the devices; every process passes the same values."""
         shardings = self.shardings(tree)
-        return jax.tree.map(_put, tree, shardings) if several() else jax.device_put(tree, shardings)
+        return jax.tree.map(_put, tree, shardings) if is_multiprocess() else jax.device_put(tree, shardings)
 
     def rows(self, count: int) -> np.ndarray:
         """Returns the rows of a batch of `count` rows that this process loads, int64, in order."""
@@ -105,13 +105,13 @@ class Layout:
 
     def put_batch(self, rows: Any) -> Any:
         """Places this process's rows of a batch (see `rows`) on its devices; returns the batch of all processes."""
-        if not several():
+        if not is_multiprocess():
             return jax.device_put(rows, self.batch)
         return jax.tree.map(lambda field: jax.make_array_from_process_local_data(self.batch, field), rows)
 
     def gather(self, tree: Any) -> Any:
         """Returns the whole arrays as NumPy arrays, in every process."""
-        return jax.device_get(jax.tree.map(_whole, tree))
+        return jax.device_get(jax.tree.map(_global_value, tree))
 
     def train_step(self, step: Callable[..., Any], state: Any, constants: tuple[Any, ...]) -> Callable[..., Any]:
         """Compiles a training step for the devices. The compiled step donates the state.
@@ -136,7 +136,7 @@ class Layout:
             step,
             donate_argnums=0,
             in_shardings=(state_shardings, self.batch, *self.shardings(constants)),
-            out_shardings=(state_shardings, self.everywhere),
+            out_shardings=(state_shardings, self.replicated),
         )
 
     def _by_device(self, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,7 +180,7 @@ def make_layout(data: int = -1, fsdp: int = 1, mode: str = "auto", rules: Rules 
     if data < 1 or data * fsdp > len(devices):
         times = f" times parallel.fsdp {fsdp}" if fsdp > 1 else ""
         raise TlxError(f"parallel.data is {requested}{times}; there are {len(devices)} devices (-1 uses all).")
-    if several() and data * fsdp < len(devices):
+    if is_multiprocess() and data * fsdp < len(devices):
         raise TlxError(
             f"parallel.data is {requested}, which uses {data * fsdp} of {len(devices)} devices; with several processes "
             "all devices must be used (-1)."
@@ -189,7 +189,7 @@ def make_layout(data: int = -1, fsdp: int = 1, mode: str = "auto", rules: Rules 
         raise TlxError(
             f"parallel.mode is 'pmap', which cannot shard parameters, and parallel.fsdp is {fsdp}; use 'jit'."
         )
-    if mode == "pmap" and several():
+    if mode == "pmap" and is_multiprocess():
         raise TlxError(
             "parallel.mode is 'pmap', which works in a single process only; use 'jit' with several processes."
         )
@@ -209,7 +209,7 @@ def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
 
-def _whole(leaf: Any) -> Any:
+def _global_value(leaf: Any) -> Any:
     """The whole value of a leaf that may be distributed over several processes."""
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return leaf

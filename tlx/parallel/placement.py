@@ -22,12 +22,12 @@ SHIPPED: Rules = ((".*", LARGE),)
 Axes = Mapping[str, tuple[tuple[int, ...], int | None]]  # {path: (shape, sharded axis)}
 
 
-def cut_axes(params: Any, ways: int, rules: Rules = (), kinds: KindTable | None = None) -> Axes:
+def shard_axes(params: Any, shards: int, rules: Rules = (), kinds: KindTable | None = None) -> Axes:
     """Returns the shape and the sharded axis of each parameter; the axis is None for a replicated parameter.
 
     Args:
       params: the parameters, as arrays or shapes.
-      ways: the number of shards; 1 for no sharding.
+      shards: the number of shards; 1 for no sharding.
       rules: rules `(selector, value)`, where a value is "large", "largest", "whole" or the number of an axis.
       kinds: the family's table of kinds.
 
@@ -36,22 +36,22 @@ def cut_axes(params: Any, ways: int, rules: Rules = (), kinds: KindTable | None 
     """
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(params).items()}
     values = assign(shapes, rules, shipped=SHIPPED, kinds=kinds, what="parallel.rules")
-    axes = {path: _axis(path, shape, values[path], ways) for path, shape in shapes.items()}
-    return {path: (shape, axes[path] if ways > 1 else None) for path, shape in shapes.items()}
+    axes = {path: _axis(path, shape, values[path], shards) for path, shape in shapes.items()}
+    return {path: (shape, axes[path] if shards > 1 else None) for path, shape in shapes.items()}
 
 
-def _axis(path: str, shape: tuple[int, ...], value: Any, ways: int) -> int | None:
+def _axis(path: str, shape: tuple[int, ...], value: Any, shards: int) -> int | None:
     if value in (LARGE, LARGEST):
-        divisible = [axis for axis, size in enumerate(shape) if size and size % ways == 0]
+        divisible = [axis for axis, size in enumerate(shape) if size and size % shards == 0]
         small = value == LARGE and math.prod(shape) < LEAST
         return None if small or not divisible else max(divisible, key=lambda axis: shape[axis])
     if value == WHOLE:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
         raise TlxError(f"parallel.rules: a value must be 'large', 'largest', 'whole' or an axis; found {value!r}.")
-    if not 0 <= value < len(shape) or shape[value] % ways:
+    if not 0 <= value < len(shape) or shape[value] % shards:
         raise TlxError(
-            f"parallel.rules: {path} has shape {shape}, whose axis {value} cannot be split into {ways} equal parts."
+            f"parallel.rules: {path} has shape {shape}, whose axis {value} cannot be split into {shards} equal parts."
         )
     return value
 
@@ -73,6 +73,6 @@ def axis_of(keys: tuple[Any, ...], shape: tuple[int, ...], axes: Axes) -> int | 
     return None
 
 
-def described(axis: int | None, ways: int) -> str:
+def describe_sharding(axis: int | None, shards: int) -> str:
     """Returns a description for tables: `axis 0 / 4` (axis and number of shards), or `whole`."""
-    return WHOLE if axis is None else f"axis {axis} / {ways}"
+    return WHOLE if axis is None else f"axis {axis} / {shards}"

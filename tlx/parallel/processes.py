@@ -59,27 +59,30 @@ def start(coordinator: str = "", processes: int | None = None, process: int | No
         raise TlxError(f"process {process} cannot reach the coordinator {coordinator}: {first_line(error)}.") from None
 
 
-def several() -> bool:
+def is_multiprocess() -> bool:
     """Returns whether the run has several processes."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_main() -> bool:
     """Returns whether this process is the main process, which writes files."""
-    return not several() or jax.process_index() == 0
+    return not is_multiprocess() or jax.process_index() == 0
 
 
-def together() -> None:
-    """Waits until every process has come here."""
-    if several():
+def barrier() -> None:
+    """Waits until every process has called this function."""
+    if is_multiprocess():
         from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices("together")
+        multihost_utils.sync_global_devices("tlx")
 
 
-def part() -> None:
-    """Before an end with an error: gives the others, which mostly end with the same, time to say it themselves. Without
-    process 0 JAX aborts them. Where they are gone, a thread waits for them, which ends with this process."""
+def wait_for_others() -> None:
+    """Waits up to `PATIENCE` seconds for the other processes, before this process ends with an error.
+
+    The other processes usually meet the same error and need this time to print it, because JAX aborts them as soon as
+    process 0 ends. A daemon thread does the waiting, so that a process that never comes cannot keep this one alive.
+    """
 
     def wait() -> None:
         with contextlib.suppress(Exception):
@@ -103,7 +106,7 @@ def on_main(do: Callable[[], T]) -> T | None:
     Raises:
       TlxError: in the other processes, if the function raised an exception in the main process.
     """
-    if not several():
+    if not is_multiprocess():
         return do()
     from jax.experimental import multihost_utils
 

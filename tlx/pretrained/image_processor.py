@@ -17,7 +17,7 @@ from tlx.data.images import MOST_PIXELS, open_rgb
 from tlx.errors import TlxError
 from tlx.files.strict_json import read_json
 from tlx.pretrained.formats.safe import inside
-from tlx.pretrained.image_settings import FILE, Settings, at_size, settings
+from tlx.pretrained.image_settings import FILE, ImageSettings, at_size, parse_settings
 
 BAND = 256  # rows of a large image that are processed at once
 
@@ -47,7 +47,7 @@ class ImageProcessor:
         self._config = read_settings(self.folder)
         if size is not None:
             self._config = at_size(self.folder / FILE, self._config, size)
-        self.settings: Settings = settings(self.folder / FILE, self._config)
+        self.settings: ImageSettings = parse_settings(self.folder / FILE, self._config)
         self.height, self.width = self.settings.size
         # transformers stores mean and standard deviation in float32
         mean, std = (np.array(x, np.float32).astype(np.float64) for x in (self.settings.mean, self.settings.std))

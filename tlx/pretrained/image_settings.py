@@ -42,7 +42,7 @@ Size = tuple[int, int] | int  # (height, width), or the shorter edge's length
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ImageSettings:
     """Checked settings of an image processor.
 
     Attributes:
@@ -86,7 +86,7 @@ def kind_of(file: Path, config: dict[str, Any]) -> str:
     return CLASSES[name]
 
 
-def settings(file: Path, config: dict[str, Any]) -> Settings:
+def parse_settings(file: Path, config: dict[str, Any]) -> ImageSettings:
     """Checks an image processor's config.
 
     Args:
@@ -109,7 +109,7 @@ def settings(file: Path, config: dict[str, Any]) -> Settings:
     resample = values["resample"] if steps["do_resize"] else BILINEAR
     if type(resample) is not int or not 0 <= resample <= 5:
         refuse(file, f"its resample is {resample!r:.100}; expected one of Pillow's filters, 0 to 5")
-    return Settings(
+    return ImageSettings(
         resize, resample, crop, size, steps["do_convert_rgb"],
         _number(file, "rescale_factor", values["rescale_factor"]) if steps["do_rescale"] else 1.0,
         *(_channels(file, name, values[name]) for name in ("image_mean", "image_std")) if steps["do_normalize"]
@@ -130,7 +130,7 @@ def at_size(file: Path, config: dict[str, Any], size: int) -> dict[str, Any]:
     """
     if type(size) is not int or not 1 <= size <= MOST:
         raise TlxError(f"an image size of {size!r} was asked for; expected a whole number from 1 to {MOST}.")
-    old = settings(file, config)
+    old = parse_settings(file, config)
 
     def scaled(length: int) -> int:
         return round(length * size / old.size[0])

@@ -58,7 +58,7 @@ class Tensors:
         self.flax = opened.kind == "msgpack"
         dotted = {name: name.replace("/", ".") if self.flax else name for name in opened.tensors}
         wrapper_length = len(wrapping(list(dotted.values())))
-        current = {name: self.names.today(text[wrapper_length:]) for name, text in dotted.items()}
+        current = {name: self.names.current_name(text[wrapper_length:]) for name, text in dotted.items()}
         first: dict[str, str] = {}  # name without the prefix -> name in the file
         duplicates = [
             name
@@ -149,7 +149,7 @@ class Tensors:
             if name not in used
             and not re.fullmatch(self.names.skipped, name)
             and not re.fullmatch(self.names.others, name)
-            and (read_heads or not self.names.in_a_head(name))
+            and (read_heads or not self.names.is_head_tensor(name))
         ]
         return [name for name in unused if not any(re.fullmatch(pattern, name) for pattern in ignore)]
 

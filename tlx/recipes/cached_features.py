@@ -20,7 +20,7 @@ from tlx.models.forward import Variables
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.layout import Layout
-from tlx.parallel.processes import several
+from tlx.parallel.processes import is_multiprocess
 from tlx.params.partition import FROZEN
 from tlx.recipes.train import frozen_blocks
 from tlx.training.tasks import Task
@@ -83,7 +83,7 @@ def from_features(
     """
     settings = config.features
     log = functools.partial(print, flush=True) if layout.is_main else lambda _: None
-    if settings.cache == "disk" and several():
+    if settings.cache == "disk" and is_multiprocess():
         raise TlxError(
             "config.features.cache is 'disk', which a run of several processes cannot use; set 'memory' or 'off'."
         )

@@ -55,7 +55,7 @@ def _recalibrate(recalibrate: Any, layout: Layout, *constants: Any) -> Any:
     """The recalibration with its function jitted; None if the phase has none."""
     if not isinstance(recalibrate, Recalibration):
         return recalibrate
-    add = jax.jit(recalibrate.add, out_shardings=layout.everywhere)
+    add = jax.jit(recalibrate.add, out_shardings=layout.replicated)
     return dataclasses.replace(recalibrate, add=lambda *arguments: add(*arguments, *constants))
 
 

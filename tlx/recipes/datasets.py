@@ -59,7 +59,7 @@ def load_labelled(source: str | Table, label: str, kind: str) -> Table:
     return dataclasses.replace(table.rows(rows), left_out=len(table) - len(rows))
 
 
-def numbered(table: Table) -> tuple[Table, np.ndarray]:
+def with_source_rows(table: Table) -> tuple[Table, np.ndarray]:
     """Returns a table, and int64 (n,): for each row, the index of that row in its source."""
     return table, np.arange(len(table)) if table.numbers is None else table.numbers
 
@@ -132,14 +132,14 @@ def load_tables(
     columns = Columns.of(inputs, config)
     keys = labels.groups(train, config.group) if config.group else inputs.group_keys(columns, train)
     rows = split_by_group(keys, fractions, config.split_seed)
-    tables = {part: numbered(train.rows(chosen)) for part, chosen in rows.items()}
+    tables = {part: with_source_rows(train.rows(chosen)) for part, chosen in rows.items()}
     if config.get("per_class"):
         table, _ = tables["train"]
         sampled = subsample_per_class(labels.names(table, config.label), config.per_class, config.split_seed)
-        tables["train"] = numbered(table.rows(sampled))
+        tables["train"] = with_source_rows(table.rows(sampled))
     for part in ("validation", "test"):
         if sources[part] != "":
-            tables[part] = numbered(load_labelled(sources[part], config.label, kind))
+            tables[part] = with_source_rows(load_labelled(sources[part], config.label, kind))
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables
@@ -257,14 +257,14 @@ def _tagging_facts(train: Table, column: str, head: Head, examples: dict[str, Ex
     print(f"tags: {what}.", flush=True)
     if scheme is None and (why := near_scheme(head.labels)):
         print(f"tags: {why}.", flush=True)
-    words = {part: word_facts(part_examples.words) for part, part_examples in examples.items()}
+    words = {part: count_words(part_examples.words) for part, part_examples in examples.items()}
     for part, counts in words.items():
         if any(count for name, count in counts.items() if name != "words"):
-            print(f"{part}: {words_in_words(counts)}.", flush=True)
+            print(f"{part}: {format_word_counts(counts)}.", flush=True)
     return {"tags": scheme or "classes of tokens", "words": words}
 
 
-def word_facts(words: Words | None) -> dict[str, int]:
+def count_words(words: Words | None) -> dict[str, int]:
     """Counts the words of a set.
 
     Args:
@@ -289,8 +289,8 @@ def word_facts(words: Words | None) -> dict[str, int]:
     }
 
 
-def words_in_words(facts: dict[str, int]) -> str:
-    """Formats the counts of `word_facts` as one line of text."""
+def format_word_counts(facts: dict[str, int]) -> str:
+    """Formats the counts of `count_words` as one line of text."""
     text = f"{facts['words']} words"
     if facts["windowed_sentences"]:
         text += f", {facts['windowed_sentences']} sentences longer than max_length and read in overlapping windows"

@@ -11,8 +11,8 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError
-from tlx.files.lock import Lock, hold
-from tlx.files.whole import writable
+from tlx.files.atomic import writable
+from tlx.files.lock import Lock, acquire_lock
 from tlx.methods.finetune import head_loss
 from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
@@ -64,10 +64,10 @@ def build(
     Raises:
       TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
-    run, lock = on_main(lambda: run_directory.look_at(workdir)) or (Path(workdir).absolute(), None)
+    run, lock = on_main(lambda: run_directory.check_workdir(workdir)) or (Path(workdir).absolute(), None)
     config = with_current_names(config)
     check(config)
-    layout = lay_out(config)
+    layout = layout_from(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables, model_state = loaded.model, loaded.variables, loaded.variables.model_state
@@ -123,12 +123,12 @@ def _open_run(run: Path, lock: Lock | None, config: ConfigDict, written: Mapping
     """Makes the run directory, or checks that the run in it has the same config and data; returns the lock on it."""
     with writable(run):
         run.mkdir(parents=True, exist_ok=True)
-        lock = lock or hold(run)
+        lock = lock or acquire_lock(run)
         run_directory.open_run(run, config.to_dict(), written, loaded.folder, loaded.inputs)
     return lock
 
 
-def lay_out(config: ConfigDict) -> Layout:
+def layout_from(config: ConfigDict) -> Layout:
     """Returns the layout of `config.parallel`; parameters are added with `Layout.with_params`."""
     parallel = config.parallel
     return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.augment.settings import Augmentation, preset
-from tlx.modalities.api import Modality, Settings
+from tlx.modalities.api import InputSettings, Modality
 from tlx.modalities.open import open_modality
 
 
@@ -19,7 +19,7 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
     data, model = config["data"], config["model"]
     return open_modality(
         folder,
-        Settings(
+        InputSettings(
             max_length=data["max_length"],
             stride=data.get("stride"),
             image_size=model.get("image_size"),

@@ -13,7 +13,7 @@ from tlx.data.plan import padded
 from tlx.modalities.api import Inputs
 from tlx.optim.groups import decayed
 from tlx.parallel.layout import Layout
-from tlx.parallel.placement import WHOLE, described
+from tlx.parallel.placement import WHOLE, describe_sharding
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.params.rules import Rules
@@ -22,7 +22,7 @@ from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes.advice import advise
 from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.defaults import with_current_names
-from tlx.recipes.finetune import check, check_mixing, lay_out, make_task
+from tlx.recipes.finetune import check, check_mixing, layout_from, make_task
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
@@ -86,7 +86,7 @@ class Inspected:
       accessed: bytes of memory traffic of that step, counted in the same way.
       phases: all phases.
       advice: sentences on settings that are allowed but usually a mistake.
-      ways: number of devices over which parameters are sharded.
+      shards: number of devices over which parameters are sharded.
     """
 
     leaves: list[Leaf]
@@ -99,7 +99,7 @@ class Inspected:
     accessed: float
     phases: list[InspectedPhase]
     advice: list[str]
-    ways: int = 1
+    shards: int = 1
 
 
 def inspect(config: ConfigDict) -> Inspected:
@@ -129,7 +129,7 @@ def inspect(config: ConfigDict) -> Inspected:
     }
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
     setup = train_setup(config, model, params, tasks, inputs, initialized)
-    layout = lay_out(config).with_params(params, model.backbone.kinds)
+    layout = layout_from(config).with_params(params, model.backbone.kinds)
     check_mixing(layout, inputs, tasks)
     state = jax.eval_shape(setup.begin, params)
     batch = _batch(config, datasets, inputs)
@@ -155,7 +155,7 @@ def inspect(config: ConfigDict) -> Inspected:
         _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout),
         count_initialized(params, reinitialized_paths), examples, setup.schedule.total,
         (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        _phases(params, setup), list(dict.fromkeys(advice)), layout.ways,
+        _phases(params, setup), list(dict.fromkeys(advice)), layout.fsdp_size,
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def _leaves(params: Any, assignment: GroupAssignment, config: ConfigDict, kinds:
     for path, leaf in flatten(params).items():
         name = assignment.assigned[path]
         decay = assignment.groups[name].weight_decay * decays[path] if name in assignment.groups else 0.0
-        factor, sharding = assignment.factor(path, rate), described(layout.axes[path][1], layout.ways)
+        factor, sharding = assignment.factor(path, rate), describe_sharding(layout.axes[path][1], layout.fsdp_size)
         rows.append(Leaf(path, leaf.shape, str(leaf.dtype), name, factor, decay, _bytes(leaf), sharding))
     return rows
 

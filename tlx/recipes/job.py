@@ -13,12 +13,12 @@ from tlx.data.examples import ExampleSet
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
-from tlx.files.lock import Lock, hold
+from tlx.files.lock import Lock, acquire_lock
 from tlx.modalities.api import Inputs, Modality
 from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.parallel.layout import Layout
-from tlx.parallel.processes import together
+from tlx.parallel.processes import barrier
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
@@ -97,7 +97,7 @@ class Job:
           The summary, as it is written to `summary.json`.
         """
         if self.layout.is_main:
-            self.lock = self.lock or hold(self.run_directory)
+            self.lock = self.lock or acquire_lock(self.run_directory)
         try:
             return self._train(quiet)
         finally:
@@ -246,7 +246,7 @@ class Job:
         }
         if self.layout.is_main:
             self._write(summary, predictions)
-        together()
+        barrier()
         return summary
 
     def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:

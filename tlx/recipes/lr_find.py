@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from tlx.files.whole import whole
+from tlx.files.atomic import atomic_write
 from tlx.optim.range_test import RangeTest, Watch, sweep
 from tlx.recipes.finetune import build
 from tlx.reporting.range_test import plot_range_test
@@ -44,7 +44,7 @@ def write(result: RangeTest, folder: Path) -> tuple[Path, Path]:
     """Writes `lr_find.png` and `lr_find.csv` (rate, loss, smoothed loss) into a folder and returns their paths."""
     picture = plot_range_test(result.rates, result.losses, result.smoothed, result.steepest, folder / "lr_find.png")
     table = folder / "lr_find.csv"
-    with whole(table) as file:
+    with atomic_write(table) as file:
         rows = csv.writer(file)
         rows.writerow(("learning_rate", "loss", "smoothed"))
         rows.writerows(zip(result.rates.tolist(), result.losses.tolist(), result.smoothed.tolist(), strict=True))

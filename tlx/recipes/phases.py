@@ -14,7 +14,7 @@ PARAMS_FIELDS = (
     "layer_decay_floor", "discriminative",
 )  # fmt: skip
 OPTIMIZER_FIELDS = ("learning_rate", "schedule", "warmup_steps", "warmup_fraction")
-COURSES = ("gradual", "lp_ft", "fine_tune")
+UNFREEZE_SCHEDULES = ("gradual", "lp_ft", "fine_tune")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +25,14 @@ class PhasePlan:
       first: number of steps before the phase.
       stop: number of steps after which it ends.
       config: the run's config with the fields that the phase changes.
-      own: whether the phase has its own learning rate schedule, over its own steps.
+      own_schedule: whether the phase has its own learning rate schedule, over its own steps.
       begins_method: whether the previous phase has another method.
     """
 
     first: int
     stop: int
     config: ConfigDict
-    own: bool
+    own_schedule: bool
     begins_method: bool = False
 
     @property
@@ -57,7 +57,7 @@ def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: in
         raise TlxError("config.params.phases and config.params.unfreeze both define phases; set one of the two.")
     phases: Sequence[Mapping[str, Any]] = config.params.phases
     if config.params.unfreeze:
-        phases = course(config, blocks)
+        phases = unfreeze_phases(config, blocks)
     if not phases:
         return [PhasePlan(0, total, config, False)]
     firsts = [round(float(phase.get("start", 0.0)) * steps_per_epoch) for phase in phases]
@@ -82,7 +82,7 @@ def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: in
     ]
 
 
-def course(config: ConfigDict, blocks: int) -> list[dict[str, Any]]:
+def unfreeze_phases(config: ConfigDict, blocks: int) -> list[dict[str, Any]]:
     """Returns the phases that `config.params.unfreeze` stands for.
 
     - `gradual:E` first trains only the heads. Every E epochs one more block is trained, from the top down, and at last
@@ -100,8 +100,8 @@ def course(config: ConfigDict, blocks: int) -> list[dict[str, Any]]:
       TlxError: if the name or the number of epochs is invalid.
     """
     name, _, epochs = config.params.unfreeze.partition(":")
-    if name not in COURSES or not _positive(epochs or "1"):
-        known = listed(f"{known}:EPOCHS" for known in COURSES)
+    if name not in UNFREEZE_SCHEDULES or not _positive(epochs or "1"):
+        known = listed(f"{known}:EPOCHS" for known in UNFREEZE_SCHEDULES)
         raise TlxError(f"config.params.unfreeze is {config.params.unfreeze!r}; it is {known}.")
     phase_epochs = float(epochs or 1)
     if name == "gradual":

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tlx.errors import TlxError, listed
-from tlx.files.lock import Lock, hold
+from tlx.files.atomic import atomic_write, writable
+from tlx.files.lock import Lock, acquire_lock
 from tlx.files.strict_json import read_json
-from tlx.files.whole import whole, writable
 from tlx.modalities.api import Columns, Modality
 from tlx.models.forward import ModelState, Variables, abstract_variables
 from tlx.models.heads import Head
@@ -29,7 +29,7 @@ from tlx.training.checkpoint import Checkpoints
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
 
 
-def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
+def check_workdir(workdir: str | Path) -> tuple[Path, Lock | None]:
     """Checks that a run directory can be used, before anything is read.
 
     Args:
@@ -46,7 +46,7 @@ def look_at(workdir: str | Path) -> tuple[Path, Lock | None]:
     run = Path(workdir).absolute()
     with writable(run):
         if run.is_dir():
-            return run, hold(run)
+            return run, acquire_lock(run)
         parent = next(path for path in (run, *run.parents) if path.exists())
         if not parent.is_dir():
             raise TlxError(f"the run directory {run} cannot be made: {parent} is no folder.")
@@ -122,7 +122,7 @@ def _compatible(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
 
 def write_json(file: Path, content: Any) -> None:
     """Writes JSON; if writing fails, no partial file is left."""
-    with whole(file) as opened:
+    with atomic_write(file) as opened:
         opened.write(json.dumps(content, indent=2) + "\n")
 
 

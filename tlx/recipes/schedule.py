@@ -93,7 +93,7 @@ def factors_of(plan: PhasePlan, total: int) -> Schedules:
 
     The schedule covers the phase if the phase has its own schedule, otherwise the run.
     """
-    if not plan.own:
+    if not plan.own_schedule:
         return factors(plan.config, total)
     phase_factors = factors(plan.config, plan.stop - plan.first)
 

@@ -30,7 +30,7 @@ from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation, plan_recalibration
 from tlx.recipes.schedule import check_schedules, factors_of, loop_schedule, rate_of, run_factor
 from tlx.training.loop import LoopSchedule
-from tlx.training.phases import Phase, carried, trainable_since
+from tlx.training.phases import Phase, carry_over, trainable_since
 from tlx.training.state import State, assign_players, init_state
 from tlx.training.step import Rates, make_train_step
 from tlx.training.tasks import Task
@@ -187,7 +187,7 @@ def _build_phase(
 def _enter(begin: Callable[..., State], state: State, new_method: bool) -> State:
     """The state at the start of a phase. If `new_method`, the method's state is initialized, otherwise it is kept."""
     fresh = begin(state.params)
-    after = carried(state, fresh)
+    after = carry_over(state, fresh)
     return dataclasses.replace(after, method_state=fresh.method_state) if new_method else after
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.errors import TlxError, listed
-from tlx.files.whole import whole, writable
+from tlx.files.atomic import atomic_write, writable
 
 
 def save(figure: Any, file: Path, **options: Any) -> Path:
@@ -23,6 +23,6 @@ def save(figure: Any, file: Path, **options: Any) -> Path:
         raise TlxError(f"{file}: the suffix of an image must be {listed(sorted(known), 20)}; found {suffix!r}.")
     with writable(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file, "wb") as opened:
+    with atomic_write(file, "wb") as opened:
         figure.savefig(opened, format=suffix, **options)
     return file

@@ -10,7 +10,7 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport
 from tlx.recipes import datasets
-from tlx.recipes.datasets import word_facts
+from tlx.recipes.datasets import count_words
 from tlx.recipes.run_directory import Trained, load_run, read_run
 from tlx.runs.predictions import predict_examples
 from tlx.training.tasks import class_reports, score
@@ -25,7 +25,7 @@ class Evaluated:
       step: step of the checkpoint.
       metrics: metrics by name.
       classes: precision, recall and F1 of each class, label or type of entity; empty for regression.
-      words: for tagging, the counts of `tlx.recipes.datasets.word_facts`; otherwise {}.
+      words: for tagging, the counts of `tlx.recipes.datasets.count_words`; otherwise {}.
     """
 
     examples: int
@@ -57,7 +57,7 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
         classes = class_reports(predictions, examples, head)
         count = len(examples) if words is None else len(words.sentence_id)
         metrics = score(predictions, examples, head)
-        results[part] = Evaluated(count, trained.step, metrics, classes, word_facts(words))
+        results[part] = Evaluated(count, trained.step, metrics, classes, count_words(words))
     return results
 
 
@@ -85,7 +85,7 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
         del tables["train"]
     else:
         table = datasets.load_labelled(data, config.data.label, head.kind)
-        tables = {data: datasets.numbered(table)}
+        tables = {data: datasets.with_source_rows(table)}
     sets = {}
     for part, (table, rows) in tables.items():
         examples = trained.inputs.encode(trained.columns, head, table, rows.astype(np.int64))

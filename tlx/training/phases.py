@@ -84,7 +84,7 @@ def state_in(phases: Sequence[Phase], state: State) -> State:
     return state
 
 
-def carried(old: State, new: State) -> State:
+def carry_over(old: State, new: State) -> State:
     """Returns the state at the start of a phase.
 
     Args:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from tlx.files.atomic import atomic_write, writable
 from tlx.files.regular import read_bytes
-from tlx.files.whole import whole, writable
 
 
 class Writer(Protocol):
@@ -41,7 +41,7 @@ class MetricsWriter:
 
         self.file = run / "metrics.jsonl"
         kept = [line for line in read_metrics(run) if line["step"] <= resumed_at] if resumed_at else []
-        with whole(self.file) as opened:
+        with atomic_write(self.file) as opened:
             opened.writelines(json.dumps(line) + "\n" for line in kept)
         with writable(self.file):
             self._lines = self.file.open("a", encoding="utf-8", buffering=1)

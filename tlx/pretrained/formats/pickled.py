@@ -23,7 +23,7 @@ ARGUMENTS = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUN
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def follow(data: BytesIO, file: Path) -> Any:
+def read_pickle(data: BytesIO, file: Path) -> Any:
     """Returns the value that a pickle describes.
 
     The value consists of dicts, lists, tuples, numbers, strings and `Tensor`s.

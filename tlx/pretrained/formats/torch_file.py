@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from tlx.pretrained.formats.pickled import MOST_BYTES, follow
+from tlx.pretrained.formats.pickled import MOST_BYTES, read_pickle
 from tlx.pretrained.formats.rebuild import KIND, Storage, Tensor
 from tlx.pretrained.formats.stored import Stored, mapped, refuse, stored_at
 from tlx.pretrained.formats.zip_file import zip_members
@@ -52,7 +52,7 @@ def _from_zip(data: memoryview, file: Path) -> tuple[dict[str, Tensor], dict[str
     offset, size = members[f"{inner[0]}data.pkl"]
     if size > MOST_BYTES:
         refuse(file, KIND, f"its pickle has {size} bytes, more than {MOST_BYTES}")
-    tensors = _tensors(follow(BytesIO(data[offset : offset + size]), file), file)
+    tensors = _tensors(read_pickle(BytesIO(data[offset : offset + size]), file), file)
     offsets = {}
     # The CRC-32 of the members is not checked: torch does not check it either, and has an option to write none.
     for tensor in tensors.values():
@@ -69,15 +69,15 @@ def _from_stream(data: memoryview, file: Path) -> tuple[dict[str, Tensor], dict[
     storages, followed by the count and the elements of each storage.
     """
     stream = BytesIO(data[: 2 * MOST_BYTES])
-    if bytes(data[:1]) != b"\x80" or follow(stream, file) != MAGIC:
+    if bytes(data[:1]) != b"\x80" or read_pickle(stream, file) != MAGIC:
         refuse(file, KIND, "it begins neither as a zip archive nor with torch's magic number")
-    if follow(stream, file) != PROTOCOL:
+    if read_pickle(stream, file) != PROTOCOL:
         refuse(file, KIND, f"its protocol is not {PROTOCOL}")
-    system = follow(stream, file)
+    system = read_pickle(stream, file)
     if type(system) is not dict or system.get("little_endian") is not True:
         refuse(file, KIND, "its numbers are not little-endian")
-    tensors = _tensors(follow(stream, file), file)
-    return tensors, _offsets(data, tensors, follow(stream, file), stream.tell(), file)
+    tensors = _tensors(read_pickle(stream, file), file)
+    return tensors, _offsets(data, tensors, read_pickle(stream, file), stream.tell(), file)
 
 
 def _offsets(data: memoryview, tensors: dict[str, Tensor], keys: Any, at: int, file: Path) -> dict[str, int]:

@@ -9,7 +9,7 @@ from tlx.errors import FULL, TlxError
 
 
 @contextlib.contextmanager
-def whole(file: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(file: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `file` for writing, and moves it to `file` at the end of the `with` block.
 
     After an error the temporary file is removed and `file` is unchanged. A device or pipe (`/dev/stdout`, a process
