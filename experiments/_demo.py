@@ -11,7 +11,7 @@ from _palette import plot_palette
 from ml_collections import ConfigDict
 
 from tlx.data.colors import nearest_terms
-from tlx.evaluation.metrics import mean_error, r2
+from tlx.evaluation.regression import mean_error, r2
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec
 from tlx.pretrained.folder import resolve

@@ -11,7 +11,7 @@ import numpy as np
 from common import Interval, interval
 
 from tlx.evaluation.entities import entities
-from tlx.evaluation.metrics import spearman
+from tlx.evaluation.regression import spearman
 
 MARGIN = -0.5  # points by which tlx may be worse in the mean over tasks
 SIDES = ("tlx", "trainer")

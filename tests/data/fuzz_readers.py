@@ -32,6 +32,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tlx.data import labels
 from tlx.data.readers import READERS
 from tlx.data.sources import load
+from tlx.data.tags import tag_column
+from tlx.data.targets import regression_targets
+from tlx.data.texts import text_column
 from tlx.errors import TlxError
 
 PIECES = [
@@ -162,10 +165,10 @@ def check_file(kind: str, file: Path, content: bytes) -> str:
     for row, given in enumerate(streamed):
         assert same(given, {name: column[row] for name, column in columns.items()}), f"row {row}: {given!r:.200}"
     for name in trained.columns:
-        attempt(lambda name=name: labels.texts(trained, name))
+        attempt(lambda name=name: text_column(trained, name))
         attempt(lambda name=name: labels.classes(labels.names(trained, name)))
-        attempt(lambda name=name: labels.targets(trained, name))
-        attempt(lambda name=name: labels.tags(trained, name))
+        attempt(lambda name=name: regression_targets(trained, name))
+        attempt(lambda name=name: tag_column(trained, name))
     return "read"
 
 

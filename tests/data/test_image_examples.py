@@ -17,7 +17,7 @@ from tlx.data.lazy import Lazy
 from tlx.data.plan import EvaluationPlan, TrainingPlan
 from tlx.data.sources import load
 from tlx.errors import TlxError
-from tlx.recipes.datasets import digest
+from tlx.recipes.data_facts import digest
 
 
 class Corner:

@@ -8,6 +8,9 @@ import pytest
 
 from tlx.data import labels
 from tlx.data.sources import Table, load
+from tlx.data.tags import tag_indices, tag_names
+from tlx.data.targets import label_names, multilabel_targets, regression_targets
+from tlx.data.texts import text_column, word_column
 from tlx.errors import TlxError
 
 
@@ -24,18 +27,18 @@ def test_multilabel_in_every_form(tmp_path: Path) -> None:
     for kind in ("csv", "jsonl"):
         found = load(f"{kind}:{tmp_path}/a.{kind}")
         for column in ("x, y", "names"):
-            names = labels.label_names(found, column)
-            predictions = labels.multilabel(found, column, names)
+            names = label_names(found, column)
+            predictions = multilabel_targets(found, column, names)
             assert names == ("x", "y") and predictions.dtype == np.int32
             assert predictions.tolist() == [[1, 0], [0, 0], [1, 1]]
-    assert labels.label_names(found, "y,x") == ("y", "x")
-    assert labels.multilabel(found, "y,x", ("y", "x")).tolist() == [[0, 1], [0, 0], [1, 1]]
-    assert labels.multilabel(table(y=["a;b", "b|c"]), "y", ("b|c", "a", "b"), separator=";").tolist() == [
+    assert label_names(found, "y,x") == ("y", "x")
+    assert multilabel_targets(found, "y,x", ("y", "x")).tolist() == [[0, 1], [0, 0], [1, 1]]
+    assert multilabel_targets(table(y=["a;b", "b|c"]), "y", ("b|c", "a", "b"), separator=";").tolist() == [
         [0, 1, 1],
         [1, 0, 0],
     ]
-    assert labels.label_names(table(y=["10|9", "9"]), "y") == ("9", "10")
-    assert labels.label_names(Table("t", {"a,b": ["q"]}), "a,b") == ("q",)
+    assert label_names(table(y=["10|9", "9"]), "y") == ("9", "10")
+    assert label_names(Table("t", {"a,b": ["q"]}), "a,b") == ("q",)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_multilabel_in_every_form(tmp_path: Path) -> None:
 )
 def test_refused_multilabel(columns: dict[str, Any], column: str, message: str) -> None:
     with pytest.raises(TlxError, match=message):
-        labels.multilabel(table(**columns), column, ("a", "b"))
+        multilabel_targets(table(**columns), column, ("a", "b"))
 
 
 def test_tags(tmp_path: Path) -> None:
@@ -64,13 +67,13 @@ def test_tags(tmp_path: Path) -> None:
         (load(f"jsonl:{tmp_path}/a.jsonl"), "w", "t"),
         (load(f"conll:{tmp_path}/a.conll"), "tokens", "tags"),
     ):
-        names = labels.tag_names(found, tags)
+        names = tag_names(found, tags)
         assert names == ("O", "B", "I")
-        assert labels.token_lists(found, words) == [["a", "b"], ["c"]]
-        indices = labels.tag_indices(found, words, tags, names)
+        assert word_column(found, words) == [["a", "b"], ["c"]]
+        indices = tag_indices(found, words, tags, names)
         assert [row.tolist() for row in indices] == [[2, 0], [1]] and indices[0].dtype == np.int32
-    assert labels.tag_names(table(t=[["B", "A", " A"]]), "t") == ("A", "B")
-    assert labels.tag_names(table(t=[[2, 0], [1]]), "t") == ("0", "1", "2")
+    assert tag_names(table(t=[["B", "A", " A"]]), "t") == ("A", "B")
+    assert tag_names(table(t=[[2, 0], [1]]), "t") == ("0", "1", "2")
 
 
 def test_words_without_a_tag() -> None:
@@ -78,10 +81,10 @@ def test_words_without_a_tag() -> None:
     found = table(
         w=[["a", "b", "c", "d"], ["e"], ["f", "g"]], t=[[3, -100, -100.0, "-100"], [" -100 "], [2, np.int64(-100)]]
     )
-    assert labels.tag_names(found, "t") == ("2", "3")
-    indices = labels.tag_indices(found, "w", "t", ("2", "3"))
+    assert tag_names(found, "t") == ("2", "3")
+    indices = tag_indices(found, "w", "t", ("2", "3"))
     assert [row.tolist() for row in indices] == [[1, -1, -1, -1], [-1], [0, -1]] and indices[1].dtype == np.int32
-    for ask in (lambda t: labels.tag_names(t, "t"), lambda t: labels.tag_indices(t, "w", "t", ("2", "3"))):
+    for ask in (lambda t: tag_names(t, "t"), lambda t: tag_indices(t, "w", "t", ("2", "3"))):
         with pytest.raises(TlxError, match=r"^t: no word has a tag; all in 't' are -100\.$"):
             ask(table(w=[["a", "b"], ["c"]], t=[[-100, -100], [-100]]))
 
@@ -94,12 +97,12 @@ def test_targets_beyond_float32() -> None:
             with pytest.raises(
                 TlxError, match=r"^t, row 2: the target -?1e\+39 in 'y' is beyond ±3\.4e\+38, float32's"
             ):
-                labels.targets(table(x=[0, 0], y=numbers), columns)
+                regression_targets(table(x=[0, 0], y=numbers), columns)
     with pytest.raises(TlxError, match=r"^t, row 2: the target 1e\+39 in 'v' is beyond"):
-        labels.targets(table(v=[[0, 1], [0, 1e39]]), "v")
+        regression_targets(table(v=[[0, 1], [0, 1e39]]), "v")
     with pytest.raises(TlxError, match=r"^t, row 1: the target in 'y' is not a finite number"):
-        labels.targets(table(y=[float("inf"), 0]), "y")
-    found = labels.targets(table(y=[most, -most, 1e-60]), "y")
+        regression_targets(table(y=[float("inf"), 0]), "y")
+    found = regression_targets(table(y=[most, -most, 1e-60]), "y")
     assert found.dtype == np.float32 and found.tolist() == [[most], [-most], [0.0]]
 
 
@@ -135,7 +138,7 @@ def test_groups_in_every_form(tmp_path: Path) -> None:
 )
 def test_refused_tags(words: list, tags: list, message: str) -> None:
     with pytest.raises(TlxError, match=message):
-        labels.tag_indices(table(words=words, tags=tags), "words", "tags", ("O", "B"))
+        tag_indices(table(words=words, tags=tags), "words", "tags", ("O", "B"))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_refused_tags(words: list, tags: list, message: str) -> None:
 )
 def test_refused_words(words: list, message: str) -> None:
     with pytest.raises(TlxError, match=message):
-        labels.token_lists(table(words=words), "words")
+        word_column(table(words=words), "words")
 
 
 def test_a_missing_label_is_no_unknown_one() -> None:
@@ -159,7 +162,7 @@ def test_a_missing_label_is_no_unknown_one() -> None:
 def test_targets_of_an_array_column() -> None:
     """The colours that ship with tlx: a vector in every row."""
     table = load("builtin:colors")
-    np.testing.assert_array_equal(labels.targets(table, "lab"), np.asarray(table.column("lab"), np.float32))
+    np.testing.assert_array_equal(regression_targets(table, "lab"), np.asarray(table.column("lab"), np.float32))
 
 
 def test_a_vector_is_no_label_and_no_text() -> None:
@@ -167,4 +170,4 @@ def test_a_vector_is_no_label_and_no_text() -> None:
     with pytest.raises(TlxError, match=r"t, row 1: the label in 'label' is array.*expected a string or a number"):
         labels.names(odd, "label")
     with pytest.raises(TlxError, match=r"t, row 1: the text in 'text' is array.*a text is a string"):
-        labels.texts(odd, "text")
+        text_column(odd, "text")

@@ -13,6 +13,9 @@ from tlx.data import labels, textfile
 from tlx.data.readers import READERS
 from tlx.data.sources import Table, load
 from tlx.data.stream import writing
+from tlx.data.tags import tag_column
+from tlx.data.targets import regression_targets
+from tlx.data.texts import text_column, word_column
 from tlx.errors import TlxError
 
 UNBALANCED = (
@@ -166,21 +169,21 @@ def test_names_that_only_look_like_numbers_stay_apart() -> None:
 )
 def test_the_rule_for_texts(value: Any, message: str) -> None:
     with pytest.raises(TlxError, match=f"t, row 2: the text in 'x' (holds )?{message}"):
-        labels.texts(Table("t", {"x": ["a", value]}), "x")
+        text_column(Table("t", {"x": ["a", value]}), "x")
 
 
 def test_words_and_tags_follow_them() -> None:
     with pytest.raises(TlxError, match="t, row 1: tag 2 in 'y' is missing"):
-        labels.tags(Table("t", {"y": [["O", NAN]]}), "y")
-    assert labels.tags(Table("t", {"y": [["O ", 1.0, 1]]}), "y") == [["O", "1", "1"]]
+        tag_column(Table("t", {"y": [["O", NAN]]}), "y")
+    assert tag_column(Table("t", {"y": [["O ", 1.0, 1]]}), "y") == [["O", "1", "1"]]
     with pytest.raises(TlxError, match="the list in 'x' holds more than words"):
-        labels.token_lists(Table("t", {"x": [["a", 2019]]}), "x")
+        word_column(Table("t", {"x": [["a", 2019]]}), "x")
 
 
 @pytest.mark.parametrize("value", [10**400, "1_000", [1, [2]], {"a": 1}, "x"])
 def test_targets_that_are_no_numbers(value: Any) -> None:
     with pytest.raises(TlxError, match=r"t, row 2: .*'y'"):
-        labels.targets(Table("t", {"y": [1, value]}), "y")
+        regression_targets(Table("t", {"y": [1, value]}), "y")
 
 
 def test_a_row_is_told_by_its_place_in_the_source() -> None:
@@ -192,4 +195,4 @@ def test_a_row_is_told_by_its_place_in_the_source() -> None:
 def test_rows_without_a_label() -> None:
     """-100, as a number or as a text; json, so that it is what Hugging Face's data sets write."""
     values = json.loads('["a", -100, "-100", -100.0, " -100", "100", null]')
-    assert labels.labelled(Table("t", {"y": values}), "y").tolist() == [0, 5, 6]
+    assert labels.labelled_rows(Table("t", {"y": values}), "y").tolist() == [0, 5, 6]

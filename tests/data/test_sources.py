@@ -8,6 +8,9 @@ import pytest
 
 from tlx.data import labels
 from tlx.data.sources import Table, load
+from tlx.data.tags import tag_indices, tag_names
+from tlx.data.targets import regression_targets
+from tlx.data.texts import text_column, word_column
 from tlx.errors import TlxError
 
 
@@ -58,11 +61,11 @@ def test_conll(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("part", "sentences", "tokens"), [("train", 3394, 62730), ("dev", 1009, 15733)])
 def test_wnut17(part: str, sentences: int, tokens: int) -> None:
     table = load(f"conll:$TLX_DATA/wnut17/{part}.conll")
-    words = labels.token_lists(table, "tokens")
-    names = labels.tag_names(table, "tags")
+    words = word_column(table, "tokens")
+    names = tag_names(table, "tags")
     assert (len(table), sum(len(row) for row in words)) == (sentences, tokens)
     assert names[0] == "O" and len(names) == 13
-    assert [len(row) for row in labels.tag_indices(table, "tokens", "tags", names)] == [len(row) for row in words]
+    assert [len(row) for row in tag_indices(table, "tokens", "tags", names)] == [len(row) for row in words]
 
 
 def test_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,20 +144,20 @@ def test_labels() -> None:
     assert labels.classes(["b", "a", "10"]) == ("10", "a", "b")
     table = Table("t", {"y": ["b", "a", "c"], "x": ["1", "2.5", "nan"], "z": ["1", "2", "3"], "text": ["a", " ", "b"]})
     assert labels.class_indices(table, "y", ("a", "b", "c")).tolist() == [1, 0, 2]
-    np.testing.assert_array_equal(labels.targets(table, "z"), [[1], [2], [3]])
+    np.testing.assert_array_equal(regression_targets(table, "z"), [[1], [2], [3]])
     with pytest.raises(TlxError, match="t, row 3: the label 'c' is none of the training set's a, b"):
         labels.class_indices(table, "y", ("a", "b"))
     with pytest.raises(TlxError, match="row 3: the target in 'x' is not a finite number"):
-        labels.targets(table, "z,x")
+        regression_targets(table, "z,x")
     with pytest.raises(TlxError, match="is not all numbers"):
-        labels.targets(table, "y")
+        regression_targets(table, "y")
     assert labels.classes(["²", "1", "--2"]) == ("--2", "1", "²")
     missing = Table("t", {"y": ["a", None, ""], "text": [None]})
     with pytest.raises(TlxError, match="row 2: the label in 'y' is missing"):
         labels.names(missing, "y")
     with pytest.raises(TlxError, match="row 1: the text in 'text' is empty"):
-        labels.texts(missing, "text")
+        text_column(missing, "text")
     with pytest.raises(TlxError, match="row 2: the text in 'text' is empty"):
-        labels.texts(table, "text")
+        text_column(table, "text")
     with pytest.raises(TlxError, match="has no column 'q'; its columns are y, x, z, text"):
         table.column("q")

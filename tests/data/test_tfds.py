@@ -18,6 +18,7 @@ from tlx.data import labels
 from tlx.data.images import read_rgb
 from tlx.data.lazy import Lazy
 from tlx.data.sources import load
+from tlx.data.tags import tag_indices
 from tlx.errors import TlxError
 
 
@@ -158,7 +159,7 @@ def test_every_kind_of_feature(folder: Path) -> None:
     }
     assert load("tfds:tlx_test_set:1.0.0@train[1:3]").columns["text"] == ["café 1", "café 2"]
     assert labels.classes(table.column("stars")) == ("0", "1", "2", "3", "4")
-    assert [row.tolist() for row in labels.tag_indices(table, "tokens", "tags", ("O", "B-x"))][2] == [1, 0]
+    assert [row.tolist() for row in tag_indices(table, "tokens", "tags", ("O", "B-x"))][2] == [1, 0]
     with pytest.raises(TlxError, match="row 3: the label in 'label' is missing"):
         labels.class_indices(table, "label", ("neg", "pos"))
     assert "tensorflow" not in sys.modules

@@ -148,7 +148,7 @@ def test_nothing_to_measure(kind: str) -> None:
 
 
 def test_answers_that_are_no_numbers() -> None:
-    with pytest.raises(TlxError, match="2 of 6 answers are NaN or infinite"):
+    with pytest.raises(TlxError, match="2 of 6 predictions are NaN or infinite"):
         measure("classification", np.where(np.arange(6)[:, None] < 2, np.nan, RIGHT), ONE)
 
 

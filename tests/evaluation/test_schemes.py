@@ -127,5 +127,5 @@ def test_what_was_not_predicted_is_wrong() -> None:
     assert {name for name in found if name in ENTITY} == set(ENTITY)
     with pytest.raises(TlxError, match="none of the split's 7 words can be predicted"):
         measure("tagging", predictions, labels, names, np.array([0, 4, 7]), seen & False)
-    with pytest.raises(TlxError, match="3 of 7 answers are NaN"):
+    with pytest.raises(TlxError, match="3 of 7 predictions are NaN"):
         measure("tagging", predictions, labels, names, np.array([0, 4, 7]))

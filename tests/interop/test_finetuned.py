@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from tests import tiny
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.datasets import load_tables
 from tlx.recipes.run_directory import load_run
+from tlx.recipes.splits import load_tables
 
 pytestmark = pytest.mark.interop
 SCRIPT = Path(__file__).with_name("classify_with_torch.py")
@@ -27,7 +27,7 @@ def compare(run: Path, torch_python: str, tmp_path: Path) -> int:
     trained = load_run(run)
     write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
     kind = trained.config["head"]["kind"]
-    table, _ = load_tables(ConfigDict(trained.config["data"]), trained.inputs, kind)["test"]
+    table = load_tables(ConfigDict(trained.config["data"]), trained.inputs, kind)["test"]
     texts = {"texts": table.column(trained.config["data"]["text"]), "max_length": trained.config["data"]["max_length"]}
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     subprocess.run(

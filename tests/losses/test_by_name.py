@@ -10,7 +10,7 @@ from tlx.losses.supervised import cross_entropy, squared_error
 from tlx.methods.finetune import LossSettings, head_loss
 from tlx.models.heads import KINDS, OUTPUTS, Head
 from tlx.recipes import defaults
-from tlx.recipes.train import loss_settings
+from tlx.recipes.losses import loss_settings
 
 
 def absolute_error(predictions, targets, weight, power=1.0):  # type: ignore[no-untyped-def]

@@ -23,7 +23,7 @@ from tlx.models.custom import Custom, CustomConfig
 from tlx.models.forward import Context, forward, init_model_state
 from tlx.models.model import Model
 from tlx.params.paths import flatten
-from tlx.recipes.train import frozen_parts
+from tlx.recipes.frozen import frozen_parts
 from tlx.runs import interpolate
 from tlx.training.state import init_state
 from tlx.training.step import make_train_step

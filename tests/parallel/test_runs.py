@@ -22,6 +22,7 @@ from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
+from tlx.recipes.checks import check_mixing
 from tlx.recipes.run_directory import load_run
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.writers import read_metrics
@@ -192,6 +193,6 @@ def test_mixing_needs_the_whole_batch(place: Path, tmp_path: Path) -> None:
     from tlx.parallel.layout import make_layout
 
     inputs: Any = type("Inputs", (), {"augmentation": Augmentation(mixup=0.2)})
-    finetune.check_mixing(make_layout(mode="jit"), inputs, {})
+    check_mixing(make_layout(mode="jit"), inputs, {})
     with pytest.raises(TlxError, match="mixup and cutmix take partners from the whole batch, so take 'jit'"):
-        finetune.check_mixing(make_layout(mode="pmap"), inputs, {})
+        check_mixing(make_layout(mode="pmap"), inputs, {})

@@ -21,9 +21,9 @@ from tlx.models.custom import _FrozenNorms
 from tlx.models.forward import _after
 from tlx.optim.groups import _with_run_step, rate_tables
 from tlx.recipes import compiled
+from tlx.recipes.frozen import frozen_parts
 from tlx.recipes.job import Job
 from tlx.recipes.methods import AuxParams
-from tlx.recipes.train import frozen_parts
 from tlx.training.feed import feed
 from tlx.training.gradient import _accumulate_by_loss, _accumulate_sum, _combined, differentiate
 from tlx.training.loop import fit

@@ -17,10 +17,10 @@ from tlx.optim.groups import Group, assign_groups
 from tlx.params.paths import flatten
 from tlx.pretrained.load import abstract_params, from_pretrained
 from tlx.recipes import finetune
+from tlx.recipes.frozen import frozen_blocks
 from tlx.recipes.inspect import inspect
 from tlx.recipes.model import adapted, describe_model, group_rules
 from tlx.recipes.run_directory import load_run
-from tlx.recipes.train import frozen_blocks
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import predict_inputs
 

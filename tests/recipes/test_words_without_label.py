@@ -22,7 +22,7 @@ from tlx.evaluation.per_class import per_class
 from tlx.methods.api import Carried, Context
 from tlx.methods.finetune import FineTune
 from tlx.recipes import finetune
-from tlx.recipes.train import loss_settings
+from tlx.recipes.losses import loss_settings
 
 NAMES = ("O", "B-person", "I-person", "B-place", "I-place")
 

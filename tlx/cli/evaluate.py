@@ -18,7 +18,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Prints for each set a table of metrics and, if there are classes, a table of the classes."""
     quiet_logs()
     use_compilation_cache()
-    from tlx.recipes.datasets import format_word_counts
+    from tlx.recipes.data_facts import format_word_counts
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 

@@ -24,10 +24,13 @@ from tlx.files.regular import open_regular
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Columns of equal length: lists, arrays, or `Lazy` ones read row by row.
+    """Columns of equal length.
 
-    name: of its spec, for messages. numbers: which row of the source each is, from 0; None: they are all there.
-    left_out: rows of the source that were left out because they have no label.
+    Attributes:
+      name: the spec of the source, for messages.
+      columns: the columns by name: lists, arrays, or `Lazy` columns, whose values are read row by row.
+      numbers: for each row, the index of that row in the source; None: the table has all rows of the source.
+      left_out: the number of rows of the source that were left out because they have no label.
     """
 
     name: str
@@ -38,24 +41,33 @@ class Table:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    @property
+    def source_rows(self) -> np.ndarray:
+        """For each row, the index of that row in the source, int64 (n,)."""
+        return np.arange(len(self)) if self.numbers is None else self.numbers.astype(np.int64)
+
     def place(self, row: int) -> str:
-        """The table and the row, counted from 1 in its source, for messages."""
+        """Returns the table's name and the row, counted from 1 in its source, for messages."""
         return f"{self.name}, row {1 + (row if self.numbers is None else int(self.numbers[row]))}"
 
     def column(self, name: str) -> Any:
-        """A column, or a sentence that names the ones there are."""
+        """Returns a column.
+
+        Raises:
+          TlxError: the table has no such column; the message names its columns.
+        """
         if name not in self.columns:
             raise TlxError(f"{self.name} has no column {name!r}; its columns are {listed(self.columns)}.")
         return self.columns[name]
 
     def rows(self, indices: np.ndarray) -> "Table":
-        """The table of these rows."""
-        taken = {
+        """Returns the table of these rows; indices: integers (n,)."""
+        columns = {
             name: column[indices] if isinstance(column, (np.ndarray, Lazy)) else [column[i] for i in indices]
             for name, column in self.columns.items()
         }
         numbers = np.asarray(indices) if self.numbers is None else self.numbers[indices]
-        return Table(self.name, taken, numbers, self.left_out)
+        return Table(self.name, columns, numbers, self.left_out)
 
 
 BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {"colors": colors.columns, "digits": digits.columns}

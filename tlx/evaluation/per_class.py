@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
-from tlx.evaluation.metrics import chosen_tags
+from tlx.evaluation.tagging import predicted_tags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,11 @@ def per_class(
       offsets: as in `tlx.evaluation.metrics.measure`.
     """
     if kind == "tagging" and offsets is not None and has_entities(names):
-        table = counts(chosen_tags(predictions), labels, names, offsets)
+        table = counts(predicted_tags(predictions), labels, names, offsets)
         return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
     outputs: Sequence[int] = range(predictions.shape[-1])
     if kind == "tagging":
-        predicted = chosen_tags(predictions)
+        predicted = predicted_tags(predictions)
     elif kind == "classification":
         predicted = predictions.argmax(-1)
     elif kind == "multilabel":

@@ -20,6 +20,7 @@ from tlx.data.readers import READERS
 from tlx.data.sources import Table
 from tlx.data.stream import FORMATS, format_of
 from tlx.data.tabular import Row
+from tlx.data.targets import multilabel_targets, regression_targets
 from tlx.errors import TlxError, listed
 from tlx.models.heads import Head
 from tlx.models.model import Model
@@ -253,7 +254,7 @@ def label_fields(columns: Columns, head: Head | None, table: Table) -> dict[str,
     if head is None:
         return {}
     if head.kind == "regression":
-        return {"label": labels.targets(table, columns.label)}
+        return {"label": regression_targets(table, columns.label)}
     if head.kind == "multilabel":
-        return {"label": labels.multilabel(table, columns.label, head.labels, columns.label_separator)}
+        return {"label": multilabel_targets(table, columns.label, head.labels, columns.label_separator)}
     return {"label": labels.class_indices(table, columns.label, head.labels)}

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tlx.data import labels
 from tlx.data.examples import Examples, ExampleSet
 from tlx.data.plan import buckets_up_to
 from tlx.data.sources import Table
 from tlx.data.tabular import Row
+from tlx.data.tags import tag_indices
+from tlx.data.texts import check_text, check_words, text_column, word_column
 from tlx.errors import TlxError
 from tlx.files.regular import open_regular
 from tlx.modalities.api import Columns, Fields, InputSettings, Prepare, Source, label_fields, source_of_rows, value_of
@@ -92,11 +93,11 @@ class Texts:
     def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> Examples:
         text, pair = columns.inputs["text"], columns.inputs.get("pair")
         if head is not None and head.kind == "tagging":
-            tags = labels.tag_indices(table, text, columns.label, head.labels)
-            return Examples.encode_words(self.tokenizer, labels.token_lists(table, text), tags, rows, self.stride)
-        pairs = labels.texts(table, pair) if pair else None
+            tags = tag_indices(table, text, columns.label, head.labels)
+            return Examples.encode_words(self.tokenizer, word_column(table, text), tags, rows, self.stride)
+        pairs = text_column(table, pair) if pair else None
         fields = label_fields(columns, head, table)
-        return Examples.encode(self.tokenizer, labels.texts(table, text), pairs, fields, rows)
+        return Examples.encode(self.tokenizer, text_column(table, text), pairs, fields, rows)
 
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:
         if examples.words is not None:  # long sentences were split into windows
@@ -134,7 +135,7 @@ class Texts:
         return source_of_rows(source, format)
 
     def read_row(self, row: Row, place: str, columns: Columns, kind: str) -> Any:
-        read = labels.words_of if kind == "tagging" else labels.text_of
+        read = check_words if kind == "tagging" else check_text
         inputs = [read(value_of(row, name, place), place, name) for name in columns.inputs.values()]
         return inputs[0] if len(inputs) == 1 else tuple(inputs)
 

@@ -22,7 +22,7 @@ from tlx.models.model import Model, reads_pooler
 from tlx.parallel.layout import Layout
 from tlx.parallel.processes import is_multiprocess
 from tlx.params.partition import FROZEN
-from tlx.recipes.train import frozen_blocks
+from tlx.recipes.frozen import frozen_blocks
 from tlx.training.tasks import Task
 
 CACHES = ("auto", "memory", "disk", "off")

@@ -1,34 +1,35 @@
 """Builds a run from a config: `build(config, workdir)` returns a `Job`, and `job.run()` trains and evaluates it."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from tlx.errors import TlxError
 from tlx.files.atomic import writable
 from tlx.files.lock import Lock, acquire_lock
-from tlx.methods.finetune import head_loss
 from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom
 from tlx.models.forward import Variables
-from tlx.optim.groups import as_group
 from tlx.parallel.layout import Layout, make_layout
 from tlx.parallel.processes import on_main
 from tlx.recipes import run_directory
-from tlx.recipes.cached_features import check_features, from_features
+from tlx.recipes.cached_features import from_features
+from tlx.recipes.checks import check_config, check_mixing
 from tlx.recipes.compiled import compiled_phases
-from tlx.recipes.datasets import Datasets, with_splits
-from tlx.recipes.defaults import with_current_names
+from tlx.recipes.datasets import Datasets
+from tlx.recipes.deprecated import with_current_names
 from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
+from tlx.recipes.losses import loss_settings
 from tlx.recipes.methods import MakeMethod
-from tlx.recipes.train import TrainSetup, loss_settings, train_setup
+from tlx.recipes.splits import with_splits
+from tlx.recipes.train import TrainSetup, train_setup
+from tlx.training.state import State
 from tlx.training.tasks import Stream, Task
 
 
@@ -66,22 +67,20 @@ def build(
     """
     run, lock = on_main(lambda: run_directory.check_workdir(workdir)) or (Path(workdir).absolute(), None)
     config = with_current_names(config)
-    check(config)
+    check_config(config)
     layout = layout_from(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
-    model, variables, model_state = loaded.model, loaded.variables, loaded.variables.model_state
+    model, variables = loaded.model, loaded.variables
     inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     layout = layout.with_params(variables.params, model.backbone.kinds)
     check_mixing(layout, inputs, tasks)
-
-    def set_up(tasks: Mapping[str, Task], inputs: Inputs) -> TrainSetup:
-        return train_setup(
-            config, model, variables.params, tasks, inputs, loaded.initialized, sweep, methods, model_state
-        )
-
-    setup = set_up(tasks, inputs)
+    make_setup = functools.partial(
+        train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
+        model_state=variables.model_state,
+    )  # fmt: skip
+    setup = make_setup(tasks, inputs)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
@@ -91,10 +90,7 @@ def build(
         cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
-            setup = set_up(tasks, inputs)
-    placed: Variables = layout.put(variables)
-    shapes = jax.eval_shape(setup.begin, placed.params, model_state=placed.model_state)
-    begin = jax.jit(setup.begin, out_shardings=layout.shardings(shapes))
+            setup = make_setup(tasks, inputs)
     job = Job(
         run_directory=run,
         model=model,
@@ -106,7 +102,7 @@ def build(
         facts=facts,
         groups=setup.assigned,
         initialized=loaded.initialized,
-        state=begin(placed.params, model_state=placed.model_state),
+        state=_initial_state(setup, layout.put(variables), layout),
         phases=(),
         schedule=setup.schedule,
         learning_rate=setup.rate,
@@ -117,6 +113,14 @@ def build(
         lock=lock,
     )
     return dataclasses.replace(job, phases=compiled_phases(job, setup))
+
+
+def _initial_state(setup: TrainSetup, variables: Variables, layout: Layout) -> State:
+    """Makes the initial state on the devices; `variables` are there already."""
+    shapes = jax.eval_shape(setup.begin, variables.params, model_state=variables.model_state)
+    begin = jax.jit(setup.begin, out_shardings=layout.shardings(shapes))
+    state: State = begin(variables.params, model_state=variables.model_state)
+    return state
 
 
 def _open_run(run: Path, lock: Lock | None, config: ConfigDict, written: Mapping[str, Any], loaded: Loaded) -> Lock:
@@ -132,30 +136,6 @@ def layout_from(config: ConfigDict) -> Layout:
     """Returns the layout of `config.parallel`; parameters are added with `Layout.with_params`."""
     parallel = config.parallel
     return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)
-
-
-def check_mixing(layout: Layout, inputs: Inputs, tasks: Mapping[str, Task]) -> None:
-    """Raises `TlxError` if mixup or CutMix is used where it cannot be.
-
-    With pmap a device has only its own rows of the batch, and a loss may take class indices only.
-    """
-    augmentation = getattr(inputs, "augmentation", None)
-    if augmentation is None or not augmentation.mixing.on:
-        return
-    for task in tasks.values():
-        shares = jax.ShapeDtypeStruct((2, task.head.outputs), np.float32)  # of each class, in two examples
-        try:
-            jax.eval_shape(head_loss(task.head, task.loss), shares, shares, jax.ShapeDtypeStruct((2,), np.float32))
-        except (TypeError, ValueError) as error:
-            raise TlxError(
-                f"config.loss.name is {task.loss.name!r}, a loss that takes no labels (examples, classes), which mixup "
-                "and cutmix make; take another loss, or leave them off."
-            ) from error
-    if layout.mode == "pmap":
-        raise TlxError(
-            "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
-            "whole batch, so take 'jit'."
-        )
 
 
 def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
@@ -174,27 +154,3 @@ def _facts(datasets: Mapping[str, Datasets]) -> dict[str, Any]:
     """Facts about the data; by task if there are several tasks."""
     facts = {name: dataset.facts for name, dataset in datasets.items()}
     return next(iter(facts.values())) if len(facts) == 1 else {"tasks": facts}
-
-
-def check(config: ConfigDict) -> None:
-    """Raises `TlxError` for invalid values that can be detected without data and checkpoint."""
-    if not config.model.checkpoint:
-        raise TlxError("config.model.checkpoint names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
-    positive = {
-        "train.epochs": config.train.epochs,
-        "train.batch_size": config.train.batch_size,
-        "train.accumulate": config.train.accumulate,
-        "train.eval_batch_size": config.train.eval_batch_size,
-        "train.evaluate_every": config.train.evaluate_every,
-        "train.log_every": config.train.log_every,
-        "data.max_length": config.data.max_length,
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-    }
-    for name, value in positive.items():
-        if not value > 0:
-            raise TlxError(f"config.{name} is {value}; it must be above 0.")
-    if config.resume not in ("auto", "never"):
-        raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
-    check_features(config.features)
-    for name, group in config.params.groups.items():
-        as_group(f"config.params.groups.{name}", dict(group))

@@ -20,13 +20,15 @@ from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes.advice import advise
-from tlx.recipes.datasets import Datasets, load_datasets, with_splits
-from tlx.recipes.defaults import with_current_names
-from tlx.recipes.finetune import check, check_mixing, layout_from, make_task
+from tlx.recipes.checks import check_config, check_mixing
+from tlx.recipes.datasets import Datasets, load_datasets
+from tlx.recipes.deprecated import with_current_names
+from tlx.recipes.finetune import layout_from, make_task
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
+from tlx.recipes.splits import with_splits
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.tasks import DEFAULT
 
@@ -112,7 +114,7 @@ def inspect(config: ConfigDict) -> Inspected:
       TlxError: if a value of the config or the data is invalid.
     """
     config = with_current_names(config)
-    check(config)
+    check_config(config)
     config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)

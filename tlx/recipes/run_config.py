@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from tlx.errors import TlxError, listed
 from tlx.files.strict_json import read_json
 from tlx.models.heads import Head
-from tlx.recipes import defaults
+from tlx.recipes import defaults, deprecated
 
 REQUIRED = ("model.checkpoint", "data.train", "head.kind")  # fields for which the default is not used
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
@@ -46,7 +46,7 @@ def read_run_config(file: Path) -> dict[str, Any]:
 def _current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a written config with values moved from deprecated names to current names."""
     config = {name: dict(part) if isinstance(part, dict) else part for name, part in config.items()}
-    for old, new in defaults.RENAMED.items():
+    for old, new in deprecated.RENAMED.items():
         section, _, field = old.rpartition(".")
         part = config.get(section)
         if isinstance(part, dict) and part.get(field) is not None:
@@ -54,7 +54,7 @@ def _current_names(config: Mapping[str, Any]) -> dict[str, Any]:
     params = config.get("params")
     if isinstance(params, dict) and isinstance(params.get("phases"), list):
         params["phases"] = [
-            {defaults.RENAMED_IN_PHASES.get(name, name): value for name, value in phase.items()}
+            {deprecated.RENAMED_IN_PHASES.get(name, name): value for name, value in phase.items()}
             if isinstance(phase, dict)
             else phase
             for phase in params["phases"]

@@ -6,24 +6,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from tlx.adapters.lora import host
-from tlx.data.examples import ExampleSet
-from tlx.errors import TlxError, listed
-from tlx.losses.by_name import LOSSES, loss_name
+from tlx.errors import TlxError
 from tlx.methods.api import Method
-from tlx.methods.finetune import LossSettings
 from tlx.modalities.api import Inputs
 from tlx.models.forward import ModelState
-from tlx.models.heads import Head
 from tlx.models.model import Model
 from tlx.optim.groups import make_optimizer, rate_tables
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
-from tlx.params.paths import flatten
+from tlx.recipes.checks import check_max_length
+from tlx.recipes.frozen import frozen_parts
 from tlx.recipes.methods import AuxParams, MakeMethod, MethodInputs, make_method
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
@@ -94,18 +89,12 @@ def train_setup(
     Raises:
       TlxError: if a field of the config is invalid.
     """
-    limit = getattr(model.backbone.config, "max_length", None)
-    if limit is not None and config.data.max_length > limit:
-        raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
+    check_max_length(config, model)
     schedule = loop_schedule(config, tasks)
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
-    prepare = inputs.training(next(iter(tasks.values())).head)
-    method_by_name = {
-        plan.method: make_method(plan.method, MethodInputs(plan.config, model, tasks, prepare), methods)
-        for plan in plans
-    }
+    method_by_name = _make_methods(plans, model, tasks, inputs, methods)
     aux = AuxParams(method_by_name, config.seed, params)
     all_params = {**params, "aux": aux.shapes} if aux.shapes else params
     assignments = [
@@ -125,6 +114,18 @@ def train_setup(
         tuple(phase.phase for phase in built), tuple(phase.rates for phase in built),
         tuple(method_by_name[plan.method] for plan in plans), anchors,
     )  # fmt: skip
+
+
+def _make_methods(
+    plans: Sequence[PhasePlan], model: Model, tasks: Mapping[str, Task], inputs: Inputs,
+    methods: Mapping[str, MakeMethod] | None,
+) -> dict[str, Method]:  # fmt: skip
+    """Makes each method that a phase uses, by name."""
+    prepare = inputs.training(next(iter(tasks.values())).head)
+    return {
+        plan.method: make_method(plan.method, MethodInputs(plan.config, model, tasks, prepare), methods)
+        for plan in plans
+    }
 
 
 def _assigned(assignments: Sequence[GroupAssignment]) -> dict[str, str]:
@@ -197,78 +198,3 @@ def _bound(config: ConfigDict, name: str) -> float | None:
     if not bound >= 0:
         raise TlxError(f"config.optimizer.{name} is {bound}; it is above 0, or 0 for none.")
     return bound or None
-
-
-SHARED = ("name", "label_smoothing", "class_weights", "balanced")  # fields of `config.loss` whatever the loss is
-
-
-def loss_settings(config: ConfigDict, head: Head, train: ExampleSet) -> LossSettings:
-    """Makes the loss settings of a head.
-
-    Fields of `config.loss` that are not in `SHARED` are arguments of the loss.
-
-    Args:
-      config: `config.loss`.
-      head: the head.
-      train: the training set, on which balanced class weights are counted.
-
-    Raises:
-      TlxError: if a setting is invalid or does not apply to the loss.
-    """
-    weights = tuple(float(weight) for weight in config.class_weights)
-    if not 0 <= config.label_smoothing < 1:
-        raise TlxError(f"config.loss.label_smoothing is {config.label_smoothing}; it is at least 0 and below 1.")
-    arguments = {field: value for field, value in config.items() if field not in SHARED and value is not None}
-    name = loss_name(head.kind, config.name)
-    used = {**arguments, **{field: config[field] for field in ("label_smoothing", "class_weights") if config[field]}}
-    for field in sorted(used.keys() - {*LOSSES[name].settings}):
-        raise TlxError(
-            f"config.loss.{field} is {used[field]!r}, but {name}, the loss of this {head.kind} head, "
-            + (f"takes {listed(LOSSES[name].settings)}." if LOSSES[name].settings else "takes no settings.")
-        )
-    if config.balanced and (head.kind == "regression" or "class_weights" not in LOSSES[name].settings):
-        raise TlxError(f"config.loss.balanced is true, but {name} of a {head.kind} head has no classes to weigh.")
-    if weights and (config.balanced or len(weights) != head.outputs):
-        raise TlxError(
-            f"config.loss.class_weights has {len(weights)} weights; it is one for each of the {head.outputs} classes "
-            f"({listed(head.labels)}), or none with config.loss.balanced."
-        )
-    if config.balanced:
-        labels = train.labels if train.words is None else train.labels[train.words.labelled]
-        if head.kind == "multilabel":
-            positives = np.maximum(labels.sum(axis=0), 1)
-            weights = tuple(((len(labels) - positives) / positives).tolist())
-        else:
-            counts = np.bincount(labels, minlength=head.outputs)
-            weights = tuple((len(labels) / (head.outputs * np.maximum(counts, 1))).tolist())
-    return LossSettings(config.label_smoothing, weights, config.name, tuple(sorted(arguments.items())))
-
-
-def frozen_blocks(model: Model, groups: dict[str, str]) -> tuple[str, ...]:
-    """Returns the path prefixes of the blocks that have no trainable parameter and no trainable adapter."""
-    prefixes = [f"backbone/{path}" for path in model.backbone.config.block_paths]
-    return tuple(prefix for prefix in prefixes if all(group == FROZEN for group in _within(prefix, groups)))
-
-
-def frozen_parts(model: Model, groups: dict[str, str], model_state: ModelState) -> tuple[str, ...]:
-    """Returns the path prefixes of the frozen blocks and of the frozen modules that have a state.
-
-    The state of these modules, such as batch norm's statistics, is not updated in training. A module counts as frozen
-    if none of its parameters is trainable. If it has no parameters, the smallest module around it with parameters
-    decides.
-    """
-    frozen = list(frozen_blocks(model, groups))
-    for state in model_state.values():
-        for module in dict.fromkeys(path.rpartition("/")[0] for path in flatten(state)):
-            ancestor, groups_within = module, _within(module, groups)
-            while ancestor and not groups_within:
-                ancestor = ancestor.rpartition("/")[0]
-                groups_within = _within(ancestor, groups)
-            if groups_within and all(group == FROZEN for group in groups_within):
-                frozen.append(module)
-    return tuple(frozen)
-
-
-def _within(prefix: str, groups: dict[str, str]) -> list[str]:
-    """The groups of the parameters below a path, including those of adapters on modules below it."""
-    return [group for path, group in groups.items() if host(path).startswith(f"{prefix}/")]

@@ -3,15 +3,14 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport
-from tlx.recipes import datasets
-from tlx.recipes.datasets import count_words
+from tlx.recipes.data_facts import count_words, digest
 from tlx.recipes.run_directory import Trained, load_run, read_run
+from tlx.recipes.splits import load_labelled, load_tables
 from tlx.runs.predictions import predict_examples
 from tlx.training.tasks import class_reports, score
 
@@ -25,7 +24,7 @@ class Evaluated:
       step: step of the checkpoint.
       metrics: metrics by name.
       classes: precision, recall and F1 of each class, label or type of entity; empty for regression.
-      words: for tagging, the counts of `tlx.recipes.datasets.count_words`; otherwise {}.
+      words: for tagging, the counts of `tlx.recipes.data_facts.count_words`; otherwise {}.
     """
 
     examples: int
@@ -81,15 +80,14 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
     head = trained.head
     config = ConfigDict(trained.config)
     if data is None:
-        tables = datasets.load_tables(config.data, trained.inputs, head.kind)
+        tables = load_tables(config.data, trained.inputs, head.kind)
         del tables["train"]
     else:
-        table = datasets.load_labelled(data, config.data.label, head.kind)
-        tables = {data: datasets.with_source_rows(table)}
+        tables = {data: load_labelled(data, config.data.label, head.kind)}
     sets = {}
-    for part, (table, rows) in tables.items():
-        examples = trained.inputs.encode(trained.columns, head, table, rows.astype(np.int64))
-        if datasets.digest(examples) != digests.get(part, datasets.digest(examples)):
+    for part, table in tables.items():
+        examples = trained.inputs.encode(trained.columns, head, table, table.source_rows)
+        if digest(examples) != digests.get(part, digest(examples)):
             raise TlxError(
                 f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "
                 "one with --data."

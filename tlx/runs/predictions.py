@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tlx.data.examples import ExampleSet
-from tlx.evaluation.metrics import chosen_tags
 from tlx.evaluation.predict import Forward, make_forward, predict
+from tlx.evaluation.tagging import predicted_tags
 from tlx.modalities.api import Prepare
 from tlx.models.heads import Head
 from tlx.models.model import Model
@@ -32,7 +32,7 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
     values = predict_examples(trained, examples)
     if examples.words is None:
         return [ROWS[trained.head.kind](trained.head, row) for row in values]
-    tags = [[*trained.head.labels, None][tag] for tag in chosen_tags(values)]
+    tags = [[*trained.head.labels, None][tag] for tag in predicted_tags(values)]
     return [{"predicted": tags[start:stop]} for start, stop in itertools.pairwise(examples.words.offsets)]
 
 

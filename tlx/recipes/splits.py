@@ -1,0 +1,114 @@
+"""The splits of a run's data: reads the tables of `config.data` and splits off validation and test."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from tlx.data import labels
+from tlx.data.sources import Table, load, splits_of
+from tlx.data.splits import split_by_group, subsample_per_class
+from tlx.errors import TlxError, listed
+from tlx.modalities.api import Columns, Modality
+
+
+def load_labelled(source: str | Table, label: str, kind: str) -> Table:
+    """Reads a table. For classification, rows without a label are left out (see `tlx.data.labels`).
+
+    Args:
+      source: a data spec such as `csv:FILE`, or a table.
+      label: the column of the labels.
+      kind: the kind of the head.
+
+    Raises:
+      TlxError: if no row has a label.
+    """
+    table = load(source) if isinstance(source, str) else source
+    if kind != "classification":
+        return table
+    rows = labels.labelled_rows(table, label)
+    if not len(rows):
+        raise TlxError(f"{table.name}: no row has a label; all in {label!r} are {labels.NO_LABEL}.")
+    if len(rows) == len(table):
+        return table
+    return dataclasses.replace(table.rows(rows), left_out=len(table) - len(rows))
+
+
+def with_splits(config: ConfigDict) -> ConfigDict:
+    """Returns the config with the splits of `data.train` if that is a folder of splits.
+
+    The folder's `train` is used, and its `validation` and `test` unless the config names other sets. A printed line
+    says which splits are used.
+
+    Args:
+      config: the run's config.
+
+    Raises:
+      TlxError: if the folder has splits but no `train`.
+    """
+    root = config.data.train
+    splits = splits_of(root)
+    if not splits:
+        return config
+    if "train" not in splits:
+        raise TlxError(
+            f"config.data.train is {root}, which holds {listed(splits)} and no train; name what to train on."
+        )
+    config = config.copy_and_resolve_references()
+    parts = {part: spec for part, spec in splits.items() if part == "train" or not config.data[part]}
+    for part, spec in parts.items():
+        config.data[part] = spec
+    from_train = [
+        part for part in ("validation", "test") if not config.data[part] and config.data[f"{part}_fraction"] > 0
+    ]
+    rest = f"; {' and '.join(from_train)} is split from train" if from_train else ""
+    print(f"data: {root} holds folders of splits; the run uses {listed(parts.values())}{rest}.", flush=True)
+    return config
+
+
+def load_tables(
+    config: ConfigDict, inputs: Modality, kind: str, in_memory: Mapping[str, Table] | None = None
+) -> dict[str, Table]:
+    """Reads the splits.
+
+    Args:
+      config: `config.data`.
+      inputs: the modality, which decides which rows have equal inputs; these stay in the same split.
+      kind: the kind of the head.
+      in_memory: tables by split that replace files of the config.
+
+    Returns:
+      The table of each split.
+
+    Raises:
+      TlxError: if train or validation is missing, or a split is given twice.
+    """
+    in_memory = in_memory or {}
+    if unknown := sorted(in_memory.keys() - {"train", "validation", "test"}):
+        raise TlxError(f"tables holds {listed(unknown)}; the splits are 'train', 'validation' and 'test'.")
+    if both := sorted(part for part in in_memory if config[part]):
+        raise TlxError(f"tables and config.data both give {listed(both)}; give each split once.")
+    sources: dict[str, str | Table] = {
+        part: in_memory.get(part, config[part]) for part in ("train", "validation", "test")
+    }
+    if sources["train"] == "":
+        raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
+    train = load_labelled(sources["train"], config.label, kind)
+    fractions = {
+        part: float(config[f"{part}_fraction"])
+        for part in ("test", "validation")
+        if sources[part] == "" and config[f"{part}_fraction"] > 0
+    }
+    columns = Columns.of(inputs, config)
+    keys = labels.groups(train, config.group) if config.group else inputs.group_keys(columns, train)
+    rows = split_by_group(keys, fractions, config.split_seed)
+    tables = {part: train.rows(chosen) for part, chosen in rows.items()}
+    if config.get("per_class"):
+        sampled = subsample_per_class(labels.names(tables["train"], config.label), config.per_class, config.split_seed)
+        tables["train"] = tables["train"].rows(sampled)
+    for part in ("validation", "test"):
+        if sources[part] != "":
+            tables[part] = load_labelled(sources[part], config.label, kind)
+    if "validation" not in tables:
+        raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
+    return tables
