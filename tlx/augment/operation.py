@@ -1,7 +1,8 @@
-"""What an operation of the augmentation is: settings, which say what values they may have, and a function of them.
+"""The base of augmentation operations: a dataclass of checked settings that is called with a key and an image.
 
-A setting is a field of a dataclass; `number`, `integer`, `interval` and `one_of` make such fields. Its name is that of
-the field in `config.augment`. Several operations may share one, such as `fill`, which then has one default.
+A setting is a field of the dataclass, made by `number`, `integer`, `interval` or `one_of`, which also define
+its allowed values. The field of `config.augment` has the same name. Several operations may share a setting, such as
+`fill`; it must have the same default in all of them.
 """
 
 import dataclasses
@@ -20,28 +21,32 @@ Range = tuple[float, ...]
 
 
 def number(default: float | None, low: float = 0, high: float = math.inf) -> Any:
-    """A field: a number in [low, high]; None too, where that is its default."""
+    """Returns a field for a number in [low, high]; None is also allowed if it is the default."""
     return _field(default, functools.partial(_check_number, low=low, high=high, optional=default is None))
 
 
 def integer(default: int) -> Any:
-    """A field: a whole number from 0 on."""
+    """Returns a field for an integer of at least 0."""
     return _field(default, _check_integer)
 
 
 def interval(default: Range, high: float = math.inf) -> Any:
-    """A field: (lowest, highest) with 0 < lowest ≤ highest ≤ high; () too, where that is its default."""
+    """Returns a field for (lowest, highest), 0 < lowest ≤ highest ≤ high; () is also allowed if it is the default."""
     return _field(tuple(default), functools.partial(_check_interval, high=high, optional=not default))
 
 
 def one_of(known: Collection[str], default: str) -> Any:
-    """A field: one of some names."""
+    """Returns a field for one of the `known` names."""
     return _field(default, functools.partial(_check_choice, known=tuple(known)))
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentationSettings:
-    """Base of classes whose fields were made by the functions above; a value that none may have is refused."""
+    """Base of dataclasses whose fields were made by the functions above.
+
+    Raises:
+      TlxError: a value is not allowed for its field.
+    """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -51,15 +56,15 @@ class AugmentationSettings:
 
 
 class Operation(AugmentationSettings):
-    """Base of the operations: `operation(key, image) -> image`.
+    """Base of the operations, which are functions `operation(key, image) -> image`.
 
-    The image is float32 (height, width, 3) in [0, 1] and keeps its shape. What is drawn is drawn from the key, which
+    The image is float32 (height, width, 3) in [0, 1] and keeps its shape. All random numbers come from the key, which
     depends on the image's `example_id`, the step and the operation's number.
     """
 
     @property
     def on(self) -> bool:
-        """Whether the settings ask for it; with the defaults they do not."""
+        """Whether the operation is applied; it is not with the default settings."""
         raise NotImplementedError
 
     def __call__(self, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -67,7 +72,7 @@ class Operation(AugmentationSettings):
 
 
 def maybe(key: jax.Array, probability: float, changed: jax.Array, image: jax.Array) -> jax.Array:
-    """The changed image with a probability, else the image."""
+    """Returns the changed image with this probability, otherwise the original image."""
     return jnp.where(uniforms(key, 1)[0] < probability, changed, image)
 
 

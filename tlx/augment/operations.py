@@ -1,5 +1,8 @@
-"""The operations by name: one table, in the order in which they run. Below are their settings; what they do to an image
-stands in `crop.py`, `geometry.py`, `color.py`, `randaugment.py` and `erase.py`."""
+"""The augmentation operations and the table of them, in the order in which they run.
+
+This file defines their settings. The computations are in `crop.py`, `geometry.py`, `color.py`, `randaugment.py` and
+`erase.py`.
+"""
 
 import dataclasses
 
@@ -16,11 +19,11 @@ from tlx.augment.randaugment import randaugment
 
 @dataclasses.dataclass(frozen=True)
 class ResizedCrop(Operation):
-    """A random resized crop; the image keeps its size.
+    """Crops a random box and resizes it to the size of the image.
 
     Attributes:
-      crop: its shares of the area (lowest, highest); (): none.
-      ratio: its width / height.
+      crop: (lowest, highest) fraction of the area; (): no crop.
+      ratio: (lowest, highest) width / height of the box.
       interpolation: `bilinear` or `bicubic`.
     """
 
@@ -39,11 +42,11 @@ class ResizedCrop(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class PaddedCrop(Operation):
-    """A crop of the image's size, of the padded image.
+    """Pads the image and crops it to its size at a random position.
 
     Attributes:
-      pad: pixels of padding on each side.
-      fill: what the padding holds, in [0, 1].
+      pad: the number of pixels of padding on each side.
+      fill: the value of the padding, in [0, 1].
     """
 
     pad: int = integer(0)
@@ -59,7 +62,11 @@ class PaddedCrop(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class Flip(Operation):
-    """Left and right exchanged. flip: the probability."""
+    """Flips the image horizontally.
+
+    Attributes:
+      flip: the probability.
+    """
 
     flip: float = number(0.0, 0, 1)
 
@@ -73,7 +80,11 @@ class Flip(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class VerticalFlip(Operation):
-    """Top and bottom exchanged. vertical_flip: the probability."""
+    """Flips the image vertically.
+
+    Attributes:
+      vertical_flip: the probability.
+    """
 
     vertical_flip: float = number(0.0, 0, 1)
 
@@ -87,14 +98,15 @@ class VerticalFlip(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class Affine(Operation):
-    """A random affine map.
+    """Applies a random affine map (`tlx.augment.geometry.random_affine`).
 
     Attributes:
-      rotate, shear: degrees, drawn from ±.
-      translate: of width and height, drawn from ±.
-      zoom: (lowest, highest) factor of the size, or ().
-      warp: how the image is resampled, `nearest` or `bilinear`; of RandAugment too.
-      fill: what stands where there is no image, in [0, 1]; of RandAugment and `pad` too.
+      rotate: the largest rotation in degrees, in both directions.
+      shear: the largest shear in degrees, in both directions.
+      translate: the largest translation as a fraction of width and height, in both directions.
+      zoom: (lowest, highest) magnification; (): none.
+      warp: the interpolation, `nearest` or `bilinear`; also used by RandAugment.
+      fill: the value outside the image, in [0, 1]; also used by RandAugment and `pad`.
     """
 
     rotate: float = number(0.0, 0, 180)
@@ -114,7 +126,7 @@ class Affine(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(Operation):
-    """`tlx.augment.randaugment.randaugment`; its settings are that function's arguments."""
+    """Applies `tlx.augment.randaugment.randaugment`; the settings are that function's arguments."""
 
     randaugment_ops: int = integer(0)
     randaugment_magnitude: float = number(9.0, 0, 30)
@@ -136,7 +148,7 @@ class RandAugment(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class ColorJitter(Operation):
-    """`tlx.augment.color.color_jitter`; its settings are that function's arguments."""
+    """Applies `tlx.augment.color.color_jitter`; the settings are that function's arguments."""
 
     brightness: float = number(0.0)
     contrast: float = number(0.0)
@@ -153,7 +165,11 @@ class ColorJitter(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class Grey(Operation):
-    """Greyscale. grey: the probability."""
+    """Converts the image to greyscale.
+
+    Attributes:
+      grey: the probability.
+    """
 
     grey: float = number(0.0, 0, 1)
 
@@ -167,11 +183,13 @@ class Grey(Operation):
 
 @dataclasses.dataclass(frozen=True)
 class Erase(Operation):
-    """Random erasing.
+    """Erases a random box (`tlx.augment.erase.random_erasing`).
 
     Attributes:
       erase: the probability.
-      erase_scale, erase_ratio, erase_fill: as in `tlx.augment.erase.random_erasing`; erase_fill None: noise.
+      erase_scale: (lowest, highest) fraction of the area.
+      erase_ratio: (lowest, highest) width / height of the box.
+      erase_fill: the value of the box, in [0, 1]; None: uniform noise.
     """
 
     erase: float = number(0.0, 0, 1)
@@ -187,8 +205,8 @@ class Erase(Operation):
         return random_erasing(key, image, self.erase, self.erase_scale, self.erase_ratio, self.erase_fill)
 
 
-# The number is that of the operation's stream of draws. Each operation has its own and keeps it, wherever its line
-# stands, so that a new operation changes nothing of what the others draw.
+# The number selects the operation's stream of random numbers. It does not depend on the order of the table, so a new
+# operation does not change the random numbers of the others.
 OPERATIONS: dict[str, tuple[int, type[Operation]]] = {
     "resized_crop": (0, ResizedCrop),
     "padded_crop": (1, PaddedCrop),

@@ -1,4 +1,4 @@
-"""Augmentation of a batch, as its settings say."""
+"""Augmentation of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +14,23 @@ MIX_STREAM = 1_000  # beyond every operation's number
 def augment(
     settings: Augmentation, key: jax.Array, images: jax.Array, example_id: jax.Array, valid: jax.Array
 ) -> tuple[jax.Array, Mix | None]:
-    """Images in [0, 1], augmented, and how they were mixed.
+    """Applies the operations to each image and mixes the images of the batch.
 
-    A row depends on the key and its `example_id` alone; mixing on the set of valid ids in the batch too. To be jitted
-    with `settings` static: shapes do not depend on what is drawn.
+    An augmented image depends only on the key and its `example_id`; mixing also depends on the set of valid ids in the
+    batch. `settings` must be static under `jax.jit`; shapes do not depend on random numbers.
 
     Args:
-      settings: what to do.
-      key: of the run's seed, the stream and the step, and not of the micro-batch.
+      settings: the settings.
+      key: a key for the run's seed, the stream and the step; the same for all micro-batches of a step.
       images: uint8 (batch, height, width, 3).
-      example_id: integers (batch,), or what `keys.split_ids` made of them.
-      valid: bool (batch,); rows that are not valid are changed too, but nobody is mixed with them.
+      example_id: integers (batch,), or the result of `keys.split_ids`.
+      valid: bool (batch,); rows that are not valid are augmented too, but other rows are not mixed with them.
 
     Returns:
-      float32 (batch, height, width, 3), and (partner, lam) as of `mix_images`, or None where neither mixup nor CutMix
-      is on.
+      The images, float32 (batch, height, width, 3) in [0, 1], and how they were mixed; None without mixup and CutMix.
+
+    Raises:
+      TlxError: if `images` has another shape or dtype.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != jnp.uint8:
         raise TlxError(

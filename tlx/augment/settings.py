@@ -1,4 +1,4 @@
-"""What augmentation does, as plain values, and the usual recipes by name."""
+"""The settings of augmentation, and presets of published recipes."""
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,13 @@ from tlx.errors import TlxError, listed
 
 @dataclasses.dataclass(frozen=True)
 class Mixing(AugmentationSettings):
-    """How images of a batch are mixed.
+    """The settings of mixup and CutMix.
 
     Attributes:
-      mixup, cutmix: α of Beta(α, α); 0: off.
-      switch: the probability of CutMix where both are on.
-      mix_per: one λ per `batch` or per `example`.
+      mixup: α of Beta(α, α) for mixup; 0: off.
+      cutmix: α of Beta(α, α) for CutMix; 0: off.
+      switch: the probability of CutMix if both are on.
+      mix_per: whether λ is sampled per `batch` or per `example`.
     """
 
     mixup: float = number(0.0)
@@ -26,22 +27,22 @@ class Mixing(AugmentationSettings):
 
     @property
     def on(self) -> bool:
-        """Whether any image is mixed."""
+        """Whether mixup or CutMix is on."""
         return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Augmentation:
-    """Every operation is off unless it is asked for: `Augmentation(flip=0.5, pad=4)`.
+    """All settings of augmentation, such as `Augmentation(flip=0.5, pad=4)`. By default every operation is off.
 
-    The settings are those of `tlx.augment.operations.OPERATIONS` and of `Mixing`, by their names.
+    The arguments are the settings of the operations in `tlx.augment.operations.OPERATIONS` and of `Mixing`.
 
     Attributes:
-      operations: all of `OPERATIONS` in the order in which they run, each with the number of its stream of draws.
-      mixing: what is done to the batch after that.
+      operations: all operations in the order in which they run, each with the number of its stream of random numbers.
+      mixing: the settings of mixup and CutMix, which come after the operations.
 
     Raises:
-      TlxError: a setting that no operation has, or a value that it may not have.
+      TlxError: no operation has a setting of this name, or a value is not allowed.
     """
 
     operations: tuple[tuple[int, Operation], ...]
@@ -52,23 +53,26 @@ class Augmentation:
         known = {name: None for _, _, names in kinds for name in names} | dict.fromkeys(_names(Mixing))
         if unknown := [name for name in settings if name not in known]:
             raise TlxError(f"augmentation has no setting {listed(unknown)}; it has {listed(known, most=len(known))}.")
-        given = [(n, kind(**{name: settings[name] for name in names if name in settings})) for n, kind, names in kinds]
+        operations = [
+            (stream, kind(**{name: settings[name] for name in names if name in settings}))
+            for stream, kind, names in kinds
+        ]
         mixing = Mixing(**{name: settings[name] for name in _names(Mixing) if name in settings})
-        object.__setattr__(self, "operations", tuple(given))
+        object.__setattr__(self, "operations", tuple(operations))
         object.__setattr__(self, "mixing", mixing)
-        found = self.to_dict()
-        if found["crop"] and found["pad"]:
+        values = self.to_dict()
+        if values["crop"] and values["pad"]:
             raise TlxError(
-                f"augmentation.crop is {found['crop']} and augmentation.pad {found['pad']}; choose one of the two."
+                f"augmentation.crop is {values['crop']} and augmentation.pad {values['pad']}; choose one of the two."
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Every setting by its name."""
+        """Returns all settings by name."""
         parts: list[AugmentationSettings] = [*(operation for _, operation in self.operations), self.mixing]
         return {name: value for part in parts for name, value in dataclasses.asdict(part).items()}
 
     def replace(self, **changes: Any) -> "Augmentation":
-        """The same with other values of some settings."""
+        """Returns a copy with these settings changed."""
         return Augmentation(**{**self.to_dict(), **changes})
 
 
@@ -104,7 +108,11 @@ PRESETS: dict[str, Augmentation] = {
 
 
 def preset(name: str) -> Augmentation:
-    """The recipe of that name."""
+    """Returns the preset of this name.
+
+    Raises:
+      TlxError: there is no such preset.
+    """
     if name not in PRESETS:
         raise TlxError(f"augmentation is {name!r}; tlx has {', '.join(PRESETS)}.")
     return PRESETS[name]

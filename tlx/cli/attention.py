@@ -9,8 +9,8 @@ from tlx.cli.launch import quiet_logs, use_compilation_cache
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds RUN, IMAGE and --output."""
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("image", nargs="+", help="an image file")
-    parser.add_argument("--output", metavar="FILE", default="attention.png", help="the picture to write")
+    parser.add_argument("image", nargs="+", help="image files")
+    parser.add_argument("--output", metavar="FILE", default="attention.png", help="the picture to write (%(default)s)")
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds RUN and --data."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
-        "--data", metavar="SPEC", help="such as csv:FILE, with the run's columns; default: the run's sets"
+        "--data",
+        metavar="SPEC",
+        help="data with the run's columns, such as csv:FILE; default: the run's validation and test sets",
     )
 
 

@@ -11,12 +11,19 @@ from tlx.files.atomic import writable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds RUN, --to, --format and --max-shard-gb."""
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("--to", required=True, metavar="DIR", help="the folder to write")
+    parser.add_argument(
+        "--to", required=True, metavar="DIR", help="the folder to write; an earlier export in it is replaced"
+    )
     parser.add_argument(
         "--format", choices=("safetensors", "msgpack"), default="safetensors",
-        help="format of the weights; msgpack is Flax's format, which transformers reads up to version 4.57",
+        help="format of the weights (%(default)s); msgpack is Flax's format, which transformers reads up to 4.57",
     )  # fmt: skip
-    parser.add_argument("--max-shard-gb", type=float, default=5.0, help="larger weights are split into several files")
+    parser.add_argument(
+        "--max-shard-gb",
+        type=float,
+        default=5.0,
+        help="largest size of a weight file in GB (%(default)s); larger weights are split into several files",
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:

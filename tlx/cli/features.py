@@ -9,14 +9,28 @@ from tlx.files.atomic import atomic_write
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds CHECKPOINT_OR_RUN, --input, --output and the options of the features."""
-    parser.add_argument("source", metavar="CHECKPOINT_OR_RUN", help="a folder, package:NAME/FOLDER, a hub id, or a run")
-    parser.add_argument("--input", metavar="FILE", required=True, help="csv, tsv, jsonl or npz, or a folder of images")
     parser.add_argument(
-        "--output", metavar="FILE", required=True, help="the npz to write: features and the columns of --keep"
+        "source",
+        metavar="CHECKPOINT_OR_RUN",
+        help="a checkpoint (folder, package:NAME/FOLDER or hub id) or a run directory",
     )
-    parser.add_argument("--pooling", default="mean", help="mean, cls, pooler or distilled")
     parser.add_argument(
-        "--layers", metavar="N", type=int, nargs="+", default=(), help="hidden states to concatenate; 0: the embeddings"
+        "--input", metavar="FILE", required=True, help="a csv, tsv, jsonl or npz file, or a folder of images"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="the npz file to write, with the features and the columns of --keep",
+    )
+    parser.add_argument("--pooling", default="mean", help="mean, cls, pooler or distilled (%(default)s)")
+    parser.add_argument(
+        "--layers",
+        metavar="N",
+        type=int,
+        nargs="+",
+        default=(),
+        help="hidden states to concatenate; 0: embeddings, -1: last block",
     )
     parser.add_argument("--text", metavar="COLUMN", help="column of the texts")
     parser.add_argument("--pair", metavar="COLUMN", help="column of the second texts of pairs")
@@ -24,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", metavar="COLUMN", nargs="+", default=(), help="columns to copy to the output, such as the label"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="examples of a forward pass")
-    parser.add_argument("--cache", metavar="FOLDER", help="folder in which features are cached")
+    parser.add_argument("--batch-size", type=int, default=32, help="examples of a forward pass (%(default)s)")
+    parser.add_argument("--cache", metavar="FOLDER", help="folder in which features are cached and reused")
 
 
 def main(arguments: argparse.Namespace) -> None:

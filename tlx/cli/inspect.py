@@ -7,12 +7,14 @@ from tlx.cli.launch import load_config, quiet_logs
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds CONFIG, FIELD=VALUE and --full."""
-    parser.add_argument("config", help="a config file, with its argument after a colon: configs/text_file.py:sst2")
+    parser.add_argument(
+        "config", help="a config file, if needed with its argument after a colon: configs/text_file.py:sst2"
+    )
     parser.add_argument(
         "override", nargs="*", metavar="FIELD=VALUE",
-        help="such as train.batch_size=16; --config=CONFIG --config.FIELD=VALUE is accepted too",
+        help="change fields of the config, such as train.batch_size=16; --config.FIELD=VALUE is also accepted",
     )  # fmt: skip
-    parser.add_argument("--full", action="store_true", help="print a row for each parameter, without merging blocks")
+    parser.add_argument("--full", action="store_true", help="print a row for each parameter instead of merging blocks")
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -11,9 +11,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--alpha", default="0:1:0.1", metavar="FIRST:LAST:STEP",
-        help="weights of the fine-tuned parameters to try; 0 is the checkpoint with the run's head, 1 is the run",
+        help="weights of the run's parameters to try (%(default)s); 0 is the checkpoint with the run's head, 1 the run",
     )  # fmt: skip
-    parser.add_argument("--to", metavar="DIR", help="folder to write with the selected parameters, as tlx export does")
+    parser.add_argument(
+        "--to", metavar="DIR", help="folder to which the selected parameters are exported, as by tlx export"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:

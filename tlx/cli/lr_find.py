@@ -8,15 +8,24 @@ from tlx.cli.launch import load_config, quiet_logs, use_compilation_cache
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds CONFIG, FIELD=VALUE, --lowest, --highest, --steps and --to."""
-    parser.add_argument("config", help="a config file, with its argument after a colon: configs/text_file.py:sst2")
+    parser.add_argument(
+        "config", help="a config file, if needed with its argument after a colon: configs/text_file.py:sst2"
+    )
     parser.add_argument(
         "override", nargs="*", metavar="FIELD=VALUE",
-        help="such as train.batch_size=16; --config=CONFIG --config.FIELD=VALUE is accepted too",
+        help="change fields of the config, such as train.batch_size=16; --config.FIELD=VALUE is also accepted",
     )  # fmt: skip
-    parser.add_argument("--lowest", type=float, default=1e-7, help="the first learning rate")
-    parser.add_argument("--highest", type=float, default=10.0, help="the last learning rate, unless the loss diverges")
-    parser.add_argument("--steps", type=int, default=100, help="number of training steps")
-    parser.add_argument("--to", default="lr_find", metavar="DIR", help="folder for lr_find.png and lr_find.csv")
+    parser.add_argument("--lowest", type=float, default=1e-7, help="the first learning rate (%(default)s)")
+    parser.add_argument(
+        "--highest",
+        type=float,
+        default=10.0,
+        help="the last learning rate; the test ends earlier if the loss diverges (%(default)s)",
+    )
+    parser.add_argument("--steps", type=int, default=100, help="number of training steps (%(default)s)")
+    parser.add_argument(
+        "--to", default="lr_find", metavar="DIR", help="folder for lr_find.png and lr_find.csv (%(default)s)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:

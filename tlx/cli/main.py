@@ -10,25 +10,29 @@ from tlx.cli.words import as_words
 from tlx.errors import one_sentence
 
 COMMANDS = {  # each is a module of this package with add_arguments(parser) and main(arguments)
-    "inspect": "show what a config would train: parameters, groups, memory, cost of a step",
-    "evaluate": "compute the metrics of a trained run on its own sets or on another file",
-    "predict": "predict the labels of texts or images, or of a file or folder of them",
-    "attention": "draw the attention of a trained run on images",
-    "interpolate": "interpolate between the checkpoint's and a run's parameters, selected on validation",
-    "lr-find": "run a learning rate range test on a config and suggest a learning rate",
-    "features": "write the features of texts or images from a checkpoint or a run",
-    "export": "write a trained run as a folder that transformers opens",
-    "doctor": "show devices, versions and caches, and what is missing",
+    "inspect": "show what a config would train: parameters, groups, memory, cost of a step; train nothing",
+    "evaluate": "compute the metrics of a run on its validation and test sets, or on another file",
+    "predict": "predict the labels of texts or images, of the rows of a file, or of a folder of images",
+    "attention": "draw the attention maps of a run for images",
+    "interpolate": "interpolate between the checkpoint's and a run's parameters (WiSE-FT) and select on validation",
+    "lr-find": "run a learning rate range test with a config and suggest a learning rate",
+    "features": "compute features of texts or images with a checkpoint or a run, and write them to a file",
+    "export": "export a run as a folder that transformers opens",
+    "doctor": "show versions, devices, caches, and which extras are missing",
 }
 CONFIG_COMMANDS = ("inspect", "lr-find")  # they also accept --config=FILE and --config.FIELD=VALUE
 
 
 def parser(command: str | None = None) -> argparse.ArgumentParser:
     """Makes the parser of all commands; only the given command gets its arguments."""
-    top = argparse.ArgumentParser(prog="tlx", description="Transfer learning in JAX.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    top = argparse.ArgumentParser(
+        prog="tlx",
+        description="Transfer learning in JAX.",
+        epilog="tlx COMMAND --help shows the arguments of a command.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for name, help_ in COMMANDS.items():
-        added = commands.add_parser(name, help=help_, description=help_)
+        added = commands.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
         if name == command:
             module(name).add_arguments(added)
     return top

@@ -17,16 +17,23 @@ Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds RUN, TEXT, --input, --output, --format and --sheet."""
     parser.add_argument("run", help="a run directory")
-    parser.add_argument("text", nargs="*", help="a text, or the file of an image")
+    parser.add_argument("text", nargs="*", help="texts, or image files")
     parser.add_argument(
         "--input",
         metavar="FILE",
-        help="JSON lines, CSV, TSV, CoNLL or npz with the run's columns; - for standard input; or a folder of images",
+        help="a jsonl, csv, tsv, conll or npz file with the run's columns, - for standard input, or a folder of images",
     )
-    parser.add_argument("--output", metavar="FILE", default="-", help="file for the rows with their predictions")
-    parser.add_argument("--format", choices=("jsonl", "csv"), help="format of both, if no suffix of a file says it")
     parser.add_argument(
-        "--sheet", metavar="FILE", help="for images: a picture to draw of those with the least certain predictions"
+        "--output",
+        metavar="FILE",
+        default="-",
+        help="file for the rows with their predictions; default: standard output",
+    )
+    parser.add_argument(
+        "--format", choices=("jsonl", "csv"), help="format of input and output that have no file suffix"
+    )
+    parser.add_argument(
+        "--sheet", metavar="FILE", help="write a picture of the images with the least certain predictions"
     )
 
 

@@ -1,6 +1,6 @@
-"""The formats of rows: one table from a format's name to its reader, which training and `tlx predict` share.
+"""The readers of row formats by name, which training and `tlx predict` share.
 
-A format is a suffix of files, `KIND` in a data spec `KIND:PATH`, and `--input FILE.KIND`.
+The name of a format is the `KIND` of a data spec `KIND:PATH` and the suffix of the file in `--input FILE.KIND`.
 """
 
 import dataclasses
@@ -18,22 +18,23 @@ from tlx.errors import TlxError
 
 
 class Reader(Protocol):
-    """Reads one format, in two ways that give the same rows."""
+    """Reads files of one format, as columns or as rows. Both give the same data."""
 
     def columns(self, file: Path) -> dict[str, Any]:
-        """All rows as columns of equal length, lists or arrays; what training takes."""
+        """Returns all rows as columns of equal length, lists or arrays, for training."""
 
     def rows(self, where: str) -> Rows:
-        """`(place, row)` after `(place, row)` of a file, or of standard input (`-`); what `tlx predict` takes."""
+        """Yields `(place, row)` for each row of a file, or of standard input (`-`), for `tlx predict`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A format of text in UTF-8.
+    """A text format in UTF-8.
 
     Attributes:
-      parse: `(name, lines) -> (place, row) after (place, row)`. `name` is the file's, for messages; each line has its
-        end. A row is a dict by column; a place is for messages too, such as "a.csv, line 3".
+      parse: a generator function `(name, lines)` that yields `(place, row)`. `name` is the name of the file, for
+        messages. `lines` are its lines with their line ends. A row is a dict from column to value; its place is for
+        messages, such as "a.csv, line 3".
     """
 
     parse: Callable[[str, Iterable[str]], Rows]
@@ -49,10 +50,10 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A format that holds whole columns, as lists or arrays, and is read at once.
+    """A format that stores columns. A file is read at once.
 
     Attributes:
-      columns: of a file.
+      columns: a function that returns the columns of a file, lists or arrays, by name.
     """
 
     columns: Callable[[Path], dict[str, Any]]
@@ -60,12 +61,12 @@ class Archive:
     def rows(self, where: str) -> Rows:
         if where == "-":
             raise TlxError("an archive is read from a file, not from standard input.")
-        found = {
+        columns = {
             name: column if isinstance(column, list) else column.tolist()
             for name, column in self.columns(Path(where)).items()
         }
-        for row, values in enumerate(zip(*found.values(), strict=True), 1):
-            yield f"{where}, row {row}", dict(zip(found, values, strict=True))
+        for row, values in enumerate(zip(*columns.values(), strict=True), 1):
+            yield f"{where}, row {row}", dict(zip(columns, values, strict=True))
 
 
 READERS: dict[str, Reader] = {

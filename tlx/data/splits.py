@@ -17,7 +17,7 @@ def split_by_group(keys: Sequence[str], fractions: Mapping[str, float], seed: in
 
     Args:
       keys: one key per row, such as a text or the group that it belongs to.
-      fractions: by part, its fraction of the distinct keys; the remaining keys are the part `train`.
+      fractions: the fraction of the distinct keys for each part; the remaining keys are the part `train`.
       seed: the seed of the split.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Rows written one at a time, so that a file of any length passes through; `tlx.data.readers` reads them."""
+"""Writes rows one at a time, so that the output may be of any length. `tlx.data.readers` reads rows."""
 
 import contextlib
 import csv
@@ -12,19 +12,28 @@ from tlx.data.tabular import Row
 from tlx.errors import TlxError, listed
 from tlx.files.atomic import atomic_write
 
-FORMATS = ("jsonl", "csv")  # that are written
+FORMATS = ("jsonl", "csv")  # formats of output
 
 
 class Write(Protocol):
-    """Writes one row. The first one's keys are the header of a CSV. place: of the row, for messages."""
+    """Writes one row; the keys of the first row are the header of a CSV. `place` names the row in messages."""
 
     def __call__(self, row: Row, place: str) -> None: ...
 
 
-def format_of(where: str, given: str | None, known: Iterable[str] = FORMATS) -> str:
-    """What a file's suffix says, or else `given`. known: the formats that are possible."""
+def format_of(where: str, option: str | None, known: Iterable[str] = FORMATS) -> str:
+    """Returns the format of a file: that of its suffix, otherwise that of the option `--format`.
+
+    Args:
+      where: the file, or `-` for standard input or output.
+      option: the value of `--format`, if it was used.
+      known: the possible formats.
+
+    Raises:
+      TlxError: the format is unknown.
+    """
     suffix = Path(where).suffix.lstrip(".").lower()
-    format_ = suffix if suffix in known else given or suffix
+    format_ = suffix if suffix in known else option or suffix
     if format_ not in known:
         how = "name it with --format" if where == "-" else "give the file that suffix, or --format"
         raise TlxError(f"{where}: the format {format_!r} is none of {listed(known)}; {how}.")
@@ -33,7 +42,7 @@ def format_of(where: str, given: str | None, known: Iterable[str] = FORMATS) -> 
 
 @contextlib.contextmanager
 def writing(where: str, format_: str) -> Iterator[Write]:
-    """Where rows go: a file, there only once it is whole, or standard output (`-`), row by row."""
+    """Opens a file, which appears only when it is complete, or standard output (`-`), for writing rows."""
     if where == "-":
         yield _writer(sys.stdout, format_)
         return
@@ -70,7 +79,7 @@ def _writer(to: IO[str], format_: str) -> Write:
 
 
 def _cell(value: Any) -> Any:
-    """A list as its items between `|`, None as an empty one, an object as JSON."""
+    """Returns a CSV cell: a list as its items joined by `|`, None as an empty cell, a dict as JSON."""
     if isinstance(value, list):
         return "|".join("" if item is None else str(_cell(item)) for item in value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value

@@ -49,7 +49,7 @@ def averaged_f1(labels: np.ndarray, predictions: np.ndarray, average: str) -> fl
 
     Args:
       labels: classes (n,), or 0 and 1 (n, labels).
-      predictions: of the same shape.
+      predictions: predicted classes or labels, of the same shape.
       average: `micro`, `macro` or `weighted`.
     """
     from sklearn.metrics import f1_score

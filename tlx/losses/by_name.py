@@ -1,4 +1,4 @@
-"""The losses by name: one table from `config.loss.name` to a function and the kinds of heads that it can train."""
+"""The table of losses: from `config.loss.name` to a function and the kinds of heads that it can train."""
 
 import dataclasses
 import inspect
@@ -12,7 +12,7 @@ from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_e
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """A loss against labels.
+    """A loss and the heads that it can train.
 
     Attributes:
       function: `(predictions, labels, weight, **settings) -> (total, count)`, as in `tlx.losses.supervised`; every
@@ -25,7 +25,7 @@ class Loss:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The names of its settings: the function's arguments after the first three."""
+        """The names of the loss's settings: the function's arguments after the first three."""
         return tuple(inspect.signature(self.function).parameters)[3:]
 
 
@@ -38,11 +38,11 @@ LOSSES: dict[str, Loss] = {  # the first one that can train a kind is its usual 
 
 
 def loss_name(kind: str, name: str | None = None) -> str:
-    """The key in `LOSSES` of the loss that trains a head.
+    """Returns the key in `LOSSES` of the loss that trains a head.
 
     Args:
-      kind: of the head.
-      name: of the loss; None: the usual loss of the kind.
+      kind: the kind of the head.
+      name: the name of the loss; None: the usual loss of the kind.
 
     Raises:
       TlxError: no loss of this name can train a head of this kind.

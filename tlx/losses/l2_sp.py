@@ -9,15 +9,22 @@ from tlx.errors import TlxError
 
 
 def l2_sp(params: Any, anchors: Any, alpha: float, beta: float) -> jax.Array:
-    """α/2 · ‖w_S − w_S⁰‖² + β/2 · ‖w_new‖², part of the loss as in the paper; w_S is what has an anchor.
+    """The penalty α/2 · ‖w_S − w_S⁰‖² + β/2 · ‖w_new‖², where w_S are the parameters that have an anchor w_S⁰.
 
-    Its gradient passes through Adam's scaling with the rest of the loss. Decay is another thing (it is decoupled), so
-    give no weight decay beside it.
+    It is a term of the loss, as in the paper, so its gradient is scaled by Adam. AdamW's weight decay is decoupled
+    instead; set it to 0 when this penalty is used.
 
     Args:
-      params: the leaves that learn; None where one does not.
-      anchors: w⁰, the checkpoint's values in the same structure; None for a leaf that is new or does not learn.
-      alpha, beta: at least 0.
+      params: the trained leaves; None for a frozen leaf.
+      anchors: w⁰, the checkpoint's values in the same structure; None for a leaf that is new or frozen.
+      alpha: α, at least 0.
+      beta: β, at least 0.
+
+    Returns:
+      The penalty, ().
+
+    Raises:
+      TlxError: if alpha or beta is negative.
     """
     if alpha < 0 or beta < 0:
         raise TlxError(f"L2-SP's alpha and beta are {alpha} and {beta}; they are at least 0.")

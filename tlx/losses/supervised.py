@@ -1,4 +1,7 @@
-"""Losses against given answers. Each returns a weighted sum and the sum of weights; the mean is their ratio."""
+"""Losses of predictions against labels.
+
+Each returns (total, count): the weighted sum of the losses and the sum of the weights. The mean loss is their ratio.
+"""
 
 import chex
 import jax
@@ -13,15 +16,18 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: tuple[float, ...] = (),
 ) -> tuple[jax.Array, jax.Array]:
-    """-Σ_c q_c log softmax(logits)_c, with q = 1 at the label.
+    """The cross entropy -Σ_c q_c log softmax(logits)_c, where q is 1 at the label.
 
     Args:
       logits: (…, classes).
-      labels: integers (…,), or q itself (…, classes), as mixing images gives it.
-      weight: (…,); 0 leaves an answer out, and its label may be any number, such as -100.
-      label_smoothing: ε; q is then (1 - ε) q plus ε / classes everywhere (Szegedy et al. 2016, 7).
-      class_weights: by class; multiplies the weight of every answer of that class, in the sum and in the count; of a q
-        of several classes, by their shares.
+      labels: integers (…,), or the probabilities q, (…, classes), as mixup and CutMix produce them.
+      weight: (…,); 0 leaves an example or token out, whose label may then be any number, such as -100.
+      label_smoothing: ε; q is replaced by (1 - ε) q + ε / classes (Szegedy et al. 2016, section 7).
+      class_weights: a weight for each class, which multiplies `weight` in the sum and in the count. For probabilities q
+        it is Σ_c q_c class_weights_c. (): none.
+
+    Returns:
+      (total, count), each ().
     """
     chex.assert_equal_shape_prefix([logits, weight], weight.ndim)
     soft = labels.ndim == logits.ndim
@@ -42,13 +48,16 @@ def cross_entropy(
 def binary_cross_entropy(
     logits: jax.Array, labels: jax.Array, weight: jax.Array, class_weights: tuple[float, ...] = ()
 ) -> tuple[jax.Array, jax.Array]:
-    """The binary cross entropy of every label on its own, averaged over labels.
+    """The binary cross entropy, averaged over labels.
 
     Args:
       logits: (batch, labels).
-      labels: 0 to 1, (batch, labels).
+      labels: values in [0, 1], (batch, labels).
       weight: (batch,).
-      class_weights: by label; multiplies the loss where the label is 1, and in between by its share.
+      class_weights: a weight w for each label: the loss at a label y is multiplied by 1 + y (w - 1). (): none.
+
+    Returns:
+      (total, count), each ().
     """
     chex.assert_equal_shape([logits, labels])
     chex.assert_shape(weight, logits.shape[:1])
@@ -60,7 +69,16 @@ def binary_cross_entropy(
 
 
 def squared_error(predictions: jax.Array, targets: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squared error, averaged over outputs. predictions, targets: (batch, outputs); weight: (batch,)."""
+    """The squared error, averaged over outputs.
+
+    Args:
+      predictions: (batch, outputs).
+      targets: (batch, outputs).
+      weight: (batch,).
+
+    Returns:
+      (total, count), each ().
+    """
     chex.assert_equal_shape([predictions, targets])
     chex.assert_shape(weight, predictions.shape[:1])
     losses = jnp.mean(jnp.square(predictions - targets), axis=-1)

@@ -1,4 +1,4 @@
-"""Fine-tuning: one stream, one player, one update; every head against its own labels."""
+"""Fine-tuning: one stream, one player, one update. The loss is the sum of the losses of all heads."""
 
 import dataclasses
 import functools
@@ -21,13 +21,13 @@ HeadLoss = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Arra
 
 @dataclasses.dataclass(frozen=True)
 class LossSettings:
-    """Which loss trains a head, and how.
+    """The loss of a head and its settings.
 
     Attributes:
-      label_smoothing: of classes and tags; 0: none.
-      class_weights: by class; of a multilabel head, the weight of a yes. (): none.
-      name: of the loss, a key of `tlx.losses.by_name.LOSSES`; None: the usual loss of the head's kind.
-      extra: the name and the value of each further setting of that loss.
+      label_smoothing: label smoothing of classification and tagging; 0: none.
+      class_weights: a weight for each class; for multilabel, the weights of the positive labels. (): none.
+      name: the name of the loss, a key of `tlx.losses.by_name.LOSSES`; None: the usual loss of the head's kind.
+      extra: the names and values of further settings of the loss.
     """
 
     label_smoothing: float = 0.0
@@ -37,14 +37,16 @@ class LossSettings:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The settings that are given, as arguments of the loss."""
+        """The settings that are used, as keyword arguments of the loss."""
         shared = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
         return {**dict(self.extra), **{name: value for name, value in shared.items() if value}}
 
 
 def head_loss(head: Head, settings: LossSettings = LossSettings()) -> HeadLoss:
-    """The loss of a head, `(predictions, labels, weight) -> (total, count)`; of a regression in units of the targets'
-    spread."""
+    """Returns the loss of a head, a function `(predictions, labels, weight) -> (total, count)`.
+
+    Predictions and targets of a regression are first divided by `head.scale`.
+    """
     function = LOSSES[loss_name(head.kind, settings.name)].function
     loss = functools.partial(function, **settings.arguments) if settings.arguments else function
     if head.kind != "regression":
@@ -58,10 +60,10 @@ class FineTune:
 
     Args:
       model: a backbone with heads.
-      labels: the field of the batch that each head answers.
-      settings: of the losses.
-      prepare: `(rows, key) -> (what the model takes, rows)`, from the batch's rows to the model's inputs; what it draws
-        is decided by the key, and the labels it gives back are those learnt.
+      labels: for each head, the field of the batch that has its labels.
+      prepare: a function `(rows, key) -> (inputs, rows)` from the rows of the batch to the model's inputs and the rows
+        with the labels to train on (mixup changes them). The key is for augmentation.
+      settings: the settings of the losses.
     """
 
     streams: tuple[str, ...] = ("train",)
@@ -83,12 +85,12 @@ class FineTune:
         self.updates: tuple[Update, ...] = (Update(self.losses, ("model",)),)
 
     def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
-        """Nothing to train besides the model, nothing to carry."""
+        """Returns no additional parameters and no state."""
         del key, shapes
         return {}, {}
 
     def losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
-        """The mean loss of every head over the examples that are `valid`, or over their tokens that have a label."""
+        """Returns the loss of each head over the valid examples, or over their tokens that have a label."""
         inputs, rows = self.prepare(batch["train"], jax.random.fold_in(context.key, PREPARED))
         if self.reads_valid:
             inputs = {**inputs, "valid": rows["valid"]}

@@ -22,7 +22,7 @@ from tlx.models.vit import ViT, ViTConfig
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# model_type of a Hugging Face config -> how its config is read, what its backbone is
+# model_type of a Hugging Face config -> config class, backbone class
 FAMILIES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
     "bert": (BertConfig, Bert),
     "camembert": (CamembertConfig, Roberta),
@@ -37,9 +37,16 @@ FAMILIES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
 
 @struct.dataclass
 class ModelOutput:
-    """logits: by head name, each (batch, outputs), (batch, length, outputs) of a head that answers every token, or
-    (batch, choices) of a multiple choice; empty without heads. The rest is as in `BackboneOutput`, its batch being
-    batch · choices of a multiple choice."""
+    """The output of a model. For multiple choice, the batch of all fields except `logits` is batch · choices.
+
+    Attributes:
+      logits: the logits by head name: (batch, outputs); (batch, length, outputs) for heads that predict every token;
+        (batch, choices) for multiple choice. Empty without heads.
+      last_hidden_state: as in `BackboneOutput`.
+      pooler_output: as in `BackboneOutput`.
+      hidden_states: as in `BackboneOutput`.
+      attentions: as in `BackboneOutput`.
+    """
 
     logits: dict[str, jax.Array]
     last_hidden_state: jax.Array
@@ -49,7 +56,14 @@ class ModelOutput:
 
 
 class Model(nn.Module):
-    """A backbone, whose inputs pass through by name, and heads on what it returns."""
+    """A backbone and heads on its output. Keyword arguments that the model does not use go to the backbone.
+
+    Attributes:
+      backbone: the backbone.
+      heads_by_name: pairs of a name and a head.
+      head_settings: the settings of heads that the backbone's config determines.
+      dtype: the dtype of the computation; None for the parameters' own.
+    """
 
     backbone: nn.Module
     heads_by_name: tuple[tuple[str, Head], ...] = ()
@@ -68,10 +82,15 @@ class Model(nn.Module):
         pooled: jax.Array | None = None,
         **inputs: Any,
     ) -> ModelOutput:
-        """inputs: as the backbone takes them, or (batch, choices, length) each for a multiple choice.
-        frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout.
-        pooled: (batch, 1, hidden), in place of all inputs: what the heads' pooling gave; (batch, 2, hidden) where they
-        read two tokens. The backbone does not run."""
+        """Runs the model.
+
+        Args:
+          deterministic: whether dropout is off.
+          frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout.
+          pooled: the pooled vector, (batch, 1, hidden), or (batch, 2, hidden) for heads that read two tokens. If it is
+            given, there are no inputs and only the heads run.
+          inputs: the backbone's inputs; for multiple choice each is (batch, choices, length).
+        """
         if pooled is not None:
             logits = self.heads(HeadInputs(pooled, pooled[:, 0], None, None), deterministic)
             return ModelOutput(logits, pooled)
@@ -103,12 +122,15 @@ class Model(nn.Module):
 
 
 def build_model(config: BackboneConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:
-    """The model of a family's config with these heads.
+    """Builds the model of a family's config with these heads.
 
     Args:
       config: the backbone's config.
-      heads: by name; a name is a letter or `_`, then letters, digits, `_`.
-      dtype: what to compute in; None: the parameters' own.
+      heads: the heads by name; a name matches `[A-Za-z_][A-Za-z0-9_]*`.
+      dtype: the dtype of the computation; None for the parameters' own.
+
+    Raises:
+      TlxError: a head's name is invalid, or the family does not support the head.
     """
     settings = config.head_settings
     for name, head in heads.items():
@@ -123,12 +145,18 @@ def build_model(config: BackboneConfig, heads: Mapping[str, Head], dtype: Dtype 
 
 
 def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **changes: Any) -> BackboneConfig:
-    """The config of a Hugging Face folder, its backbone with a pooler only where a head reads it.
+    """Makes the backbone's config from that of a Hugging Face folder.
+
+    The backbone has a pooler only if a head reads it.
 
     Args:
-      folder: named in errors. hf: the content of its `config.json`.
-      heads: by name; without any the pooler stays.
-      changes: of the config's fields.
+      folder: the folder, for messages.
+      hf: the content of its `config.json`.
+      heads: the heads by name; without heads the pooler is kept.
+      changes: fields of the config to change.
+
+    Raises:
+      TlxError: tlx does not support the family.
     """
     if hf["model_type"] not in FAMILIES:
         raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
@@ -142,7 +170,7 @@ def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **c
 
 
 def reads_pooler(head: Head, config: BackboneConfig) -> bool:
-    """Whether a head reads the backbone's pooler; one that no head reads would only be decayed."""
+    """Returns whether a head reads the backbone's pooler. A pooler that no head reads would only be decayed."""
     return (
         head.kind not in PER_TOKEN
         and head.pooling == "pooler"
@@ -152,7 +180,7 @@ def reads_pooler(head: Head, config: BackboneConfig) -> bool:
 
 
 def dummy_inputs(model: Model) -> dict[str, Any]:
-    """The smallest inputs with which a model can be traced."""
+    """Returns small inputs with which the model can be traced."""
     backbone: Any = model.backbone
-    found: dict[str, Any] = backbone.dummy_inputs(backbone.config)
-    return found
+    inputs: dict[str, Any] = backbone.dummy_inputs(backbone.config)
+    return inputs

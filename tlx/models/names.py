@@ -1,8 +1,8 @@
-"""Which tensor of a checkpoint a parameter is: a family's heads as a table, read in both directions.
+"""The tensor names of checkpoints: a table of each family's heads, used for reading and for writing.
 
-Inside the backbone a path is the name: `backbone/encoder/layer/0/output/dense/kernel` is `encoder.layer.0.output.dense`
-and its weight. Heads have a row for each of their layers. PyTorch files join a name by `.` and keep a linear layer's
-weight as (out, in), where linen's kernel is (in, out); Flax files join it by `/` and keep linen's leaves.
+The backbone needs no table: `backbone/encoder/layer/0/output/dense/kernel` is `encoder.layer.0.output.dense.weight`.
+Heads have an entry for each of their layers. PyTorch files join the parts of a name by `.` and store the weight of a
+linear layer as (out, in), where linen's kernel is (in, out). Flax files join them by `/` and have linen's leaves.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from tlx.errors import TlxError
 from tlx.models.heads import Head
 
-# The end of Hugging Face's class for each kind of head.
+# Kind of head -> suffix of the Hugging Face class.
 TEXT_CLASSES = {
     "classification": "ForSequenceClassification",
     "multilabel": "ForSequenceClassification",
@@ -24,12 +24,12 @@ TEXT_CLASSES = {
 }
 IMAGE = "ForImageClassification"
 IMAGE_CLASSES = {"classification": IMAGE, "multilabel": IMAGE, "regression": IMAGE}
-# Not a class: a masked language model whose output layer is not tied to the word embeddings.
+# Not the suffix of a class: a masked language model whose output layer is not tied to the word embeddings.
 UNTIED = "ForMaskedLM, untied"
 TEACHER = "ForImageClassificationWithTeacher"  # DeiT's, of a head that reads both tokens
 TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}  # other leaves have the same name
 
-# A name in some files -> in most; what is renamed first is looked for first.
+# (regex on older names, current name), applied in this order.
 OLDER = ((r"\.gamma$", ".weight"), (r"\.beta$", ".bias"))
 # transformers 5 has these in memory, and so in a file that torch.save wrote there; it saves those of before.
 OF_IMAGES = (
@@ -51,15 +51,19 @@ ONE_LAYER = {
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """A family's names, joined by `.` as in PyTorch.
+    """The tensor names of a family, joined by `.` as in PyTorch.
 
-    stem: what Hugging Face's classes begin with. prefix: what a backbone tensor's name begins with beside a head's.
-    heads: end of the class -> layer of the head in tlx -> module in the file ("" is the head itself); where nothing
-      tells two of them apart, the first is taken.
-    classes: kind of head -> end of the class.
-    decoder: module of a masked language model's output layer, which in a checkpoint has a copy of the embeddings.
-    others: the modules of heads that tlx does not read, as a regex. pretrained_as: a class of pretraining whose masked
-    language model is read. skipped: tensors that hold no parameter (buffers, copies of tied ones), as a regex.
+    Attributes:
+      stem: the prefix of the Hugging Face class names.
+      prefix: the prefix of the backbone's tensors in a checkpoint with a head.
+      heads: suffix of the class -> layer of the head in tlx -> module in the file; the layer "" is the head itself. If
+        a file fits several suffixes, the first is used.
+      skipped: a regex for tensors that are not parameters (buffers, copies of tied parameters).
+      classes: kind of head -> suffix of the class.
+      decoder: the module of a masked language model's output layer. In a checkpoint it has a copy of the embeddings.
+      others: a regex for the modules of heads that tlx does not read.
+      pretrained_as: the suffix of a pretraining class whose masked language model is read.
+      older: pairs of a regex on an older name and its replacement.
     """
 
     stem: str
@@ -73,22 +77,30 @@ class Names:
     older: Sequence[tuple[str, str]] = OLDER
 
     def class_of(self, head: Head | None) -> str:
-        """The end of the class that has this head; `Model` without one."""
+        """Returns the suffix of the class that has this head; `Model` for None."""
         if head is None:
             return "Model"
         return TEACHER if head.pooling == "distilled" else self.classes.get(head.kind, "")
 
     def layers_of(self, head: Head | None) -> str:
-        """The key in `heads` of this head's layers: the end of the class, but for an output layer of its own."""
+        """Returns the key in `heads` of this head's layers: the suffix of the class, or `UNTIED`."""
         return self.class_of(head) if head is None or head.tied else UNTIED
 
     @property
     def tied_bias(self) -> str:
-        """The bias of a masked language model whose output layer is tied."""
+        """The name of the bias of a masked language model whose output layer is tied."""
         return f"{self.heads['ForMaskedLM']['']}.bias"
 
     def module_of(self, path: str, suffix: str) -> tuple[str, str]:
-        """(module, leaf) for a parameter's path; suffix: the key in `heads` of the head `default`."""
+        """Returns the module and the leaf of a parameter.
+
+        Args:
+          path: the path of the parameter.
+          suffix: the key in `heads` of the head `default`.
+
+        Raises:
+          TlxError: the parameter has no name in a Hugging Face checkpoint.
+        """
         parent, _, leaf = path.rpartition("/")
         if parent.startswith("backbone/"):
             return parent.removeprefix("backbone/").replace("/", "."), leaf
@@ -101,19 +113,27 @@ class Names:
         return layers[layer], leaf
 
     def tensor_of(self, path: str, suffix: str, flax: bool = False) -> tuple[str, bool]:
-        """(name, a backbone's without the prefix; whether its axes are PyTorch's) for a parameter's path."""
+        """Returns the name of a parameter's tensor and whether its axes have PyTorch's order.
+
+        A backbone's name is returned without the prefix.
+
+        Args:
+          path: the path of the parameter.
+          suffix: the key in `heads` of the head `default`.
+          flax: whether the file has Flax's names.
+        """
         module, leaf = self.module_of(path, suffix)
         if flax:
             return f"{module}.{leaf}", False
         return f"{module}.{TORCH_LEAVES.get(leaf, leaf)}", leaf == "kernel"
 
     def current_name(self, tensor: str) -> str:
-        """A tensor's name in a file, brought to today's."""
+        """Returns the current name for a tensor's name in a file, which may be an older one."""
         for old, new in self.older:
             tensor = re.sub(old, new, tensor)
         return tensor
 
     def is_head_tensor(self, tensor: str) -> bool:
-        """Whether a name is that of some head's tensor."""
+        """Returns whether the tensor belongs to a head."""
         modules = {module for layers in self.heads.values() for module in layers.values()}
         return re.fullmatch(self.others, tensor) is not None or any(tensor.startswith(f"{m}.") for m in modules)

@@ -108,7 +108,7 @@ def start_from(
     hf = read_config(folder)
     config = config_of(folder, hf, {}, **config_changes)
     tensors = Tensors(folder, config.model_type)
-    tensors.refuse_absurd(config.num_blocks)
+    tensors.check_block_count(config.num_blocks)
     read_head = heads is None
     heads_by_name = checkpoint_heads(hf, tensors) if heads is None else as_heads(heads)
     config = config_of(folder, hf, heads_by_name, **config_changes)

@@ -4,13 +4,14 @@ from tlx.errors import TlxError
 from tlx.models.model import FAMILIES
 from tlx.models.names import Names
 
-# Axes of a kernel in linen, by their number: (in, out) and (height, width, in, out); in PyTorch out and in come first.
+# Number of axes -> transposition of a kernel: linen's are (in, out) and (height, width, in, out), PyTorch's begin with
+# (out, in).
 TO_TORCH = {2: (1, 0), 4: (3, 2, 0, 1)}
 TO_LINEN = {2: (1, 0), 4: (2, 3, 1, 0)}
 
 
 def names_of(model_type: str) -> Names:
-    """Which tensor each parameter of a family is. model_type: a key of `FAMILIES`.
+    """Returns the tensor names of a family; `model_type` is a key of `FAMILIES`.
 
     Raises:
       TlxError: the family's config has no such table.

@@ -69,7 +69,7 @@ class Tensors:
             raise TlxError(f"{self.file} holds twice, under an older or another name: {listed(sorted(duplicates))}.")
         self.stored = {bare: opened.tensors[name] for bare, name in first.items()}
 
-    def refuse_absurd(self, blocks: int) -> None:
+    def check_block_count(self, blocks: int) -> None:
         """Checks a config's number of blocks: each block has tensors, so there are at least as many tensors.
 
         Raises:
@@ -105,7 +105,7 @@ class Tensors:
           head: the checkpoint's head, which is called `default` in the model.
           read_heads: whether heads are read from the file; if not, all heads are new.
           dtype: the dtype of the returned arrays.
-          conversions: by path, how a tensor of another shape becomes the parameter.
+          conversions: for each path, a function that converts a tensor of another shape to the parameter.
 
         Returns:
           An array for each path of `target`; None where the parameter has to be initialized.

@@ -50,7 +50,8 @@ class Stream:
           seed: seed of the run.
           length_buckets: the lengths to which batches are padded.
           steps: number of steps.
-          multiple, share: see `Batches`.
+          multiple: see `Batches`.
+          share: see `Batches`.
         """
         plan = TrainingPlan(
             self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler
