@@ -211,7 +211,7 @@ def test_unmet_requirements() -> None:
         (
             "in.txt",
             "good\n",
-            "the format 'txt' is none of csv, tsv, jsonl, conll, npz; give the file that suffix, or --format",
+            "the format 'txt' is not one of csv, tsv, jsonl, conll, npz; give the file that suffix, or --format",
         ),
     ],
 )
@@ -253,7 +253,7 @@ def test_evaluate_refuses_a_label_the_run_does_not_know(
     (tmp_path / "odd.csv").write_text("text,label\ngood film,good\nodd film,odd\n")
     with pytest.raises(SystemExit):
         main(["evaluate", f"{place}/run", "--data", f"csv:{tmp_path}/odd.csv"])
-    assert "row 2: the label 'odd' is none of the training set's bad, good" in capsys.readouterr().err
+    assert "row 2: the label 'odd' is not one of the training set's bad, good" in capsys.readouterr().err
 
 
 def test_evaluate_refuses_changed_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -264,4 +264,4 @@ def test_evaluate_refuses_changed_data(place: Path, capsys: pytest.CaptureFixtur
             main(["evaluate", f"{place}/run"])
     finally:
         (place / "reviews.csv").write_text(whole)
-    assert re.search(r"run was begun with another (test|validation) set than its config", capsys.readouterr().err)
+    assert re.search(r"run was started with another (test|validation) set than its config", capsys.readouterr().err)

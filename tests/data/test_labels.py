@@ -44,7 +44,7 @@ def test_multilabel_in_every_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "column", "message"),
     [
-        ({"y": ["a", "b|q"]}, "y", "t, row 2: the label 'q' is none of the training set's a, b"),
+        ({"y": ["a", "b|q"]}, "y", "t, row 2: the label 'q' is not one of the training set's a, b"),
         ({"y": ["a", None]}, "y", r"t, row 2: the labels in 'y' are None; expected a list of names, or names .* '\\|'"),
         ({"y": ["a||b"]}, "y", r"t, row 1: one of the labels in 'y', \['a', '', 'b'\], has no name"),
         ({"y": [["a"], [None]]}, "y", r"t, row 2: one of the labels in 'y', \[None\], has no name"),
@@ -127,7 +127,7 @@ def test_groups_in_every_form(tmp_path: Path) -> None:
             [["O"], ["O"]],
             "t, row 2: 1 tags in 'tags' for 2 words in 'words'; expected one for each",
         ),
-        ([["a"]], [["X"]], "t, row 1: the tag 'X' is none of the training set's O, B"),
+        ([["a"]], [["X"]], "t, row 1: the tag 'X' is not one of the training set's O, B"),
         ([["a"]], ["O"], "t, row 1: 'tags' is 'O'; expected a list of tags"),
         ([["a"], None], [["O"], ["O"]], "t, row 2: 'words' is 'None'; expected a list of words"),
         ([["a"]], [[None]], r"t, row 1: the list in 'tags' holds more than tags: \[None\]"),

@@ -64,7 +64,7 @@ def both(kind: str, file: Path) -> tuple[Any, Any]:
         ("jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}\n', "line 2 holds half of a surrogate pair"),
         ("jsonl", b'{"text": ' + b"[" * 100_000 + b"}\n", "line 1 is nested too deeply"),
         ("jsonl", b'{"n": ' + b"9" * 100_000 + b"}\n", "line 1 is not JSON: a number has too many digits"),
-        ("jsonl", b'{"text": "a", "text": "b"}\n', "line 1: an object says 'text' twice"),
+        ("jsonl", b'{"text": "a", "text": "b"}\n', "line 1: an object has 'text' twice"),
         ("jsonl", b"{}\n", "line 1 is '{}'; expected an object"),
         ("conll", b"a O\nb\n", "line 2: a token without a tag, 'b'"),
         ("csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a git-lfs pointer"),

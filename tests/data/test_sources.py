@@ -145,7 +145,7 @@ def test_labels() -> None:
     table = Table("t", {"y": ["b", "a", "c"], "x": ["1", "2.5", "nan"], "z": ["1", "2", "3"], "text": ["a", " ", "b"]})
     assert labels.class_indices(table, "y", ("a", "b", "c")).tolist() == [1, 0, 2]
     np.testing.assert_array_equal(regression_targets(table, "z"), [[1], [2], [3]])
-    with pytest.raises(TlxError, match="t, row 3: the label 'c' is none of the training set's a, b"):
+    with pytest.raises(TlxError, match="t, row 3: the label 'c' is not one of the training set's a, b"):
         labels.class_indices(table, "y", ("a", "b"))
     with pytest.raises(TlxError, match="row 3: the target in 'x' is not a finite number"):
         regression_targets(table, "z,x")

@@ -72,7 +72,7 @@ NAMES = {
 @pytest.mark.parametrize("kind", NAMES)
 def test_no_module_of_a_description_is_imported(version: Path, tmp_path: Path, kind: str) -> None:
     (version / "features.json").write_text(json.dumps(NAMES[kind]))
-    with pytest.raises(TlxError, match=r"asks for the feature class 'tlx_hostile_feature\.Own', which is none of"):
+    with pytest.raises(TlxError, match=r"asks for the feature class 'tlx_hostile_feature\.Own', which is not one of"):
         load("tfds:tlx_hostile_set")
     assert not (tmp_path / "imported").exists() and "tlx_hostile_feature" not in sys.modules
 

@@ -161,4 +161,4 @@ def test_command(features: tlx.Features, checkpoint: Path, tmp_path: Path, capsy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npz", "texts.csv"]
     with pytest.raises(SystemExit):
         main(["features", str(checkpoint), "--input", str(tmp_path / "a.txt"), "--output", str(to)])
-    assert "a.txt: its suffix is none of csv, tsv, jsonl" in capsys.readouterr().err
+    assert "a.txt: its suffix is not one of csv, tsv, jsonl" in capsys.readouterr().err

@@ -154,5 +154,5 @@ def class_indices(table: Table, column: str, known: Sequence[str]) -> np.ndarray
     labels = names(table, column)
     for row, label in enumerate(labels):
         if label not in positions:
-            raise TlxError(f"{table.place(row)}: the label {label!r} is none of the training set's {listed(known)}.")
+            raise TlxError(f"{table.place(row)}: the label {label!r} is not one of the training set's {listed(known)}.")
     return np.array([positions[label] for label in labels], np.int32)

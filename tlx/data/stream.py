@@ -36,7 +36,7 @@ def format_of(where: str, option: str | None, known: Iterable[str] = FORMATS) ->
     format_ = suffix if suffix in known else option or suffix
     if format_ not in known:
         how = "name it with --format" if where == "-" else "give the file that suffix, or --format"
-        raise TlxError(f"{where}: the format {format_!r} is none of {listed(known)}; {how}.")
+        raise TlxError(f"{where}: the format {format_!r} is not one of {listed(known)}; {how}.")
     return format_
 
 

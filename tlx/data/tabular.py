@@ -44,7 +44,7 @@ def _numbered(name: str, lines: Iterable[str], delimiter: str) -> Iterator[tuple
         except csv.Error as error:
             raise TlxError(
                 f"{name}: the row that begins on line {first} cannot be read ({error}); a field that begins with a"
-                " quote ends with one, and a quote inside it stands twice."
+                " quote ends with one, and a quote inside it is doubled."
             ) from None
         yield reader.line_num, row
 
@@ -67,7 +67,7 @@ def _object(place: str, line: str) -> Row:
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise TlxError(f"{place}: an object says {twice!r:.80} twice; a key stands once.")
+            raise TlxError(f"{place}: an object has {twice!r:.80} twice; its keys must be unique.")
         return found
 
     try:

@@ -64,6 +64,7 @@ def tag_indices(table: Table, tokens: str, column: str, known: Sequence[str]) ->
             )
         for name in row_tags:
             if name not in positions:
-                raise TlxError(f"{table.place(row)}: the tag {name!r} is none of the training set's {listed(known)}.")
+                place = table.place(row)
+                raise TlxError(f"{place}: the tag {name!r} is not one of the training set's {listed(known)}.")
         indices.append(np.array([positions[name] for name in row_tags], np.int32))
     return indices

@@ -93,7 +93,8 @@ def multilabel_targets(table: Table, column: str, names: Sequence[str], separato
     for row, labels_of_row in enumerate(_label_sets(table, column, separator)):
         for name in labels_of_row:
             if name not in positions:
-                raise TlxError(f"{table.place(row)}: the label {name!r} is none of the training set's {listed(names)}.")
+                place = table.place(row)
+                raise TlxError(f"{place}: the label {name!r} is not one of the training set's {listed(names)}.")
             labels[row, positions[name]] = 1
     return labels
 

@@ -62,7 +62,7 @@ def own_features(folder: Path) -> Iterator[None]:
         feature_class = cls._registered_features.get(name)
         if feature_class is None or not feature_class.__module__.startswith("tensorflow_datasets.core.features."):
             raise TlxError(
-                f"it asks for the feature class {name!r:.200}, which is none of tensorflow_datasets' own and"
+                f"it asks for the feature class {name!r:.200}, which is not one of tensorflow_datasets' own and"
                 " is not imported; prepare the set with features of tfds."
             )
         return feature_class

@@ -109,4 +109,4 @@ def _mapping(file: Path, name: str, value: Any) -> Mapping[str, Any]:
 
 
 def _refuse(file: Path, name: str, problem: str) -> NoReturn:
-    raise TlxError(f"{file} does not describe a run: {name} {problem}; bring back the file as the run wrote it.")
+    raise TlxError(f"{file} does not describe a run: {name} {problem}; restore the file that the run wrote.")

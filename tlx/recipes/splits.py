@@ -92,7 +92,7 @@ def load_tables(
         part: in_memory.get(part, config[part]) for part in ("train", "validation", "test")
     }
     if sources["train"] == "":
-        raise TlxError("config.data.train names no data; say for example --config.data.train=csv:train.csv.")
+        raise TlxError("config.data.train names no data; set for example --config.data.train=csv:train.csv.")
     train = load_labelled(sources["train"], config.label, kind)
     fractions = {
         part: float(config[f"{part}_fraction"])

@@ -89,7 +89,7 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
         examples = trained.inputs.encode(trained.columns, head, table, table.source_rows)
         if digest(examples) != digests.get(part, digest(examples)):
             raise TlxError(
-                f"{run} was begun with another {part} set than its config gives now; bring the old file back, or name "
+                f"{run} was started with another {part} set than its config gives now; restore the old file, or name "
                 "one with --data."
             )
         sets[part] = examples

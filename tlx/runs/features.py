@@ -62,7 +62,7 @@ def spec_of(data: str) -> str:
     path = Path(data)
     suffix = "folder" if path.is_dir() else path.suffix.lstrip(".")
     if suffix not in READERS and suffix != "folder":
-        raise TlxError(f"{data}: its suffix is none of {listed(READERS)}; say what it is, as in csv:{data}.")
+        raise TlxError(f"{data}: its suffix is not one of {listed(READERS)}; name the format, as in csv:{data}.")
     return f"{suffix}:{data}"
 
 

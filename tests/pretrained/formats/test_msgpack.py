@@ -46,7 +46,7 @@ def test_the_unharmed_file(tmp_path: Path) -> None:
         (b"\x80", "holds no array"),
         (b"\x81" + text("a") + b"\x80", "holds no array"),
         (GOOD + b"\0", "1 bytes follow its end"),
-        (b"\x82" + (text("a") + array()) * 2, "the name 'a' stands twice"),
+        (b"\x82" + (text("a") + array()) * 2, "the name 'a' occurs twice"),
         (b"\x81" + text("a/b") + array(), "contains '/'"),
         (b"\x81" + text("") + array(), "is empty"),
         (b"\x81\xda\x08\x00" + b"a" * 2048 + array(), "has 2048 bytes"),

@@ -125,7 +125,7 @@ class Walk:
             key = self.text(f"a name in {path!r:.100}")
             name = f"{path}/{key}" if path else key
             if key in values or not key or "/" in key or len(name) > LONGEST_NAME:
-                what = "stands twice" if key in values else "is empty, too long, or contains '/'"
+                what = "occurs twice" if key in values else "is empty, too long, or contains '/'"
                 refuse(self.file, KIND, f"the name {name!r:.100} {what}")
             kind, length = self.head()
             if kind == "map":
