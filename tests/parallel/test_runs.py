@@ -19,7 +19,6 @@ import pytest
 from tests import tiny
 from tlx.cli.launch import load_config
 from tlx.cli.main import main
-from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import load_run
@@ -156,9 +155,16 @@ def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: P
 
 
 @pytest.mark.long
-def test_two_processes_from_the_beginning(place: Path, one: Path, tmp_path: Path) -> None:
-    """With parameters that no process has whole."""
-    ended = two_processes(place, tmp_path / "run", "parallel.fsdp=2", LARGEST)
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param((), id="jit"),
+        pytest.param(("parallel.fsdp=2", LARGEST), id="fsdp"),  # parameters that no process has whole
+        pytest.param(("parallel.mode=pmap",), id="pmap"),
+    ],
+)
+def test_two_processes_from_the_beginning(parallel: tuple[str, ...], place: Path, one: Path, tmp_path: Path) -> None:
+    ended = two_processes(place, tmp_path / "run", *parallel)
     assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
     assert_same(place, one, tmp_path / "run")
     expected = flatten(load_run(one).params)
@@ -185,13 +191,3 @@ def test_inspect_tells_how_parameters_are_cut(place: Path, capsys: pytest.Captur
     rows = {words[1]: line for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
     assert "sharding" in told and "axis 0 / 4" in rows["backbone/encoder/layer/1/output/dense/kernel"]
     assert "whole" in rows["backbone/embeddings/word_embeddings/embedding"]
-
-
-def test_mixing_needs_the_whole_batch(place: Path, tmp_path: Path) -> None:
-    from tlx.augment.settings import Augmentation
-    from tlx.parallel.layout import make_layout
-
-    inputs: Any = type("Inputs", (), {"augmentation": Augmentation(mixup=0.2)})
-    finetune.check_mixing(make_layout(mode="jit"), inputs, {})
-    with pytest.raises(TlxError, match="mixup and cutmix take partners from the whole batch, so take 'jit'"):
-        finetune.check_mixing(make_layout(mode="pmap"), inputs, {})

@@ -102,12 +102,12 @@ def rows_of(job: finetune.Job, steps: int) -> list[tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_batch_normalization_as_in_a_loop_of_flax(devices: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", [{"data": 1}, {"data": 2}, {"data": 8, "mode": "pmap"}], ids=str)
+def test_batch_normalization_as_in_a_loop_of_flax(parallel: dict[str, Any], tmp_path: Path) -> None:
     """SGD over an epoch and a step, with a batch that tlx pads, against linen and optax alone."""
     job = normalized(
         tmp_path / "run", params={"phases": (), "groups": {"default": {"weight_decay": 0.0}}},
-        parallel={"data": devices},
+        parallel=parallel,
         optimizer={"name": "sgd", "learning_rate": 0.05, "schedule": "constant", "warmup_fraction": 0.0, "clip": 0.0},
     )  # fmt: skip
     steps = job.schedule.steps_per_epoch + 1
@@ -220,6 +220,24 @@ def test_padding_that_would_enter_the_statistics_is_refused(tmp_path: Path) -> N
         normalized(tmp_path / "run", Unmasked())
     job = normalized(tmp_path / "run", Unmasked(), params={"phases": ()}, train={"batch_size": 20})
     assert flatten(job.state.model_state).keys() == {f"batch_stats/backbone/norm/{name}" for name in ("mean", "var")}
+
+
+class RunningMean(nn.Module):
+    """A state that is not batch norm's."""
+
+    @nn.compact
+    def __call__(self, pixel_values: jax.Array, deterministic: bool, valid: Any = None) -> jax.Array:
+        mean = self.variable("running", "mean", jnp.zeros, ())
+        if not deterministic:
+            mean.value = 0.9 * mean.value + 0.1 * pixel_values.mean()
+        return nn.Dense(3, name="dense")(pixel_values.mean(axis=(1, 2)) - mean.value)
+
+
+def test_under_pmap_a_state_that_is_not_batch_norms_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* updates running/backbone/mean, which is not the"):
+        normalized(tmp_path / "run", RunningMean(), parallel={"data": 2, "mode": "pmap"}, params={"phases": ()})
+    assert not (tmp_path / "run").exists()
+    normalized(tmp_path / "run", RunningMean(), parallel={"data": 2}, params={"phases": ()})
 
 
 class Growing(nn.Module):

@@ -74,7 +74,7 @@ def build(
     inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     layout = layout.with_params(variables.params, model.backbone.kinds)
-    check_mixing(layout, inputs, tasks)
+    check_mixing(inputs, tasks)
 
     def set_up(tasks: Mapping[str, Task], inputs: Inputs) -> TrainSetup:
         return train_setup(
@@ -134,11 +134,8 @@ def lay_out(config: ConfigDict) -> Layout:
     return make_layout(parallel.data, parallel.fsdp, parallel.mode, parallel.rules)
 
 
-def check_mixing(layout: Layout, inputs: Inputs, tasks: Mapping[str, Task]) -> None:
-    """Raises `TlxError` if mixup or CutMix is used where it cannot be.
-
-    With pmap a device has only its own rows of the batch, and a loss may take class indices only.
-    """
+def check_mixing(inputs: Inputs, tasks: Mapping[str, Task]) -> None:
+    """Raises `TlxError` if mixup or CutMix is used with a loss that takes class indices only."""
     augmentation = getattr(inputs, "augmentation", None)
     if augmentation is None or not augmentation.mixing.on:
         return
@@ -151,11 +148,6 @@ def check_mixing(layout: Layout, inputs: Inputs, tasks: Mapping[str, Task]) -> N
                 f"config.loss.name is {task.loss.name!r}, a loss that takes no labels (examples, classes), which mixup "
                 "and cutmix make; take another loss, or leave them off."
             ) from error
-    if layout.mode == "pmap":
-        raise TlxError(
-            "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
-            "whole batch, so take 'jit'."
-        )
 
 
 def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:

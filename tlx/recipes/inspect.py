@@ -130,7 +130,7 @@ def inspect(config: ConfigDict) -> Inspected:
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
     setup = train_setup(config, model, params, tasks, inputs, initialized)
     layout = lay_out(config).with_params(params, model.backbone.kinds)
-    check_mixing(layout, inputs, tasks)
+    check_mixing(inputs, tasks)
     state = jax.eval_shape(setup.begin, params)
     batch = _batch(config, datasets, inputs)
     cost: Any = (
