@@ -1,6 +1,7 @@
 """A linen module of a script's own in the backbone's place: rules, phases, checkpoints and a resumed run."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from tlx.errors import TlxError
 from tlx.models.cnn import EPSILON, ConvNet
 from tlx.params.paths import flatten
 from tlx.pretrained.save import write_folder
-from tlx.recipes import defaults, finetune
+from tlx.recipes import defaults, finetune, run_directory
 from tlx.recipes.custom import custom_backbone
 from tlx.recipes.run_directory import load_run
+from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of as predicted_rows
 from tlx.training.checkpoint import Checkpoints
 
@@ -166,7 +168,9 @@ def recomputed(params: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> dic
 
 
 @pytest.mark.slow
-def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: Path) -> None:
+def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     average = {"kind": "ema", "decay": 0.8, "recalibrate_batches": BATCHES}
     phases = ({"trainable": "heads"}, {"start": 1.0, "trainable": "last:2"}, {"start": 2.0})
     job, seen = normalized(tmp_path / "whole", average=average, params={"phases": phases}), []
@@ -204,6 +208,14 @@ def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: 
     assert jax.tree.all(jax.tree.map(np.array_equal, best, again.best()))
     with pytest.raises(TlxError, match=r"this model has batch_stats beside its parameters"):
         write_folder(tmp_path / "out", job.model, best.params)
+    # No family of checkpoints has a model state, so commands read one only with this network in a family's place.
+    file = tmp_path / "whole" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "backbone": None}))
+    monkeypatch.setattr(run_directory, "describe_model", lambda *_: job.model)
+    assert jax.tree.all(jax.tree.map(np.array_equal, best, load_run(tmp_path / "whole").variables))
+    for split, evaluated in evaluate(tmp_path / "whole").items():
+        for name, value in evaluated.metrics.items():
+            assert summary["metrics"][f"{split}/{name}"] == pytest.approx(value, rel=1e-5), name
 
 
 class Unmasked(nn.Module):

@@ -69,7 +69,7 @@ def finetune() -> ConfigDict:
     config.head.standardise = True  # regression: targets are standardized by their training mean and deviation
 
     config.method = ConfigDict()
-    config.method.name = "finetune"  # a name of METHODS in tlx/recipes/methods.py; each phase may set its own
+    config.method.name = "finetune"  # a name of METHODS in tlx/recipes/methods.py, which lists its fields too
 
     config.loss = ConfigDict()
     config.loss.name = placeholder(str)  # a loss of tlx/losses/by_name.py; None: the usual loss of the head's kind

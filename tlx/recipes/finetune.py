@@ -27,7 +27,7 @@ from tlx.recipes.datasets import Datasets, with_splits
 from tlx.recipes.defaults import with_current_names
 from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
-from tlx.recipes.methods import MakeMethod
+from tlx.recipes.methods import Methods, with_method_fields
 from tlx.recipes.train import TrainSetup, loss_settings, train_setup
 from tlx.training.tasks import Stream, Task
 
@@ -40,7 +40,7 @@ def build(
     *,
     tables: Mapping[str, Any] | None = None,
     loader: Loader | None = None,
-    methods: Mapping[str, MakeMethod] | None = None,
+    methods: Methods | None = None,
     streams: Mapping[str, Stream] | None = None,
 ) -> Job:
     """Reads the data and the checkpoint and prepares the run. It trains nothing.
@@ -55,7 +55,8 @@ def build(
         `validation` and `test`. A value is a list of rows, a dict of columns, a pandas data frame or a
         `datasets.Dataset`.
       loader: a `Loader` shared by several runs that read the same data or checkpoint.
-      methods: additional methods by the name that `config.method.name` or a phase uses.
+      methods: additional methods by the name that `config.method.name` or a phase uses: the function that makes the
+        method, and its fields of `config.method` with their defaults (see `recipes.methods.METHODS`).
       streams: additional streams by name, for such methods.
 
     Returns:
@@ -65,7 +66,7 @@ def build(
       TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
     run, lock = on_main(lambda: run_directory.look_at(workdir)) or (Path(workdir).absolute(), None)
-    config = with_current_names(config)
+    config = with_method_fields(with_current_names(config), methods)
     check(config)
     layout = lay_out(config)
     config = with_splits(config)

@@ -24,6 +24,7 @@ from tlx.recipes.datasets import Datasets, load_datasets, with_splits
 from tlx.recipes.defaults import with_current_names
 from tlx.recipes.finetune import check, check_mixing, lay_out, make_task
 from tlx.recipes.inputs import open_inputs
+from tlx.recipes.methods import with_method_fields
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
@@ -111,7 +112,7 @@ def inspect(config: ConfigDict) -> Inspected:
     Raises:
       TlxError: if a value of the config or the data is invalid.
     """
-    config = with_current_names(config)
+    config = with_method_fields(with_current_names(config))
     check(config)
     config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once

@@ -24,7 +24,7 @@ from tlx.optim.groups import make_optimizer, rate_tables
 from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
-from tlx.recipes.methods import AuxParams, MakeMethod, MethodInputs, make_method
+from tlx.recipes.methods import AuxParams, MethodInputs, Methods, make_method
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation, plan_recalibration
@@ -74,7 +74,7 @@ def train_setup(
     inputs: Inputs,
     initialized: Collection[str] = (),
     sweep: optax.Schedule | None = None,
-    methods: Mapping[str, MakeMethod] | None = None,
+    methods: Methods | None = None,
     model_state: ModelState | None = None,
 ) -> TrainSetup:
     """Makes the methods, the parameter groups, an optimizer for each player and the training steps.
