@@ -173,6 +173,23 @@ def test_two_processes_from_the_beginning(parallel: tuple[str, ...], place: Path
 
 
 @pytest.mark.long
+def test_two_processes_share_features_on_disk(place: Path, tmp_path: Path) -> None:
+    """Of a frozen backbone, its parameters shared out over the processes; the next run, in one process, reads them."""
+    folder = tmp_path / "features"
+    heads = ("params.freeze=", "params.trainable=heads", "features.cache=disk", f"features.folder={folder}")
+    ended = two_processes(place, tmp_path / "run", *heads, "parallel.fsdp=2", LARGEST)
+    assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    sets = {file: file.stat().st_mtime_ns for file in folder.glob("*/values.npy")}
+    assert len(sets) == 3 == len([*folder.iterdir()])  # of train, validation and test; nothing else is left
+    build(place, tmp_path / "read", *heads, "parallel.data=1").run(quiet=True)
+    assert {file: file.stat().st_mtime_ns for file in folder.glob("*/values.npy")} == sets
+    build(place, tmp_path / "computed", *heads[:2], "features.cache=off", "parallel.data=1").run(quiet=True)
+    for run in ("run", "read"):
+        found, expected = read_metrics(tmp_path / run)[-1], read_metrics(tmp_path / "computed")[-1]
+        assert found["validation/loss"] == pytest.approx(expected["validation/loss"], rel=1e-4), run
+
+
+@pytest.mark.long
 def test_two_processes_end_alike_on_bad_input(place: Path, one: Path, tmp_path: Path) -> None:
     """What the main process refuses ends the others too, with a sentence; what all of them refuse is told by each."""
     refused = two_processes(place, one, "seed=5")

@@ -69,6 +69,15 @@ def is_main() -> bool:
     return not several() or jax.process_index() == 0
 
 
+def agreed(value: bool) -> bool:
+    """Returns the main process's value in every process."""
+    if not several():
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(value))
+
+
 def together() -> None:
     """Waits until every process has come here."""
     if several():
@@ -105,8 +114,6 @@ def on_main(do: Callable[[], T]) -> T | None:
     """
     if not several():
         return do()
-    from jax.experimental import multihost_utils
-
     result: T | None = None
     error: Exception | None = None
     if is_main():
@@ -114,7 +121,7 @@ def on_main(do: Callable[[], T]) -> T | None:
             result = do()
         except Exception as raised:
             error = raised
-    failed = multihost_utils.broadcast_one_to_all(error is not None)
+    failed = agreed(error is not None)
     if error is not None:
         raise error
     if failed:
