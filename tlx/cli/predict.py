@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.errors import TlxError
+from tlx.errors import TlxError, listed
 
 CHUNK = 512  # number of rows that are read, predicted and written at a time
 Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON lines, CSV, TSV, CoNLL or npz with the run's columns; - for standard input; or a folder of images",
     )
     parser.add_argument("--output", metavar="FILE", default="-", help="file for the rows with their predictions")
-    parser.add_argument("--format", choices=("jsonl", "csv"), help="format of both, if no suffix of a file says it")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help="format of the input, such as jsonl, csv or tsv, and of the output if it is jsonl or csv, unless a suffix "
+        "says it",
+    )
     parser.add_argument(
         "--sheet", metavar="FILE", help="for images: a picture to draw of those with the least certain predictions"
     )
@@ -39,6 +44,10 @@ def main(arguments: argparse.Namespace) -> None:
             "predictions for texts of the command line are printed, one line each; --output and --format need --input "
             "FILE (or -)."
         )
+    from tlx.data.readers import READERS
+
+    if arguments.format not in (None, *READERS):
+        raise TlxError(f"--format is {arguments.format!r}; it is one of {listed(READERS)}.")
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.run_directory import load_run
@@ -79,17 +88,18 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
       trained: the trained run.
       source: a file, `-` for standard input, or a folder of images.
       to: the file to write, or `-` for standard output.
-      format_: "jsonl" or "csv"; None: the suffix of the file decides.
+      format_: the format of files whose suffix does not name one; None: the suffix has to name it.
 
     Yields:
       The inputs and predictions of each chunk after it is written.
     """
-    from tlx.data.stream import format_of, writing
+    from tlx.data.stream import FORMATS, format_of, writing
     from tlx.runs.predictions import rows_of
 
     modality, columns, kind = trained.inputs, trained.columns, trained.head.kind
     reading = modality.read_source(source, format_)
-    output_format = format_ or reading.format if to == "-" else format_of(to, format_ or reading.file_format)
+    written = format_ if format_ in FORMATS else None
+    output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
     unpredicted = 0
     with writing(to, output_format) as write:
         while chunk := list(itertools.islice(reading.rows, CHUNK)):
