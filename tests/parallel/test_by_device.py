@@ -33,7 +33,7 @@ VALID = np.arange(ROWS) < 9  # eight devices have 4, 4, 1, 0, … of them
 
 
 class Norms(nn.Module):
-    """Norms in the forms that flax has: with the variance in two passes, without scale, and over two feature axes."""
+    """Norms in flax's forms (variance in two passes, without scale, over two feature axes), and dropout before each."""
 
     @nn.compact
     def __call__(self, x: jax.Array, valid: Any = None, deterministic: bool = True, frozen: Any = ()) -> jax.Array:
@@ -43,6 +43,7 @@ class Norms(nn.Module):
             "axes": {"axis": (1, -1), "momentum": 0.8}, "plain": {},
         }  # fmt: skip
         for name, options in kinds.items():
+            x = nn.Dropout(0.3)(x, deterministic=deterministic)
             x = jnp.sin(nn.BatchNorm(**options, param_dtype=x.dtype, name=name)(x, deterministic, mask=mask)) + 0.1 * x
         return x.sum(axis=(1, 2))
 
@@ -79,8 +80,8 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("module", [ConvNet((3, 4), 5), Norms()], ids=["convolutions", "norms"])
-def test_batch_norm_sees_the_whole_batch(module: nn.Module, accumulate: int, x64: None) -> None:
-    """Also where a device has padding alone, and with a frozen norm; gradients, statistics and losses."""
+def test_layers_see_the_whole_batch(module: nn.Module, accumulate: int, x64: None) -> None:
+    """Batch norm and dropout, also where a device has padding alone; with a frozen norm; and the gradients."""
     variables = dict(module.init(jax.random.key(0), IMAGES))
     variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
     params = variables.pop("params")

@@ -127,6 +127,7 @@ def assert_same(place: Path, one: Path, other: Path) -> None:
         pytest.param(("parallel.data=8",), id="jit"),
         pytest.param(("parallel.data=8", "parallel.mode=pmap"), id="pmap"),
         pytest.param(("parallel.data=2", "parallel.fsdp=4", LARGEST), id="fsdp"),
+        pytest.param(("parallel.data=1", "parallel.mode=pmap"), id="pmap, one", marks=pytest.mark.long),
         pytest.param(("parallel.data=2",), id="jit, two", marks=pytest.mark.long),
         pytest.param(("parallel.data=2", "parallel.mode=pmap"), id="pmap, two", marks=pytest.mark.long),
         pytest.param(("parallel.data=1", "parallel.fsdp=2", LARGEST), id="fsdp, two", marks=pytest.mark.long),

@@ -19,7 +19,7 @@ from tests.training import test_feed
 from tests.training import test_phases as test_moments
 from tlx.augment.mixing import mix_images
 from tlx.data.plan import TrainingPlan
-from tlx.models.batch_norm import statistics
+from tlx.models.by_device import LayersByDevice, statistics
 from tlx.models.custom import _FrozenNorms
 from tlx.models.forward import _after
 from tlx.optim.groups import _with_run_step, rate_tables
@@ -65,7 +65,7 @@ TESTS = {
         test_model_state.test_norms_in_which_nothing_learns_are_frozen, learning=(), norms={"made", "bare", "called"}
     ),
     "norms by device": test_of(
-        test_by_device.test_batch_norm_sees_the_whole_batch, module=test_by_device.Norms(), accumulate=1
+        test_by_device.test_layers_see_the_whole_batch, module=test_by_device.Norms(), accumulate=1
     ),
     "partners by device": test_of(test_by_device.test_partners_come_from_the_whole_batch, options={"mixup": 0.8}),
     "streams": test_of(test_feed.test_streams_of_a_step_share_one_length_and_no_order),
@@ -200,6 +200,11 @@ DEVICES = {
     ),
     "batch norm divides by the rows of a device": fault(
         statistics, "norms by device", ("summed(counted.sum(axes, dtype=x.dtype))", "counted.sum(axes, dtype=x.dtype)")
+    ),
+    "every device has one dropout mask": fault(
+        LayersByDevice.__call__,
+        "norms by device",
+        ("own_rows(run(whole, *rest, **kwargs), len(x))", "run(x * 0 + 1, *rest, **kwargs)"),
     ),
     "partners are of the same device": fault(
         mix_images, "partners by device", ("*gathered((example_id, valid))", "*(example_id, valid)")

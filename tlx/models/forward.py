@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import struct
 
 from tlx.errors import TlxError, listed
-from tlx.models.batch_norm import NormsOverDevices
+from tlx.models.by_device import LayersByDevice
 from tlx.parallel.axis import device_index, on_any
 from tlx.params.paths import flatten, map_with_path
 
@@ -80,15 +80,15 @@ def forward(
     if not context.train:
         return model.apply(variables, **inputs, **options), model_state
     rngs = {"dropout": context.key} if context.key is not None else None
-    norms = NormsOverDevices(context.frozen) if model_state and device_index() is not None else None
-    with contextlib.nullcontext() if norms is None else nn.intercept_methods(norms):
+    layers = None if device_index() is None else LayersByDevice(context.frozen)
+    with contextlib.nullcontext() if layers is None else nn.intercept_methods(layers):
         output, updated = model.apply(
             variables, **inputs, **options, deterministic=False, frozen=context.frozen, rngs=rngs,
             mutable=list(model_state),
         )  # fmt: skip
     after = {name: updated[name] for name in model_state}
-    if norms is not None:
-        _check_by_device(model_state, after, norms.updated, context)
+    if layers is not None:
+        _check_by_device(model_state, after, layers.updated, context)
     return output, _after(model_state, after, context, inputs.get("valid"))
 
 

@@ -1,4 +1,4 @@
-"""Batch normalization with the statistics of the whole batch, in a step in which a device has only its own rows."""
+"""linen's batch normalization and dropout, as of the whole batch, in a step in which a device has only its own rows."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from tlx.parallel.axis import summed
+from tlx.parallel.axis import own_rows, summed
 
 
-class NormsOverDevices:
-    """An interceptor that makes each linen `BatchNorm` use the mean and variance of the rows on all devices.
+class LayersByDevice:
+    """An interceptor that makes `flax.linen.BatchNorm` and `Dropout` compute what they compute of the whole batch.
 
-    linen's `axis_name` gives the mean of the devices' means. Devices have unequal numbers of valid rows in the last
-    batch of an epoch, and that mean then differs from the mean of the batch; here sums and counts are added up.
+    A norm uses the mean and variance of the rows on all devices. linen's `axis_name` gives the mean of the devices'
+    means. Devices have unequal numbers of valid rows in the last batch of an epoch, and that mean then differs from the
+    mean of the batch; here sums and counts are added up. A dropout mask is this device's part of the batch's mask.
 
     Args:
       frozen: path prefixes of frozen parts, whose norms use their running statistics.
@@ -28,18 +29,27 @@ class NormsOverDevices:
         self.updated: set[str] = set()
 
     def __call__(self, run: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        norm = context.module
-        if not (isinstance(norm, nn.BatchNorm) and context.method_name == "__call__"):
+        layer = context.module
+        if context.method_name != "__call__" or not isinstance(layer, nn.BatchNorm | nn.Dropout):
             return run(*args, **kwargs)
-        x, running, *_ = (*args, kwargs.get("use_running_average"), None) if args else (kwargs["x"], None)
-        running = norm.use_running_average if running is None else running
-        if running or f"{'/'.join(norm.path)}/".startswith(self.frozen or "\0"):
+        name = "use_running_average" if isinstance(layer, nn.BatchNorm) else "deterministic"
+        flag = args[1] if len(args) > 1 else kwargs.get(name)
+        if getattr(layer, name) if flag is None else flag:
             return run(*args, **kwargs)
+        if isinstance(layer, nn.Dropout):
+            x, *rest = args or (kwargs.pop("inputs"),)
+            whole = jnp.ones((summed(len(x)), *x.shape[1:]), x.dtype)
+            return x * own_rows(run(whole, *rest, **kwargs), len(x))
+        if f"{'/'.join(layer.path)}/".startswith(self.frozen or "\0"):
+            return run(*args, **kwargs)
+        return self._normalized(layer, args[0] if args else kwargs["x"], kwargs.get("mask"))
+
+    def _normalized(self, norm: nn.BatchNorm, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         before: dict[str, Any] = {name: norm.get_variable("batch_stats", name) for name in ("mean", "var")}
-        batch = dict(zip(before, statistics(norm, x, kwargs.get("mask")), strict=True))
+        batch = dict(zip(before, statistics(norm, x, mask), strict=True))
         for name, value in batch.items():  # with these as running statistics, linen normalizes as with the batch's
             norm.put_variable("batch_stats", name, value)
-        output = norm.clone(parent=norm.scope, use_running_average=True)(x)
+        output: jax.Array = norm.clone(parent=norm.scope, use_running_average=True)(x)
         for name, value in batch.items():
             mean = norm.momentum * before[name] + (1 - norm.momentum) * value
             norm.put_variable("batch_stats", name, mean)
