@@ -77,6 +77,26 @@ def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert [json.loads(line)["id"] for line in rest] == list(range(CHUNK, 2 * CHUNK))
 
 
+@pytest.mark.parametrize("words", [("--format", "tsv"), ("--format", "tsv", "--output", "OUT")])
+def test_predict_reads_any_text_format_from_standard_input(
+    words: tuple[str, ...], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A format that is read only is written as CSV, or in what the output's suffix says."""
+    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"id\ttext\n1\tthe film\twas\n")))
+    with pytest.raises(SystemExit):
+        main(["predict", f"{place}/run", "--input", "-", "--format", "tsv"])
+    assert "line 2" in capsys.readouterr().err
+    monkeypatch.setattr(stream.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"id\ttext\n1\tthe, film\n")))
+    out = tmp_path / "out.jsonl"
+    main(["predict", f"{place}/run", "--input", "-", *(str(out) if word == "OUT" else word for word in words)])
+    printed = capsys.readouterr().out
+    if "OUT" in words:
+        assert json.loads(out.read_text())["text"] == "the, film"
+    else:
+        assert printed.startswith('id,text,predicted,score\n1,"the, film",')
+
+
 def test_predict_for_a_reader_that_has_enough(place: Path) -> None:
     """Standard input begins with a byte order mark, as spreadsheets write it; the reader leaves after a line."""
     command = [sys.executable, "-m", "tlx.cli.main", "predict", f"{place}/run", "--input", "-", "--format", "csv"]
@@ -233,6 +253,8 @@ def test_bad_files_leave_nothing(
         (["predict", "RUN", "a", "--output", "b.csv"], "--output and --format need --input FILE"),
         (["predict", "RUN", "--input", "/no/file.csv"], "there is no file /no/file.csv"),
         (["predict", "RUN", "--input", "-"], "name it with --format"),
+        (["predict", "RUN", "--input", "-", "--format", "xml"], "--format is 'xml'; it is one of csv, tsv, jsonl"),
+        (["predict", "RUN", "--input", "-", "--format", "npz"], "an archive is read from a file"),
         (["evaluate", "RUN", "--data", "csv:/no/file.csv"], "there is no file /no/file.csv"),
         (["evaluate", "/no/run"], "/no/run is no run directory"),
         (["inspect", "configs/nothing.py"], "there is no config file 'configs/nothing.py'"),

@@ -17,7 +17,7 @@ from tlx.parallel.axis import DEVICES
 from tlx.parallel.layout import make_layout
 from tlx.parallel.placement import LEAST
 from tlx.parallel.processes import on_main, start
-from tlx.training.state import State, init_state
+from tlx.training.state import init_state
 from tlx.training.step import make_train_step
 
 PARAMS = {
@@ -171,9 +171,3 @@ def test_a_step_by_device_is_the_step_of_the_whole_batch(update: Update, accumul
     for a, b in zip(*map(jax.tree.leaves, (found["jit"], found["pmap"])), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
     assert all(np.abs(found["jit"][0].params[name] - params[name]).min() > 1e-6 for name in params)
-
-
-def test_a_state_over_the_whole_batch_is_refused_by_device() -> None:
-    state = State(jnp.zeros((), jnp.int32), {}, {}, {"mean": jnp.zeros(3)})
-    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* keeps statistics of the whole batch"):
-        make_layout(mode="pmap").train_step(lambda *given: given, state, (jax.random.key(0), None))

@@ -19,10 +19,8 @@ import pytest
 from tests import tiny
 from tlx.cli.launch import load_config
 from tlx.cli.main import main
-from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
-from tlx.recipes.checks import check_mixing
 from tlx.recipes.run_directory import load_run
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.writers import read_metrics
@@ -129,7 +127,10 @@ def assert_same(place: Path, one: Path, other: Path) -> None:
         pytest.param(("parallel.data=8",), id="jit"),
         pytest.param(("parallel.data=8", "parallel.mode=pmap"), id="pmap"),
         pytest.param(("parallel.data=2", "parallel.fsdp=4", LARGEST), id="fsdp"),
-        pytest.param(("parallel.data=2",), id="two", marks=pytest.mark.long),
+        pytest.param(("parallel.data=1", "parallel.mode=pmap"), id="pmap, one", marks=pytest.mark.long),
+        pytest.param(("parallel.data=2",), id="jit, two", marks=pytest.mark.long),
+        pytest.param(("parallel.data=2", "parallel.mode=pmap"), id="pmap, two", marks=pytest.mark.long),
+        pytest.param(("parallel.data=1", "parallel.fsdp=2", LARGEST), id="fsdp, two", marks=pytest.mark.long),
     ],
 )
 def test_devices(parallel: tuple[str, ...], place: Path, one: Path, tmp_path: Path) -> None:
@@ -157,14 +158,38 @@ def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: P
 
 
 @pytest.mark.long
-def test_two_processes_from_the_beginning(place: Path, one: Path, tmp_path: Path) -> None:
-    """With parameters that no process has whole."""
-    ended = two_processes(place, tmp_path / "run", "parallel.fsdp=2", LARGEST)
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param((), id="jit"),
+        pytest.param(("parallel.fsdp=2", LARGEST), id="fsdp"),  # parameters that no process has whole
+        pytest.param(("parallel.mode=pmap",), id="pmap"),
+    ],
+)
+def test_two_processes_from_the_beginning(parallel: tuple[str, ...], place: Path, one: Path, tmp_path: Path) -> None:
+    ended = two_processes(place, tmp_path / "run", *parallel)
     assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
     assert_same(place, one, tmp_path / "run")
     expected = flatten(load_run(one).params)
     for path, leaf in flatten(load_run(tmp_path / "run").params).items():
         np.testing.assert_allclose(leaf, expected[path], rtol=1e-4, atol=3e-6, err_msg=path)
+
+
+@pytest.mark.long
+def test_two_processes_share_features_on_disk(place: Path, tmp_path: Path) -> None:
+    """Of a frozen backbone, its parameters shared out over the processes; the next run, in one process, reads them."""
+    folder = tmp_path / "features"
+    heads = ("params.freeze=", "params.trainable=heads", "features.cache=disk", f"features.folder={folder}")
+    ended = two_processes(place, tmp_path / "run", *heads, "parallel.fsdp=2", LARGEST)
+    assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    sets = {file: file.stat().st_mtime_ns for file in folder.glob("*/values.npy")}
+    assert len(sets) == 3 == len([*folder.iterdir()])  # of train, validation and test; nothing else is left
+    build(place, tmp_path / "read", *heads, "parallel.data=1").run(quiet=True)
+    assert {file: file.stat().st_mtime_ns for file in folder.glob("*/values.npy")} == sets
+    build(place, tmp_path / "computed", *heads[:2], "features.cache=off", "parallel.data=1").run(quiet=True)
+    for run in ("run", "read"):
+        found, expected = read_metrics(tmp_path / run)[-1], read_metrics(tmp_path / "computed")[-1]
+        assert found["validation/loss"] == pytest.approx(expected["validation/loss"], rel=1e-4), run
 
 
 @pytest.mark.long
@@ -186,13 +211,3 @@ def test_inspect_tells_how_parameters_are_cut(place: Path, capsys: pytest.Captur
     rows = {words[1]: line for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
     assert "sharding" in told and "axis 0 / 4" in rows["backbone/encoder/layer/1/output/dense/kernel"]
     assert "whole" in rows["backbone/embeddings/word_embeddings/embedding"]
-
-
-def test_mixing_needs_the_whole_batch(place: Path, tmp_path: Path) -> None:
-    from tlx.augment.settings import Augmentation
-    from tlx.parallel.layout import make_layout
-
-    inputs: Any = type("Inputs", (), {"augmentation": Augmentation(mixup=0.2)})
-    check_mixing(make_layout(mode="jit"), inputs, {})
-    with pytest.raises(TlxError, match="mixup and cutmix take partners from the whole batch, so take 'jit'"):
-        check_mixing(make_layout(mode="pmap"), inputs, {})

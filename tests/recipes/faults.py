@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from tests.methods import test_epochs, test_model_state, test_players, test_rates, test_updates
+from tests.parallel import test_by_device
 from tests.recipes import test_compiled, test_methods
 from tests.training import test_feed
 from tests.training import test_phases as test_moments
+from tlx.augment.mixing import mix_images
 from tlx.data.plan import TrainingPlan
+from tlx.models.by_device import LayersByDevice, statistics
 from tlx.models.custom import _FrozenNorms
 from tlx.models.forward import _after
 from tlx.optim.groups import _with_run_step, rate_tables
@@ -61,6 +64,10 @@ TESTS = {
     "frozen norms": test_of(
         test_model_state.test_norms_in_which_nothing_learns_are_frozen, learning=(), norms={"made", "bare", "called"}
     ),
+    "norms by device": test_of(
+        test_by_device.test_layers_see_the_whole_batch, module=test_by_device.Norms(), accumulate=1
+    ),
+    "partners by device": test_of(test_by_device.test_partners_come_from_the_whole_batch, options={"mixup": 0.8}),
     "streams": test_of(test_feed.test_streams_of_a_step_share_one_length_and_no_order),
     "orders of streams": test_of(test_methods.test_streams_of_the_same_examples_have_orders_of_their_own),
     "streams resumed": test_of(test_feed.test_a_stream_goes_on_where_it_was),
@@ -187,6 +194,22 @@ STATISTICS = {
         frozen_parts, "frozen norms", ("frozen.append(module)", "pass")
     ),
 }
+DEVICES = {
+    "batch norm's mean is of a device's rows": fault(
+        statistics, "norms by device", ("summed(values.sum(axes, where=counted)) / count", "values.mean(axes)")
+    ),
+    "batch norm divides by the rows of a device": fault(
+        statistics, "norms by device", ("summed(counted.sum(axes, dtype=x.dtype))", "counted.sum(axes, dtype=x.dtype)")
+    ),
+    "every device has one dropout mask": fault(
+        LayersByDevice.__call__,
+        "norms by device",
+        ("own_rows(run(whole, *rest, **kwargs), len(x))", "run(x * 0 + 1, *rest, **kwargs)"),
+    ),
+    "partners are of the same device": fault(
+        mix_images, "partners by device", ("*gathered((example_id, valid))", "*(example_id, valid)")
+    ),
+}
 GRADIENTS = {
     "losses are means of micro-batches": fault(
         _accumulate_sum,
@@ -239,4 +262,4 @@ DATA = {
         fit, "epochs", (EPOCH_BEGINS, f"({EPOCH_BEGINS} or step == start + 1)")
     ),
 }
-FAULTS = {**RATES, **KEYS, **PLAYERS, **STATISTICS, **GRADIENTS, **DATA}
+FAULTS = {**RATES, **KEYS, **PLAYERS, **STATISTICS, **DEVICES, **GRADIENTS, **DATA}

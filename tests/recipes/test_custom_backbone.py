@@ -1,6 +1,7 @@
 """A linen module of a script's own in the backbone's place: rules, phases, checkpoints and a resumed run."""
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from tlx.errors import TlxError
 from tlx.models.cnn import EPSILON, ConvNet
 from tlx.params.paths import flatten
 from tlx.pretrained.save import write_folder
-from tlx.recipes import defaults, finetune
+from tlx.recipes import defaults, finetune, run_directory
 from tlx.recipes.custom import custom_backbone
 from tlx.recipes.run_directory import load_run
+from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of as predicted_rows
 from tlx.training.checkpoint import Checkpoints
 
@@ -102,12 +104,12 @@ def rows_of(job: finetune.Job, steps: int) -> list[tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_batch_normalization_as_in_a_loop_of_flax(devices: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", [{"data": 1}, {"data": 2}, {"data": 8, "mode": "pmap"}], ids=str)
+def test_batch_normalization_as_in_a_loop_of_flax(parallel: dict[str, Any], tmp_path: Path) -> None:
     """SGD over an epoch and a step, with a batch that tlx pads, against linen and optax alone."""
     job = normalized(
         tmp_path / "run", params={"phases": (), "groups": {"default": {"weight_decay": 0.0}}},
-        parallel={"data": devices},
+        parallel=parallel,
         optimizer={"name": "sgd", "learning_rate": 0.05, "schedule": "constant", "warmup_fraction": 0.0, "clip": 0.0},
     )  # fmt: skip
     steps = job.schedule.steps_per_epoch + 1
@@ -166,7 +168,9 @@ def recomputed(params: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> dic
 
 
 @pytest.mark.slow
-def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: Path) -> None:
+def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     average = {"kind": "ema", "decay": 0.8, "recalibrate_batches": BATCHES}
     phases = ({"trainable": "heads"}, {"start": 1.0, "trainable": "last:2"}, {"start": 2.0})
     job, seen = normalized(tmp_path / "whole", average=average, params={"phases": phases}), []
@@ -204,6 +208,14 @@ def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(tmp_path: 
     assert jax.tree.all(jax.tree.map(np.array_equal, best, again.best()))
     with pytest.raises(TlxError, match=r"this model has batch_stats beside its parameters"):
         write_folder(tmp_path / "out", job.model, best.params)
+    # No family of checkpoints has a model state, so commands read one only with this network in a family's place.
+    file = tmp_path / "whole" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "backbone": None}))
+    monkeypatch.setattr(run_directory, "describe_model", lambda *_: job.model)
+    assert jax.tree.all(jax.tree.map(np.array_equal, best, load_run(tmp_path / "whole").variables))
+    for split, evaluated in evaluate(tmp_path / "whole").items():
+        for name, value in evaluated.metrics.items():
+            assert summary["metrics"][f"{split}/{name}"] == pytest.approx(value, rel=1e-5), name
 
 
 class Unmasked(nn.Module):
@@ -220,6 +232,24 @@ def test_padding_that_would_enter_the_statistics_is_refused(tmp_path: Path) -> N
         normalized(tmp_path / "run", Unmasked())
     job = normalized(tmp_path / "run", Unmasked(), params={"phases": ()}, train={"batch_size": 20})
     assert flatten(job.state.model_state).keys() == {f"batch_stats/backbone/norm/{name}" for name in ("mean", "var")}
+
+
+class RunningMean(nn.Module):
+    """A state that is not batch norm's."""
+
+    @nn.compact
+    def __call__(self, pixel_values: jax.Array, deterministic: bool, valid: Any = None) -> jax.Array:
+        mean = self.variable("running", "mean", jnp.zeros, ())
+        if not deterministic:
+            mean.value = 0.9 * mean.value + 0.1 * pixel_values.mean()
+        return nn.Dense(3, name="dense")(pixel_values.mean(axis=(1, 2)) - mean.value)
+
+
+def test_under_pmap_a_state_that_is_not_batch_norms_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(TlxError, match=r"parallel.mode is 'pmap', .* updates running/backbone/mean, which is not the"):
+        normalized(tmp_path / "run", RunningMean(), parallel={"data": 2, "mode": "pmap"}, params={"phases": ()})
+    assert not (tmp_path / "run").exists()
+    normalized(tmp_path / "run", RunningMean(), parallel={"data": 2}, params={"phases": ()})
 
 
 class Growing(nn.Module):

@@ -1,6 +1,7 @@
 """Images through the whole of a run: read, trained, evaluated, asked again, exported, at another size too."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,22 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
     images = np.round(load_digits().images * 255 / 16).astype(np.uint8)
     found = rows_of(load_run(tmp_path / "run"), [images[row] for row in rows])
     assert [row["predicted"] for row in found] == [str(i) for i in predictions.argmax(-1)]
+
+
+def test_mixed_by_device_as_in_the_whole_batch(run: Path, tmp_path: Path) -> None:
+    """Augmented, mixup or CutMix, micro-batches, and an epoch's last batch, which leaves devices without a row."""
+    losses: dict[str, list[float]] = {}
+    for mode, devices in (("jit", 1), ("pmap", 8)):
+        config = digits(run.parent / "checkpoint")
+        config.augment.pad, config.augment.mixup, config.augment.cutmix = 1, 0.4, 1.0
+        config.optimizer.eps, config.data.per_class, config.train.accumulate = 1e-3, 10, 2
+        config.parallel.data, config.parallel.mode = devices, mode
+        job = finetune.build(config, tmp_path / mode)
+        state, losses[mode] = job.state, []
+        for batch in itertools.islice(job.batches(), 4):
+            state, metrics = job.phases[0].step(state, batch)
+            losses[mode].append(float(metrics["loss"]))
+    np.testing.assert_allclose(losses["pmap"], losses["jit"], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class SelfTraining(Adversarial):
         return {"pseudo": cross_entropy(logits, labels, rows["valid"].astype(jnp.float32))}, carried
 
 
-METHODS: Any = {"adversarial": Adversarial, "self_training": SelfTraining}
+METHODS: Any = {"adversarial": (Adversarial, {}), "self_training": (SelfTraining, {})}
 
 
 def job_of(config: Any, place: Path, workdir: Path) -> Any:
@@ -201,8 +201,32 @@ def test_a_stream_or_a_method_that_is_not_there(config: Any, tmp_path: Path) -> 
         finetune.build(config, tmp_path / "b", methods=METHODS)
 
 
-def test_a_setting_of_a_method_that_the_config_lacks(config: Any, tmp_path: Path) -> None:
-    config.method.name = "weighted"
-    methods: Any = {"weighted": lambda inputs: inputs.config.method.alpha}
-    with pytest.raises(TlxError, match=r"the method 'weighted' reads config\.method\.alpha, which the config does not"):
-        finetune.build(config, tmp_path / "run", methods=methods)
+def weighted(inputs: MethodInputs) -> Any:
+    raise TlxError(f"made with {sorted(inputs.config.method.items())}")
+
+
+FIELDS: Any = {
+    "weighted": (weighted, {"trade_off": 1.0, "schedule": "constant"}),
+    "narrow": (weighted, {"trade_off": 0.1, "hidden": 1024}),
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"made with \[\('name', 'weighted'\), \('schedule', 'constant'\), \('trade_off', 1.0\)\]"),
+        ({"trade_off": 2}, r"\('trade_off', 2.0\)"),
+        ({"tradeoff": 2.0}, "config.method.tradeoff is set, but the method weighted has trade_off, schedule"),
+        ({"trade_off": "high"}, "config.method.trade_off is 'high'; its type is float"),
+        ({"name": "finetune", "alpha": 1.0}, "config.method.alpha is set, but the method finetune has no fields"),
+        ({"name": "narrow"}, "the methods narrow, weighted have different defaults of config.method.trade_off; set it"),
+        ({"name": "narrow", "trade_off": 0.5}, r"\('hidden', 1024\).*\('schedule', 'constant'\), \('trade_off', 0.5\)"),
+    ],
+)
+def test_fields_of_a_method(fields: dict[str, Any], message: str, config: Any, tmp_path: Path) -> None:
+    """With the defaults that the method declares; a field that no method of the run has is refused."""
+    config.method.update({"name": "weighted", **fields})
+    config.params.phases = ({}, {"start": 1.0, "method": "weighted"}) if fields.get("name") == "narrow" else ()
+    with pytest.raises(TlxError, match=message):
+        finetune.build(config, tmp_path / "run", methods=FIELDS)
+    assert not (tmp_path / "run").exists()

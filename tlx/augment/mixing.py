@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tlx.augment.boxes import box_mask
 from tlx.augment.keys import example_keys, id_halves
 from tlx.errors import TlxError
+from tlx.parallel.axis import gathered, own_rows
 
 PER = ("batch", "example")
 
@@ -17,7 +18,8 @@ class Mix(NamedTuple):
     """How a batch was mixed.
 
     Attributes:
-      partner: the row with which each row was mixed, int32 (batch,).
+      partner: the row with which each row was mixed, int32 (batch,); a row of the batch of all devices under
+        `parallel.mode=pmap`.
       lam: λ, the weight of the row itself, float32 (batch,).
     """
 
@@ -128,7 +130,7 @@ def mix_images(
         raise TlxError(f"mix_per is {per!r}; tlx has {', '.join(PER)}.")
     rows, height, width, _ = images.shape
     partner_key, draw_key = jax.random.split(key)
-    partner = draw_partners(partner_key, example_id, valid)
+    partner = own_rows(draw_partners(partner_key, *gathered((example_id, valid))), rows)
 
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The weight of the row itself, for each pixel (height, width, 1) and for the label ()."""
@@ -144,7 +146,7 @@ def mix_images(
         weight, lam = weight[None], jnp.broadcast_to(lam, (rows,))
     else:
         weight, lam = jax.vmap(draw)(example_keys(draw_key, example_id))
-    mixed = weight * images + (1 - weight) * jnp.take(images, partner, axis=0)
+    mixed = weight * images + (1 - weight) * jnp.take(gathered(images), partner, axis=0)
     return mixed, Mix(partner, lam)
 
 
@@ -162,5 +164,16 @@ def mix_labels(labels: jax.Array, partner: jax.Array, lam: jax.Array, num_classe
     """
     soft = labels.astype(jnp.float32) if labels.ndim == 2 else jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     chex.assert_shape(soft, (partner.shape[0], num_classes))
+    return mix_targets(soft, partner, lam)
+
+
+def mix_targets(targets: jax.Array, partner: jax.Array, lam: jax.Array) -> jax.Array:
+    """Mixes numbers, such as the targets of a regression, as the images were mixed.
+
+    Args:
+      targets: float32 (batch, outputs).
+      partner: the row number of each row's partner, (batch,).
+      lam: λ, (batch,).
+    """
     share = lam[:, None]
-    return share * soft + (1 - share) * soft[partner]
+    return share * targets + (1 - share) * gathered(targets)[partner]

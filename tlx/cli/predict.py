@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.errors import TlxError
+from tlx.errors import TlxError, listed
 
 CHUNK = 512  # number of rows that are read, predicted and written at a time
 Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file for the rows with their predictions; default: standard output",
     )
     parser.add_argument(
-        "--format", choices=("jsonl", "csv"), help="format of input and output that have no file suffix"
+        "--format",
+        metavar="FORMAT",
+        help="format of the input, such as jsonl, csv or tsv, and of the output if it is jsonl or csv, unless a suffix "
+        "says it",
     )
     parser.add_argument(
         "--sheet", metavar="FILE", help="write a picture of the images with the least certain predictions"
@@ -46,6 +49,10 @@ def main(arguments: argparse.Namespace) -> None:
             "predictions for texts of the command line are printed, one line each; --output and --format need --input "
             "FILE (or -)."
         )
+    from tlx.data.readers import READERS
+
+    if arguments.format not in (None, *READERS):
+        raise TlxError(f"--format is {arguments.format!r}; it is one of {listed(READERS)}.")
     quiet_logs()
     use_compilation_cache()
     from tlx.recipes.run_directory import load_run
@@ -86,17 +93,18 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
       trained: the trained run.
       source: a file, `-` for standard input, or a folder of images.
       to: the file to write, or `-` for standard output.
-      format_: "jsonl" or "csv"; None: the suffix of the file decides.
+      format_: the format of files whose suffix does not name one; None: the suffix has to name it.
 
     Yields:
       The inputs and predictions of each chunk after it is written.
     """
-    from tlx.data.stream import format_of, writing
+    from tlx.data.stream import FORMATS, format_of, writing
     from tlx.runs.predictions import rows_of
 
     modality, columns, kind = trained.inputs, trained.columns, trained.head.kind
     reading = modality.read_source(source, format_)
-    output_format = format_ or reading.format if to == "-" else format_of(to, format_ or reading.file_format)
+    written = format_ if format_ in FORMATS else None
+    output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
     unpredicted = 0
     with writing(to, output_format) as write:
         while chunk := list(itertools.islice(reading.rows, CHUNK)):

@@ -94,7 +94,7 @@ class Extractor:
         used, digest, state = below(self.model, self.spec), hashlib.sha256(), flatten(self.model_state)
         for path, leaf in (*sorted(flatten(self.params).items()), *sorted(state.items())):
             if path in used or path in state:
-                array = np.asarray(leaf)
+                array = np.asarray(leaf if self.layout is None else self.layout.gather(leaf))
                 digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -110,18 +110,19 @@ class Extractor:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return FeatureShape((int(offsets[-1]), output.shape[2]), output.dtype, offsets)
 
-    def fill(self, examples: ExampleSet, values: np.ndarray, offsets: np.ndarray | None) -> None:
-        """Computes the features of a set and writes them into an array.
+    def fill(self, examples: ExampleSet, values: np.ndarray | None, offsets: np.ndarray | None) -> None:
+        """Computes the features of a set and writes them into an array. With several processes, all of them call it.
 
         Args:
           examples: the set.
-          values: the array to write to, of the shape and dtype that `shape_of` returns.
+          values: the array to write to, of the shape and dtype that `shape_of` returns; None: this process writes none.
           offsets: the offsets that `shape_of` returns.
         """
         batches = in_batches(examples, self.batch_size, self.length_buckets, self.layout)
         variables = Variables(self.params, self.model_state)
         for rows, outputs in map_batches(self._forward, variables, batches, self.modality.fields, self.layout):
-            store(values, offsets, rows, outputs)
+            if values is not None:
+                store(values, offsets, rows, outputs)
 
     def __call__(self, examples: ExampleSet) -> FeatureSet:
         """Computes the features of a set in memory."""

@@ -8,12 +8,13 @@ A folder appears only when it is complete. Nothing is unpickled. Features that d
 again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet, FeatureShape
 from tlx.files.regular import open_regular
 from tlx.files.strict_json import read_json
+from tlx.parallel.processes import is_multiprocess, main_value, on_main
 
 FORMAT = 1
 
@@ -71,7 +73,8 @@ def load_or_compute(
 ) -> FeatureSet:  # fmt: skip
     """Loads a feature set, or computes and stores it if it is missing or damaged.
 
-    The values are memory-mapped from the file, not read into memory.
+    The values are memory-mapped from the file, not read into memory. With several processes, all of them call this and
+    compute, the main process writes, and all read.
 
     Args:
       folder: the folder of all feature sets.
@@ -81,50 +84,101 @@ def load_or_compute(
       tell: is called with a message if stored features are damaged.
 
     Raises:
-      TlxError: if the folder cannot be written.
+      TlxError: if the folder cannot be written, or another process cannot read it.
     """
     home = folder / key_of(identifiers)
     shape = extractor.shape_of(examples)
-    if home.exists():
-        try:
-            return _open(home, identifiers, shape)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            tell(f"features: {home} is damaged ({error}); they are computed again.")
+    features = on_main(lambda: _open_or_none(home, identifiers, shape, tell))
+    if main_value(features is not None):
+        return features or _open_written(home, identifiers, shape)
+    writer = _Writer(home, shape)
     try:
-        _write(home, identifiers, shape, extractor, examples)
+        on_main(writer.begin)
+        extractor.fill(examples, writer.values, shape.offsets)
+        on_main(lambda: writer.finish(identifiers))
+    finally:
+        writer.clean()
+    return _open_written(home, identifiers, shape)
+
+
+def _open_or_none(
+    home: Path, identifiers: Mapping[str, str], shape: FeatureShape, tell: Callable[[str], None]
+) -> FeatureSet | None:
+    """Opens a stored feature set; None if it is missing or damaged."""
+    if not home.exists():
+        return None
+    try:
         return _open(home, identifiers, shape)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        tell(f"features: {home} is damaged ({error}); they are computed again.")
+        return None
+
+
+def _open_written(home: Path, identifiers: Mapping[str, str], shape: FeatureShape) -> FeatureSet:
+    """Opens a feature set that the main process has opened or written."""
+    try:
+        return _open(home, identifiers, shape)
+    except OSError as error:
+        also = " Several processes need a folder that all of them can read." if is_multiprocess() else ""
+        raise TlxError(f"features cannot be read from {home} ({error.strerror or error}).{also}") from None
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Turns an `OSError` into a `TlxError` that names the folder of all feature sets."""
+    try:
+        yield
     except OSError as error:
         raise TlxError(
             f"features cannot be stored in {folder} ({error.strerror or error}); choose another folder, or store none."
         ) from None
 
 
-def _write(
-    home: Path, identifiers: Mapping[str, str], shape: FeatureShape, extractor: Extractor, examples: ExampleSet
-) -> None:
-    """Computes features and writes their folder, which gets its name only when it is complete."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=home.parent))
-    try:
-        stored = _stored(shape.dtype)
-        values = np.lib.format.open_memmap(partial / "values.npy", "w+", stored, shape.shape)
-        extractor.fill(examples, values.view(shape.dtype), shape.offsets)
-        values.flush()
-        if shape.offsets is not None:
-            np.save(partial / "offsets.npy", shape.offsets, allow_pickle=False)
-        digests = {file.name: _file_digest(file) for file in sorted(partial.iterdir())}
-        meta = {"format": FORMAT, "dtype": str(shape.dtype), "facts": dict(identifiers), "sha256": digests}
-        (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp creates folders that other users cannot read
-        shutil.rmtree(home, ignore_errors=True)  # a damaged folder
-        partial.rename(home)
-    except FileExistsError:
-        pass  # another run has just written the same features
-    except OSError:
-        if not home.is_dir():  # if it is, another run has just written it (a non-empty folder cannot be replaced)
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+class _Writer:
+    """Writes the folder of a feature set, which gets its name only when it is complete.
+
+    With several processes, `begin` and `finish` are called in the main process only.
+
+    Attributes:
+      values: the memory-mapped array to fill; None before `begin`.
+    """
+
+    def __init__(self, home: Path, shape: FeatureShape):
+        self.home, self.shape = home, shape
+        self.partial: Path | None = None
+        self.values: np.ndarray | None = None
+
+    def begin(self) -> None:
+        """Makes the folder, under a temporary name, and the file of the values."""
+        with _writable(self.home.parent):
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            self.partial = Path(tempfile.mkdtemp(prefix=f".{self.home.name}.", dir=self.home.parent))
+            file, dtype = self.partial / "values.npy", self.shape.dtype
+            self._mapped = np.lib.format.open_memmap(file, "w+", _stored(dtype), self.shape.shape)
+            self.values = self._mapped.view(dtype)
+
+    def finish(self, identifiers: Mapping[str, str]) -> None:
+        """Writes the other files and renames the folder."""
+        assert self.partial is not None
+        with _writable(self.home.parent):
+            self._mapped.flush()
+            if self.shape.offsets is not None:
+                np.save(self.partial / "offsets.npy", self.shape.offsets, allow_pickle=False)
+            digests = {file.name: _file_digest(file) for file in sorted(self.partial.iterdir())}
+            meta = {"format": FORMAT, "dtype": str(self.shape.dtype), "facts": dict(identifiers), "sha256": digests}
+            (self.partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+            self.partial.chmod(0o755)  # mkdtemp creates folders that other users cannot read
+            shutil.rmtree(self.home, ignore_errors=True)  # a damaged folder
+            try:
+                self.partial.rename(self.home)
+            except OSError:
+                if not self.home.is_dir():  # if it is, another run has just written the same features
+                    raise
+
+    def clean(self) -> None:
+        """Removes what is left under the temporary name."""
+        if self.partial is not None:
+            shutil.rmtree(self.partial, ignore_errors=True)
 
 
 def _open(home: Path, identifiers: Mapping[str, str], shape: FeatureShape) -> FeatureSet:

@@ -41,8 +41,8 @@ class Update:
       losses: a function `(params, batch, carried, context) -> ({name: (total, count)}, carried)`. The update minimizes
         the sum over losses of total / count, where totals and counts are summed over the micro-batches of a batch.
         Totals and counts are scalars. A count is treated as a constant in differentiation unless
-        `differentiable_counts` names its loss. Under `jax.pmap` the batch holds the rows of one device, so totals and
-        counts must be sums over rows.
+        `differentiable_counts` names its loss. With `parallel.mode=pmap` the batch holds the rows of one device. Totals
+        and counts must then be sums over rows, and the method's state must be unchanged (`combine` may change it).
       players: names of the players whose parameters are updated.
       name: prefix of the update's metrics, `NAME/loss`. It may be "" only if the method has a single update.
       repeat: how often the update is applied in a step. Each time it uses the same batch and new random numbers.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlx.augment.mixing import mix_labels
+from tlx.augment.mixing import mix_labels, mix_targets
 from tlx.augment.pipeline import augment
 from tlx.augment.settings import Augmentation
 from tlx.data.examples import ExampleSet
@@ -77,8 +77,7 @@ class Images:
             if mixed is None:
                 return inputs, rows
             if head.kind == "regression":
-                share, label = mixed.lam[:, None], rows["label"]
-                return inputs, {**rows, "label": share * label + (1 - share) * label[mixed.partner]}
+                return inputs, {**rows, "label": mix_targets(rows["label"], mixed.partner, mixed.lam)}
             return inputs, {**rows, "label": mix_labels(rows["label"], mixed.partner, mixed.lam, head.outputs)}
 
         return augmented

@@ -10,6 +10,8 @@ from collections.abc import Collection
 import jax
 from flax import linen as nn
 
+from tlx.parallel.axis import on_any
+
 MOMENTUM = 0.9  # of the running statistics: new = 0.9 old + 0.1 batch (momentum 0.1 in torch)
 EPSILON = 1e-5
 
@@ -35,7 +37,7 @@ class ConvBlock(nn.Module):
         """
         x = nn.Conv(self.features, (5, 5), name="conv")(x)
         norm = nn.BatchNorm(use_running_average=deterministic, momentum=MOMENTUM, epsilon=EPSILON, name="norm")
-        x = norm(x, mask=None if mask is None else (mask | ~mask.any())[:, None, None, None])
+        x = norm(x, mask=None if mask is None else (mask | ~on_any(mask.any()))[:, None, None, None])
         return nn.max_pool(nn.relu(x), (2, 2), strides=(2, 2))
 
 

@@ -1,6 +1,7 @@
 """The forward pass of a model. Training, evaluation and feature extraction all call `forward`."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,8 @@ from flax import linen as nn
 from flax import struct
 
 from tlx.errors import TlxError, listed
+from tlx.models.by_device import LayersByDevice
+from tlx.parallel.axis import device_index, on_any
 from tlx.params.paths import flatten, map_with_path
 
 ModelState = Mapping[str, Any]  # linen's mutable collections by name, such as {"batch_stats": …}; {} for most models
@@ -70,17 +73,35 @@ def forward(
       The model's output, and the updated model state; in evaluation the model state is returned unchanged.
 
     Raises:
-      TlxError: if the structure, a shape or a dtype of the model state has changed.
+      TlxError: if the structure, a shape or a dtype of the model state has changed, or a state that is not batch norm's
+        is updated from a device's own rows of the batch.
     """
     variables = {"params": params, **model_state}
     if not context.train:
         return model.apply(variables, **inputs, **options), model_state
     rngs = {"dropout": context.key} if context.key is not None else None
-    output, updated = model.apply(
-        variables, **inputs, **options, deterministic=False, frozen=context.frozen, rngs=rngs,
-        mutable=list(model_state),
-    )  # fmt: skip
-    return output, _after(model_state, {name: updated[name] for name in model_state}, context, inputs.get("valid"))
+    layers = None if device_index() is None else LayersByDevice(context.frozen)
+    with contextlib.nullcontext() if layers is None else nn.intercept_methods(layers):
+        output, updated = model.apply(
+            variables, **inputs, **options, deterministic=False, frozen=context.frozen, rngs=rngs,
+            mutable=list(model_state),
+        )  # fmt: skip
+    after = {name: updated[name] for name in model_state}
+    if layers is not None:
+        _check_by_device(model_state, after, layers.updated, context)
+    return output, _after(model_state, after, context, inputs.get("valid"))
+
+
+def _check_by_device(before: ModelState, updated: ModelState, known: Collection[str], context: Context) -> None:
+    """Raises `TlxError` if a state is updated, from the rows of one device, by a module other than a `BatchNorm`."""
+    new = flatten(updated)
+    for path, leaf in flatten(before).items():
+        frozen = path.partition("/")[2].startswith(tuple(f"{prefix}/" for prefix in context.frozen))
+        if not frozen and path not in known and new.get(path) is not leaf:
+            raise TlxError(
+                "parallel.mode is 'pmap', in which each device has only its own rows of a batch, and the model updates "
+                f"{path}, which is not the state of a flax.linen.BatchNorm; use parallel.mode=jit."
+            )
 
 
 def _after(before: ModelState, updated: ModelState, context: Context, valid: jax.Array | None) -> ModelState:
@@ -98,7 +119,7 @@ def _after(before: ModelState, updated: ModelState, context: Context, valid: jax
     def after(path: str, old: jax.Array, new: jax.Array) -> jax.Array:
         if path.startswith(frozen):
             return old
-        return new if valid is None else jnp.where(valid.any(), new, old)
+        return new if valid is None else jnp.where(on_any(valid.any()), new, old)
 
     return {name: map_with_path(after, old, updated[name]) for name, old in before.items()}
 

@@ -120,17 +120,9 @@ class Layout:
           step: a pure function `(state, batch, *constants) -> (state, metrics)` of the whole batch.
           state: the state, or its shapes.
           constants: the constants, or their shapes.
-
-        Raises:
-          TlxError: if the mode is `pmap` and the state contains statistics of batches; a device has only its own rows.
         """
         state_shardings = self.shardings(state)
         if self.mode == "pmap":
-            if jax.tree.leaves((state.method_state, state.model_state)):
-                raise TlxError(
-                    "parallel.mode is 'pmap', in which each device has only its own rows of a batch; this method or "
-                    "model keeps statistics of the whole batch, so use 'jit'."
-                )
             step = self._by_device(step)
         return jax.jit(
             step,
@@ -140,21 +132,18 @@ class Layout:
         )
 
     def _by_device(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """The step under `jax.pmap`. Gradients and dropout access the mapped axis through `tlx.parallel.axis`."""
+        """The step as a program of one device. Gradients, dropout, … access the mapped axis by `tlx.parallel.axis`.
+
+        This is what `jax.pmap` compiles to; `jax.pmap` itself cannot be called within `jax.jit` by several processes.
+        """
+        mesh = Mesh(self.mesh.devices.ravel(), (DEVICES,))
 
         def mapped(state: Any, batch: Any, *constants: Any) -> Any:
-            # A flat list, because jax.pmap of JAX 0.10 shifts in_axes after an argument that contains None.
-            replicated, structure = jax.tree.flatten((state, constants))
-
-            @functools.partial(
-                jax.pmap, axis_name=DEVICES, in_axes=(None, 0), out_axes=None, devices=tuple(self.mesh.devices.flat)
-            )
-            def on_device(replicated: list[Any], rows: Any) -> Any:
-                state, constants = jax.tree.unflatten(structure, replicated)
-                return step(state, rows, *constants)
-
-            rows = jax.tree.map(lambda field: field.reshape(self.size, -1, *field.shape[1:]), batch)
-            return on_device(replicated, rows)
+            whole = PartitionSpec()
+            specs = (whole, PartitionSpec(DEVICES), *(whole for _ in constants))
+            # Without check_vma: the step itself sums over devices what differs between them.
+            by_device = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)
+            return by_device(state, batch, *constants)
 
         return mapped
 
@@ -188,10 +177,6 @@ def make_layout(data: int = -1, fsdp: int = 1, mode: str = "auto", rules: Rules 
     if mode == "pmap" and fsdp > 1:
         raise TlxError(
             f"parallel.mode is 'pmap', which cannot shard parameters, and parallel.fsdp is {fsdp}; use 'jit'."
-        )
-    if mode == "pmap" and is_multiprocess():
-        raise TlxError(
-            "parallel.mode is 'pmap', which works in a single process only; use 'jit' with several processes."
         )
     mesh = jax.make_mesh(
         (data, fsdp), BATCH_AXES, axis_types=(AxisType.Auto, AxisType.Auto), devices=devices[: data * fsdp]

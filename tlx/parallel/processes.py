@@ -69,6 +69,15 @@ def is_main() -> bool:
     return not is_multiprocess() or jax.process_index() == 0
 
 
+def main_value(value: bool) -> bool:
+    """Returns the main process's value in every process."""
+    if not is_multiprocess():
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(value))
+
+
 def barrier() -> None:
     """Waits until every process has called this function."""
     if is_multiprocess():
@@ -108,8 +117,6 @@ def on_main(do: Callable[[], T]) -> T | None:
     """
     if not is_multiprocess():
         return do()
-    from jax.experimental import multihost_utils
-
     result: T | None = None
     error: Exception | None = None
     if is_main():
@@ -117,7 +124,7 @@ def on_main(do: Callable[[], T]) -> T | None:
             result = do()
         except Exception as raised:
             error = raised
-    failed = multihost_utils.broadcast_one_to_all(error is not None)
+    failed = main_value(error is not None)
     if error is not None:
         raise error
     if failed:

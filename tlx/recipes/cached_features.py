@@ -20,7 +20,6 @@ from tlx.models.forward import Variables
 from tlx.models.heads import PER_TOKEN, Head
 from tlx.models.model import Model, reads_pooler
 from tlx.parallel.layout import Layout
-from tlx.parallel.processes import is_multiprocess
 from tlx.params.partition import FROZEN
 from tlx.recipes.frozen import frozen_blocks
 from tlx.training.tasks import Task
@@ -77,16 +76,9 @@ def from_features(
 
     Returns:
       Inputs and a task whose batches hold features; None if no features are cached.
-
-    Raises:
-      TlxError: if `features.cache` is "disk" in a run of several processes.
     """
     settings = config.features
     log = functools.partial(print, flush=True) if layout.is_main else lambda _: None
-    if settings.cache == "disk" and is_multiprocess():
-        raise TlxError(
-            "config.features.cache is 'disk', which a run of several processes cannot use; set 'memory' or 'off'."
-        )
     augmented = inputs.training(task.head) != inputs.prepare
     spec = None if settings.cache == "off" or augmented else cacheable_features(model, groups, task.head)
     if spec is None:

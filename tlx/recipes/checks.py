@@ -11,7 +11,6 @@ from tlx.methods.finetune import head_loss
 from tlx.modalities.api import Inputs
 from tlx.models.model import Model
 from tlx.optim.groups import as_group
-from tlx.parallel.layout import Layout
 from tlx.recipes.cached_features import check_features
 from tlx.training.tasks import Task
 
@@ -47,11 +46,8 @@ def check_max_length(config: ConfigDict, model: Model) -> None:
         raise TlxError(f"config.data.max_length is {config.data.max_length}; this checkpoint has {limit} positions.")
 
 
-def check_mixing(layout: Layout, inputs: Inputs, tasks: Mapping[str, Task]) -> None:
-    """Raises `TlxError` if mixup or CutMix is used where it cannot be.
-
-    With pmap a device has only its own rows of the batch, and a loss may take class indices only.
-    """
+def check_mixing(inputs: Inputs, tasks: Mapping[str, Task]) -> None:
+    """Raises `TlxError` if mixup or CutMix is used with a loss that takes class indices only."""
     augmentation = getattr(inputs, "augmentation", None)
     if augmentation is None or not augmentation.mixing.on:
         return
@@ -64,8 +60,3 @@ def check_mixing(layout: Layout, inputs: Inputs, tasks: Mapping[str, Task]) -> N
                 f"config.loss.name is {task.loss.name!r}, a loss that takes no labels (examples, classes), which mixup "
                 "and cutmix make; take another loss, or leave them off."
             ) from error
-    if layout.mode == "pmap":
-        raise TlxError(
-            "parallel.mode is 'pmap', where a device has only its own rows; mixup and cutmix take partners from the "
-            "whole batch, so take 'jit'."
-        )

@@ -15,6 +15,7 @@ from tlx.modalities.api import Inputs
 from tlx.models.custom import Custom, CustomConfig, sample_of
 from tlx.models.forward import Context, Variables, forward, init_model_state
 from tlx.models.model import Model, dummy_inputs
+from tlx.parallel.axis import DEVICES
 from tlx.parallel.layout import make_layout
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
@@ -52,7 +53,8 @@ def initialize_custom(
       The model, its parameters and model state, and the paths of all parameters.
 
     Raises:
-      TlxError: if a collection changes its shape in training, or rows of padding would enter it.
+      TlxError: if a collection changes its shape in training, rows of padding would enter it, or it is not batch norm's
+        and `parallel.mode` is "pmap".
     """
     rows = datasets.examples["train"].take(np.zeros(1, np.int64), inputs.length_buckets[0])
     sample, _ = inputs.prepare({name: jnp.asarray(field) for name, field in rows.items()}, None)
@@ -70,7 +72,13 @@ def _check_state(config: ConfigDict, model: Model, variables: Variables, example
     backbone: Any = model.backbone
     params, state, context = variables.params, variables.model_state, Context(jax.random.key(0))
     inputs = dummy_inputs(model) | ({"valid": jnp.ones(1, bool)} if backbone.reads_valid else {})
-    jax.eval_shape(lambda: forward(model, params, state, inputs, context)[1])  # raises if the state changes its shape
+
+    def updated(inputs: Any) -> Any:
+        return forward(model, params, state, inputs, context)[1]
+
+    jax.eval_shape(updated, inputs)  # raises if the state changes its shape
+    if config.parallel.mode == "pmap":  # raises if an update needs the rows of other devices
+        jax.eval_shape(jax.vmap(updated, axis_name=DEVICES), jax.tree.map(lambda field: field[None], inputs))
     size, parts = (
         config.train.batch_size,
         make_layout(config.parallel.data, config.parallel.fsdp).size * config.train.accumulate,

@@ -97,7 +97,7 @@ def _head() -> ConfigDict:
 def _method() -> ConfigDict:
     """The training method."""
     method = ConfigDict()
-    method.name = "finetune"  # a name of METHODS in tlx/recipes/methods.py; each phase may set its own
+    method.name = "finetune"  # a name of METHODS in tlx/recipes/methods.py, with its fields; each phase may set its own
     return method
 
 

@@ -26,7 +26,7 @@ from tlx.recipes.deprecated import with_current_names
 from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.losses import loss_settings
-from tlx.recipes.methods import MakeMethod
+from tlx.recipes.methods import Methods, with_method_fields
 from tlx.recipes.splits import with_splits
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
@@ -41,7 +41,7 @@ def build(
     *,
     tables: Mapping[str, Any] | None = None,
     loader: Loader | None = None,
-    methods: Mapping[str, MakeMethod] | None = None,
+    methods: Methods | None = None,
     streams: Mapping[str, Stream] | None = None,
 ) -> Job:
     """Reads the data and the checkpoint and prepares the run. It trains nothing.
@@ -56,7 +56,8 @@ def build(
         `validation` and `test`. A value is a list of rows, a dict of columns, a pandas data frame or a
         `datasets.Dataset`.
       loader: a `Loader` shared by several runs that read the same data or checkpoint.
-      methods: additional methods by the name that `config.method.name` or a phase uses.
+      methods: additional methods by the name that `config.method.name` or a phase uses: the function that makes the
+        method, and its fields of `config.method` with their defaults (see `recipes.methods.METHODS`).
       streams: additional streams by name, for such methods.
 
     Returns:
@@ -66,7 +67,7 @@ def build(
       TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
     run, lock = on_main(lambda: run_directory.check_workdir(workdir)) or (Path(workdir).absolute(), None)
-    config = with_current_names(config)
+    config = with_method_fields(with_current_names(config), methods)
     check_config(config)
     layout = layout_from(config)
     config = with_splits(config)
@@ -75,7 +76,7 @@ def build(
     inputs: Inputs = loaded.inputs
     tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
     layout = layout.with_params(variables.params, model.backbone.kinds)
-    check_mixing(layout, inputs, tasks)
+    check_mixing(inputs, tasks)
     make_setup = functools.partial(
         train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
         model_state=variables.model_state,

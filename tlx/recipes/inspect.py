@@ -25,6 +25,7 @@ from tlx.recipes.datasets import Datasets, load_datasets
 from tlx.recipes.deprecated import with_current_names
 from tlx.recipes.finetune import layout_from, make_task
 from tlx.recipes.inputs import open_inputs
+from tlx.recipes.methods import with_method_fields
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
@@ -113,7 +114,7 @@ def inspect(config: ConfigDict) -> Inspected:
     Raises:
       TlxError: if a value of the config or the data is invalid.
     """
-    config = with_current_names(config)
+    config = with_method_fields(with_current_names(config))
     check_config(config)
     config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
@@ -132,7 +133,7 @@ def inspect(config: ConfigDict) -> Inspected:
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
     setup = train_setup(config, model, params, tasks, inputs, initialized)
     layout = layout_from(config).with_params(params, model.backbone.kinds)
-    check_mixing(layout, inputs, tasks)
+    check_mixing(inputs, tasks)
     state = jax.eval_shape(setup.begin, params)
     batch = _batch(config, datasets, inputs)
     cost: Any = (

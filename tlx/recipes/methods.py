@@ -37,16 +37,53 @@ class MethodInputs:
 
 
 MakeMethod = Callable[[MethodInputs], Method]
+Methods = Mapping[str, tuple[MakeMethod, Mapping[str, Any]]]  # {name: (function, its fields of config.method)}
 
 
 def _finetune(inputs: MethodInputs) -> Method:
     return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, inputs.tasks[DEFAULT].loss)
 
 
-METHODS: dict[str, MakeMethod] = {"finetune": _finetune}
+# By name, the function that makes the method, and the method's fields of `config.method` with their defaults.
+METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {"finetune": (_finetune, {})}
 
 
-def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMethod] | None = None) -> Method:
+def with_method_fields(config: ConfigDict, additional: Methods | None = None) -> ConfigDict:
+    """Returns a copy of the config in which `config.method` has every field of the run's methods.
+
+    A field that the config does not set gets its default.
+
+    Args:
+      config: the run's config, which names a method and perhaps others in `params.phases`.
+      additional: further methods by name.
+
+    Raises:
+      TlxError: if there is no such method, no method of the run has a field that is set, a value has another type than
+        the default, or two methods have different defaults of a field that is not set.
+    """
+    names = [config.method.name, *(phase["method"] for phase in config.params.phases if "method" in phase)]
+    fields: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        for field, default in _entry(name, additional)[1].items():
+            if field in fields and fields[field] != default and field not in config.method:
+                raise TlxError(f"the methods {listed(names)} have different defaults of config.method.{field}; set it.")
+            fields[field] = default
+    if unknown := sorted(config.method.keys() - fields.keys() - {"name"}):
+        known = f"has {listed(fields, most=99)}" if fields else "has no fields besides name"
+        raise TlxError(f"config.method.{unknown[0]} is set, but the method {listed(dict.fromkeys(names))} {known}.")
+    config = config.copy_and_resolve_references()
+    complete = ConfigDict({**fields, "name": config.method.name})
+    for field, value in config.method.items():
+        try:
+            complete[field] = value
+        except TypeError:
+            kind = complete.get_type(field).__name__
+            raise TlxError(f"config.method.{field} is {value!r}; its type is {kind}.") from None
+    config.method = complete
+    return config
+
+
+def make_method(name: str, inputs: MethodInputs, additional: Methods | None = None) -> Method:
     """Makes a method by its name.
 
     Args:
@@ -55,21 +92,16 @@ def make_method(name: str, inputs: MethodInputs, additional: Mapping[str, MakeMe
       additional: further methods by name.
 
     Raises:
-      TlxError: if there is no such method, or the method reads a field of `config.method` that is not there.
+      TlxError: if there is no such method.
     """
+    return _entry(name, additional)[0](inputs)
+
+
+def _entry(name: str, additional: Methods | None) -> tuple[MakeMethod, Mapping[str, Any]]:
     known = {**METHODS, **(additional or {})}
     if name not in known:
         raise TlxError(f"config.method.name is {name!r}; tlx has {listed(known)}.")
-    try:
-        return known[name](inputs)
-    except AttributeError as error:  # whose text is the field's name alone where a config lacks it
-        field = str(error).strip("'\"").partition("\n")[0]
-        if not field.isidentifier() or field in inputs.config.method:
-            raise
-        raise TlxError(
-            f"the method {name!r} reads config.method.{field}, which the config does not have; set it in the config "
-            "file."
-        ) from error
+    return known[name]
 
 
 class AuxParams:

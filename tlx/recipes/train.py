@@ -19,7 +19,7 @@ from tlx.optim.optimizers import SETTINGS
 from tlx.params.partition import FROZEN
 from tlx.recipes.checks import check_max_length
 from tlx.recipes.frozen import frozen_parts
-from tlx.recipes.methods import AuxParams, MakeMethod, MethodInputs, make_method
+from tlx.recipes.methods import AuxParams, MethodInputs, Methods, make_method
 from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation, plan_recalibration
@@ -69,7 +69,7 @@ def train_setup(
     inputs: Inputs,
     initialized: Collection[str] = (),
     sweep: optax.Schedule | None = None,
-    methods: Mapping[str, MakeMethod] | None = None,
+    methods: Methods | None = None,
     model_state: ModelState | None = None,
 ) -> TrainSetup:
     """Makes the methods, the parameter groups, an optimizer for each player and the training steps.
@@ -118,7 +118,7 @@ def train_setup(
 
 def _make_methods(
     plans: Sequence[PhasePlan], model: Model, tasks: Mapping[str, Task], inputs: Inputs,
-    methods: Mapping[str, MakeMethod] | None,
+    methods: Methods | None,
 ) -> dict[str, Method]:  # fmt: skip
     """Makes each method that a phase uses, by name."""
     prepare = inputs.training(next(iter(tasks.values())).head)

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tlx.errors import TlxError
 from tlx.methods.api import Batch, Carried, Context, Update
 from tlx.parallel.axis import device_index, summed
 from tlx.params.partition import merge
@@ -84,7 +85,9 @@ def differentiate(
 
     def losses(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[tuple[Values, Values], Carried]:
         batch, key = microbatch
+        before = carried
         by_name, carried = update.losses(merge(trainable, fixed), batch, carried, dataclasses.replace(context, key=key))
+        _check_by_device(before, carried)
         totals = {name: total for name, (total, _) in by_name.items()}
         counts = {
             name: jnp.asarray(count, totals[name].dtype)
@@ -214,6 +217,18 @@ def _over_devices(update: Update, totals: Values, counts: Values) -> tuple[Value
         mean = _means(summed({name: jax.lax.stop_gradient(totals[name])}), batch_counts)[name]
         totals = {**totals, name: totals[name] - mean * (counts[name] - jax.lax.stop_gradient(counts[name]))}
     return totals, batch_counts
+
+
+def _check_by_device(before: Carried, after: Carried) -> None:
+    """Raises `TlxError` if losses, which see the rows of one device, change the method's state."""
+    if device_index() is None:
+        return
+    old, new = jax.tree.leaves(before.method), jax.tree.leaves(after.method)
+    if len(old) != len(new) or any(a is not b for a, b in zip(old, new, strict=True)):
+        raise TlxError(
+            "parallel.mode is 'pmap', in which each device has only its own rows of a batch, and the losses of this "
+            "method change its method_state; use parallel.mode=jit."
+        )
 
 
 def _combined(update: Update, gradients: dict[str, Any], means: Values, carried: Carried) -> tuple[Any, Carried]:
