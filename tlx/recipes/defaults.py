@@ -163,7 +163,11 @@ def finetune() -> ConfigDict:
     config.train.batch_size = 32  # examples of a training step, over all devices
     config.train.accumulate = 1  # micro-batches of a batch, computed one after the other
     config.train.eval_batch_size = 64  # examples of a forward pass in evaluation
-    config.train.evaluate_every = 1.0  # epochs between evaluations; each evaluation also saves a checkpoint
+    config.train.evaluate_every = 1.0  # epochs between evaluations
+    # Time between checkpoints: "500 steps", "0.5 epochs", "90s", "10m" or "1h"; "": each evaluation saves one. The best
+    # evaluation, the end of the run and a signal always save one (docs/safety.md).
+    config.train.save_every = ""
+    config.train.keep = 1  # how many of the newest checkpoints are kept, in addition to the best
     config.train.log_every = 10  # steps between two lines of training metrics
     config.train.monitor = placeholder(str)  # metric that selects the best checkpoint; None: the default of head.kind
     config.train.patience = placeholder(int)  # evaluations without improvement that end the run; None: no early stop
