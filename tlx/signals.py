@@ -44,6 +44,7 @@ class _Process:
 
     Attributes:
       requested: number of the first signal; 0 before it.
+      since: when the watching thread noticed the first signal, in seconds; None before it.
       raised: whether the handler has raised `Stop`.
       blocks: number of `caught` blocks that are entered.
       deferring: number of `deferred` blocks that are entered.
@@ -51,6 +52,7 @@ class _Process:
     """
 
     requested = 0
+    since: float | None = None
     raised = False
     blocks = 0
     deferring = 0
@@ -85,8 +87,6 @@ def caught() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if _process.blocks == 0:
-        _process.requested, _process.raised = 0, False
     _process.blocks += 1
     before = {
         number: signal.signal(number, _handle) for number in NUMBERS if signal.getsignal(number) != signal.SIG_IGN
@@ -99,6 +99,8 @@ def caught() -> Iterator[None]:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if _process.blocks == 0:
+            _process.requested, _process.since, _process.raised = 0, None, False
 
 
 @contextlib.contextmanager
@@ -150,14 +152,13 @@ def _watched() -> int:
 
 def _watch(reading: int) -> None:
     """Ends the process at the second signal, also while the main thread is in compiled code and runs no handler."""
-    first: float | None = None
     while True:
         for number in os.read(reading, 64):
             if number not in NUMBERS:
                 continue
             now = time.monotonic()
-            first = now if first is None else first
-            if now - first > REPEATED:
+            _process.since = now if _process.since is None else _process.since
+            if now - _process.since > REPEATED:
                 _say(f"tlx: ended at once by a second signal, {title(number)}; what was saved before is whole.")
                 os._exit(128 + number)
 
