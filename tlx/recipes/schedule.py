@@ -57,8 +57,8 @@ def save_schedule(every: str, keep: int, steps_per_epoch: int) -> SaveSchedule:
     amount, unit = (float(matched[1]), matched[2].rstrip("s") or matched[2]) if matched else (0.0, "")
     if amount <= 0 or (unit in ("step", "") and amount != int(amount)):
         raise TlxError(
-            f"config.train.save_every is {every!r}; it is a number of steps, epochs, seconds, minutes or hours, such as "
-            "'500 steps', '0.5 epochs', '90s', '10m' or '1h', or '' to save at each evaluation."
+            f"config.train.save_every is {every!r}; it is a number of steps, epochs, seconds, minutes or hours, such "
+            "as '500 steps', '0.5 epochs', '90s', '10m' or '1h', or '' to save at each evaluation."
         )
     if unit in SECONDS:
         return SaveSchedule(seconds=amount * SECONDS[unit], keep=keep)

@@ -48,7 +48,7 @@ class LoopSchedule:
     monitor: str
     mode: str
     patience: int | None = None
-    saves: SaveSchedule = SaveSchedule()
+    saves: SaveSchedule = dataclasses.field(default_factory=SaveSchedule)
 
 
 @dataclasses.dataclass(frozen=True)
