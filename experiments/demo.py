@@ -3,19 +3,20 @@
 python experiments/demo.py --workdir=runs/demo
 """
 
-from pathlib import Path
-
-from tlx.cli.launch import launched, run
 from tlx.errors import one_sentence
 
-with one_sentence():  # also for a broken installation
+with one_sentence():  # from here on, signals and a broken installation end the script with one sentence
+    from pathlib import Path
+
     from absl import flags
     from ml_collections import config_flags
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-PRETRAINED = config_flags.DEFINE_config_file("pretrained", str(CONFIGS / "colors.py:pretrained"), "The fine-tuned row.")
-RANDOM = config_flags.DEFINE_config_file("random", str(CONFIGS / "colors.py:random"), "The row from random weights.")
-WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where both runs, the table and the pictures go.")
+    from tlx.cli.launch import launched, run
+
+    FILE = Path(__file__).parent.parent / "configs" / "colors.py"
+    PRETRAINED = config_flags.DEFINE_config_file("pretrained", f"{FILE}:pretrained", "The fine-tuned row.")
+    RANDOM = config_flags.DEFINE_config_file("random", f"{FILE}:random", "The row from random weights.")
+    WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where both runs, the table and the pictures go.")
 
 
 def main(argv: list[str]) -> None:

@@ -3,16 +3,17 @@
 python experiments/digits.py --workdir=runs/digits_transfer
 """
 
-from pathlib import Path
-
-from tlx.cli.launch import launched, run
 from tlx.errors import one_sentence
 
-with one_sentence():  # also for a broken installation
+with one_sentence():  # from here on, signals and a broken installation end the script with one sentence
+    from pathlib import Path
+
     from absl import flags
 
-CHECKPOINT = Path(__file__).parent.parent / "configs" / "vit_digits"
-WORKDIR = flags.DEFINE_string("workdir", "runs/digits_transfer", "Where the table and the picture go.")
+    from tlx.cli.launch import launched, run
+
+    CHECKPOINT = Path(__file__).parent.parent / "configs" / "vit_digits"
+    WORKDIR = flags.DEFINE_string("workdir", "runs/digits_transfer", "Where the table and the picture go.")
 
 
 def main(argv: list[str]) -> None:

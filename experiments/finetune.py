@@ -5,16 +5,17 @@
 The same command on the same workdir resumes a stopped run.
 """
 
-from tlx.cli.launch import launched, run
 from tlx.errors import one_sentence
 
-with one_sentence():  # also for a broken installation
+with one_sentence():  # from here on, signals and a broken installation end the script with one sentence
     from absl import flags
     from ml_collections import config_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "What to run; fields can be overridden: --config.seed=1.")
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
-flags.mark_flags_as_required(["config", "workdir"])
+    from tlx.cli.launch import launched, run
+
+    CONFIG = config_flags.DEFINE_config_file("config", None, "What to run; fields can be overridden: --config.seed=1.")
+    WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+    flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main(argv: list[str]) -> None:

@@ -3,15 +3,21 @@
 import contextlib
 import errno
 import os
+import signal
 import sys
-import tempfile
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
+
+from tlx.signals import Stop, caught, raised, requested, title
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
-UNKNOWN, BAD_INPUT, STOPPED = 1, 2, 130  # exit codes
+UNKNOWN, BAD_INPUT = 1, 2  # exit codes
+SAVED = 75  # exit code of a run that was stopped by a signal and saved: EX_TEMPFAIL of sysexits.h, "try again"
+SIGNALLED = (
+    128  # a process that a signal stopped, and that had nothing to save, exits with this and the signal's number
+)
 
 MOST = 3000  # the most characters of a message, because it may quote a file at any length
 
@@ -33,19 +39,47 @@ def one_sentence(
 ) -> Iterator[None]:
     """Ends the process with one sentence on standard error if the `with` block raises an exception.
 
-    The exit codes are 2 for a `TlxError`, 130 for Ctrl-C, and 1 for a full disk and for any other exception. The
-    message for any other exception names its type and a file with its traceback. An exception that ends a background
-    thread ends the process too, because another thread could wait for it forever. If `TLX_TRACEBACK=1` is set in the
-    environment, Python prints tracebacks as usual.
+    The exit codes are 2 for a `TlxError`, and 1 for a full disk and for any other exception. The message for any other
+    exception names its type and a file with its traceback. An exception that ends a background thread ends the process
+    too, because another thread could wait for it forever. If `TLX_TRACEBACK=1` is set in the environment, Python prints
+    tracebacks as usual.
+
+    Signals are caught (`tlx.signals.caught`). A run that saved its state when it was stopped exits with 75; a process
+    that had nothing to save exits with 128 and the signal's number (130 for Ctrl-C, 143 for SIGTERM).
 
     Args:
       folder: the run directory; `traceback.txt` is written there. None, or no folder: to a temporary file.
       before_exit: called after the sentence is printed and before the process ends, e.g. to disconnect from the other
         processes of a distributed run.
     """
-    if os.environ.get("TLX_TRACEBACK", "0") not in ("", "0"):
-        yield
-        return
+    tracebacks = os.environ.get("TLX_TRACEBACK", "0") not in ("", "0")
+    with caught(), contextlib.nullcontext() if tracebacks else _thread_errors(folder, before_exit):
+        try:
+            yield
+            sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            if tracebacks and not isinstance(error, Stop):
+                raise
+            _end_stopped(error, folder, before_exit)
+        except Exception as error:
+            if raised():  # a library has replaced the exception by its own, such as an ImportError
+                _end_stopped(Stop(requested()), folder, before_exit)
+            if tracebacks:
+                raise
+            if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `| head`, has ended
+                _discard_output()
+                return
+            code = _report(error, folder)
+            before_exit()
+            if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
+                _exit_now(code)
+            _discard_output()
+            sys.exit(code)
+
+
+@contextlib.contextmanager
+def _thread_errors(folder: str | os.PathLike[str] | None, before_exit: Callable[[], None]) -> Iterator[None]:
+    """Within the `with` block, an exception that ends a background thread ends the process."""
 
     def end_process(hook: threading.ExceptHookArgs) -> None:
         if hook.exc_value is not None and not isinstance(hook.exc_value, SystemExit):
@@ -53,29 +87,34 @@ def one_sentence(
             before_exit()
             _exit_now(code)
 
+    def unraisable(hook: "sys.UnraisableHookArgs") -> None:
+        """Handles exceptions of C++ threads and of `__del__`, which Python cannot raise.
+
+        Those of a failed asynchronous save are ignored: the thread that waits for the save gets the exception too.
+        """
+        if isinstance(hook.exc_value, Stop):
+            _end_stopped(hook.exc_value, folder, before_exit)
+
     hooks_before = threading.excepthook, sys.unraisablehook
-    # The second hook gets exceptions of C++ threads and of `__del__`. It ignores them: if an asynchronous save fails,
-    # the thread that waits for it gets the exception too.
-    threading.excepthook, sys.unraisablehook = end_process, lambda _: None
+    threading.excepthook, sys.unraisablehook = end_process, unraisable
     try:
         yield
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        advice = "" if folder is None else "; what was saved is whole, and the same command goes on from there"
-        _print(f"stopped{advice}.")
-        before_exit()
-        _exit_now(STOPPED)
-    except BrokenPipeError:  # the reader of a pipe, such as `| head`, has ended
-        _discard_output()
-    except Exception as error:
-        code = _report(error, folder)
-        before_exit()
-        if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
-            _exit_now(code)
-        _discard_output()
-        sys.exit(code)
     finally:
         threading.excepthook, sys.unraisablehook = hooks_before
+
+
+def _end_stopped(
+    error: KeyboardInterrupt, folder: str | os.PathLike[str] | None, before_exit: Callable[[], None]
+) -> NoReturn:
+    """Ends the process after a signal."""
+    number = error.number if isinstance(error, Stop) else signal.SIGINT
+    saved = isinstance(error, Stop) and error.when
+    what = f" {saved}; saved; the same command goes on from there" if saved else ""
+    if not saved and folder is not None:
+        what = "; what was saved is whole, and the same command goes on from there"
+    _print(f"stopped by {title(number)}{what}.")
+    before_exit()
+    _exit_now(SAVED if saved else SIGNALLED + number)
 
 
 def _report(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
@@ -119,6 +158,9 @@ def first_line(error: BaseException, most: int = 300) -> str:
 
 def _write_traceback(error: BaseException, folder: str | os.PathLike[str] | None) -> str:
     """Writes the traceback to a file; returns a clause that names the file."""
+    import tempfile  # late, like all that is not needed to catch signals
+    import traceback
+
     text = "".join(traceback.format_exception(error))
     if folder is not None and Path(folder).is_dir():
         file = Path(folder) / "traceback.txt"
@@ -137,7 +179,7 @@ def _print(sentence: str) -> None:
         print(f"tlx: {sentence}", file=sys.stderr, flush=True)
 
 
-def _exit_now(code: int) -> None:
+def _exit_now(code: int) -> NoReturn:
     """Ends the process at once, without waiting for threads or running exit handlers."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

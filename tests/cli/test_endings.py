@@ -43,7 +43,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
             "import threading, time\n    threading.Thread(target=lambda: 1 / 0).start()\n    time.sleep(60)",
             1, "tlx: ZeroDivisionError: division by zero. This error",
         ),
-        ("raise KeyboardInterrupt", 130, "tlx: stopped; what was saved is whole, and the same command goes on"),
+        ("raise KeyboardInterrupt", 130, "tlx: stopped by Ctrl-C; what was saved is whole, and the same command"),
         ("raise OSError(28, 'No space left on device')", 1, "tlx: writing failed (run directory "),
     ],
 )  # fmt: skip

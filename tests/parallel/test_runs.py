@@ -67,18 +67,39 @@ def half(place: Path) -> Path:
     return place / "half"
 
 
-def two_processes(place: Path, run: Path, *more: str) -> list[subprocess.CompletedProcess[str]]:
-    """The script of a run, as two processes of one device each."""
+# The script with a signal to this process alone, before its third step.
+SIGNALLED = """
+import os, runpy, signal, sys
+from tlx.training.loop import _Loop
+original = _Loop.begin_step
+def begin_step(self, phase, finished):
+    if finished == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    original(self, phase, finished)
+_Loop.begin_step = begin_step
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def two_processes(
+    place: Path, run: Path, *more: str, signalled: int | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """The script of a run, as two processes of one device each, one of which may get a signal."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [f"--config.{field}" for field in fields(place, *more)]
     together = [f"--config.parallel.coordinator=127.0.0.1:{port}", "--config.parallel.num_processes=2"]
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
-    command = [sys.executable, "experiments/finetune.py", "--config=configs/text_file.py", f"--workdir={run}", *words]
+    command = ["experiments/finetune.py", "--config=configs/text_file.py", f"--workdir={run}", *words, *together]
+    with_signal = ["-c", f"import sys; sys.argv = sys.argv[1:]\n{SIGNALLED}"]
     started = [
         subprocess.Popen(
-            [*command, *together, f"--config.parallel.process_id={process}"], cwd=ROOT, text=True,
+            [
+                sys.executable, *(with_signal if process == signalled else []), *command,
+                f"--config.parallel.process_id={process}",
+            ],
+            cwd=ROOT, text=True,
             env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
@@ -154,6 +175,19 @@ def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: P
     assert (main_process.returncode, other.returncode) == (0, 0), main_process.stderr + other.stderr
     assert f"goes on after step {HALF} of {STEPS}" in main_process.stdout and "test/loss" in main_process.stdout
     assert "test/loss" not in other.stdout and "epoch" not in other.stdout
+    assert_same(place, one, tmp_path / "run")
+
+
+@pytest.mark.parametrize("signalled", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_signal_to_one_of_two_processes(signalled: int, place: Path, one: Path, tmp_path: Path) -> None:
+    """Both save the step after the one in which it comes, and end alike; one device goes on from there."""
+    ended = two_processes(place, tmp_path / "run", signalled=signalled)
+    said = f"tlx: stopped by SIGTERM after step 4 of {STEPS}; saved; the same command goes on from there.\n"
+    assert [(process.returncode, process.stderr) for process in ended] == [(75, said)] * 2
+    job, taken = build(place, tmp_path / "run", "parallel.data=1"), []
+    tiny.before_each_step(job, lambda state: taken.append(int(state.step)))
+    job.run(quiet=True)
+    assert taken == list(range(4, STEPS))
     assert_same(place, one, tmp_path / "run")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tlx.cli.words import as_flags, without_none
 from tlx.errors import TlxError, one_sentence
+from tlx.signals import caught
 
 
 def quiet_logs() -> None:
@@ -182,4 +183,5 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
         use_compilation_cache()
         if config is not None:
             join_processes(config.parallel)
-        yield
+        with caught():  # again, because JAX sets a handler of its own when it joins other processes
+            yield

@@ -1,13 +1,14 @@
 """The command `tlx COMMAND …`. A command's module is imported only when the command is used."""
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tlx.cli.words import as_words
 from tlx.errors import one_sentence
+
+if TYPE_CHECKING:  # other modules are imported when signals are caught
+    import argparse
 
 COMMANDS = {  # each is a module of this package with add_arguments(parser) and main(arguments)
     "inspect": "show what a config would train: parameters, groups, memory, cost of a step; train nothing",
@@ -23,8 +24,10 @@ COMMANDS = {  # each is a module of this package with add_arguments(parser) and 
 CONFIG_COMMANDS = ("inspect", "lr-find")  # they also accept --config=FILE and --config.FIELD=VALUE
 
 
-def parser(command: str | None = None) -> argparse.ArgumentParser:
+def parser(command: str | None = None) -> "argparse.ArgumentParser":
     """Makes the parser of all commands; only the given command gets its arguments."""
+    import argparse
+
     top = argparse.ArgumentParser(
         prog="tlx",
         description="Transfer learning in JAX.",
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       argv: the words after `tlx`; None: those of this process.
     """
     with one_sentence():
+        from tlx.cli.words import as_words
+
         words = list(sys.argv[1:] if argv is None else argv)
         command = next((word for word in words if word in COMMANDS), None)
         arguments = parser(command).parse_args(as_words(words) if command in CONFIG_COMMANDS else words)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from tlx.errors import TlxError, first_line
 
@@ -84,6 +86,47 @@ def barrier() -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices("tlx")
+
+
+class Agreement:
+    """Lets all processes act after the same step on what one of them asks for.
+
+    Each process calls it once after every step. With several processes, the largest of their requests is computed on
+    the devices, and returned by the next call, so that no process waits for its last step. In a single process, a
+    request is returned at once.
+    """
+
+    def __init__(self) -> None:
+        self._pending: jax.Array | None = None
+        self._largest: Callable[[jax.Array], jax.Array] | None = None
+
+    def __call__(self, request: int) -> int:
+        """Returns the largest request of the previous call, the same in all processes; 0 if there was no call.
+
+        Args:
+          request: an int of at least 0. A process repeats its request until it is acted on.
+        """
+        if not is_multiprocess():
+            return request
+        earlier, self._pending = self._pending, self._dispatched(request)
+        return 0 if earlier is None else int(earlier.addressable_data(0))
+
+    def settled(self, request: int) -> int:
+        """Returns the largest request of the previous call and of this one. It waits for all processes."""
+        return max(self(request), self(0))
+
+    def forget(self) -> None:
+        """Forgets the requests of the previous call, which have been acted on."""
+        self._pending = None
+
+    def _dispatched(self, request: int) -> jax.Array:
+        devices = np.asarray(jax.devices()).reshape(jax.process_count(), -1)
+        mesh = jax.sharding.Mesh(devices, ("processes", "devices"))
+        by_process = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("processes"))
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        self._largest = self._largest or jax.jit(jnp.max, out_shardings=everywhere)
+        requests = jax.make_array_from_process_local_data(by_process, np.asarray([request], np.int32))
+        return self._largest(requests)
 
 
 def wait_for_others() -> None:

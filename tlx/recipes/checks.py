@@ -26,6 +26,7 @@ def check_config(config: ConfigDict) -> None:
         "train.eval_batch_size": config.train.eval_batch_size,
         "train.evaluate_every": config.train.evaluate_every,
         "train.log_every": config.train.log_every,
+        "train.keep": config.train.keep,
         "data.max_length": config.data.max_length,
         "optimizer.learning_rate": config.optimizer.learning_rate,
     }

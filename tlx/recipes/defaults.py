@@ -227,7 +227,11 @@ def _train() -> ConfigDict:
     train.batch_size = 32  # examples of a training step, over all devices
     train.accumulate = 1  # micro-batches of a batch, computed one after the other
     train.eval_batch_size = 64  # examples of a forward pass in evaluation
-    train.evaluate_every = 1.0  # epochs between evaluations; each evaluation also saves a checkpoint
+    train.evaluate_every = 1.0  # epochs between evaluations
+    # Time between checkpoints: "500 steps", "0.5 epochs", "90s", "10m" or "1h"; "": each evaluation saves one. The best
+    # evaluation, the end of the run and a signal always save one (docs/safety.md).
+    train.save_every = ""
+    train.keep = 1  # how many of the newest checkpoints are kept, in addition to the best
     train.log_every = 10  # steps between two lines of training metrics
     train.monitor = placeholder(str)  # metric that selects the best checkpoint; None: the default of head.kind
     train.patience = placeholder(int)  # evaluations without improvement that end the run; None: no early stop

@@ -28,10 +28,12 @@ from tlx.recipes.run_directory import Trained
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
+from tlx.signals import saved
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.feed import feed
 from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
+from tlx.training.saves import cost
 from tlx.training.state import State
 from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
 from tlx.training.writers import MetricsWriter, NoWriter, Progress, Writer, read_metrics
@@ -55,7 +57,7 @@ class Job:
       initialized: paths of the parameters that were initialized, not loaded from the checkpoint.
       state: the state before the first step.
       phases: the phases in order, with jitted steps.
-      schedule: when the loop evaluates, logs and stops.
+      schedule: when the loop evaluates, logs, saves and stops.
       learning_rate: a function from the step to the learning rate, for the log.
       eval_batch_size: examples of a forward pass in evaluation.
       accumulate: number of micro-batches of a batch.
@@ -134,14 +136,14 @@ class Job:
         )
 
     def _train(self, quiet: bool) -> dict[str, Any]:
-        with Checkpoints(self.run_directory / "checkpoints") as checkpoints:
+        with Checkpoints(self.run_directory / "checkpoints", keep=self.schedule.saves.keep) as checkpoints:
             state, progressed = self.fit(checkpoints, quiet)
-            best = int(progressed.best["step"]) if progressed.best else int(state.step)
-            variables = state.with_eval_params().variables
-            if best != int(state.step):
-                checkpoints.wait()
-                variables = checkpoints.restore_variables(best, self.layout.abstract(variables))
-        return self._summarize(variables, best, progressed, int(state.step))
+            with saved("after training"):
+                best = int(progressed.best["step"]) if progressed.best else int(state.step)
+                variables = state.with_eval_params().variables
+                if best != int(state.step):
+                    variables = checkpoints.restore_variables(best, self.layout.abstract(variables))
+                return self._summarize(variables, best, progressed, int(state.step))
 
     def _writer(self, start: int) -> Writer:
         return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
@@ -241,6 +243,7 @@ class Job:
                 "initialized": count_initialized(variables.params, self.initialized),
             },
             "seconds": round(progressed.seconds, 1),
+            "saves": cost(self.run_directory),
             "versions": run_directory.versions(),
             "revision": run_directory.revision(),
         }

@@ -61,6 +61,9 @@ EARLIER = {
     "config.optimizer.momentum": 0.9, "config.optimizer.power": 1.0, "config.optimizer.final_fraction": 0.0,
 }  # fmt: skip
 
+# Fields that decide no number of a run, and may be others when it goes on.
+CHANGEABLE = ("config.resume", "config.parallel.", "config.train.save_every", "config.train.keep")
+
 
 def open_run(
     run: Path, config: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path, inputs: Modality
@@ -87,7 +90,7 @@ def open_run(
         before = {name: written.get(name) for name in content}
         differing = {name for name, _ in _leaves(content).items() ^ _leaves(before).items()}
         changed = sorted(differing - _compatible(content, before))
-        if changed := [name for name in changed if name != "config.resume" and not name.startswith("config.parallel.")]:
+        if changed := [name for name in changed if not name.startswith(CHANGEABLE)]:
             raise TlxError(
                 f"{run} was begun with another config or other data (differing: {listed(changed)}); "
                 "go on with the same, or name a new workdir."

@@ -1,5 +1,6 @@
 """Makes the loop's schedule and the learning rate by step from a config."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import optax
@@ -12,6 +13,7 @@ from tlx.recipes.parameters import Schedules
 from tlx.recipes.phases import PhasePlan
 from tlx.recipes.regularise import averaged_rate
 from tlx.training.loop import LoopSchedule
+from tlx.training.saves import SaveSchedule
 from tlx.training.tasks import Task, full_name
 
 
@@ -31,7 +33,36 @@ def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule
         monitor=monitor,
         mode="max" if _maximized(monitor, train.monitor, tasks) else "min",
         patience=train.patience,
+        saves=save_schedule(train.save_every, train.keep, steps_per_epoch),
     )
+
+
+SECONDS = {"s": 1, "m": 60, "h": 3600}  # of the units of `config.train.save_every`
+
+
+def save_schedule(every: str, keep: int, steps_per_epoch: int) -> SaveSchedule:
+    """Returns when checkpoints are saved.
+
+    Args:
+      every: `config.train.save_every`.
+      keep: `config.train.keep`.
+      steps_per_epoch: number of steps of an epoch.
+
+    Raises:
+      TlxError: if `every` has another form.
+    """
+    if not every:
+        return SaveSchedule(keep=keep)
+    matched = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|m|h|steps?|epochs?|)", every.strip())
+    amount, unit = (float(matched[1]), matched[2].rstrip("s") or matched[2]) if matched else (0.0, "")
+    if amount <= 0 or (unit in ("step", "") and amount != int(amount)):
+        raise TlxError(
+            f"config.train.save_every is {every!r}; it is a number of steps, epochs, seconds, minutes or hours, such "
+            "as '500 steps', '0.5 epochs', '90s', '10m' or '1h', or '' to save at each evaluation."
+        )
+    if unit in SECONDS:
+        return SaveSchedule(seconds=amount * SECONDS[unit], keep=keep)
+    return SaveSchedule(steps=max(1, round(amount * (steps_per_epoch if unit == "epoch" else 1))), keep=keep)
 
 
 def _maximized(monitor: str, config_value: str | None, tasks: Mapping[str, Task]) -> bool:

@@ -37,7 +37,7 @@ class TrainSetup:
 
     Attributes:
       assignments: for each phase, the parameters' groups and learning rate multipliers.
-      schedule: when the loop evaluates, logs and stops.
+      schedule: when the loop evaluates, logs, saves and stops.
       rate: a function from the step to the learning rate, for the log.
       begin: a function `(params, model_state=None) -> State` that makes the initial state.
       phases: the phases. Their functions are pure and not jitted. A step is `(state, batch, key, anchors, rates)`.

@@ -19,24 +19,28 @@ EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
 
 
 class _NewestAndBest:
-    """Preservation policy that keeps the newest and the best checkpoint.
+    """Preservation policy that keeps the newest checkpoints and the best one.
 
     Orbax's own policy for the best checkpoint may delete the newest, and may keep another one of several equal ones.
+
+    Args:
+      keep: how many of the newest are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
         self.best: int | None = None
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
-        newest = max((checkpoint.step for checkpoint in checkpoints), default=None)
-        return [checkpoint.step in (newest, self.best) for checkpoint in checkpoints]
+        newest = sorted(checkpoint.step for checkpoint in checkpoints)[-self.keep :]
+        return [checkpoint.step in (*newest, self.best) for checkpoint in checkpoints]
 
 
 class Checkpoints:
     """The checkpoints of a run directory.
 
-    The newest and the best checkpoint are kept. A checkpoint has these items:
+    The newest checkpoints and the best one are kept. A checkpoint has these items:
 
     - `params`: the model's parameters.
     - `aux`: the parameters that only training needs, if there are any.
@@ -51,11 +55,12 @@ class Checkpoints:
     Args:
       directory: the folder of the checkpoints; it is made if it does not exist.
       read_only: whether to only read, for example while a run is writing. Nothing is then made or deleted.
+      keep: how many of the newest are kept, at least 1.
     """
 
-    def __init__(self, directory: Path, read_only: bool = False):
+    def __init__(self, directory: Path, read_only: bool = False, keep: int = 1):
         self.directory = directory.absolute()
-        self._policy = _NewestAndBest()
+        self._policy = _NewestAndBest(keep)
         options = (
             ocp.CheckpointManagerOptions(read_only=True, create=False)
             if read_only
@@ -77,6 +82,11 @@ class Checkpoints:
         args = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
         meta = {"format": FORMAT, **meta}
         self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
+
+    @property
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written in the background."""
+        return bool(self._manager.is_saving_in_progress())
 
     def newest(self) -> int | None:
         """Returns the step of the newest complete checkpoint; None if there is none."""

@@ -1,38 +1,43 @@
-"""The training loop: trains, evaluates, saves checkpoints, stops early, and resumes an interrupted run."""
+"""The training loop: trains, evaluates, saves checkpoints, stops early or after a signal, and resumes a stopped run."""
 
+import contextlib
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-
 from tlx.errors import TlxError
 from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout
+from tlx.parallel.processes import Agreement
+from tlx.signals import Stop, deferred, requested
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.means import Means
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
+from tlx.training.saves import Saves, SaveSchedule
 from tlx.training.state import State
 from tlx.training.step import Metrics
 from tlx.training.writers import Progress, Writer
 
 AfterStep = Callable[[int, Metrics], bool | None]
+SAVE, STOP = 1, 1000  # requests to all processes: to save, and to save and stop; a signal's number is added to STOP
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopSchedule:
-    """When the loop evaluates, logs and stops.
+    """When the loop evaluates, logs, saves and stops.
 
     Attributes:
       total: number of steps of the run.
       steps_per_epoch: number of steps of an epoch.
       examples_per_step: number of examples of a step.
-      evaluate_every: number of steps between evaluations, each of which also saves a checkpoint.
+      evaluate_every: number of steps between evaluations.
       log_every: number of steps between two writes of training metrics.
       monitor: name of the metric that selects the best checkpoint.
       mode: "max" or "min", whether a larger or a smaller metric is better.
       patience: number of evaluations without improvement that end the run; None: no early stopping.
+      saves: when checkpoints are saved.
     """
 
     total: int
@@ -43,6 +48,7 @@ class LoopSchedule:
     monitor: str
     mode: str
     patience: int | None = None
+    saves: SaveSchedule = dataclasses.field(default_factory=SaveSchedule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +93,8 @@ def fit(
 ) -> tuple[State, Progressed]:
     """Trains to the end of the schedule, from the newest checkpoint if there is one.
 
+    If a signal asks the process to end (see `tlx.signals`), the run is saved after the current step and stops.
+
     Args:
       state: the initial state; a restored state has its shapes and dtypes.
       phases: the phases in order; the first begins at step 0. Their functions are jitted, and the steps donate their
@@ -94,80 +102,157 @@ def fit(
       batches: a function from a step to the batches from that step on.
       evaluate: a function from the model's variables (averaged if the run averages) to metrics by name.
       layout: the placement of the state on the devices.
-      schedule: when to evaluate, log and stop.
+      schedule: when to evaluate, log, save and stop.
       checkpoints: where states are saved.
       writer: a function from the first step to the writer of metrics.
       progress: a function from the first step to the progress display.
       learning_rate: a function from the step to the learning rate, for the log.
       meta: JSON values that are saved with each checkpoint.
       after_step: a function that is called with the number of finished steps and the metrics of the last step, on the
-        device. If it returns True, the run ends before this step is logged, evaluated or saved.
+        device. If it returns True, the run ends before this step is logged, evaluated or saved. With such a function, a
+        signal ends the run at once.
 
     Returns:
       The last state, and the loop's record with the best step.
 
     Raises:
+      Stop: after a signal. The checkpoint of the last step is then complete.
       TlxError: if the training loss is NaN, or the newest checkpoint cannot be restored.
     """
-    progressed, start = Progressed(), 0
-    if (newest := checkpoints.newest()) is not None:
-        progressed, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
-        state = checkpoints.restore(newest, layout.abstract(state_in(phases[: phase_of(phases, newest) + 1], state)))
-    if progressed.finished:
-        return state, progressed
-    metrics_writer, display = writer(start), progress(start)
-    pending: list[Metrics] = []
-    clock = logged = time.perf_counter()
-    try:
-        for step, (phase, batch) in enumerate(steps_of(phases, batches, start, schedule.total), start + 1):
-            done = step - 1 - phase.first
-            if done == 0 and phase.first > 0:
-                state = phase.enter(state)
-            if phase.before_epoch is not None and done % schedule.steps_per_epoch == 0:
-                state = phase.before_epoch(state, done // schedule.steps_per_epoch)
-            state, metrics = phase.step(state, batch)
+    loop = _Loop(state, phases, batches, evaluate, layout, schedule, checkpoints, learning_rate, meta)
+    loop.resume()
+    if loop.progressed.finished:
+        return loop.state, loop.progressed
+    with contextlib.ExitStack() as closing:
+        if after_step is None:
+            closing.enter_context(deferred())
+        loop.writer, loop.display = writer(loop.start), progress(loop.start)
+        loop.saves = Saves(checkpoints, schedule.saves.seconds, loop.start, layout.is_main)
+        for opened in (loop.saves, loop.writer, loop.display):
+            closing.callback(opened.close)
+        loop.run(after_step)
+    return loop.state, loop.progressed
+
+
+@dataclasses.dataclass
+class _Loop:
+    """A run of `fit`. The first attributes are its arguments; the others change from step to step."""
+
+    state: State
+    phases: Sequence[Phase]
+    batches: Callable[[int], Iterator[Any]]
+    evaluate: Callable[[Variables], dict[str, float]]
+    layout: Layout
+    schedule: LoopSchedule
+    checkpoints: Checkpoints
+    learning_rate: Callable[[int], Any]
+    meta: Mapping[str, Any]
+
+    writer: Writer = dataclasses.field(init=False)
+    display: Progress = dataclasses.field(init=False)
+    saves: Saves = dataclasses.field(init=False)
+    start: int = 0
+    progressed: Progressed = Progressed()
+    means: Means = dataclasses.field(default_factory=Means)
+    agreed: Agreement = dataclasses.field(default_factory=Agreement)
+
+    def resume(self) -> None:
+        """Restores the newest checkpoint if there is one."""
+        if (newest := self.checkpoints.newest()) is None:
+            return
+        saved = self.checkpoints.meta(newest)
+        shapes = state_in(self.phases[: phase_of(self.phases, newest) + 1], self.state)
+        self.state = self.checkpoints.restore(newest, self.layout.abstract(shapes))
+        self.progressed, self.start = Progressed(**saved["loop"]), newest
+        self.means = Means(saved.get("since_log", ()))  # earlier versions saved right after a log only
+
+    def run(self, after_step: AfterStep | None) -> None:
+        """Trains until the schedule, early stopping, `after_step` or a signal ends the run."""
+        schedule = self.schedule
+        self.clock = time.perf_counter()
+        self.logged = self.start, self.clock
+        for step, (phase, batch) in enumerate(
+            steps_of(self.phases, self.batches, self.start, schedule.total), self.start + 1
+        ):
+            self.begin_step(phase, step - 1)
+            self.state, metrics = phase.step(self.state, batch)
             if after_step is not None and after_step(step, metrics):
-                break
-            pending.append(metrics)
-            last = step == schedule.total
-            if step % schedule.log_every == 0 or last or step % schedule.evaluate_every == 0:
-                means = _means(pending)
-                now = time.perf_counter()
-                rate = len(pending) * schedule.examples_per_step / (now - logged)
-                training = {"train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate}
-                metrics_writer.write(step, {**means, **training})
-                display.step(step, means["train/loss"], rate)
-                _refuse_nan(step, means["train/loss"])
-                pending = []
-            if step % schedule.evaluate_every == 0 or last:
-                if phase.recalibrate is not None:
-                    state = phase.recalibrate(state, (phase.batches or batches)(0))
-                values = evaluate(state.with_eval_params().variables)
-                progressed = progressed.after(step, values[schedule.monitor], schedule.mode)
-                stop = last or (schedule.patience is not None and progressed.stale >= schedule.patience)
-                now = time.perf_counter()
-                progressed = dataclasses.replace(progressed, finished=stop, seconds=progressed.seconds + now - clock)
-                clock = now
-                metrics_writer.write(step, values)
-                epoch = step / schedule.steps_per_epoch
-                display.evaluated(step, epoch, schedule.monitor, values[schedule.monitor], progressed.stale == 0)
-                record = {"phase": phases.index(phase), "loop": dataclasses.asdict(progressed), "best": progressed.best}
-                checkpoints.save(state, {**meta, **record})
-                if stop:
-                    break
-            logged = time.perf_counter() if not pending else logged
-    finally:
-        display.close()
-        metrics_writer.close()
-    return state, progressed
+                return
+            self.means.add(metrics)
+            evaluates = step % schedule.evaluate_every == 0 or step == schedule.total
+            if evaluates or step % schedule.log_every == 0:
+                self.log(step)
+            if evaluates:
+                self.evaluate_and_select(phase, step)
+            self.save_or_stop(phase, step, evaluates)
+            if step % schedule.log_every == 0 or evaluates:
+                self.logged = step, time.perf_counter()
+            if self.progressed.finished:
+                return
 
+    def begin_step(self, phase: Phase, finished: int) -> None:
+        """Enters a phase at its first step, and recomputes the method's state before each of its epochs."""
+        done = finished - phase.first
+        if done == 0 and phase.first > 0:
+            self.state = phase.enter(self.state)
+        if phase.before_epoch is not None and done % self.schedule.steps_per_epoch == 0:
+            self.state = phase.before_epoch(self.state, done // self.schedule.steps_per_epoch)
 
-def _means(pending: list[Metrics]) -> dict[str, float]:
-    """The mean of each metric, named `train/…`, over the steps since the last log that have the metric."""
-    fetched = jax.device_get(pending)
-    names = dict.fromkeys(name for metrics in fetched for name in metrics)
-    by_name = {name: [metrics[name] for metrics in fetched if name in metrics] for name in names}
-    return {f"train/{name}": float(sum(values) / len(values)) for name, values in by_name.items()}
+    def log(self, step: int) -> None:
+        """Writes the means of the training metrics since the last log."""
+        means = self.means.take()
+        logged, at = self.logged
+        rate = (step - logged) * self.schedule.examples_per_step / (time.perf_counter() - at)
+        training = {"train/learning_rate": float(self.learning_rate(step - 1)), "train/examples_per_s": rate}
+        self.writer.write(step, {**means, **training})
+        self.display.step(step, means["train/loss"], rate)
+        _refuse_nan(step, means["train/loss"])
+
+    def evaluate_and_select(self, phase: Phase, step: int) -> None:
+        """Evaluates the state, and notes whether it is the best and whether the run ends."""
+        schedule = self.schedule
+        if phase.recalibrate is not None:
+            self.state = phase.recalibrate(self.state, (phase.batches or self.batches)(0))
+        values = self.evaluate(self.state.with_eval_params().variables)
+        monitored = values[schedule.monitor]
+        progressed = self.progressed.after(step, monitored, schedule.mode)
+        stale = schedule.patience is not None and progressed.stale >= schedule.patience
+        self.progressed = dataclasses.replace(progressed, finished=stale or step == schedule.total)
+        self.writer.write(step, values)
+        epoch = step / schedule.steps_per_epoch
+        self.display.evaluated(step, epoch, schedule.monitor, monitored, self.progressed.stale == 0)
+
+    def save_or_stop(self, phase: Phase, step: int, evaluated: bool) -> None:
+        """Saves the state if that is due. After a signal to any process, all of them save this step and stop.
+
+        Raises:
+          Stop: after a signal. The checkpoint of this step is then complete.
+        """
+        finished = self.progressed.finished
+        self.saves.poll()
+        wish = STOP + requested() if requested() else SAVE if self.saves.overdue and self.layout.is_main else 0
+        request = self.agreed.settled(wish) if finished else self.agreed(wish)
+        due = self.schedule.saves.due(step, evaluated, best=self.progressed.stale == 0)
+        if finished or request or due:
+            self.save(phase)
+            self.agreed.forget()
+        if finished or request >= STOP:
+            self.saves.wait()
+        if request >= STOP:
+            raise Stop(request - STOP, f"after step {step} of {self.schedule.total}")
+
+    def save(self, phase: Phase) -> None:
+        """Starts to save the state and what the loop has to know to go on."""
+        now = time.perf_counter()
+        seconds = self.progressed.seconds + now - self.clock
+        self.progressed, self.clock = dataclasses.replace(self.progressed, seconds=seconds), now
+        record = {
+            "phase": self.phases.index(phase),
+            "loop": dataclasses.asdict(self.progressed),
+            "best": self.progressed.best,
+            "since_log": self.means.record(),
+        }
+        self.saves.save(self.state, {**self.meta, **record})
 
 
 def _refuse_nan(step: int, loss: float) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from tlx.files.atomic import atomic_write, writable
 from tlx.files.regular import read_bytes
 
+METRICS = "metrics.jsonl"
+
 
 class Writer(Protocol):
     """Writes metrics."""
@@ -39,12 +41,7 @@ class MetricsWriter:
     def __init__(self, run: Path, resumed_at: int = 0):
         from tensorboardX import SummaryWriter
 
-        self.file = run / "metrics.jsonl"
-        kept = [line for line in read_metrics(run) if line["step"] <= resumed_at] if resumed_at else []
-        with atomic_write(self.file) as opened:
-            opened.writelines(json.dumps(line) + "\n" for line in kept)
-        with writable(self.file):
-            self._lines = self.file.open("a", encoding="utf-8", buffering=1)
+        self._lines = Lines(run / METRICS, resumed_at)
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -54,23 +51,52 @@ class MetricsWriter:
           step: number of finished steps.
           values: metrics by name, such as `train/loss` or `validation/r2`.
         """
-        with writable(self.file):
-            self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        self._lines.write({"step": step, **values})
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes and closes both files."""
         try:
-            with writable(self.file):
-                self._lines.close()
+            self._lines.close()
         finally:
             self._board.close()
 
 
+class Lines:
+    """A file of JSON lines with the key `step`.
+
+    Args:
+      file: the file.
+      resumed_at: step at which the run is resumed. Lines of later steps are removed.
+    """
+
+    def __init__(self, file: Path, resumed_at: int):
+        self.file = file
+        kept = [line for line in read_lines(file) if line["step"] <= resumed_at] if resumed_at else []
+        with atomic_write(file) as opened:
+            opened.writelines(json.dumps(line) + "\n" for line in kept)
+        with writable(file):
+            self._opened = file.open("a", encoding="utf-8", buffering=1)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Writes a line."""
+        with writable(self.file):
+            self._opened.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        with writable(self.file):
+            self._opened.close()
+
+
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a run's `metrics.jsonl`. A last line that is incomplete because of a kill is left out."""
-    file = run / "metrics.jsonl"
+    """Returns the lines of a run's `metrics.jsonl`."""
+    return read_lines(run / METRICS)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Returns JSON lines; [] without a file. A last line that is incomplete because of a kill is left out."""
     if not file.is_file():
         return []
     lines = []
