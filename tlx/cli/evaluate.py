@@ -4,14 +4,16 @@ import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.steps import add_step, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN and --data."""
+    """Adds RUN, --data and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--data", metavar="SPEC", help="such as csv:FILE, with the run's columns; default: the run's sets"
     )
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -22,7 +24,8 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 
-    for part, result in evaluate(Path(arguments.run), arguments.data).items():
+    trained = load(arguments.run, arguments.step)
+    for part, result in evaluate(Path(arguments.run), trained, arguments.data).items():
         title = f"{part}: {result.examples} examples, step {result.step} of {Path(arguments.run).name}"
         if result.words:
             title += f"; {words_in_words(result.words)}"

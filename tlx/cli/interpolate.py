@@ -4,16 +4,18 @@ import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.steps import add_step, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, --alpha and --to."""
+    """Adds RUN, --alpha, --to and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--alpha", default="0:1:0.1", metavar="FIRST:LAST:STEP",
         help="weights of the fine-tuned parameters to try; 0 is the checkpoint with the run's head, 1 is the run",
     )  # fmt: skip
     parser.add_argument("--to", metavar="DIR", help="folder to write with the selected parameters, as tlx export does")
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -26,7 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.runs.interpolate import interpolate_run, parse_shares
 
     run = Path(arguments.run)
-    line = interpolate_run(run, parse_shares(arguments.alpha))
+    shares = parse_shares(arguments.alpha)
+    line = interpolate_run(run, load(arguments.run, arguments.step), shares)
     names = list(line.validation[0])
     rows = [
         (f"{share:g}", *(f"{metrics[name]:.4f}" for name in names))

@@ -12,6 +12,7 @@ from tlx.errors import TlxError
 from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.fallback import resume
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.state import State
 from tlx.training.step import Metrics
@@ -85,7 +86,7 @@ def fit(
     meta: Mapping[str, Any],
     after_step: AfterStep | None = None,
 ) -> tuple[State, Progressed]:
-    """Trains to the end of the schedule, from the newest checkpoint if there is one.
+    """Trains to the end of the schedule, from the newest whole checkpoint if there is one.
 
     Args:
       state: the initial state; a restored state has its shapes and dtypes.
@@ -107,12 +108,17 @@ def fit(
       The last state, and the loop's record with the best step.
 
     Raises:
-      TlxError: if the training loss is NaN, or the newest checkpoint cannot be restored.
+      TlxError: if the training loss is NaN, or the newest checkpoint does not fit the run.
     """
     progressed, start = Progressed(), 0
-    if (newest := checkpoints.newest()) is not None:
-        progressed, start = Progressed(**checkpoints.meta(newest)["loop"]), newest
-        state = checkpoints.restore(newest, layout.abstract(state_in(phases[: phase_of(phases, newest) + 1], state)))
+    initial = state
+
+    def shapes(step: int) -> State:
+        return layout.abstract(state_in(phases[: phase_of(phases, step) + 1], initial))
+
+    if (resumed := resume(checkpoints, shapes)) is not None:
+        state, record = resumed
+        progressed, start = Progressed(**record["loop"]), int(state.step)
     if progressed.finished:
         return state, progressed
     metrics_writer, display = writer(start), progress(start)
