@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.cli.steps import add_step, load
+from tlx.cli.steps import add_step, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,9 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 
-    trained = load(arguments.run, arguments.step)
-    for part, result in evaluate(Path(arguments.run), trained, arguments.data).items():
+    results = evaluate(Path(arguments.run), arguments.data, arguments.step)
+    say(arguments.run, next(iter(results.values())).step, arguments.step)
+    for part, result in results.items():
         title = f"{part}: {result.examples} examples, step {result.step} of {Path(arguments.run).name}"
         if result.words:
             title += f"; {words_in_words(result.words)}"

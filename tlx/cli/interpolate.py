@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
-from tlx.cli.steps import add_step, load
+from tlx.cli.steps import add_step, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.runs.interpolate import interpolate_run, parse_shares
 
     run = Path(arguments.run)
-    shares = parse_shares(arguments.alpha)
-    line = interpolate_run(run, load(arguments.run, arguments.step), shares)
+    line = interpolate_run(run, parse_shares(arguments.alpha), arguments.step)
+    say(arguments.run, line.trained.step, arguments.step)
     names = list(line.validation[0])
     rows = [
         (f"{share:g}", *(f"{metrics[name]:.4f}" for name in names))

@@ -11,7 +11,7 @@ from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport
 from tlx.recipes import datasets
 from tlx.recipes.datasets import word_facts
-from tlx.recipes.run_directory import Trained, read_run
+from tlx.recipes.run_directory import Trained, load_run, read_run
 from tlx.runs.predictions import predict_examples
 from tlx.training.tasks import class_reports, score
 
@@ -35,13 +35,13 @@ class Evaluated:
     words: dict[str, int]
 
 
-def evaluate(run: Path, trained: Trained, data: str | None = None) -> dict[str, Evaluated]:
-    """Evaluates a checkpoint of a run. Nothing is written.
+def evaluate(run: Path, data: str | None = None, step: int | None = None) -> dict[str, Evaluated]:
+    """Evaluates the best checkpoint of a run. Nothing is written.
 
     Args:
       run: the run directory.
-      trained: the run's model, as from `load_run(run)`.
       data: a data spec such as `csv:FILE`; None: all sets of the run's config except train.
+      step: another step that has a checkpoint; None: the best.
 
     Returns:
       The results by set.
@@ -49,6 +49,7 @@ def evaluate(run: Path, trained: Trained, data: str | None = None) -> dict[str, 
     Raises:
       TlxError: if the files of the run's data have changed, because a training example might now be in the test set.
     """
+    trained = load_run(run, step)
     head = trained.head
     results = {}
     for part, examples in datasets_of(run, trained, data).items():

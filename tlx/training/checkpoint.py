@@ -47,8 +47,8 @@ class Checkpoints:
 
     Whatever is read is verified against the digests. The model can be read without knowing how it was trained. If the
     run keeps an average, `params` and `model_state` are those of the average, which is what was evaluated; the
-    parameters in training are then in `train_state`. In format 2, `train_state` was called `rest`, and `aux` and `model_state` did not exist. Up to
-    format 3 there are no digests.
+    parameters in training are then in `train_state`. In format 2, `train_state` was called `rest`, and `aux` and
+    `model_state` did not exist. Up to format 3 there are no digests.
 
     Args:
       directory: the folder of the checkpoints; it is made if it does not exist.
@@ -84,9 +84,8 @@ class Checkpoints:
             self._policy.best = (meta.get("best") or {}).get("step")
             items = _items(state)
             args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-            meta = saved.signed(
-                {"format": saved.FORMAT, **meta, DIGESTS: {name: digests(item) for name, item in items.items()}}
-            )
+            lines = {name: digests(item) for name, item in items.items()}
+            meta = saved.signed({"format": saved.FORMAT, **meta, DIGESTS: lines})
             self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
 
     @contextlib.contextmanager
