@@ -77,6 +77,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         is_checked = has_checksum or (isinstance(version, int) and version >= VERIFIED)
         if is_checked and meta.get(CHECKSUM) != _checksum(meta):
             raise Damaged(folder, "meta does not have its checksum")
+        if not isinstance(version, int):
+            raise Damaged(folder, "meta names no format")
         if version not in READABLE:
             raise TlxError(f"{folder} has checkpoint format {version}; this tlx reads {listed(READABLE)}.")
         meta["loop"]["best"]  # all formats have this key
