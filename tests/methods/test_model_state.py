@@ -309,6 +309,6 @@ def test_features_through_frozen_norms_are_those_of_training() -> None:
 
 def test_between_two_models_no_statistics_are_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = SimpleNamespace(model_state={"batch_stats": {"norm": {"mean": jnp.zeros(3)}}})
-    monkeypatch.setattr(interpolate, "load_run", lambda run: trained)
+    monkeypatch.setattr(interpolate, "load_run", lambda run, step: trained)
     with pytest.raises(TlxError, match=r"has batch_stats, which are valid for its own parameters only"):
         interpolate.interpolate_run(Path("run"), (0.0, 1.0))

@@ -30,7 +30,7 @@ def test_it_is_opened_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     finetune.build(config(), folder / "run").run(quiet=True)  # type: ignore[arg-type]
     with Checkpoints(folder / "run" / "checkpoints", read_only=True) as checkpoints:
-        assert checkpoints.meta(44)["format"] == 3
+        assert checkpoints.meta(44)["format"] == 4
     with np.load(folder / "run" / "predictions" / "test.npz") as found, np.load(folder / "test_ema.npz") as expected:
         np.testing.assert_array_equal(found["example_id"], expected["example_id"])
         np.testing.assert_array_equal(found["labels"], expected["labels"])

@@ -13,6 +13,7 @@ from tests.recipes.test_resume import run
 from tlx.data.examples import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.errors import TlxError
+from tlx.models.forward import Variables
 from tlx.params.paths import flatten, unflatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.inspect import inspect
@@ -109,7 +110,7 @@ def last(config: Any, run_directory: Path) -> dict[str, np.ndarray]:
     job = finetune.build(config, run_directory)
     with Checkpoints(run_directory / "checkpoints", read_only=True) as checkpoints:
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), job.state.params)
-        found = checkpoints.restore_params(STEPS, target)
+        found = checkpoints.restore_variables(STEPS, Variables(target)).params
     return {path: np.array(leaf) for path, leaf in flatten(found).items()}
 
 

@@ -41,8 +41,8 @@ def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path)
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         again = checkpoints.restore(7, layout.abstract(saved))
         model: Any = {name: part for name, part in saved.params.items() if name != "aux"}
-        params = checkpoints.restore_params(7, layout.abstract(model))
-        statistics = checkpoints.restore_model_state(7, layout.abstract(saved.model_state))
+        read = checkpoints.restore_variables(7, layout.abstract(Variables(model, saved.model_state)))
+        params, statistics = read.params, read.model_state
         with pytest.raises(TlxError, match="holds a model_state, and the model of its run's config has none"):
             checkpoints.restore_variables(7, layout.abstract(Variables(model)))
     assert jax.tree.structure(again) == jax.tree.structure(saved)

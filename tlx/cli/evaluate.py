@@ -4,16 +4,18 @@ import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.steps import add_step, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN and --data."""
+    """Adds RUN, --data and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--data",
         metavar="SPEC",
         help="data with the run's columns, such as csv:FILE; default: the run's validation and test sets",
     )
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -24,7 +26,9 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 
-    for part, result in evaluate(Path(arguments.run), arguments.data).items():
+    results = evaluate(Path(arguments.run), arguments.data, arguments.step)
+    say(arguments.run, next(iter(results.values())).step, arguments.step)
+    for part, result in results.items():
         title = f"{part}: {result.examples} examples, step {result.step} of {Path(arguments.run).name}"
         if result.words:
             title += f"; {format_word_counts(result.words)}"

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs
+from tlx.cli.steps import add_step, load
 from tlx.files.atomic import writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, --to, --format and --max-shard-gb."""
+    """Adds RUN, --to, --format, --max-shard-gb and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--to", required=True, metavar="DIR", help="the folder to write; an earlier export in it is replaced"
@@ -24,15 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=5.0,
         help="largest size of a weight file in GB (%(default)s); larger weights are split into several files",
     )
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Writes the best checkpoint's weights, config, tokenizer or image processor, and model card."""
     quiet_logs()
-    from tlx.recipes.run_directory import load_run, read_summary
+    from tlx.recipes.run_directory import read_summary
 
     run, max_bytes = Path(arguments.run), int(arguments.max_shard_gb * 1e9)
-    print(write(load_run(run), run, read_summary(run), arguments.to, arguments.format, max_bytes))
+    print(write(load(arguments.run, arguments.step), run, read_summary(run), arguments.to, arguments.format, max_bytes))
 
 
 def write(

@@ -3,6 +3,7 @@
 import argparse
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.steps import add_step, say
 from tlx.errors import TlxError
 from tlx.files.atomic import atomic_write
 
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=32, help="examples of a forward pass (%(default)s)")
     parser.add_argument("--cache", metavar="FOLDER", help="folder in which features are cached and reused")
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -56,7 +58,8 @@ def main(arguments: argparse.Namespace) -> None:
     columns = features_of_file(
         arguments.source, arguments.input, FeatureSpec(tuple(arguments.layers), arguments.pooling),
         columns={"text": arguments.text, "pair": arguments.pair, "image": arguments.image}, keep=arguments.keep,
-        batch_size=arguments.batch_size, cache=arguments.cache,
+        batch_size=arguments.batch_size, cache=arguments.cache, step=arguments.step,
+        loaded=lambda step: say(arguments.source, step, arguments.step),
     )  # fmt: skip
     with atomic_write(arguments.output, "wb") as opened:
         np.savez(opened, allow_pickle=False, **columns)

@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.steps import add_step, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, --alpha and --to."""
+    """Adds RUN, --alpha, --to and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--alpha", default="0:1:0.1", metavar="FIRST:LAST:STEP",
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", metavar="DIR", help="folder to which the selected parameters are exported, as by tlx export"
     )
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -28,7 +30,8 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.runs.interpolate import interpolate_run, parse_shares
 
     run = Path(arguments.run)
-    line = interpolate_run(run, parse_shares(arguments.alpha))
+    line = interpolate_run(run, parse_shares(arguments.alpha), arguments.step)
+    say(arguments.run, line.trained.step, arguments.step)
     names = list(line.validation[0])
     rows = [
         (f"{share:g}", *(f"{metrics[name]:.4f}" for name in names))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.steps import add_step, load
 from tlx.errors import TlxError, listed
 
 CHUNK = 512  # number of rows that are read, predicted and written at a time
@@ -15,7 +16,7 @@ Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, TEXT, --input, --output, --format and --sheet."""
+    """Adds RUN, TEXT, --input, --output, --format, --sheet and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument("text", nargs="*", help="texts, or image files")
     parser.add_argument(
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet", metavar="FILE", help="write a picture of the images with the least certain predictions"
     )
+    add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -55,9 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
         raise TlxError(f"--format is {arguments.format!r}; it is one of {listed(READERS)}.")
     quiet_logs()
     use_compilation_cache()
-    from tlx.recipes.run_directory import load_run
-
-    trained = load_run(Path(arguments.run))
+    trained = load(arguments.run, arguments.step)
     if arguments.sheet and trained.model.backbone.config.modality != "image":
         raise TlxError(f"--sheet draws images; this run reads {trained.inputs.plural}.")
     if arguments.text:

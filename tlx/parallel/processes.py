@@ -173,3 +173,33 @@ def on_main(do: Callable[[], T]) -> T | None:
     if failed:
         raise TlxError("process 0, which writes the run directory, has failed; see its error message.")
     return result
+
+
+def in_all(do: Callable[[], T], failed: TlxError) -> T:
+    """Calls a function in every process, and returns its result if it succeeds in all of them.
+
+    Args:
+      do: the function; it must not wait for the other processes before it can fail.
+      failed: the error for a process that succeeds while all errors of the others are of this type.
+
+    Raises:
+      TlxError: what the function raised, or `failed`. If any process raised an error that is not of the type of
+        `failed`, every process raises one that is not.
+    """
+    if not is_multiprocess():
+        return do()
+    from jax.experimental import multihost_utils
+
+    result: T | None = None
+    error: Exception | None = None
+    try:
+        result = do()
+    except Exception as raised:
+        error = raised
+    own = 0 if error is None else 1 if isinstance(error, type(failed)) else 2
+    worst = int(multihost_utils.process_allgather(np.int32(own)).max())
+    if worst == 0:
+        return result  # type: ignore[return-value]
+    if error is not None and own == worst:
+        raise error
+    raise failed if worst == 1 else TlxError("another process of the run has failed; see its error message.")

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from tlx.data.examples import ExampleSet
+from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
@@ -30,9 +31,11 @@ from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
 from tlx.signals import saved
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.fallback import read_best
 from tlx.training.feed import feed
 from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
 from tlx.training.phases import Phase
+from tlx.training.saved import Damaged
 from tlx.training.saves import cost
 from tlx.training.state import State
 from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
@@ -142,8 +145,18 @@ class Job:
                 best = int(progressed.best["step"]) if progressed.best else int(state.step)
                 variables = state.with_eval_params().variables
                 if best != int(state.step):
-                    variables = checkpoints.restore_variables(best, self.layout.abstract(variables))
+                    variables = self._best(checkpoints, best, variables)
                 return self._summarize(variables, best, progressed, int(state.step))
+
+    def _best(self, checkpoints: Checkpoints, step: int, variables: Variables) -> Variables:
+        """The best parameters and model state at the end of a run; `variables` gives their shapes."""
+        try:
+            return checkpoints.restore_variables(step, self.layout.abstract(variables))
+        except Damaged as damaged:
+            raise TlxError(
+                f"the checkpoint {damaged.folder}, the best of the run, was damaged after it was saved "
+                f"({damaged.reason}); give the same command again, which trains this step again."
+            ) from None
 
     def _writer(self, start: int) -> Writer:
         return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
@@ -168,15 +181,21 @@ class Job:
         """Returns the `params` and `model_state` of the best checkpoint (averaged if the run averages)."""
         return self.trained().variables
 
-    def trained(self) -> Trained:
+    def trained(self, step: int | None = None) -> Trained:
         """Returns the best checkpoint as `run_directory.load_run` does, also for a custom backbone.
 
         `tlx.runs.predictions` and `tlx.runs.images` apply it to new texts and images.
+
+        Args:
+          step: another step that has a checkpoint; None: the best.
+
+        Raises:
+          TlxError: if the checkpoint is damaged or not there.
         """
         run = self.run_directory
         target = self.layout.abstract(self.state.variables)
         with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
-            best = checkpoints.restore_variables(step := checkpoints.best(), target)
+            step, best = read_best(checkpoints, target, step)
         config = run_directory.read_run(run)["config"]
         return Trained(self.model, best.params, self.modality, run / "pretrained", step, config, best.model_state)
 

@@ -25,6 +25,7 @@ from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
 from tlx.recipes.run_config import read_run_config
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.fallback import read_best
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy")
 
@@ -218,11 +219,16 @@ def read_summary(run: Path) -> dict[str, Any] | None:
     return read_json(file, "summary of a run", finite=False) if file.is_file() else None
 
 
-def load_run(run: Path) -> Trained:
+def load_run(run: Path, step: int | None = None) -> Trained:
     """Loads the best checkpoint of a run directory. The run's data is not needed.
 
+    Args:
+      run: the run directory.
+      step: another step that has a checkpoint; None: the best.
+
     Raises:
-      TlxError: if the folder is not a run directory, has no checkpoint, or its backbone is a custom module.
+      TlxError: if the folder is not a run directory, has no such checkpoint, the checkpoint is damaged (the message
+        names the steps that are whole), or the backbone is a custom module.
     """
     written = read_run(run)
     config = written["config"]
@@ -235,9 +241,8 @@ def load_run(run: Path) -> Trained:
     if not (run / "checkpoints").is_dir():
         raise TlxError(f"{run} holds no checkpoint yet.")
     with Checkpoints(run / "checkpoints", read_only=True) as checkpoints:
-        step = checkpoints.best()
         shapes = abstract_variables(model, lambda: dummy_inputs(model))
-        variables = checkpoints.restore_variables(step, make_layout(1).abstract(shapes))
+        step, variables = read_best(checkpoints, make_layout(1).abstract(shapes), step)
     inputs, pretrained = open_inputs(run / "pretrained", config), run / "pretrained"
     return Trained(model, variables.params, inputs, pretrained, step, config, variables.model_state)
 

@@ -34,12 +34,13 @@ class Evaluated:
     words: dict[str, int]
 
 
-def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
+def evaluate(run: Path, data: str | None = None, step: int | None = None) -> dict[str, Evaluated]:
     """Evaluates the best checkpoint of a run. Nothing is written.
 
     Args:
       run: the run directory.
       data: a data spec such as `csv:FILE`; None: all sets of the run's config except train.
+      step: another step that has a checkpoint; None: the best.
 
     Returns:
       The results by set.
@@ -47,7 +48,7 @@ def evaluate(run: Path, data: str | None = None) -> dict[str, Evaluated]:
     Raises:
       TlxError: if the files of the run's data have changed, because a training example might now be in the test set.
     """
-    trained = load_run(run)
+    trained = load_run(run, step)
     head = trained.head
     results = {}
     for part, examples in datasets_of(run, trained, data).items():

@@ -1,6 +1,6 @@
 """Features of a file from a checkpoint or a trained run, for the command `tlx features`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from tlx.recipes.run_directory import load_run
 
 def features_of_file(
     source: str, data: str, spec: FeatureSpec, *, columns: Mapping[str, str | None] | None = None,
-    keep: Sequence[str] = (), batch_size: int = 32, cache: str | None = None,
+    keep: Sequence[str] = (), batch_size: int = 32, cache: str | None = None, step: int | None = None,
+    loaded: Callable[[int], None] = lambda _: None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Computes the features of a file.
 
@@ -33,6 +34,8 @@ def features_of_file(
       keep: names of columns of the file that are returned too.
       batch_size: examples of a forward pass.
       cache: folder in which features are cached; None: no caching.
+      step: for a run, the step of the checkpoint; None: the best.
+      loaded: for a run, is called with the step that is used.
 
     Returns:
       `features`, float32 (rows, vectors * hidden), and the columns of `keep`.
@@ -40,7 +43,7 @@ def features_of_file(
     Raises:
       TlxError: if the file or the columns are invalid.
     """
-    model, variables, modality, column_names = _open(source)
+    model, variables, modality, column_names = _open(source, step, loaded)
     column_names = {**column_names, **{name: column for name, column in (columns or {}).items() if column}}
     table = load(spec_of(data))
     kept = {name: np.asarray(table.column(name)) for name in keep}
@@ -66,10 +69,15 @@ def spec_of(data: str) -> str:
     return f"{suffix}:{data}"
 
 
-def _open(source: str) -> tuple[Model, Variables, Modality, Mapping[str, Any]]:
+def _open(
+    source: str, step: int | None, loaded: Callable[[int], None]
+) -> tuple[Model, Variables, Modality, Mapping[str, Any]]:
     """Model, variables, modality, and the names of the columns if they are known."""
     if (Path(source) / "checkpoints").is_dir():
-        run = load_run(Path(source))
+        run = load_run(Path(source), step)
+        loaded(run.step)
         return run.model, run.variables, run.inputs, run.config["data"]
-    loaded = load_pretrained(source, heads={})
-    return loaded.model, Variables(loaded.params), loaded.modality, {}
+    if step is not None:
+        raise TlxError(f"--step {step} names a step of a run, and {source} is no run directory with checkpoints.")
+    checkpoint = load_pretrained(source, heads={})
+    return checkpoint.model, Variables(checkpoint.params), checkpoint.modality, {}

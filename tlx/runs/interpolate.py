@@ -38,7 +38,7 @@ class Line:
     metrics: dict[str, float]
 
 
-def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
+def interpolate_run(run: Path, shares: Sequence[float], step: int | None = None) -> Line:
     """Evaluates each share on the validation set, and the best share on all sets.
 
     If two shares have the same metric, the larger share is selected. Parameters that were not loaded from the
@@ -47,11 +47,12 @@ def interpolate_run(run: Path, shares: Sequence[float]) -> Line:
     Args:
       run: the run directory.
       shares: the shares of the fine-tuned parameters, from 0 to 1.
+      step: the step whose checkpoint is used; None: the best.
 
     Raises:
       TlxError: if the model has a model state, or its tags have no entities although the metric is one of entities.
     """
-    trained = load_run(run)
+    trained = load_run(run, step)
     if trained.model_state:
         raise TlxError(
             f"the model of {run} has {listed(trained.model_state)}, which are valid for its own parameters only; tlx "

@@ -1,20 +1,21 @@
 """Checkpoints hold the whole state of a run. They are saved asynchronously and atomically with Orbax."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError, first_line, listed
+from tlx.errors import TlxError, listed
+from tlx.files.atomic import writable
 from tlx.models.forward import Variables
-from tlx.params.paths import flatten
+from tlx.parallel.processes import in_all, on_main
+from tlx.training import saved
+from tlx.training.digest import digests
+from tlx.training.saved import DIGESTS, Damaged
 from tlx.training.state import AUX, EVAL_PARAMS, State
 
-FORMAT = 3  # version of the contents of `meta` and the items
-RESUMABLE = (2, 3)  # formats from which a run can continue
-READABLE = (1, 2, 3)  # formats whose parameters can be read
 EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
 
 
@@ -46,11 +47,12 @@ class Checkpoints:
     - `aux`: the parameters that only training needs, if there are any.
     - `model_state`: the model's mutable collections, if there are any.
     - `train_state`: the rest of the state.
-    - `meta`: JSON.
+    - `meta`: JSON with a digest of every array of the other items, and a checksum of itself.
 
-    The model can therefore be read without knowing how it was trained. If the run keeps an average, `params` and
-    `model_state` are those of the average, which is what was evaluated; the parameters in training are then in
-    `train_state`. In format 2, `train_state` was called `rest`, and `aux` and `model_state` did not exist.
+    Whatever is read is verified against the digests. The model can be read without knowing how it was trained. If the
+    run keeps an average, `params` and `model_state` are those of the average, which is what was evaluated; the
+    parameters in training are then in `train_state`. In format 2, `train_state` was called `rest`, and `aux` and
+    `model_state` did not exist. Up to format 3 there are no digests.
 
     Args:
       directory: the folder of the checkpoints; it is made if it does not exist.
@@ -61,12 +63,13 @@ class Checkpoints:
     def __init__(self, directory: Path, read_only: bool = False, keep: int = 1):
         self.directory = directory.absolute()
         self._policy = _NewestAndBest(keep)
-        options = (
-            ocp.CheckpointManagerOptions(read_only=True, create=False)
-            if read_only
-            else ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
-        )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._manager: ocp.CheckpointManager | None = None
+        if not read_only:
+            options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
+            with writable(self.directory):
+                on_main(lambda: self.directory.mkdir(exist_ok=True))
+                self._manager = ocp.CheckpointManager(self.directory, options=options)
+                self._identity = _identity(self.directory)
 
     def save(self, state: State, meta: dict[str, Any]) -> None:
         """Starts to save a state. The arrays may be overwritten as soon as this returns.
@@ -74,44 +77,95 @@ class Checkpoints:
         Args:
           state: the state; nothing is done if there is a checkpoint of its step already.
           meta: JSON values that are saved too. `meta["best"]["step"]` is the step of the best checkpoint.
+
+        Raises:
+          TlxError: if the folder of the checkpoints is no longer there.
         """
+        assert self._manager is not None, "opened to read only"
         step = int(state.step)
-        if step in self._manager.all_steps():
-            return
-        self._policy.best = (meta.get("best") or {}).get("step")
-        args = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-        meta = {"format": FORMAT, **meta}
-        self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
+        with self._writing():
+            if step in self._manager.all_steps():
+                return
+            self._policy.best = (meta.get("best") or {}).get("step")
+            items = _items(state)
+            args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+            lines = {name: digests(item) for name, item in items.items()}
+            meta = saved.signed({"format": saved.FORMAT, **meta, DIGESTS: lines})
+            self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises `TlxError` if the folder has been removed or replaced, before anything is written and if that fails.
+
+        Orbax would make a new folder, in which the run's other files and checkpoints are missing.
+        """
+        gone = TlxError(
+            f"{self.directory} was removed while the run was writing to it; what it held is lost. Give the same "
+            "command again to train from what is left."
+        )
+        if _identity(self.directory) != self._identity:
+            raise gone
+        try:
+            yield
+        except Exception as error:
+            if _identity(self.directory) != self._identity:
+                raise gone from error
+            raise
+
+    def set_aside(self, step: int, ending: str) -> str:
+        """Renames the folder of a step, so that it is no longer one of the checkpoints. All processes call it together.
+
+        Args:
+          step: the step; nothing is done if it has no folder.
+          ending: what is added to the name after a dot; a number follows if that name exists.
+
+        Returns:
+          The new name, for a message.
+        """
+        assert self._manager is not None, "opened to read only"
+        name = f"{step}.{ending}"
+        count = 1
+        while (self.directory / name).exists():
+            count += 1
+            name = f"{step}.{ending}.{count}"
+
+        def rename() -> None:
+            with writable(self.directory), contextlib.suppress(FileNotFoundError):
+                self._folder(step).rename(self.directory / name)
+
+        on_main(rename)
+        self._manager.reload()
+        return name
+
+    def steps(self) -> list[int]:
+        """Returns the steps of the complete checkpoints in ascending order, whole or damaged."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(folder.name) for folder in self.directory.iterdir() if _is_step(folder))
 
     @property
     def saving(self) -> bool:
         """Whether a checkpoint is being written in the background."""
-        return bool(self._manager.is_saving_in_progress())
+        return self._manager is not None and bool(self._manager.is_saving_in_progress())
 
     def newest(self) -> int | None:
         """Returns the step of the newest complete checkpoint; None if there is none."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def meta(self, step: int) -> dict[str, Any]:
         """Returns the JSON values of a checkpoint.
 
         Raises:
-          TlxError: if the checkpoint is damaged or has an unknown format.
+          Damaged: if they are damaged.
+          TlxError: if the format is unknown.
         """
-        with self._reading(step):
-            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-            meta.get("loop")["best"]  # all formats have this key
-        if meta.get("format") not in READABLE:
-            raise TlxError(
-                f"{self.directory / str(step)} has checkpoint format {meta.get('format')}; this tlx reads "
-                f"{listed(READABLE)}."
-            )
-        return meta
+        return saved.read_meta(self._folder(step))
 
     def best(self) -> int:
         """Returns the step of the best checkpoint, or of the newest if none has been selected yet.
 
         Raises:
+          Damaged: if the newest checkpoint, which names the best, is damaged.
           TlxError: if there is no checkpoint.
         """
         newest = self.newest()
@@ -123,117 +177,106 @@ class Checkpoints:
         """Returns the state of a step, with the shapes, dtypes and shardings of `target`.
 
         Raises:
-          TlxError: if the checkpoint is damaged, does not fit `target`, or has a format that cannot be resumed.
+          Damaged: if the checkpoint is damaged.
+          TlxError: if it does not fit `target`, or has a format that cannot be resumed.
         """
-        if (version := self.meta(step)["format"]) not in RESUMABLE:
-            raise TlxError(
-                f"{self.directory / str(step)} has checkpoint format {version}, which can be read but not trained on "
-                f"(formats {listed(RESUMABLE)} can); name a new workdir."
-            )
-        items, name = _items(target), "rest" if version == 2 else "train_state"
-        items[name] = items.pop("train_state")
-        with self._reading(step):
-            self._compare(step, items["params"])
-            has_earlier_name = EARLIER_EVAL_PARAMS in (self._saved(step, name).get("averages") or {})
-            if has_earlier_name:
-                items[name]["averages"] = _renamed(items[name]["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)
-            args = {item: ocp.args.StandardRestore(tree) for item, tree in items.items()}
-            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-        train_state = restored[name]
-        if has_earlier_name:
-            train_state["averages"] = _renamed(train_state["averages"], EARLIER_EVAL_PARAMS, EVAL_PARAMS)
-        params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in items else {})}
-        model_state = restored["model_state"] if "model_state" in items else {}
-        return State(params=params, model_state=model_state, **train_state).with_eval_params()
 
-    def restore_params(self, step: int, target: Any) -> Any:
-        """Returns only the model's parameters (averaged if the run averages).
-
-        Args:
-          step: step of the checkpoint.
-          target: a tree of `jax.ShapeDtypeStruct`s with shardings.
-        """
-        args = ocp.args.Composite(params=ocp.args.StandardRestore(target))
-        with self._reading(step):
-            self._compare(step, target)
-            return self._manager.restore(step, args=args)["params"]
-
-    def _compare(self, step: int, target: Any) -> None:
-        """Raises `TlxError` unless the saved parameters have the paths and shapes of `target`.
-
-        Orbax would allocate the arrays first, and its message would only say that two trees differ.
-        """
-        saved = {path: tuple(leaf.shape) for path, leaf in flatten(self._saved(step, "params")).items()}
-        expected = {path: tuple(leaf.shape) for path, leaf in flatten(target).items()}
-        if differing := sorted(path for path, _ in saved.items() ^ expected.items()):
-            path = differing[0]
-            raise TlxError(
-                f"{self.directory / str(step)} does not fit its run's config: {path} is "
-                f"{saved.get(path, 'not there')}, expected {expected.get(path, 'none')} ({len(set(differing))} of "
-                f"{len(expected)} parameters differ); bring back the config.json files as the run wrote them."
-            )
-
-    def _saved(self, step: int, item: str) -> Any:
-        """The shapes and dtypes of a saved item, as a tree."""
-        return ocp.StandardCheckpointHandler().metadata(self.directory / str(step) / item).tree
-
-    @contextlib.contextmanager
-    def _reading(self, step: int) -> Iterator[None]:
-        """Turns any exception that Orbax raises for a damaged checkpoint into a `TlxError`."""
-        try:
-            yield
-        except TlxError:
-            raise
-        except Exception as error:
-            raise TlxError(
-                f"the checkpoint {self.directory / str(step)} cannot be read ({type(error).__name__}: "
-                f"{first_line(error)}); if it is damaged, remove that folder, and the run continues from the newest of "
-                f"{listed(sorted(set(self._manager.all_steps()) - {step})) or 'none'}."
-            ) from error
-
-    def restore_model_state(self, step: int, target: Any) -> Any:
-        """Returns the model's mutable collections.
-
-        Args:
-          step: step of the checkpoint.
-          target: a tree of `jax.ShapeDtypeStruct`s with shardings; {} if the model has none.
-
-        Raises:
-          TlxError: if the checkpoint has mutable collections and `target` has none.
-        """
-        if not target:
-            if (self.directory / str(step) / "model_state").exists():
+        def from_format(version: int) -> dict[str, Any]:
+            if version not in saved.RESUMABLE:
                 raise TlxError(
-                    f"{self.directory / str(step)} holds a model_state, and the model of its run's config has none; "
-                    "bring back the config.json files as the run wrote them."
+                    f"{self._folder(step)} has checkpoint format {version}, which can be read but not trained on "
+                    f"(formats {listed(saved.RESUMABLE)} can); name a new workdir."
                 )
-            return target
-        args = ocp.args.Composite(model_state=ocp.args.StandardRestore(target))
-        with self._reading(step):
-            return self._manager.restore(step, args=args)["model_state"]
+            items = _items(target)
+            return _in_earlier_names(self._folder(step), items) if version < saved.VERIFIED else items
+
+        restored = self._restore(step, from_format)
+        train_state = restored.pop("rest", None) or restored["train_state"]
+        if EARLIER_EVAL_PARAMS in (train_state.get("averages") or {}):
+            train_state["averages"] = _renamed(train_state["averages"], EARLIER_EVAL_PARAMS, EVAL_PARAMS)
+        params = {**restored["params"], **({AUX: restored["aux"]} if "aux" in restored else {})}
+        return State(params=params, model_state=restored.get("model_state", {}), **train_state).with_eval_params()
 
     def restore_variables(self, step: int, target: Variables) -> Variables:
-        """Returns the parameters and the model state (averaged if the run averages).
+        """Returns the model's parameters and its mutable collections (averaged if the run averages).
 
         Args:
           step: step of the checkpoint.
-          target: shapes, dtypes and shardings, as in `restore_params` and `restore_model_state`.
+          target: trees of `jax.ShapeDtypeStruct`s with shardings; `model_state` is {} if the model has none.
+
+        Raises:
+          Damaged: if the checkpoint is damaged.
+          TlxError: if it does not fit `target`.
         """
-        return Variables(self.restore_params(step, target.params), self.restore_model_state(step, target.model_state))
+        if not target.model_state and (self._folder(step) / "model_state").exists():
+            raise TlxError(
+                f"{self._folder(step)} holds a model_state, and the model of its run's config has none; "
+                "bring back the config.json files as the run wrote them."
+            )
+        items = {"params": target.params, **({"model_state": target.model_state} if target.model_state else {})}
+        restored = self._restore(step, lambda _: items)
+        return Variables(restored["params"], restored.get("model_state", target.model_state))
+
+    def _restore(self, step: int, targets_of: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """The verified items of a step; `targets_of` is a function from the format to the items' shapes.
+
+        If one process cannot read its part, no process goes on with the step.
+        """
+
+        def read() -> tuple[dict[str, Any], dict[str, Any], Any]:
+            meta = self.meta(step)
+            targets = targets_of(meta["format"])
+            return saved.read_items(self._folder(step), targets, meta.get(DIGESTS)), targets, meta.get(DIGESTS)
+
+        failed = Damaged(self._folder(step), "another process of the run cannot read it")
+        items, targets, lines = in_all(read, failed)
+        if lines is None:
+            return items
+        return in_all(lambda: saved.verified(self._folder(step), items, targets, lines), failed)
+
+    def _folder(self, step: int) -> Path:
+        return self.directory / str(step)
 
     def wait(self) -> None:
         """Waits until all checkpoints are written."""
-        self._manager.wait_until_finished()
+        if self._manager is not None:
+            with self._writing():
+                self._manager.wait_until_finished()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: object, *_: object) -> None:
         """Waits until all checkpoints are written, also if an error ended the run."""
+        if self._manager is None:
+            return
         try:
             self.wait()
         finally:
-            self._manager.close()
+            with contextlib.suppress(Exception):  # it waits again, and raises the same error again
+                self._manager.close()
+
+
+def _is_step(folder: Path) -> bool:
+    return folder.name.isascii() and folder.name.isdigit() and folder.is_dir()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder; None if it is not there."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _in_earlier_names(folder: Path, items: dict[str, Any]) -> dict[str, Any]:
+    """The items with the names that an earlier format gave them."""
+    name = "train_state" if (folder / "train_state").exists() else "rest"
+    train_state = items["train_state"]
+    if EARLIER_EVAL_PARAMS in saved.saved_averages(folder, name):
+        train_state = {**train_state, "averages": _renamed(train_state["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)}
+    return {**{item: tree for item, tree in items.items() if item != "train_state"}, name: train_state}
 
 
 def _items(state: State) -> dict[str, Any]:

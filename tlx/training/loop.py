@@ -13,6 +13,7 @@ from tlx.parallel.layout import Layout
 from tlx.parallel.processes import Agreement
 from tlx.signals import Stop, deferred, requested
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.fallback import resume
 from tlx.training.means import Means
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.saves import Saves, SaveSchedule
@@ -91,7 +92,7 @@ def fit(
     meta: Mapping[str, Any],
     after_step: AfterStep | None = None,
 ) -> tuple[State, Progressed]:
-    """Trains to the end of the schedule, from the newest checkpoint if there is one.
+    """Trains to the end of the schedule, from the newest whole checkpoint if there is one.
 
     If a signal asks the process to end (see `tlx.signals`), the run is saved after the current step and stops.
 
@@ -117,7 +118,7 @@ def fit(
 
     Raises:
       Stop: after a signal. The checkpoint of the last step is then complete.
-      TlxError: if the training loss is NaN, or the newest checkpoint cannot be restored.
+      TlxError: if the training loss is NaN, or the newest checkpoint does not fit the run.
     """
     loop = _Loop(state, phases, batches, evaluate, layout, schedule, checkpoints, learning_rate, meta)
     loop.resume()
@@ -157,14 +158,17 @@ class _Loop:
     agreed: Agreement = dataclasses.field(default_factory=Agreement)
 
     def resume(self) -> None:
-        """Restores the newest checkpoint if there is one."""
-        if (newest := self.checkpoints.newest()) is None:
+        """Restores the newest checkpoint from which the run can go on, if there is one."""
+        initial = self.state
+
+        def shapes(step: int) -> State:
+            return self.layout.abstract(state_in(self.phases[: phase_of(self.phases, step) + 1], initial))
+
+        if (resumed := resume(self.checkpoints, shapes)) is None:
             return
-        saved = self.checkpoints.meta(newest)
-        shapes = state_in(self.phases[: phase_of(self.phases, newest) + 1], self.state)
-        self.state = self.checkpoints.restore(newest, self.layout.abstract(shapes))
-        self.progressed, self.start = Progressed(**saved["loop"]), newest
-        self.means = Means(saved.get("since_log", ()))  # earlier versions saved right after a log only
+        self.state, meta = resumed
+        self.progressed, self.start = Progressed(**meta["loop"]), int(self.state.step)
+        self.means = Means(meta.get("since_log", ()))  # earlier versions saved right after a log only
 
     def run(self, after_step: AfterStep | None) -> None:
         """Trains until the schedule, early stopping, `after_step` or a signal ends the run."""
