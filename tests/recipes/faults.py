@@ -28,7 +28,7 @@ from tlx.training.feed import feed
 from tlx.training.gradient import _accumulate_by_loss, _accumulate_sum, _combined, differentiate
 from tlx.training.loop import fit
 from tlx.training.phases import carried, steps_of
-from tlx.training.step import make_train_step
+from tlx.training.step import TrainStep
 from tlx.training.tasks import Stream
 
 
@@ -175,7 +175,7 @@ PLAYERS = {
 }
 STATISTICS = {
     "the step does not say what is frozen": fault(
-        make_train_step, "statistics", ("constants, frozen=frozen)", "constants)")
+        TrainStep.contexts, "statistics", ("constants, frozen=self.frozen)", "constants)")
     ),
     "a frozen part's statistics are what its module leaves": fault(
         _after, "any statistics", ("if path.startswith(frozen):", "if False:")

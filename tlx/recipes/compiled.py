@@ -39,6 +39,7 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
                 phase,
                 enter=enter,
                 step=_bind(step, *constants),
+                diagnose=None if phase.diagnose is None else _bind(jax.jit(phase.diagnose), *constants),
                 batches=None if phase.streams == setup.phases[0].streams else _batches(job, phase.streams),
                 before_epoch=None if method.before_epoch is None else _before_epoch(job, method),
                 recalibrate=_recalibrate(phase.recalibrate, layout, key, anchors),

@@ -165,6 +165,8 @@ def finetune() -> ConfigDict:
     config.train.eval_batch_size = 64  # examples of a forward pass in evaluation
     config.train.evaluate_every = 1.0  # epochs between evaluations; each evaluation also saves a checkpoint
     config.train.log_every = 10  # steps between two lines of training metrics
+    # Steps in a row whose loss or gradient is not finite, which are skipped; one more stops the run. 0: the first does.
+    config.train.max_skipped = 5
     config.train.monitor = placeholder(str)  # metric that selects the best checkpoint; None: the default of head.kind
     config.train.patience = placeholder(int)  # evaluations without improvement that end the run; None: no early stop
 

@@ -124,7 +124,10 @@ class Checkpoints:
         items[name] = items.pop("train_state")
         with self._reading(step):
             self._compare(step, items["params"])
-            has_earlier_name = EARLIER_EVAL_PARAMS in (self._saved(step, name).get("averages") or {})
+            saved = self._saved(step, name)
+            if "skipped_in_a_row" not in saved:  # earlier versions had no skipped steps
+                del items[name]["skipped_in_a_row"]
+            has_earlier_name = EARLIER_EVAL_PARAMS in (saved.get("averages") or {})
             if has_earlier_name:
                 items[name]["averages"] = _renamed(items[name]["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)
             args = {item: ocp.args.StandardRestore(tree) for item, tree in items.items()}
@@ -236,6 +239,7 @@ def _items(state: State) -> dict[str, Any]:
         "train_state": {
             "step": swapped.step, "opt_state": swapped.opt_state,
             "method_state": swapped.method_state, "averages": swapped.averages,
+            "skipped_in_a_row": swapped.skipped_in_a_row,
             **({"averaged_model_state": also} if (also := dict(swapped.averaged_model_state)) else {}),
         },
     }  # fmt: skip

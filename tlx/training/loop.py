@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
-
-from tlx.errors import TlxError
 from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.non_finite import SkipLimit, means
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.state import State
 from tlx.training.step import Metrics
@@ -84,6 +82,7 @@ def fit(
     learning_rate: Callable[[int], Any],
     meta: Mapping[str, Any],
     after_step: AfterStep | None = None,
+    skip_limit: SkipLimit | None = None,
 ) -> tuple[State, Progressed]:
     """Trains to the end of the schedule, from the newest checkpoint if there is one.
 
@@ -102,12 +101,14 @@ def fit(
       meta: JSON values that are saved with each checkpoint.
       after_step: a function that is called with the number of finished steps and the metrics of the last step, on the
         device. If it returns True, the run ends before this step is logged, evaluated or saved.
+      skip_limit: stops the run after too many skipped steps in a row; None: no limit.
 
     Returns:
       The last state, and the loop's record with the best step.
 
     Raises:
-      TlxError: if the training loss is NaN, or the newest checkpoint cannot be restored.
+      TlxError: if more steps in a row are skipped than `skip_limit` allows, or the newest checkpoint cannot be
+        restored.
     """
     progressed, start = Progressed(), 0
     if (newest := checkpoints.newest()) is not None:
@@ -122,6 +123,8 @@ def fit(
         for step, (phase, batch) in enumerate(steps_of(phases, batches, start, schedule.total), start + 1):
             done = step - 1 - phase.first
             if done == 0 and phase.first > 0:
+                if skip_limit is not None:
+                    skip_limit.check(step - 1, state, phases, batches, checkpoints, layout)
                 state = phase.enter(state)
             if phase.before_epoch is not None and done % schedule.steps_per_epoch == 0:
                 state = phase.before_epoch(state, done // schedule.steps_per_epoch)
@@ -131,13 +134,14 @@ def fit(
             pending.append(metrics)
             last = step == schedule.total
             if step % schedule.log_every == 0 or last or step % schedule.evaluate_every == 0:
-                means = _means(pending)
+                logged_means = means(pending)
                 now = time.perf_counter()
                 rate = len(pending) * schedule.examples_per_step / (now - logged)
                 training = {"train/learning_rate": float(learning_rate(step - 1)), "train/examples_per_s": rate}
-                metrics_writer.write(step, {**means, **training})
-                display.step(step, means["train/loss"], rate)
-                _refuse_nan(step, means["train/loss"])
+                metrics_writer.write(step, {**logged_means, **training})
+                display.step(step, logged_means.get("train/loss"), rate)
+                if skip_limit is not None:
+                    skip_limit.check(step, state, phases, batches, checkpoints, layout)
                 pending = []
             if step % schedule.evaluate_every == 0 or last:
                 if phase.recalibrate is not None:
@@ -160,16 +164,3 @@ def fit(
         display.close()
         metrics_writer.close()
     return state, progressed
-
-
-def _means(pending: list[Metrics]) -> dict[str, float]:
-    """The mean of each metric, named `train/…`, over the steps since the last log that have the metric."""
-    fetched = jax.device_get(pending)
-    names = dict.fromkeys(name for metrics in fetched for name in metrics)
-    by_name = {name: [metrics[name] for metrics in fetched if name in metrics] for name in names}
-    return {f"train/{name}": float(sum(values) / len(values)) for name, values in by_name.items()}
-
-
-def _refuse_nan(step: int, loss: float) -> None:
-    if math.isnan(loss):
-        raise TlxError(f"the training loss is NaN by step {step}; lower the learning rate, clip, or look at the data.")
