@@ -69,7 +69,8 @@ class Watch:
     """A hook of the training loop (`after_step`) that records the loss of each step and ends the run.
 
     The run ends after a number of steps, or when the loss or the gradient is not finite or the smoothed loss exceeds
-    `DIVERGED` times its minimum. The smoothed loss is an exponential moving average with bias correction (Kingma & Ba 2015, 3).
+    `DIVERGED` times its minimum. The smoothed loss is an exponential moving average with bias correction (Kingma & Ba
+    2015, 3).
 
     Args:
       rate: the learning rate by step.

@@ -1,6 +1,7 @@
 """Builds a run from a config: `build(config, workdir)` returns a `Job`, and `job.run()` trains and evaluates it."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tlx.optim.groups import as_group
 from tlx.parallel.layout import Layout, make_layout
 from tlx.parallel.processes import on_main
 from tlx.recipes import run_directory
+from tlx.recipes.advice import half_precision
 from tlx.recipes.cached_features import check_features, from_features
 from tlx.recipes.compiled import compiled_phases
 from tlx.recipes.datasets import Datasets, with_splits
@@ -82,6 +84,9 @@ def build(
         )
 
     setup = set_up(tasks, inputs)
+    for assignment in setup.assignments:
+        for sentence in half_precision(config, assignment, variables.params):
+            warnings.warn(sentence, UserWarning, stacklevel=2)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
