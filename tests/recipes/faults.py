@@ -155,7 +155,7 @@ PLAYERS = {
     "a player without examples loses momentum": fault(
         TrainStep.apply_optimizers,
         "without examples",
-        (" > 0, after, before)", " > 0, after, (before[0], after[1]))"),
+        ("_where(present, after, before)", "_where(present, after, (before[0], after[1]))"),
     ),
     "what only another method learns decays": fault(
         AuxParams.only, "another method's phase", ("if others else", "if False else"), says="aux/discriminator"

@@ -67,8 +67,8 @@ def half_precision(config: ConfigDict, assignment: GroupAssignment, params: Any)
         return []
     return [
         f"{len(found)} trained parameters are {dtypes[found[0]]} ({found[0]}): an update is lost where it is below "
-        "half of the parameter's last digit, for bfloat16 always where it is below 1/512 of the parameter; keep trained "
-        "parameters in float32 and compute in bfloat16 (config.model.dtype)."
+        "half of the parameter's last digit, for bfloat16 always where it is below 1/512 of the parameter; keep "
+        "trained parameters in float32 and compute in bfloat16 (config.model.dtype)."
     ]
 
 

@@ -185,7 +185,9 @@ class TrainStep:
             applied &= state.skipped_in_a_row <= self.max_skipped
         trainable, opt_state = jax.lax.cond(
             applied,
-            lambda moved, gradient: self.apply_optimizers(update, *moved, gradient, result.counts, state.step, rates),
+            lambda moved, gradient: self.apply_optimizers(
+                update, moved[0], moved[1], gradient, result.counts, state.step, rates
+            ),
             lambda moved, gradient: moved,
             (trainable, dict(state.opt_state)),
             result.gradient,
@@ -246,7 +248,8 @@ class TrainStep:
             player_gradient = leaves_of(gradient, self.player_of, (player,))
             after = self.apply_optimizer(player, *before, player_gradient, step, rates)
             if player in update.needs:
-                after = _where(sum(counts[name] for name in update.needs[player]) > 0, after, before)
+                present = jnp.asarray(sum(counts[name] for name in update.needs[player])) > 0
+                after = _where(present, after, before)
             trainable, opt_state[player] = merge(after[0], trainable), after[1]
         return trainable, opt_state
 
