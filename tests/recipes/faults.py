@@ -142,11 +142,11 @@ PLAYERS = {
         (
             "carried = _where(",
             "for player in set(self.optimizers) - set(update.players):\n"
-            "            own = leaves_of(fixed, self.player_of, (player,))\n"
-            "            zero = jax.tree.map(jnp.zeros_like, own)\n"
-            "            before = own, opt_state[player]\n"
-            "            _, opt_state[player] = self.apply_optimizer(player, *before, zero, state.step, rates)\n"
-            "        carried = _where(",
+            "        own = leaves_of(fixed, self.player_of, (player,))\n"
+            "        zero = jax.tree.map(jnp.zeros_like, own)\n"
+            "        before = own, opt_state[player]\n"
+            "        _, opt_state[player] = self.apply_optimizer(player, *before, zero, state.step, rates)\n"
+            "    carried = _where(",
         ),
     ),
     "a player without examples decays": fault(
