@@ -13,6 +13,11 @@ from typing import NoReturn
 from tlx.signals import Stop, caught, raised, requested, title
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
+NO_MEMORY = ("RESOURCE_EXHAUSTED", os.strerror(errno.ENOMEM), "std::bad_alloc")  # words of XLA, the system, C++
+LESS_MEMORY = (
+    "raise config.train.accumulate (micro-batches), lower config.data.max_length, config.train.batch_size or "
+    "config.train.eval_batch_size, or train fewer parameters (config.lora.rank, config.params.freeze)"
+)
 UNKNOWN, BAD_INPUT = 1, 2  # exit codes
 SAVED = 75  # exit code of a run that was stopped by a signal and saved: EX_TEMPFAIL of sysexits.h, "try again"
 SIGNALLED = (
@@ -128,6 +133,9 @@ def _report(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
             f"writing failed{where}: {reason}; what was saved before is whole: make room, and give the command again."
         )
         return UNKNOWN
+    if reason := no_memory(error):
+        _print(f"there is not enough memory: {reason}; {LESS_MEMORY}.")
+        return UNKNOWN
     kind = type(error).__name__
     text = f"{kind}: {first_line(error)}" if str(error).strip() else kind
     if isinstance(error, OSError) and error.filename is not None:
@@ -146,6 +154,20 @@ def no_space(error: BaseException | None) -> str | None:
         for number in FULL:
             if (isinstance(error, OSError) and error.errno == number) or os.strerror(number) in str(error):
                 return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def no_memory(error: BaseException | None) -> str | None:
+    """Returns the first line of the message if memory of the host or of a device ran out, else None.
+
+    The error's causes are searched. XLA raises a `RuntimeError` whose text begins with `RESOURCE_EXHAUSTED`.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return first_line(error) or "an array could not be allocated"
+        if any(words in str(error) for words in NO_MEMORY):
+            return first_line(error)
         error = error.__cause__ or error.__context__
     return None
 

@@ -31,7 +31,7 @@ from tlx.training.feed import feed
 from tlx.training.gradient import _accumulate_by_loss, _accumulate_sum, _combined, differentiate
 from tlx.training.loop import fit
 from tlx.training.phases import carry_over, steps_of
-from tlx.training.step import make_train_step
+from tlx.training.step import TrainStep
 from tlx.training.tasks import Stream
 
 
@@ -125,53 +125,44 @@ EPOCH_BEGINS = "done % schedule.steps_per_epoch == 0"
 
 RATES = {
     "schedules read the optimizer's own count": fault(_with_run_step, "schedules", ("if step is None:", "if True:")),
-    "the rates are one step ahead": fault(make_train_step, "rates", ("table[state.step]", "table[state.step + 1]")),
+    "the rates are one step ahead": fault(TrainStep.rates_now, "rates", ("table[state.step]", "table[state.step + 1]")),
     "a group's rates begin when the group does": fault(
         rate_tables, "tables", ("counts - first", "counts"), says="default@2"
     ),
     "rates are part of the program": fault(compiled.compiled_phases, "one step", ("layout.put(rates)", "None")),
 }
 KEYS = {
-    "repetitions of an update share a key": fault(make_train_step, "keys", key("context.key", "time")),
-    "updates of a step share a key": fault(make_train_step, "keys", key("at_step", "index")),
-    "steps share a key": fault(make_train_step, "keys", key("key", "state.step")),
+    "repetitions of an update share a key": fault(TrainStep.repeated, "keys", key("context.key", "time")),
+    "updates of a step share a key": fault(TrainStep.contexts, "keys", key("at_step", "index")),
+    "steps share a key": fault(TrainStep.contexts, "keys", key("key", "state.step")),
     "micro-batches share a key": fault(differentiate, "keys in micro-batches", key("context.key", "part")),
 }
 PLAYERS = {
     "a player out of play decays": fault(
-        make_train_step,
+        TrainStep.one_update,
         "out of play",
-        ("leaves_of(state.params, player_of, update.players)", "leaves_of(state.params, player_of, optimizers)"),
-        ("None if player_of[path] in update.players", "None if player_of[path] in optimizers"),
-        (
-            "norm = optax",
-            "gradient = map_with_path(lambda path, g: g * (player_of[path] in update.players), gradient)\n"
-            "        norm = optax",
-        ),
-        ("for player in update.players:", "for player in optimizers:"),
-        says="adapter_x: adapters/x/dense/kernel",
+        ("merge(trainable, fixed)", "merge(trainable, jax.tree.map(lambda leaf: leaf * 0.999, fixed))"),
     ),
     "a player out of play counts the step": fault(
-        make_train_step,
+        TrainStep.one_update,
         "out of play",
         (
-            "params = merge(trainable, fixed)",
-            "params = merge(trainable, fixed)\n"
-            "        for player in set(optimizers) - set(update.players):\n"
-            "            own = leaves_of(params, player_of, (player,))\n"
-            "            zero = jax.tree.map(jnp.zeros_like, own)\n"
-            "            before = own, opt_state[player]\n"
-            "            _, opt_state[player] = apply_optimizer(player, *before, zero, state.step, rates)",
+            "carried = _where(",
+            "for player in set(self.optimizers) - set(update.players):\n"
+            "        own = leaves_of(fixed, self.player_of, (player,))\n"
+            "        zero = jax.tree.map(jnp.zeros_like, own)\n"
+            "        before = own, opt_state[player]\n"
+            "        _, opt_state[player] = self.apply_optimizer(player, *before, zero, state.step, rates)\n"
+            "    carried = _where(",
         ),
-        says="adapter_x: optimizer/.*count",
     ),
     "a player without examples decays": fault(
-        make_train_step, "without examples", ("if player in update.needs:", "if False:")
+        TrainStep.apply_optimizers, "without examples", ("if player in update.needs:", "if False:")
     ),
     "a player without examples loses momentum": fault(
-        make_train_step,
+        TrainStep.apply_optimizers,
         "without examples",
-        ("keep, new, old), after, before)", "keep, new, old), (after[0], after[1]), (before[0], after[1]))"),
+        ("_where(present, after, before)", "_where(present, after, (before[0], after[1]))"),
     ),
     "what only another method learns decays": fault(
         AuxParams.only, "another method's phase", ("if others else", "if False else"), says="aux/discriminator"
@@ -182,7 +173,7 @@ PLAYERS = {
 }
 STATISTICS = {
     "the step does not say what is frozen": fault(
-        make_train_step, "statistics", ("constants, frozen=frozen)", "constants)")
+        TrainStep.contexts, "statistics", ("constants, frozen=self.frozen)", "constants)")
     ),
     "a frozen part's statistics are what its module leaves": fault(
         _after, "any statistics", ("if path.startswith(frozen):", "if False:")
@@ -230,13 +221,12 @@ GRADIENTS = {
         _combined, "combined", ("    gradient, method_state =", f"{CLIPPED}    gradient, method_state =")
     ),
     "each player's gradient is clipped by its own norm": fault(
-        make_train_step,
+        TrainStep.apply_optimizers,
         "several updates",
-        ("if clip is not None:", "if False:"),
+        ("self.clipped(gradient), dict", "gradient, dict"),
         (
-            "after = apply_optimizer(",
-            "player_gradient, _ = optax.clip_by_global_norm(clip).update(player_gradient, optax.EmptyState())\n"
-            "            after = apply_optimizer(",
+            "leaves_of(gradient, self.player_of, (player,))",
+            "self.clipped(leaves_of(gradient, self.player_of, (player,)))",
         ),
     ),
 }

@@ -68,8 +68,9 @@ def sweep(lowest: float, highest: float, steps: int) -> optax.Schedule:
 class Watch:
     """A hook of the training loop (`after_step`) that records the loss of each step and ends the run.
 
-    The run ends after a number of steps, or when the loss is not finite or the smoothed loss exceeds `DIVERGED` times
-    its minimum. The smoothed loss is an exponential moving average with bias correction (Kingma & Ba 2015, 3).
+    The run ends after a number of steps, or when the loss or the gradient is not finite or the smoothed loss exceeds
+    `DIVERGED` times its minimum. The smoothed loss is an exponential moving average with bias correction (Kingma & Ba
+    2015, 3).
 
     Args:
       rate: the learning rate by step.
@@ -89,7 +90,7 @@ class Watch:
           metrics: the metrics of the last step, which include `loss`.
         """
         loss = float(metrics["loss"])
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or int(metrics.get("skipped", 0)):
             return True
         self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
         smoothed = self._mean / (1 - SMOOTHING**step)

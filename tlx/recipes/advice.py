@@ -1,9 +1,14 @@
 """Advice on settings that are allowed but usually a mistake. `tlx inspect` prints it before training."""
 
 from collections.abc import Iterable
+from typing import Any
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from tlx.errors import TlxError
+from tlx.optim.optimizers import OPTIMIZERS
+from tlx.params.paths import flatten
 from tlx.recipes.parameters import GroupAssignment
 
 # Optimizers whose update of each entry is about as large as the learning rate, with their usual names.
@@ -29,6 +34,42 @@ def advise(config: ConfigDict, assignment: GroupAssignment, total: int, examples
       examples: number of training examples.
     """
     return [*_rates(config, assignment), *_frozen(config, assignment), *_run(config, total, examples)]
+
+
+def half_precision(config: ConfigDict, assignment: GroupAssignment, params: Any) -> list[str]:
+    """Returns warnings about trained parameters in float16 or bfloat16; an empty list if there are none.
+
+    Args:
+      config: a fine-tuning config.
+      assignment: the groups of its parameters.
+      params: the parameters, as arrays or as their shapes.
+
+    Raises:
+      TlxError: if an optimizer's epsilon rounds to 0 in float16. Its update of an entry whose gradient is 0 is then
+        0 / 0.
+    """
+    dtypes = {path: jnp.dtype(leaf.dtype) for path, leaf in flatten(params).items()}
+    found = []
+    for path, group in assignment.assigned.items():
+        if group not in assignment.groups or dtypes.get(path) not in (jnp.float16, jnp.bfloat16):
+            continue
+        name = assignment.groups[group].optimizer or config.optimizer.name
+        defaults = OPTIMIZERS[name].defaults
+        if dtypes[path] == jnp.float16 and "eps" in defaults:
+            eps = defaults["eps"] if config.optimizer.eps is None else config.optimizer.eps
+            if jnp.float16(eps) == 0:
+                raise TlxError(
+                    f"{path} is float16, and the epsilon of {name} ({eps:g}) is 0 in float16, so that parameters "
+                    "become NaN; keep trained parameters in float32, or set config.optimizer.eps to 1e-4 or more."
+                )
+        found.append(path)
+    if not found:
+        return []
+    return [
+        f"{len(found)} trained parameters are {dtypes[found[0]]} ({found[0]}): an update is lost where it is below "
+        "half of the parameter's last digit, for bfloat16 always where it is below 1/512 of the parameter; keep "
+        "trained parameters in float32 and compute in bfloat16 (config.model.dtype)."
+    ]
 
 
 def _rates(config: ConfigDict, assignment: GroupAssignment) -> Iterable[str]:

@@ -33,6 +33,8 @@ def check_config(config: ConfigDict) -> None:
     for name, value in positive.items():
         if not value > 0:
             raise TlxError(f"config.{name} is {value}; it must be above 0.")
+    if config.train.max_skipped < 0:
+        raise TlxError(f"config.train.max_skipped is {config.train.max_skipped}; it must be at least 0.")
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
     check_features(config.features)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from tlx.errors import TlxError
 from tlx.parallel.layout import Layout
 from tlx.recipes.job import Job
+from tlx.recipes.memory import explained
 from tlx.recipes.train import TrainSetup
 from tlx.training.phases import Phase, state_in
 from tlx.training.recalibrate import Recalibration
@@ -38,7 +39,8 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
             dataclasses.replace(
                 phase,
                 enter=enter,
-                step=_bind(step, *constants),
+                step=explained(step, constants),
+                diagnose=None if phase.diagnose is None else _bind(jax.jit(phase.diagnose), *constants),
                 batches=None if phase.streams == setup.phases[0].streams else _batches(job, phase.streams),
                 before_epoch=None if method.before_epoch is None else _before_epoch(job, method),
                 recalibrate=_recalibrate(phase.recalibrate, layout, key, anchors),

@@ -233,6 +233,8 @@ def _train() -> ConfigDict:
     train.save_every = ""
     train.keep = 1  # how many of the newest checkpoints are kept, in addition to the best
     train.log_every = 10  # steps between two lines of training metrics
+    # Steps in a row whose loss or gradient is not finite, which are skipped; one more stops the run. 0: the first does.
+    train.max_skipped = 5
     train.monitor = placeholder(str)  # metric that selects the best checkpoint; None: the default of head.kind
     train.patience = placeholder(int)  # evaluations without improvement that end the run; None: no early stop
     return train

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout, make_layout
 from tlx.parallel.processes import on_main
 from tlx.recipes import run_directory
+from tlx.recipes.advice import half_precision
 from tlx.recipes.cached_features import from_features
 from tlx.recipes.checks import check_config, check_mixing
 from tlx.recipes.compiled import compiled_phases
@@ -82,6 +84,9 @@ def build(
         model_state=variables.model_state,
     )  # fmt: skip
     setup = make_setup(tasks, inputs)
+    for assignment in setup.assignments:
+        for sentence in half_precision(config, assignment, variables.params):
+            warnings.warn(sentence, UserWarning, stacklevel=2)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
@@ -109,6 +114,7 @@ def build(
         learning_rate=setup.rate,
         eval_batch_size=config.train.eval_batch_size,
         accumulate=config.train.accumulate,
+        max_skipped=config.train.max_skipped,
         layout=layout,
         seed=config.seed,
         lock=lock,

@@ -34,6 +34,7 @@ from tlx.training.checkpoint import Checkpoints
 from tlx.training.fallback import read_best
 from tlx.training.feed import feed
 from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
+from tlx.training.non_finite import SkipLimit
 from tlx.training.phases import Phase
 from tlx.training.saved import Damaged
 from tlx.training.saves import cost
@@ -64,6 +65,7 @@ class Job:
       learning_rate: a function from the step to the learning rate, for the log.
       eval_batch_size: examples of a forward pass in evaluation.
       accumulate: number of micro-batches of a batch.
+      max_skipped: number of steps in a row that may be skipped (`config.train.max_skipped`).
       layout: the placement of arrays on the devices.
       seed: seed of the run.
       lock: lock on the run directory; `run` releases it at the end.
@@ -85,6 +87,7 @@ class Job:
     learning_rate: optax.Schedule
     eval_batch_size: int
     accumulate: int
+    max_skipped: int
     layout: Layout
     seed: int
     lock: Lock | None = None
@@ -136,6 +139,7 @@ class Job:
             learning_rate=self.learning_rate,
             meta={"seed": self.seed},
             after_step=after_step,
+            skip_limit=SkipLimit(self.max_skipped, self.run_directory / "non_finite.json"),
         )
 
     def _train(self, quiet: bool) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tlx.recipes.parameters import GroupAssignment, parameter_groups
 from tlx.recipes.phases import PhasePlan, plan_phases
 from tlx.recipes.regularise import plan_anchors, plan_average, plan_penalty, plan_perturbation, plan_recalibration
 from tlx.recipes.schedule import check_schedules, factors_of, loop_schedule, rate_of, run_factor
+from tlx.training.diagnosis import make_diagnosis
 from tlx.training.loop import LoopSchedule
 from tlx.training.phases import Phase, carry_over, trainable_since
 from tlx.training.state import State, assign_players, init_state
@@ -177,11 +178,14 @@ def _build_phase(
         method, optimizers, player_of,
         clip=_bound(config, "clip"), clip_value=_bound(config, "clip_value"), accumulate=config.train.accumulate,
         perturbation=plan_perturbation(config.sam), penalty=plan_penalty(config.l2_sp), average=average, frozen=frozen,
+        max_skipped=config.train.max_skipped,
     )  # fmt: skip
     tables = rate_tables(assignment.assigned, assignment.groups, schedule.total, **rates)
     enter = functools.partial(_enter, begin, new_method=plan.begins_method)
     recalibrate = plan_recalibration(config, method, schedule, frozen) if model_state else None
-    phase = Phase(plan.first, enter, step, streams=method.streams, recalibrate=recalibrate)
+    phase = Phase(
+        plan.first, enter, step, streams=method.streams, recalibrate=recalibrate, diagnose=make_diagnosis(step)
+    )
     return _Built(begin, phase, Rates(tables, jnp.asarray(schedule.total, jnp.int32)))
 
 

@@ -273,7 +273,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 def _in_earlier_names(folder: Path, items: dict[str, Any]) -> dict[str, Any]:
     """The items with the names that an earlier format gave them."""
     name = "train_state" if (folder / "train_state").exists() else "rest"
-    train_state = items["train_state"]
+    train_state = {field: item for field, item in items["train_state"].items() if field != "skipped_in_a_row"}
     if EARLIER_EVAL_PARAMS in saved.saved_averages(folder, name):
         train_state = {**train_state, "averages": _renamed(train_state["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)}
     return {**{item: tree for item, tree in items.items() if item != "train_state"}, name: train_state}
@@ -289,6 +289,7 @@ def _items(state: State) -> dict[str, Any]:
         "train_state": {
             "step": swapped.step, "opt_state": swapped.opt_state,
             "method_state": swapped.method_state, "averages": swapped.averages,
+            "skipped_in_a_row": swapped.skipped_in_a_row,
             **({"averaged_model_state": also} if (also := dict(swapped.averaged_model_state)) else {}),
         },
     }  # fmt: skip

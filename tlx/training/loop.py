@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tlx.errors import TlxError
 from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout
 from tlx.parallel.processes import Agreement
@@ -15,6 +14,7 @@ from tlx.signals import Stop, deferred, requested
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.fallback import resume
 from tlx.training.means import Means
+from tlx.training.non_finite import SkipLimit
 from tlx.training.phases import Phase, phase_of, state_in, steps_of
 from tlx.training.saves import Saves, SaveSchedule
 from tlx.training.state import State
@@ -91,6 +91,7 @@ def fit(
     learning_rate: Callable[[int], Any],
     meta: Mapping[str, Any],
     after_step: AfterStep | None = None,
+    skip_limit: SkipLimit | None = None,
 ) -> tuple[State, Progressed]:
     """Trains to the end of the schedule, from the newest whole checkpoint if there is one.
 
@@ -112,15 +113,17 @@ def fit(
       after_step: a function that is called with the number of finished steps and the metrics of the last step, on the
         device. If it returns True, the run ends before this step is logged, evaluated or saved. With such a function, a
         signal ends the run at once.
+      skip_limit: stops the run after too many skipped steps in a row; None: no limit.
 
     Returns:
       The last state, and the loop's record with the best step.
 
     Raises:
       Stop: after a signal. The checkpoint of the last step is then complete.
-      TlxError: if the training loss is NaN, or the newest checkpoint does not fit the run.
+      TlxError: if more steps in a row are skipped than `skip_limit` allows, or the newest checkpoint does not fit the
+        run.
     """
-    loop = _Loop(state, phases, batches, evaluate, layout, schedule, checkpoints, learning_rate, meta)
+    loop = _Loop(state, phases, batches, evaluate, layout, schedule, checkpoints, learning_rate, meta, skip_limit)
     loop.resume()
     if loop.progressed.finished:
         return loop.state, loop.progressed
@@ -148,6 +151,7 @@ class _Loop:
     checkpoints: Checkpoints
     learning_rate: Callable[[int], Any]
     meta: Mapping[str, Any]
+    skip_limit: SkipLimit | None
 
     writer: Writer = dataclasses.field(init=False)
     display: Progress = dataclasses.field(init=False)
@@ -198,6 +202,7 @@ class _Loop:
         """Enters a phase at its first step, and recomputes the method's state before each of its epochs."""
         done = finished - phase.first
         if done == 0 and phase.first > 0:
+            self.check_skipped(finished)
             self.state = phase.enter(self.state)
         if phase.before_epoch is not None and done % self.schedule.steps_per_epoch == 0:
             self.state = phase.before_epoch(self.state, done // self.schedule.steps_per_epoch)
@@ -209,8 +214,13 @@ class _Loop:
         rate = (step - logged) * self.schedule.examples_per_step / (time.perf_counter() - at)
         training = {"train/learning_rate": float(self.learning_rate(step - 1)), "train/examples_per_s": rate}
         self.writer.write(step, {**means, **training})
-        self.display.step(step, means["train/loss"], rate)
-        _refuse_nan(step, means["train/loss"])
+        self.display.step(step, means.get("train/loss"), rate)
+        self.check_skipped(step)
+
+    def check_skipped(self, step: int) -> None:
+        """Stops the run if too many steps up to this one were skipped in a row."""
+        if self.skip_limit is not None:
+            self.skip_limit.check(step, self.state, self.phases, self.batches, self.checkpoints, self.layout)
 
     def evaluate_and_select(self, phase: Phase, step: int) -> None:
         """Evaluates the state, and notes whether it is the best and whether the run ends."""
@@ -257,8 +267,3 @@ class _Loop:
             "since_log": self.means.record(),
         }
         self.saves.save(self.state, {**self.meta, **record})
-
-
-def _refuse_nan(step: int, loss: float) -> None:
-    if math.isnan(loss):
-        raise TlxError(f"the training loss is NaN by step {step}; lower the learning rate, clip, or look at the data.")

@@ -4,12 +4,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tlx.training.step import Metrics
 
 
 class Means:
     """Adds up metrics of steps; a mean is over the steps that have the metric.
+
+    Steps of which an update was skipped (`tlx.training.step`) are left out, and counted in `train/skipped` if there are
+    any.
 
     Args:
       record: what `record` returned before the run was stopped.
@@ -38,6 +42,9 @@ class Means:
 
     def _add_up(self) -> None:
         for metrics in jax.device_get(self._pending):
+            if metrics.pop("skipped", 0):
+                self._sums["skipped"] = (self._sums.get("skipped", (np.int32(0), 1))[0] + np.int32(1), 1)
+                continue
             for name, value in metrics.items():
                 total, count = self._sums.get(name, (0, 0))
                 self._sums[name] = (total + value, count + 1)

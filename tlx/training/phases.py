@@ -31,6 +31,8 @@ class Phase:
       streams: names of the streams of the batches.
       recalibrate: a function `(state, the phase's batches from the first step on) -> state` that is called before each
         evaluation to compute the model state of the average; None: the model has no state or there is no average.
+      diagnose: a function `(state, batch) -> measurements` of the step after a state (see
+        `tlx.training.diagnosis.make_diagnosis`); None: there is none.
     """
 
     first: int
@@ -40,6 +42,7 @@ class Phase:
     before_epoch: Callable[[State, int], State] | None = None
     streams: tuple[str, ...] = ("train",)
     recalibrate: Callable[[State, Iterator[Any]], State] | None = None
+    diagnose: Callable[..., Any] | None = None
 
 
 def phase_of(phases: Sequence[Phase], steps: int) -> int:
@@ -92,8 +95,8 @@ def carry_over(old: State, new: State) -> State:
       new: a newly initialized state with the same parameters and this phase's trainable parameters.
 
     Returns:
-      `new` with the step, method state and model state of `old`, and with those moments, counts and averages of `old`
-      that have the same path in the tree.
+      `new` with the step, skipped steps, method state and model state of `old`, and with those moments, counts and
+      averages of `old` that have the same path in the tree.
     """
     opt_state, averages = (_carried(getattr(old, name), getattr(new, name)) for name in ("opt_state", "averages"))
     return dataclasses.replace(
@@ -104,6 +107,7 @@ def carry_over(old: State, new: State) -> State:
         averaged_model_state=old.averaged_model_state,
         opt_state=opt_state,
         averages=averages,
+        skipped_in_a_row=old.skipped_in_a_row,
     )
 
 

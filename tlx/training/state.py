@@ -32,6 +32,8 @@ class State:
       model_state: the model's mutable collections by name, such as batch norm's statistics; {} for most models.
       averaged_model_state: the model state for the average `eval_params`, computed at the last evaluation; {} without
         an average or without a model state.
+      skipped_in_a_row: int32 (), number of steps up to this one that were skipped, one after the other, because their
+        loss or gradient was not finite.
     """
 
     step: jax.Array
@@ -41,6 +43,7 @@ class State:
     averages: dict[str, Tree] = struct.field(default_factory=dict)
     model_state: ModelState = struct.field(default_factory=dict)
     averaged_model_state: ModelState = struct.field(default_factory=dict)
+    skipped_in_a_row: jax.Array = struct.field(default_factory=lambda: jnp.zeros((), jnp.int32))
 
     @property
     def variables(self) -> Variables:
