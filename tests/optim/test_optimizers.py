@@ -15,7 +15,7 @@ from tlx.errors import TlxError
 from tlx.optim.groups import Group, make_optimizer
 from tlx.optim.optimizers import OPTIMIZERS
 from tlx.params.paths import flatten
-from tlx.training.phases import carried
+from tlx.training.phases import carry_over
 from tlx.training.state import assign_players, init_state
 
 STEPS, DECAY = 5, 0.1
@@ -206,7 +206,7 @@ def test_factored_moments_go_on_over_a_phases_border() -> None:
                 _, moved = tx.update(own, state.opt_state["model"], own)
                 state = state.replace(opt_state={"model": moved})  # type: ignore[attr-defined]
         states.append(state)
-    before, after = states[0], carried(states[0], states[1])
+    before, after = states[0], carry_over(states[0], states[1])
     old = before.opt_state["model"].inner_states["default"].inner_state[0]
     new = after.opt_state["model"].inner_states["default"].inner_state[0]
     assert int(new.count) == 3 and np.abs(np.asarray(new.v_row["body"]["kernel"])).min() > 0

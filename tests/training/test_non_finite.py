@@ -20,7 +20,8 @@ from tlx.parallel.layout import make_layout
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.diagnosis import make_diagnosis
 from tlx.training.loop import LoopSchedule, fit
-from tlx.training.non_finite import SkipLimit, means
+from tlx.training.means import Means
+from tlx.training.non_finite import SkipLimit
 from tlx.training.phases import Phase
 from tlx.training.state import EVAL_PARAMS, State, init_state
 from tlx.training.step import make_train_step
@@ -155,7 +156,18 @@ def test_after_too_many_the_state_stays(x64: None) -> None:
 
 def test_means_are_over_the_steps_that_counted() -> None:
     pending: Any = [{"loss": np.float32(v), "skipped": np.int32(v != v or v == 9)} for v in (1, np.nan, 9, 2)]
-    assert means(pending) == {"train/loss": 1.5, "train/skipped": 2.0}
+
+    def means(metrics: Any, stopped_after: int = 0) -> dict[str, float]:
+        kept = Means()
+        for values in metrics[:stopped_after]:
+            kept.add(dict(values))
+        kept = Means(json.loads(json.dumps(kept.record())))
+        for values in metrics[stopped_after:]:
+            kept.add(dict(values))
+        return kept.take()
+
+    for stopped_after in range(4):
+        assert means(pending, stopped_after) == {"train/loss": 1.5, "train/skipped": 2.0}
     assert means(pending[::3]) == {"train/loss": 1.5}
     assert means(pending[1:3]) == {"train/skipped": 2.0}
 
@@ -170,7 +182,7 @@ def run(folder: Path, nan: Any, most: int, total: int = STEPS, stop: int | None 
     schedule = LoopSchedule(total, 4, ROWS, evaluate_every=3, log_every=4, monitor="validation/w", mode="max")
     with Checkpoints(folder / "checkpoints") as checkpoints:
         state, _ = fit(
-            jax.device_put(start(optimizers["model"]), layout.everywhere), [phase],
+            jax.device_put(start(optimizers["model"]), layout.replicated), [phase],
             lambda first: (batch_of(index, nan) for index in range(first, total)), lambda _: {"validation/w": 0.0},
             layout=layout, schedule=schedule, checkpoints=checkpoints,
             writer=functools.partial(MetricsWriter, folder),
