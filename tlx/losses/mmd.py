@@ -14,8 +14,9 @@ Published implementations differ in four places. `VARIANTS` says how:
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
-from typing import Any
 
 import chex
 import jax
@@ -162,14 +163,15 @@ def _discrepancy(
     source, target = [in_float32(x) for x in source], [in_float32(x) for x in target]
     w, v = weight_of(source_weight, source[0]), weight_of(target_weight, target[0])
     estimator = kernels[0].estimator
-    joint: list[Any] = [1.0, 1.0, 1.0, 1.0]  # the product over layers, for the pairs of rows that the estimator reads
+    by_layer = []  # the kernel's values at the pairs of rows that the estimator reads
     for x, y, layer, fixed in zip(source, target, kernels, bandwidths, strict=True):
         chex.assert_equal(x.shape[1:], y.shape[1:])
-        squares = [squared_distances(*pair) for pair in ((x, x, w, w), (y, y, v, v), (x, y, w, v))]
-        gamma = _bandwidth(layer.rule, *squares, w, v) if fixed is None else jnp.asarray(fixed, x.dtype)
-        read = _successive(*squares) if estimator == "linear" else squares
-        joint = [product * _kernel(layer, part, gamma) for product, part in zip(joint, read)]
-    value, enough = _linear(*joint, w, v) if estimator == "linear" else _quadratic(*joint, w, v, estimator == "biased")
+        ss, tt, st = (squared_distances(*pair) for pair in ((x, x, w, w), (y, y, v, v), (x, y, w, v)))
+        gamma = _bandwidth(layer.rule, ss, tt, st, w, v) if fixed is None else jnp.asarray(fixed, x.dtype)
+        read = _successive(ss, tt, st) if estimator == "linear" else [ss, tt, st]
+        by_layer.append([_kernel(layer, part, gamma) for part in read])
+    joint = [functools.reduce(operator.mul, parts) for parts in zip(*by_layer, strict=True)]
+    value, enough = _linear(joint, w, v) if estimator == "linear" else _quadratic(joint, w, v, estimator == "biased")
     if kernels[0].offset:
         value += sum(1 / jnp.maximum(weight.sum() - 1, 1) for weight in (w, v))
     return jnp.where(enough, value, jnp.zeros_like(value))
@@ -213,19 +215,17 @@ def _successive(ss: jax.Array, tt: jax.Array, st: jax.Array) -> list[jax.Array]:
     return [ss[first, first + 1], tt[first, first + 1], st[first, first + 1], st[first + 1, first]]
 
 
-def _linear(
-    ss: jax.Array, tt: jax.Array, st: jax.Array, ts: jax.Array, w: jax.Array, v: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _linear(kernels: Sequence[jax.Array], w: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The linear-time estimate, and whether there is a pair."""
+    ss, tt, st, ts = kernels
     first = 2 * jnp.arange(len(ss))
     weight = w[first] * w[first + 1] * v[first] * v[first + 1]
     return weight @ (ss + tt - st - ts) / positive(weight.sum()), weight.sum() > 0
 
 
-def _quadratic(
-    ss: jax.Array, tt: jax.Array, st: jax.Array, w: jax.Array, v: jax.Array, biased: bool
-) -> tuple[jax.Array, jax.Array]:
+def _quadratic(kernels: Sequence[jax.Array], w: jax.Array, v: jax.Array, biased: bool) -> tuple[jax.Array, jax.Array]:
     """The estimate from all pairs, and whether there is a pair of each kind."""
+    ss, tt, st = kernels
 
     def mean(kernel: jax.Array, left: jax.Array, right: jax.Array, diagonal: bool) -> tuple[jax.Array, jax.Array]:
         weight = left[:, None] * right
