@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tlx import losses as losses
     from tlx.adapters.lora import Lora as Lora
     from tlx.adapters.model import add_lora as add_lora
     from tlx.adapters.model import merge_lora as merge_lora
@@ -34,14 +35,17 @@ _MODULES = {
     "partition": "tlx.params.partition",
     "save_pretrained": "tlx.modalities.loaded",
 }
-__all__ = sorted(_MODULES)
+_PACKAGES = ("losses",)
+__all__ = sorted([*_MODULES, *_PACKAGES])
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"tlx.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'tlx' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+    return sorted({*globals(), *__all__})

@@ -156,6 +156,13 @@ def pool(pooling: str, features: HeadInputs) -> jax.Array:
     return features.pooler_output
 
 
+def read_vector(head: Head, settings: HeadSettings, features: HeadInputs) -> jax.Array:
+    """Returns the vector (batch, hidden) on which the layers of a head of whole texts or images begin."""
+    if head.pooling != "pooler":
+        return pool(head.pooling, features)
+    return pool("cls" if settings.readout(head.kind).dense is not None else settings.pooled_by, features)
+
+
 class OutputHead(nn.Module):
     """Dropout and a dense output layer, on the pooled vector or on every token.
 
@@ -173,13 +180,13 @@ class OutputHead(nn.Module):
         if head.kind in PER_TOKEN:
             x = features.last_hidden_state
         elif head.pooling == "pooler" and readout.dense is not None:
-            x = pool("cls", features)
+            x = read_vector(head, s, features)
             x = Dropout(readout.dropout if readout.drops_first else 0.0)(x, deterministic)
             x = ACTIVATIONS[readout.dense](dense(x.shape[-1], "dense", self.dtype, s.initializer_range)(x))
         elif head.pooling == "distilled":
             x = features.last_hidden_state[:, :2]
         else:
-            x = pool(s.pooled_by if head.pooling == "pooler" else head.pooling, features)
+            x = read_vector(head, s, features)
         x = Dropout(readout.dropout)(x, deterministic)
         if head.pooling == "distilled":
             output, teacher = (

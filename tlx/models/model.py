@@ -15,7 +15,7 @@ from tlx.models.config import BackboneConfig
 from tlx.models.deit import DeiT, DeiTConfig
 from tlx.models.distilbert import DistilBert, DistilBertConfig
 from tlx.models.electra import Electra, ElectraConfig
-from tlx.models.heads import PER_TOKEN, Head, HeadInputs, Heads, HeadSettings
+from tlx.models.heads import PER_TOKEN, Head, HeadInputs, Heads, HeadSettings, read_vector
 from tlx.models.layers import Dtype
 from tlx.models.roberta import CamembertConfig, Roberta, RobertaConfig, XlmRobertaConfig
 from tlx.models.vit import ViT, ViTConfig
@@ -119,6 +119,31 @@ class Model(nn.Module):
             self.backbone.pooling_mask(features, inputs),
             self.backbone.word_embeddings() if tied else None,
         )
+
+
+def read_by_head(model: Model, name: str, output: ModelOutput, inputs: Mapping[str, Any]) -> jax.Array:
+    """Returns what a head of whole texts or images reads: (batch, hidden), before the head's own layers and dropout.
+
+    Args:
+      model: the model.
+      name: of the head.
+      output: what the model returned.
+      inputs: for these inputs.
+
+    Raises:
+      TlxError: if the head reads every token, or two tokens (the pooling `distilled`).
+    """
+    head = dict(model.heads_by_name)[name]
+    if head.kind in PER_TOKEN or head.kind == "multiple_choice" or head.pooling == "distilled":
+        raise TlxError(
+            f"the head {name!r} ({head.kind}, pooling {head.pooling!r}) does not read one vector a text or image; take "
+            "a classification, multilabel or regression head with another pooling."
+        )
+    if "pooled" in inputs:
+        return output.last_hidden_state[:, 0]
+    mask = model.backbone.pooling_mask(output, inputs)
+    features = HeadInputs(output.last_hidden_state, output.pooler_output, mask, None)
+    return read_vector(head, model.head_settings, features)
 
 
 def build_model(config: BackboneConfig, heads: Mapping[str, Head], dtype: Dtype = None) -> Model:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,12 @@ from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
 from tlx.methods.api import Method
+from tlx.methods.discrepancy import Dan, DeepCoral, Jan
+from tlx.methods.domain_adversarial import Cdan, Dann
 from tlx.methods.finetune import FineTune
+from tlx.methods.mcd import Mcd
+from tlx.methods.target_predictions import EntropyMinimization, Mcc
+from tlx.methods.two_domains import TwoDomains
 from tlx.modalities.api import Prepare
 from tlx.models.model import Model
 from tlx.params.partition import FROZEN
@@ -44,8 +50,40 @@ def _finetune(inputs: MethodInputs) -> Method:
     return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, inputs.tasks[DEFAULT].loss)
 
 
+def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mapping[str, Any]]:
+    """The entry of a method of domain adaptation, whose fields of `config.method` are its keyword arguments.
+
+    Args:
+      method: its class.
+      fixed: values of keyword arguments that are no fields.
+    """
+    fields = {
+        name: parameter.default
+        for name, parameter in inspect.signature(method).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in fixed
+    }
+
+    def make(inputs: MethodInputs) -> Method:
+        given = {name: inputs.config.method[name] for name in fields}
+        return method(inputs.model, inputs.prepare, inputs.tasks[DEFAULT].loss, **given, **fixed)
+
+    return make, fields
+
+
 # By name, the function that makes the method, and the method's fields of `config.method` with their defaults.
-METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {"finetune": (_finetune, {})}
+METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {
+    "finetune": (_finetune, {}),
+    "source_only": (_finetune, {}),  # the lower bound of domain adaptation; the target is not read
+    "dan": _adapting(Dan),
+    "jan": _adapting(Jan),
+    "deep_coral": _adapting(DeepCoral),
+    "dann": _adapting(Dann),
+    "cdan": _adapting(Cdan, entropy=False),
+    "cdan_e": _adapting(Cdan, entropy=True),
+    "mcc": _adapting(Mcc),
+    "mcd": _adapting(Mcd),
+    "entropy_minimization": _adapting(EntropyMinimization),
+}
 
 
 def with_method_fields(config: ConfigDict, additional: Methods | None = None) -> ConfigDict:

@@ -1,0 +1,69 @@
+"""Methods of domain adaptation by their names in a config: their settings, and a run with an unlabelled stream."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests import tiny
+from tests.methods.domains import model_of, prepare
+from tlx.errors import TlxError
+from tlx.methods.finetune import LossSettings
+from tlx.recipes import finetune
+from tlx.recipes.methods import METHODS, MethodInputs, make_method, with_method_fields
+from tlx.training.tasks import Stream
+from tlx.training.writers import read_metrics
+
+
+def made(**fields: Any) -> Any:
+    class Labelled:
+        loss = LossSettings()
+
+    config = with_method_fields(ConfigDict({"method": fields, "params": {"phases": ()}}))
+    tasks: Any = {"default": Labelled()}
+    return make_method(fields["name"], MethodInputs(config, model_of(), tasks, prepare))
+
+
+def test_fields_come_from_the_config_and_have_the_papers_defaults() -> None:
+    assert METHODS["cdan"][1] == {
+        "trade_off": 1.0, "passes": "joint", "discriminator": (1024, 1024), "warm_start": 10.0, "variant": "paper",
+        "randomized_size": 1024,
+    }  # fmt: skip
+    for name in METHODS.keys() - {"finetune", "source_only"}:
+        assert made(name=name).streams == ("train", "target")
+    method = made(name="cdan_e", trade_off=0.3, discriminator=(8,))
+    assert method.entropy and method.trade_off == 0.3 and method.discriminator.widths == (8,)
+    assert not made(name="cdan").entropy
+    assert made(name="dan", estimator="unbiased").estimator == "unbiased"
+
+
+def test_a_field_that_the_method_has_not_is_refused() -> None:
+    with pytest.raises(TlxError, match="temperature is set, but the method dann has"):
+        made(name="dann", temperature=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dann", "mcd"])
+def test_a_run_with_a_target(name: str, config: Any, tmp_path: Path) -> None:
+    """Labels of the target are no part of the batch's influence: shuffled ones give the same parameters to the bit."""
+    config_of_run = config
+    config = config.copy_and_resolve_references()
+    config.method.name, config.method.trade_off = name, 0.5
+    config.train.epochs, config.train.batch_size = 1.0, 20
+    plain = config_of_run.copy_and_resolve_references()
+    plain.data.train, plain.data.validation, plain.data.test_fraction = (
+        f"csv:{tiny.write_reviews(tmp_path / 'target.csv', 40, seed=9)}", config_of_run.data.train, 0.0,
+    )  # fmt: skip
+    target = finetune.build(plain, tmp_path / "labels").tasks["default"].splits["train"]
+    ends = []
+    for scrambled in (False, True):
+        if scrambled:
+            np.random.default_rng(0).shuffle(target.labels)
+        workdir = tmp_path / f"{name}-{scrambled}"
+        job = finetune.build(config, workdir, streams={"target": Stream(target, 20)})
+        summary = job.run(quiet=True)
+        assert "validation/accuracy" in summary["metrics"]
+        ends.append([line for line in read_metrics(workdir) if "train/loss" in line][-1]["train/loss"])
+    assert ends[0] == ends[1]

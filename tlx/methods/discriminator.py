@@ -1,0 +1,36 @@
+"""A domain discriminator: a multilayer perceptron from a vector to the logit of being of the source."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+NAME = "discriminator"  # its parameters are at aux/discriminator/layer_0/kernel, …
+
+
+class Discriminator(nn.Module):
+    """Dense layers with ReLU between them.
+
+    Attributes:
+      widths: of the hidden layers; () for a linear discriminator.
+    """
+
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the logits (batch,) of vectors (batch, size)."""
+        for index, width in enumerate(self.widths):
+            x = nn.relu(nn.Dense(width, name=f"layer_{index}")(x))
+        return nn.Dense(1, name=f"layer_{len(self.widths)}")(x)[:, 0]
+
+    def initial(self, key: jax.Array, size: int) -> Any:
+        """Returns its parameters for vectors of this size, as `Method.init` gives them: `{"discriminator": …}`."""
+        return {NAME: self.init(key, jnp.zeros((1, size)))["params"]}
+
+    def logits(self, params: Any, x: jax.Array) -> jax.Array:
+        """Returns the logits (batch,), by the parameters of a run."""
+        found: jax.Array = self.apply({"params": params["aux"][NAME]}, x)  # type: ignore[assignment]
+        return found
