@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from tests.recipes.test_resume import run
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.errors import TlxError
 from tlx.params.paths import flatten, unflatten

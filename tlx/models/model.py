@@ -38,7 +38,8 @@ FAMILIES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
 @struct.dataclass
 class ModelOutput:
     """logits: by head name, each (batch, outputs), (batch, length, outputs) of a head that answers every token, or
-    (batch, choices) of a multiple choice; empty without heads. The rest is as in `BackboneOutput`, its batch being
+    (batch, choices) of a multiple choice; empty without heads. Where texts are packed, the batch of a head that answers
+    whole texts is all places for texts, row after row. The rest is as in `BackboneOutput`, its batch being
     batch · choices of a multiple choice."""
 
     logits: dict[str, jax.Array]
@@ -94,11 +95,14 @@ class Model(nn.Module):
 
     def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> HeadInputs:
         tied = any(head.kind == "masked_lm" for _, head in self.heads_by_name)
+        packed = inputs.get("text_starts") is not None
         return HeadInputs(
             features.last_hidden_state,
             features.pooler_output,
             self.backbone.pooling_mask(features, inputs),
             self.backbone.word_embeddings() if tied else None,
+            inputs.get("segment_ids") if packed else None,
+            inputs.get("text_starts"),
         )
 
 

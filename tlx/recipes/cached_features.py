@@ -22,6 +22,7 @@ from tlx.models.model import Model, reads_pooler
 from tlx.parallel.layout import Layout
 from tlx.parallel.processes import several
 from tlx.params.partition import FROZEN
+from tlx.recipes.packing import Packing
 from tlx.recipes.train import frozen_blocks
 from tlx.training.tasks import Task
 
@@ -60,7 +61,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 def from_features(
     config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Modality, task: Task,
-    layout: Layout,
+    layout: Layout, packing: Packing | None = None,
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
     """Computes or loads the features of a task, and makes a task and inputs that use them.
 
@@ -74,6 +75,7 @@ def from_features(
       inputs: the modality.
       task: the task whose examples are replaced by features.
       layout: the placement of arrays on the devices.
+      packing: the shapes of packed batches; None: texts are not packed.
 
     Returns:
       Inputs and a task whose batches hold features; None if no features are cached.
@@ -98,7 +100,7 @@ def from_features(
     placed = layout.put(variables)
     extractor = Extractor(
         model, placed.params, inputs, spec, batch_size=config.train.eval_batch_size, layout=layout,
-        model_state=placed.model_state,
+        model_state=placed.model_state, shape=None if packing is None else packing.evaluation,
     )  # fmt: skip
     size = sum(extractor.shape_of(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())

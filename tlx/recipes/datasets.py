@@ -9,9 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.examples import ExampleSet, Words
+from tlx.data.examples import ExampleSet
 from tlx.data.sources import Table, load, splits_of
 from tlx.data.splits import split_by_group, subsample_per_class
+from tlx.data.words import Words
 from tlx.errors import TlxError, listed
 from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.modalities.api import Columns, Modality

@@ -28,6 +28,7 @@ from tlx.recipes.defaults import with_current_names
 from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.methods import MakeMethod
+from tlx.recipes.packing import Packing, check_packing, plan_packing
 from tlx.recipes.train import TrainSetup, loss_settings, train_setup
 from tlx.training.tasks import Stream, Task
 
@@ -65,7 +66,7 @@ def build(
       TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
     run, lock = on_main(lambda: run_directory.look_at(workdir)) or (Path(workdir).absolute(), None)
-    config = with_current_names(config)
+    config = run_directory.as_begun(run, with_current_names(config))
     check(config)
     layout = lay_out(config)
     config = with_splits(config)
@@ -82,13 +83,14 @@ def build(
         )
 
     setup = set_up(tasks, inputs)
+    packing = plan_packing(config, model, loaded.inputs, tasks, setup.methods)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
     if len(tasks) == 1:
         ((name, task),) = tasks.items()
-        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout)
+        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
             setup = set_up(tasks, inputs)
@@ -101,7 +103,7 @@ def build(
         modality=loaded.inputs,
         inputs=inputs,
         tasks=tasks,
-        streams={**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})},
+        streams={**{task.stream_name: _stream(task, packing) for task in tasks.values()}, **(streams or {})},
         datasets=loaded.datasets,
         facts=facts,
         groups=setup.assigned,
@@ -113,6 +115,7 @@ def build(
         eval_batch_size=config.train.eval_batch_size,
         accumulate=config.train.accumulate,
         layout=layout,
+        packing=packing,
         seed=config.seed,
         lock=lock,
     )
@@ -170,6 +173,10 @@ def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
     return Task(name, datasets.head, datasets.examples, loss, config.train.batch_size)
 
 
+def _stream(task: Task, packing: Packing | None) -> Stream:
+    return dataclasses.replace(task.stream, shape=None if packing is None else packing.training)
+
+
 def _facts(datasets: Mapping[str, Datasets]) -> dict[str, Any]:
     """Facts about the data; by task if there are several tasks."""
     facts = {name: dataset.facts for name, dataset in datasets.items()}
@@ -196,5 +203,6 @@ def check(config: ConfigDict) -> None:
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
     check_features(config.features)
+    check_packing(config)
     for name, group in config.params.groups.items():
         as_group(f"config.params.groups.{name}", dict(group))

@@ -23,6 +23,7 @@ from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
 from tlx.recipes.datasets import Datasets
+from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.confusion import plot_confusion
@@ -60,6 +61,7 @@ class Job:
       eval_batch_size: examples of a forward pass in evaluation.
       accumulate: number of micro-batches of a batch.
       layout: the placement of arrays on the devices.
+      packing: the shapes of packed batches; None: texts are not packed.
       seed: seed of the run.
       lock: lock on the run directory; `run` releases it at the end.
     """
@@ -81,6 +83,7 @@ class Job:
     eval_batch_size: int
     accumulate: int
     layout: Layout
+    packing: Packing | None = None
     seed: int
     lock: Lock | None = None
 
@@ -194,7 +197,9 @@ class Job:
         Returns:
           float32 (examples, outputs); for tagging (words, outputs).
         """
-        return predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, self.layout)[head]
+        shape = None if self.packing is None else self.packing.evaluation
+        found = predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, self.layout, shape)
+        return found[head]
 
     def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:
         """Returns a task's predictions for a split, as `predict` does.
@@ -232,6 +237,7 @@ class Job:
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
             **self.facts,
+            **({"packing": dataclasses.asdict(self.packing)} if self.packing else {}),
             "metrics": metrics,
             "classes": classes,
             "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
