@@ -27,10 +27,9 @@ from tlx.pretrained.load import random_params
 # Three of the reference's texts, of 10, 7 and 4 tokens, in two rows of 14: one has a place without a text, and padding.
 PLACES = np.array([[1, -1, 2], [-1, 0, -1]])
 LENGTH = 14
-ROWS_OF = {"logits": 3, "hidden": 2}
 FIXTURES = [
-    "bert/plain", "bert/base", "bert/regression_3", "bert/multilabel_4", "bert/tagging_5", "bert/masked_lm", "bert/pad_5",
-    "bert/token_types_3", "bert/question_answering", "roberta/plain", "roberta/base", "roberta/pad_5",
+    "bert/plain", "bert/base", "bert/regression_3", "bert/multilabel_4", "bert/tagging_5", "bert/masked_lm",
+    "bert/pad_5", "bert/token_types_3", "bert/question_answering", "roberta/plain", "roberta/base", "roberta/pad_5",
     "roberta/tagging_5", "roberta/longest", "xlm-roberta/plain", "camembert/plain", "distilbert/plain",
     "distilbert/tagging_5", "electra/plain", "electra/one_width", "electra/tagging_5",
 ]  # fmt: skip
