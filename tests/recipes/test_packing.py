@@ -11,9 +11,10 @@ import pytest
 
 from tests import tiny
 from tests.recipes.test_compiled import programs_in
-from tlx.data import plan
+from tlx.data import lengths, plan
 from tlx.data.sources import load
 from tlx.errors import TlxError
+from tlx.methods.finetune import FineTune
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
 from tlx.recipes.packing import plan_packing
@@ -124,6 +125,21 @@ def test_one_step_and_one_evaluation_are_compiled(config: Any, tmp_path: Path, m
     texts = [" ".join(tiny.GOOD[i % 5] for i in range(n)) for n in (1, 12, 3, 5, 2, 9)]
     one_by_one = np.concatenate([predict_inputs(trained, [text]) for text in texts])
     np.testing.assert_allclose(predict_inputs(trained, texts), one_by_one, atol=1e-5)
+
+
+def test_texts_alone_are_padded_to_few_lengths(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a method that takes one text in a row; every text of every split fits into the last length."""
+    monkeypatch.setattr(FineTune, "packs", False)
+    monkeypatch.setattr(lengths, "COMPILE_TOKENS", 100)
+    job = finetune.build(packed(config, "auto"), tmp_path / "run")
+    splits = job.tasks["default"].splits
+    longest = max(int(examples.lengths.max()) for examples in splits.values())
+    assert job.packing is None and 1 < len(job.length_buckets) <= 3 and longest <= job.length_buckets[-1] < longest + 4
+    steps = 2 * job.schedule.steps_per_epoch
+    assert {next(job.batches(step))["train"]["input_ids"].shape[1] for step in range(steps)} <= {*job.length_buckets}
+    job.evaluate(job.state.variables, "validation")
+    assert job.forward._cache_size() <= len(job.length_buckets)
+    assert finetune.build(packed(config, "off"), tmp_path / "off").length_buckets == job.modality.length_buckets
 
 
 def test_a_run_that_began_before_packing_goes_on_without(config: Any, tmp_path: Path) -> None:

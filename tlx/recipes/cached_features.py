@@ -61,7 +61,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 def from_features(
     config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Modality, task: Task,
-    layout: Layout, packing: Packing | None = None,
+    layout: Layout, packing: Packing | None, length_buckets: tuple[int, ...],
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
     """Computes or loads the features of a task, and makes a task and inputs that use them.
 
@@ -76,6 +76,7 @@ def from_features(
       task: the task whose examples are replaced by features.
       layout: the placement of arrays on the devices.
       packing: the shapes of packed batches; None: texts are not packed.
+      length_buckets: the lengths to which batches are padded where texts are not packed.
 
     Returns:
       Inputs and a task whose batches hold features; None if no features are cached.
@@ -100,7 +101,8 @@ def from_features(
     placed = layout.put(variables)
     extractor = Extractor(
         model, placed.params, inputs, spec, batch_size=config.train.eval_batch_size, layout=layout,
-        model_state=placed.model_state, shape=None if packing is None else packing.evaluation,
+        model_state=placed.model_state, length_buckets=length_buckets,
+        shape=None if packing is None else packing.evaluation,
     )  # fmt: skip
     size = sum(extractor.shape_of(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())
@@ -116,7 +118,7 @@ def from_features(
             return extractor(examples)
         return load_or_compute(folder, identity(extractor, examples), extractor, examples)
 
-    cached = CachedInputs(spec.layers[0] if spec.layers else None, inputs.length_buckets)
+    cached = CachedInputs(spec.layers[0] if spec.layers else None, length_buckets)
     splits: dict[str, ExampleSet] = {
         split: FeatureExamples(examples, features(examples), cached.field, inputs.has_lengths)
         for split, examples in task.splits.items()

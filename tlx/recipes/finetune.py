@@ -28,7 +28,7 @@ from tlx.recipes.defaults import with_current_names
 from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.methods import MakeMethod
-from tlx.recipes.packing import Packing, check_packing, plan_packing
+from tlx.recipes.packing import Packing, check_packing, plan_lengths, plan_packing
 from tlx.recipes.train import TrainSetup, loss_settings, train_setup
 from tlx.training.tasks import Stream, Task
 
@@ -84,13 +84,17 @@ def build(
 
     setup = set_up(tasks, inputs)
     packing = plan_packing(config, model, loaded.inputs, tasks, setup.methods)
+    lengths = loaded.inputs.length_buckets
+    if packing is None:
+        all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})}
+        lengths = plan_lengths(config, loaded.inputs, tasks, all_streams, setup.schedule.total)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
     if len(tasks) == 1:
         ((name, task),) = tasks.items()
-        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing)
+        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing, lengths)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
             setup = set_up(tasks, inputs)
@@ -115,6 +119,7 @@ def build(
         eval_batch_size=config.train.eval_batch_size,
         accumulate=config.train.accumulate,
         layout=layout,
+        length_buckets=lengths,
         packing=packing,
         seed=config.seed,
         lock=lock,

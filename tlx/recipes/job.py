@@ -61,6 +61,7 @@ class Job:
       eval_batch_size: examples of a forward pass in evaluation.
       accumulate: number of micro-batches of a batch.
       layout: the placement of arrays on the devices.
+      length_buckets: the lengths to which batches are padded where texts are not packed.
       packing: the shapes of packed batches; None: texts are not packed.
       seed: seed of the run.
       lock: lock on the run directory; `run` releases it at the end.
@@ -83,6 +84,7 @@ class Job:
     eval_batch_size: int
     accumulate: int
     layout: Layout
+    length_buckets: tuple[int, ...]
     packing: Packing | None = None
     seed: int
     lock: Lock | None = None
@@ -156,10 +158,10 @@ class Job:
           start: number of steps to skip.
           names: names of the streams; None: the streams of the first phase's method.
         """
-        buckets, layout = self.inputs.length_buckets, self.layout
+        layout = self.layout
         batches = {
             name: self.streams[name].batches(
-                name, self.seed, buckets, self.schedule.total, layout.size * self.accumulate, layout.rows
+                name, self.seed, self.length_buckets, self.schedule.total, layout.size * self.accumulate, layout.rows
             )
             for name in (self.phases[0].streams if names is None else names)
         }
@@ -198,7 +200,16 @@ class Job:
           float32 (examples, outputs); for tagging (words, outputs).
         """
         shape = None if self.packing is None else self.packing.evaluation
-        found = predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, self.layout, shape)
+        found = predict(
+            self.forward,
+            variables,
+            examples,
+            self.inputs,
+            self.eval_batch_size,
+            self.layout,
+            shape,
+            self.length_buckets,
+        )
         return found[head]
 
     def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:

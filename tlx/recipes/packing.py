@@ -1,4 +1,4 @@
-"""Decides whether the texts of a run are packed, and into which shapes."""
+"""Decides whether the texts of a run are packed and into which shapes, or to which lengths they are padded."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
+from tlx.data.lengths import choose_lengths
 from tlx.data.packing import PackedShape, choose_shape
 from tlx.errors import TlxError
 from tlx.methods.api import Method
 from tlx.modalities.api import Modality
 from tlx.models.model import Model
-from tlx.training.tasks import Task
+from tlx.training.tasks import Stream, Task
 
 PACKING = ("auto", "on", "off")
 MOST_PADDING = 0.15  # "auto" does not pack if a larger share of the tokens were padding, as for batches of few texts
@@ -65,6 +66,32 @@ def plan_packing(
     longest = max(int(each.max()) for each in lengths.values())
     evaluation = choose_shape(np.asarray(measured), -(-len(measured) // batches), longest=longest)
     return Packing(shape, evaluation, padding)
+
+
+def plan_lengths(
+    config: ConfigDict, inputs: Modality, tasks: Mapping[str, Task], streams: Mapping[str, Stream], total: int
+) -> tuple[int, ...]:
+    """Returns the lengths to which the batches of a run that does not pack its texts are padded.
+
+    They are at most three, chosen from the data and the run's length. With `data.packing` "off" they are the fixed ones
+    of the modality, so that runs of earlier versions go on as they began.
+
+    Args:
+      config: the run's config, whose `data.packing` and `seed` are used.
+      inputs: the modality.
+      tasks: the tasks by name; their longest text fits into the last length.
+      streams: the streams by name, of which every step takes a batch.
+      total: the number of steps of the run.
+    """
+    if config.data.packing == "off" or not inputs.has_lengths:
+        return inputs.length_buckets
+    every = tuple(range(1, inputs.length_buckets[-1] + 1))
+    steps = min(total, max(stream.steps_per_epoch for stream in streams.values()))
+    batches = [stream.batches(name, config.seed, every, steps) for name, stream in streams.items()]
+    longest = np.array([max(each.length(step) for each in batches) for step in range(steps)])
+    rows = sum(stream.batch_size for stream in streams.values())
+    most = max(int(examples.lengths.max()) for task in tasks.values() for examples in task.splits.values())
+    return choose_lengths(longest, rows * total / steps, most)
 
 
 def _obstacle(model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method]) -> str | None:
