@@ -17,7 +17,7 @@ from common import arguments, given_data, publish
 
 from tlx.data import labels
 from tlx.data.examples import Examples
-from tlx.data.packing import choose_shape
+from tlx.data.packed_shape import choose_shape
 from tlx.data.plan import Batch, TrainingPlan
 from tlx.data.sources import load
 from tlx.errors import one_sentence

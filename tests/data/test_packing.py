@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from tlx.data.batches import Batches
 from tlx.data.examples import Examples
-from tlx.data.packing import PackedShape, arrange, choose_shape, longest_row, pack_all, shape_of_chunk
+from tlx.data.packed_shape import choose_shape, shape_of_chunk
+from tlx.data.packing import PackedShape, arrange, longest_row, pack_all
 from tlx.data.places import Places
 from tlx.data.plan import EvaluationPlan, TrainingPlan
 from tlx.data.samplers import Weighted

@@ -168,10 +168,19 @@ def test_what_cannot_be_packed(config: Any, tmp_path: Path) -> None:
     class Other:
         """A method that says nothing about packing."""
 
+        streams = ("train",)
+
+    class Several(Other):
+        """One that packs and reads two streams."""
+
+        packs, streams = True, ("train", "target")  # type: ignore[assignment]
+
     arguments = (job.model, job.modality, job.tasks)
     made = packed(config)
     with pytest.raises(TlxError, match="packing is 'on', but the method Other takes one text in a row"):
         plan_packing(made, *arguments, [Other()])  # type: ignore[list-item]
+    with pytest.raises(TlxError, match="packing is 'on', but the run has several tasks or streams"):
+        plan_packing(made, *arguments, [Several()])  # type: ignore[list-item]
     made.data.packing = "auto"
     assert plan_packing(made, *arguments, [Other()]) is None  # type: ignore[list-item]
     made.data.packing = "yes"

@@ -3,31 +3,19 @@
 A batch of n texts has a fixed number of rows, and each row has room for a fixed number of texts and of tokens. Which
 texts share a row is decided for a whole epoch at once. Rows are first filled in the order of the epoch, each with
 nearly the same number of texts. Then texts are exchanged between rows that are too long and rows that are short, until
-every row fits. This is a local search for balanced partitions; a rule such as best-fit decreasing, which sees one batch
-at a time, leaves more padding, because the token counts of random batches differ by 10 to 20 %. Every text comes as
-often as in the order, each batch has its number of texts, and the result depends on the order and the random generator
-alone. Exchanging texts of different batches makes the token counts of batches nearly equal.
+every row fits: a local search for balanced partitions. It makes the token counts of all batches nearly equal. A rule
+such as best-fit decreasing, which sees one batch at a time, leaves more padding, because the largest of random batches
+has 10 to 25 % more tokens than the mean. Every text comes as often as in the order, each batch has its number of texts,
+and the result depends on the order and the random generator alone.
 """
 
 import dataclasses
-import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from tlx.data.samplers import SHUFFLE, Sampler
-
-GRAIN = 8  # row lengths are multiples of it
-LONGEST_ROW = 1024  # rows are not made longer than this, unless a text is
-# A token's cost grows with the length of its row, by attention: it doubles at this length. Of MiniLM's training step on
-# two CPU cores; for wider models the length is larger.
-DOUBLES_AT = 640
-SLACK = 1.01  # the room of a batch's rows over its mean token count; with less, the search takes long or fails
 PATIENCE = 1000  # rounds of the search without an improvement after which it ends
-TRIAL_PATIENCE = 40  # the same while a shape is chosen, so that the shape leaves some room
-MOST_PADDING = 0.045  # shapes with a larger share of padding are taken only if no other fits
 CANDIDATES = 32  # texts of a row that are considered for an exchange in one round
-SAMPLE = 4096  # the number of examples with which shapes are tried before they are checked on all
+SLACK = 1.01  # the room of a batch's rows over its mean token count; with less, the search takes long or fails
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,24 +82,11 @@ def pack_all(lengths: np.ndarray, shape: PackedShape) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(lengths))
     size = int(min(shape.rows * shape.texts, shape.rows * shape.length / SLACK / max(lengths.mean(), 1)))
     while size > shape.rows:
-        packed = arrange(lengths, order, size, shape, np.random.default_rng(0), TRIAL_PATIENCE)
+        packed = arrange(lengths, order, size, shape, np.random.default_rng(0), patience=40)
         if longest_row(lengths, packed) <= shape.length:
             return packed
         size = min(size - 1, int(size * 0.98))
     return _deal(order, shape.rows, shape)  # one text in a row
-
-
-def shape_of_chunk(lengths: np.ndarray, size: int) -> PackedShape:
-    """Returns a shape for one of several chunks of a stream, one of few, so that chunks that are alike share it.
-
-    Args:
-      lengths: (n,), the number of tokens of each example of the chunk, at least one example.
-      size: about how many examples a batch has.
-    """
-    mean = max(float(lengths.mean()), 1.0)
-    length = 1 << max(math.ceil(math.log2(max(float(lengths.max()), 3 * mean))), 4)
-    texts = 1 << int(math.log2(length / mean))
-    return PackedShape(-(-size // texts), min(2 * texts, length - 1), length)
 
 
 def longest_row(lengths: np.ndarray, packed: np.ndarray) -> int:
@@ -172,66 +147,3 @@ def _exchange(
     for array in (rows, sizes):
         array[here], array[there] = array[there], array[here].copy()
     return bool(better.any())
-
-
-def choose_shape(
-    lengths: np.ndarray,
-    batch_size: int,
-    *,
-    longest: int = 0,
-    multiple: int = 1,
-    sampler: Sampler = SHUFFLE,
-) -> PackedShape:
-    """Chooses the shape of packed batches: the cheapest one into which the examples of an epoch fit.
-
-    The choice depends on the arguments alone: not on a seed, the epoch or the number of devices.
-
-    Args:
-      lengths: (n,), the number of tokens of each example, at least one example.
-      batch_size: the number of examples of a batch.
-      longest: the number of tokens of the longest text that has to fit, if it is not among the examples.
-      multiple: the number of rows is a multiple of it.
-      sampler: the order of an epoch.
-    """
-    lengths = np.asarray(lengths)
-    size = min(batch_size, len(lengths))
-    longest = max(longest, int(lengths.max()))
-    for shape in _candidates(float(lengths.mean()) * size, size, longest, multiple):
-        if all(_fits(lengths, size, shape, sampler, most) for most in (SAMPLE, len(lengths))):
-            return shape
-    rows = _up(size, multiple)
-    return PackedShape(rows, 1, _up(longest, GRAIN))  # one text in a row always fits
-
-
-def _candidates(tokens: float, size: int, longest: int, multiple: int) -> Iterator[PackedShape]:
-    """Shapes with room for a batch of so many tokens and texts, by ascending cost."""
-    found = []
-    for rows in range(multiple, _up(size, multiple) + 1, multiple):
-        least = _up(max(longest, math.ceil(tokens * SLACK / rows)), GRAIN)
-        for length in range(least, min(least + 8 * GRAIN, max(LONGEST_ROW, least) + 1), GRAIN):
-            texts = math.ceil(1.5 * size / rows)
-            if texts < length:  # so that fields of texts and fields of tokens differ in shape
-                found.append(PackedShape(rows, texts, length))
-
-    def cost(shape: PackedShape) -> tuple[bool, float]:
-        places = shape.rows * shape.length
-        return 1 - tokens / places > MOST_PADDING, places * (1 + shape.length / DOUBLES_AT)
-
-    return iter(sorted(found, key=cost))
-
-
-def _fits(lengths: np.ndarray, size: int, shape: PackedShape, sampler: Sampler, most: int) -> bool:
-    """Whether three epochs of at most so many examples fit into a shape."""
-    for epoch in range(3):
-        random = np.random.default_rng(epoch)
-        order = sampler.order(len(lengths), random)[:most]
-        if (
-            np.append(lengths, 0)[arrange(lengths, order, size, shape, random, TRIAL_PATIENCE)].sum(axis=2).max()
-            > shape.length
-        ):
-            return False
-    return True
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

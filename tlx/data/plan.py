@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tlx.data.packing import GRAIN, PackedShape, arrange, longest_row, pack_all
+from tlx.data.packing import PackedShape, arrange, longest_row, pack_all
 from tlx.data.samplers import SHUFFLE, Sampler
 
 # 4, 8, 12, 16, 24, 32, 48, …: few shapes to compile, and from 12 on at most a third of a row is padding
@@ -157,4 +157,4 @@ def _fill(rows: np.ndarray, lengths: np.ndarray, batch_size: int, length_buckets
 
 def _packed(rows: np.ndarray, lengths: np.ndarray, shape: PackedShape) -> Batch:
     longest = longest_row(lengths, rows)
-    return Batch(rows, shape.length if longest <= shape.length else -(-longest // (8 * GRAIN)) * 8 * GRAIN)
+    return Batch(rows, shape.length if longest <= shape.length else -(-longest // 64) * 64)  # few shapes

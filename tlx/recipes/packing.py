@@ -7,7 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.lengths import choose_lengths
-from tlx.data.packing import PackedShape, choose_shape
+from tlx.data.packed_shape import choose_shape
+from tlx.data.packing import PackedShape
 from tlx.errors import TlxError
 from tlx.methods.api import Method
 from tlx.modalities.api import Modality
@@ -102,8 +103,8 @@ def _obstacle(model: Model, inputs: Modality, tasks: Mapping[str, Task], methods
         return f"the backbone {type(model.backbone).__name__} takes one text in a row"
     if unable := [type(method).__name__ for method in methods if not getattr(method, "packs", False)]:
         return f"the method {unable[0]} takes one text in a row"
-    if len(tasks) > 1:
-        return "the run has several tasks"
+    if len(tasks) > 1 or any(len(method.streams) > 1 for method in methods):
+        return "the run has several tasks or streams"
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data.examples import ExampleSet
-from tlx.data.packing import shape_of_chunk
+from tlx.data.packed_shape import shape_of_chunk
 from tlx.evaluation.metrics import chosen_tags
 from tlx.evaluation.predict import Forward, make_forward, predict
 from tlx.modalities.api import Prepare
