@@ -28,10 +28,9 @@ from tlx.pretrained.load import random_params
 PLACES = np.array([[1, -1, 2], [-1, 0, -1]])
 LENGTH = 14
 FIXTURES = [
-    "bert/plain", "bert/base", "bert/regression_3", "bert/multilabel_4", "bert/tagging_5", "bert/masked_lm",
-    "bert/pad_5", "bert/token_types_3", "bert/question_answering", "roberta/plain", "roberta/base", "roberta/pad_5",
-    "roberta/tagging_5", "roberta/longest", "xlm-roberta/plain", "camembert/plain", "distilbert/plain",
-    "distilbert/tagging_5", "electra/plain", "electra/one_width", "electra/tagging_5",
+    "bert/plain", "bert/regression_3", "bert/tagging_5", "bert/masked_lm", "bert/pad_5", "bert/token_types_3",
+    "roberta/plain", "roberta/base", "roberta/pad_5", "roberta/tagging_5", "camembert/plain", "distilbert/plain",
+    "distilbert/tagging_5", "electra/plain", "electra/one_width",
 ]  # fmt: skip
 
 
@@ -108,7 +107,7 @@ CASES = [
     for head in (
         [head for heads in HEADS.values() for head in heads]
         if family == "bert"
-        else [HEADS["classification"][0], HEADS["classification"][2], HEADS["tagging"][0]]
+        else [HEADS["classification"][0], HEADS["tagging"][0]]
     )
 ]
 LENGTHS = np.array([9, 3, 5, 12, 2, 7, 3])  # of which the second occurs in no batch
