@@ -158,7 +158,7 @@ def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["backbone/embeddings/word_embeddings/embedding"][7:12:2] == ["frozen", "0", "0"]
     assert lines["heads/default/output/bias"][9:12:2] == ["1", "0"]
     frozen = 32 * (32 + 2 + 32) + 64
-    assert f"{frozen:,}" in told and "32 rows of 16 tokens" in told  # the longest has 13, and runs padded
+    assert f"{frozen:,}" in told and "32 × 16 tokens" in told  # the longest has 13, and runs padded
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ LONGEST_ROW = 1024  # rows are not made longer than this, unless a text is
 # MiniLM's training step on 832 tokens in rows of 64, 104, 208 and 416 on two CPU cores, fitted by a line (medians gave
 # 1,100, least times 1,450). For wider models the length is larger.
 DOUBLES_AT = 1200
+# The shape must not depend on the number of devices, so that a run can go on with another one. Numbers of rows that
+# divide over up to eight are preferred, unless they cost more by this factor.
+DEVICES, UNDIVIDED = 8, 1.05
 TRIAL_PATIENCE = 40  # the patience of `arrange` in trials; little, so that the shape leaves some room
 MOST_PADDING = 0.045  # shapes with a larger share of padding are taken only if no other fits
 SAMPLE = 4096  # the number of examples with which shapes are tried before they are checked on all
@@ -60,7 +63,8 @@ def _candidates(tokens: float, size: int, longest: int, multiple: int) -> Iterat
 
     def cost(shape: PackedShape) -> tuple[bool, float]:
         places = shape.rows * shape.length
-        return 1 - tokens / places > MOST_PADDING, places * (1 + shape.length / DOUBLES_AT)
+        undivided = UNDIVIDED if shape.rows % DEVICES else 1.0
+        return 1 - tokens / places > MOST_PADDING, places * (1 + shape.length / DOUBLES_AT) * undivided
 
     return iter(sorted(found, key=cost))
 
