@@ -13,6 +13,7 @@ python docs/update.py freezing runs/freezing
 python docs/update.py beside runs/beside
 python docs/update.py cached runs/cached
 python docs/update.py strategies runs/strategies
+python docs/update.py packing runs/packing
 """
 
 import functools
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parent.parent
 TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
+    "packing": "packing",
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.data.image_examples import ImageExamples
 from tlx.data.plan import EvaluationPlan
 from tlx.data.sources import load

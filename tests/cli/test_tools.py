@@ -164,7 +164,7 @@ def test_export_card(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rules = "params.rules=(('backbone/embeddings/.*', 'frozen'),)"
     overrides = [f"data.train=csv:{place}/reviews.csv", f"model.checkpoint={place}/checkpoint", "data.max_length=16"]
-    main(["inspect", "configs/text_file.py", rules, "--full", *overrides])
+    main(["inspect", "configs/text_file.py", rules, "--full", *overrides, "data.packing=off"])
     told = capsys.readouterr().out
     lines = {words[1]: words for line in told.splitlines() if len(words := line.split()) > 8 and "/" in words[1]}
     assert lines["backbone/encoder/layer/1/output/dense/kernel"][3::2] == [
@@ -178,7 +178,7 @@ def test_inspect(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["backbone/embeddings/word_embeddings/embedding"][7:12:2] == ["frozen", "0", "0"]
     assert lines["heads/default/output/bias"][9:12:2] == ["1", "0"]
     frozen = 32 * (32 + 2 + 32) + 64
-    assert f"{frozen:,}" in told and "32 examples of 16 tokens" in told  # the longest has 13, and runs padded
+    assert f"{frozen:,}" in told and "32 × 16 tokens" in told  # the longest has 13, and runs padded
 
 
 def test_doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

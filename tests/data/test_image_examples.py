@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.data.pictures import noise, smooth
-from tlx.data.examples import Batches, Examples
+from tlx.data.batches import Batches
+from tlx.data.examples import Examples
 from tlx.data.image_examples import ImageExamples
 from tlx.data.lazy import Lazy
 from tlx.data.plan import EvaluationPlan, TrainingPlan

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tlx.data.examples import Batches, Examples
+from tlx.data.batches import Batches
+from tlx.data.examples import Examples
 from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan, TrainingPlan, padded
 
 LENGTHS = np.random.default_rng(0).integers(2, 60, size=103)

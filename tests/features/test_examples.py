@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tlx.data.examples import Examples, Words
+from tlx.data.examples import Examples
+from tlx.data.words import Words
 from tlx.features.compute import FeatureSet
 from tlx.features.examples import FeatureExamples
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.optim.optimizers import OPTIMIZERS
 from tlx.pretrained.folder import resolve

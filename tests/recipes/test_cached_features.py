@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.data.sources import load
 from tlx.errors import TlxError

@@ -107,7 +107,7 @@ def test_what_a_step_costs(accumulate: int, config: Any, tmp_path: Path, monkeyp
         return seen[-1][0]
 
     monkeypatch.setattr(Layout, "train_step", recorded)
-    config.train.accumulate = accumulate
+    config.train.accumulate, config.data.packing = accumulate, "off"
     job = finetune.build(config, tmp_path / "run")
     ((step, state, constants),) = seen
     batch = next(job.batches())

@@ -13,7 +13,7 @@ import pytest
 from flax import linen as nn
 
 from tests import tiny
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.errors import TlxError
 from tlx.models.cnn import EPSILON, ConvNet

@@ -10,7 +10,7 @@ import pytest
 
 from tests import tiny
 from tests.recipes.test_resume import run
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.data.plan import TrainingPlan
 from tlx.errors import TlxError
 from tlx.models.forward import Variables
@@ -88,7 +88,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = tiny.config(tiny.write_checkpoint(place / "checkpoint"), tiny.write_reviews(place / "reviews.csv", 170))
     made.model.initialise = ("pooler",)
     made.model.hidden_dropout_prob = made.model.attention_probs_dropout_prob = made.model.classifier_dropout = 0.0
-    made.features.cache = "off"
+    made.features.cache = made.data.packing = "off"
     made.optimizer.clip = 0.0
     made.train.epochs, made.train.evaluate_every = 2.0, 0.5
     made.params.phases = PHASES

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 
 from tests import tiny
 from tlx.cli.main import main
-from tlx.data.examples import Words
+from tlx.data.words import Words
 from tlx.errors import TlxError
 from tlx.evaluation.metrics import measure
 from tlx.evaluation.per_class import per_class

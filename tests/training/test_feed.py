@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tlx.data.examples import Batches, Examples
+from tlx.data.batches import Batches
+from tlx.data.examples import Examples
 from tlx.data.plan import TrainingPlan
 from tlx.parallel.layout import make_layout
 from tlx.training.feed import feed

@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
         ("frozen parameters", f"{count[True]:,}"),
         *([("initialized by model.reinitialise", f"{result.initialized:,}")] if result.initialized else []),
         *((f"bytes of {name}", f"{size:,}") for name, size in result.bytes.items()),
-        ("the costliest step", f"{result.batch[0]} examples of {result.batch[1]} tokens"),
+        ("the costliest step", f"{result.batch[0]} × {result.batch[1]} tokens"),
         ("its FLOPs", f"{result.flops:,.0f}"),
         ("its bytes of memory traffic", f"{result.accessed:,.0f}"),
     ]

@@ -1,13 +1,14 @@
-"""Tokenized examples in flat arrays, and the batches of examples that a plan describes."""
+"""Tokenized examples in flat arrays."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from tlx.data.plan import EvaluationPlan, TrainingPlan
+from tlx.data.places import Places, by_example
 from tlx.data.windows import divide
+from tlx.data.words import Words
 
 
 class Encoder(Protocol):
@@ -37,66 +38,6 @@ class Encoder(Protocol):
           The token ids and the token types of each sentence, and for each of its words the position of the first
           token, -1 for a word without tokens.
         """
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-    """All words of tagged sentences, in the order of the source.
-
-    Attributes:
-      label: int32 (words,), the class index of each word; -1 for a word without a label.
-      token: int64 (words,), the position in `Examples.ids` of the token that predicts the word; -1 for a word that
-        cannot be predicted.
-      offsets: int64 (sentences + 1,), the index of the first word of each sentence.
-      sentence_id: int64 (sentences,), the row of each sentence in the source.
-      windowed: the number of sentences that are longer than `max_length` and were split into several examples.
-    """
-
-    label: np.ndarray
-    token: np.ndarray
-    offsets: np.ndarray
-    sentence_id: np.ndarray
-    windowed: int
-
-    @property
-    def predictable(self) -> np.ndarray:
-        """Whether the model can predict the word, bool (words,)."""
-        return self.token >= 0
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """Whether the word has a label, bool (words,)."""
-        return self.label >= 0
-
-    def measured(self, predictions: np.ndarray) -> tuple[np.ndarray, "Words"]:
-        """Removes the words without a label, for metrics.
-
-        The words before and after a removed word become neighbours, as in the examples of transformers that compute
-        metrics with seqeval.
-
-        Args:
-          predictions: (words, outputs).
-
-        Returns:
-          The predictions, (labelled words, outputs), and the labelled words.
-        """
-        kept = self.labelled
-        offsets = np.concatenate([[0], np.cumsum(kept)])[self.offsets]
-        words = dataclasses.replace(self, label=self.label[kept], token=self.token[kept], offsets=offsets)
-        return predictions[kept], words
-
-    def spread(self, by_token: np.ndarray) -> np.ndarray:
-        """Selects the predictions of words from the predictions of tokens.
-
-        Args:
-          by_token: (tokens, outputs).
-
-        Returns:
-          (words, outputs), NaN for a word that cannot be predicted.
-        """
-        predictions = by_token[np.maximum(self.token, 0)]
-        predictions[~self.predictable] = np.nan
-        return predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,28 +163,22 @@ class Examples:
         """Returns the fields of some examples.
 
         Args:
-          rows: int64 (rows,), positions in the set; -1 is a padding row, which is not `valid`.
-          length: the number of tokens to which texts are padded.
+          rows: int64 (rows,), positions in the set, -1 for a padding row, which is not `valid`; or int64 (rows, texts),
+            the texts that are packed into each row, -1 for no text.
+          length: the number of tokens of a row, at least that of its texts.
 
         Returns:
-          `input_ids`, `token_type_ids`, `attention_mask` and the token fields, int32 (rows, length); the other fields;
-          `example_id`, int64 (rows,), -1 for padding; and `valid`, bool (rows,).
+          `input_ids`, `token_type_ids` and the token fields, int32 (rows, length); `attention_mask` or, if texts are
+          packed, `segment_ids` and `text_starts` (see `Places.mark`); and, with the axes of `rows` first, the other
+          fields, `example_id`, int64, -1 for padding, and `valid`, bool.
         """
-        valid = rows >= 0
-        safe = np.where(valid, rows, 0)
-        flat = {"input_ids": self.ids, "token_type_ids": self.types, **self.token_fields}
-        padded = {name: np.zeros((len(rows), length), np.int32) for name in (*flat, "attention_mask")}
-        padded["input_ids"][:] = self.pad_id
-        for i in np.flatnonzero(valid):
-            start, stop = self.offsets[rows[i]], self.offsets[rows[i] + 1]
-            padded["attention_mask"][i, : stop - start] = 1
-            for name, values in flat.items():
-                padded[name][i, : stop - start] = values[start:stop]
+        places = Places.of(self.offsets, rows, length)
+        flat = {"token_type_ids": self.types, **self.token_fields}
         return {
-            **padded,
-            **{name: values[safe] for name, values in self.fields.items()},
-            "example_id": np.where(valid, self.example_id[safe], -1),
-            "valid": valid,
+            "input_ids": places.fill(self.ids, len(rows), length, self.pad_id),
+            **{name: places.fill(values, len(rows), length) for name, values in flat.items()},
+            **places.mark(rows, length),
+            **by_example(rows, self.fields, self.example_id),
         }
 
     @property
@@ -287,52 +222,3 @@ class ExampleSet(Protocol):
     def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]: ...
 
     def content(self) -> Iterator[bytes]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-    """Random access to batches by step: `batches[step]`, from 0 to `steps - 1`.
-
-    Attributes:
-      examples: the examples.
-      plan: the rows and the length of each batch.
-      steps: the number of steps.
-      multiple: batches are padded with rows that are not `valid` to a multiple of this number (of devices).
-      share: maps the number of rows of a batch to the indices of the rows that this process reads; None: it reads all.
-    """
-
-    examples: ExampleSet
-    plan: TrainingPlan | EvaluationPlan
-    steps: int
-    multiple: int = 1
-    share: Callable[[int], np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def rows(self, step: int) -> np.ndarray:
-        """Returns the example in each row of the global batch, int64 (rows,); -1 for padding."""
-        rows = self.plan.batch(step).rows
-        return np.concatenate([rows, np.full(-len(rows) % self.multiple, -1, np.int64)])
-
-    def length(self, step: int) -> int:
-        """Returns the number of tokens to which the texts of a batch are padded."""
-        return self.plan.batch(step).length
-
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        return self.padded(step, self.length(step))
-
-    def padded(self, step: int, length: int) -> dict[str, np.ndarray]:
-        """Returns a batch whose texts are padded to a given length.
-
-        Args:
-          step: the step of the batch.
-          length: the number of tokens, at least `self.length(step)`.
-
-        Returns:
-          The fields that `ExampleSet.take` returns, and `position`, int64 (rows,): the position of each example in its
-          split, -1 for padding. `example_id` is the row in the source.
-        """
-        rows = self.rows(step)
-        rows = rows if self.share is None else rows[self.share(len(rows))]
-        return {**self.examples.take(rows, length), "position": rows}

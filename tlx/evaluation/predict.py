@@ -1,12 +1,13 @@
 """A model's predictions for a whole set, in the order of the set, for any batch size and number of devices."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from tlx.data.examples import ExampleSet
+from tlx.data.packing import PackedShape
 from tlx.features.whole_set import in_batches, map_batches, store
 from tlx.modalities.api import Inputs, Prepare
 from tlx.models.forward import ModelState, Variables
@@ -41,6 +42,8 @@ def predict(
     inputs: Inputs,
     batch_size: int,
     layout: Layout | None = None,
+    shape: PackedShape | None = None,
+    length_buckets: Sequence[int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Computes the predictions of every head, in the order of the examples and without padding.
 
@@ -51,13 +54,16 @@ def predict(
       inputs: the inputs that the model reads from a batch.
       batch_size: the number of examples in a forward pass.
       layout: the layout of variables and batches over devices; None for one device.
+      shape: the shape of packed batches, whose rows must be as long as the longest text; None: texts are not packed.
+      length_buckets: the lengths to which texts are padded that are not packed; None: those of `inputs`.
 
     Returns:
       {head: (examples, outputs)}. For a head that predicts every token, (words, outputs), all sentences one after the
       other: each word has the prediction of its first token, and NaN if it cannot be predicted (`Words.predictable`).
     """
     predictions: dict[str, np.ndarray] = {}
-    batches = in_batches(examples, batch_size, inputs.length_buckets, layout)
+    buckets = inputs.length_buckets if length_buckets is None else length_buckets
+    batches = in_batches(examples, batch_size, buckets, layout, shape)
     for rows, outputs in map_batches(forward, variables, batches, inputs.fields, layout):
         for head, values in outputs.items():
             offsets = examples.offsets if values.ndim == 3 else None

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from tlx.data.examples import ExampleSet
+from tlx.data.packing import PackedShape
 from tlx.features.spec import FeatureSpec, below, read
 from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Modality, Prepare
@@ -68,6 +69,7 @@ class Extractor:
       length_buckets: the lengths to which examples are padded; None for those of the modality.
       layout: the layout of batches over devices; None for one device.
       model_state: the model state of a model that has one, on the same devices.
+      shape: the shape of packed batches, whose rows must be as long as the longest text; None: texts are not packed.
     """
 
     def __init__(
@@ -81,11 +83,12 @@ class Extractor:
         length_buckets: Sequence[int] | None = None,
         layout: Layout | None = None,
         model_state: ModelState | None = None,
+        shape: PackedShape | None = None,
     ):
         self.model, self.params, self.modality, self.spec = model, params, modality, spec
         self.model_state = model_state or {}
         self.length_buckets = modality.length_buckets if length_buckets is None else tuple(length_buckets)
-        self.batch_size, self.layout = batch_size, layout
+        self.batch_size, self.layout, self.shape = batch_size, layout, shape
         self._forward = _compiled_read(model, modality.prepare, spec)
 
     @functools.cached_property
@@ -101,7 +104,7 @@ class Extractor:
 
     def shape_of(self, examples: ExampleSet) -> FeatureShape:
         """Returns the shape and dtype of the features of a set; nothing is computed."""
-        batch = in_batches(examples, self.batch_size, self.length_buckets, self.layout)[0]
+        batch = in_batches(examples, self.batch_size, self.length_buckets, self.layout, self.shape)[0]
         inputs = inputs_of(batch, self.modality.fields)
         output = jax.eval_shape(self._forward, self.params, self.model_state, inputs)
         if self.spec.pooling is not None:
@@ -118,7 +121,7 @@ class Extractor:
           values: the array to write to, of the shape and dtype that `shape_of` returns; None: this process writes none.
           offsets: the offsets that `shape_of` returns.
         """
-        batches = in_batches(examples, self.batch_size, self.length_buckets, self.layout)
+        batches = in_batches(examples, self.batch_size, self.length_buckets, self.layout, self.shape)
         variables = Variables(self.params, self.model_state)
         for rows, outputs in map_batches(self._forward, variables, batches, self.modality.fields, self.layout):
             if values is not None:

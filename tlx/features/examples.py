@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tlx.data.examples import ExampleSet, Words
+from tlx.data.examples import ExampleSet
+from tlx.data.places import Places, by_example
+from tlx.data.words import Words
 from tlx.features.compute import FeatureSet
 
 
@@ -17,7 +19,7 @@ class FeatureExamples:
       examples: the examples from which the features were computed.
       features: their features.
       field: the name of the features in a batch: `pooled`, (rows, vectors, hidden), or `hidden_state`, (rows, tokens,
-        hidden), padded with zeros.
+        hidden), padded with zeros. A packed batch has `pooled` (rows, texts, vectors, hidden).
       has_lengths: whether the examples differ in length; a batch of `hidden_state` then also has `attention_mask`.
     """
 
@@ -69,36 +71,22 @@ class FeatureExamples:
         return self.examples.content()
 
     def take(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """Returns a batch.
+        """Returns a batch, as `Examples.take` does, with the features in place of the tokens.
 
         Args:
-          rows: the positions of the examples, (rows,), -1 for padding, which is not `valid`.
-          length: the number of tokens to which `hidden_state` is padded.
+          rows: the positions of the examples, (rows,) or (rows, texts), -1 for padding, which is not `valid`.
+          length: the number of tokens of a row of `hidden_state`.
+
+        Returns:
+          The features: with one entry per token (rows, length, hidden), else (rows, vectors, hidden) or
+          (rows, texts, vectors, hidden); and the other fields.
         """
-        valid = rows >= 0
-        safe = np.where(valid, rows, 0)
-        return {
-            **(self._padded(rows, length) if self.features.offsets is not None else self._vectors(safe)),
-            **{name: values[safe] for name, values in self.fields.items()},
-            "example_id": np.where(valid, self.example_id[safe], -1),
-            "valid": valid,
-        }
-
-    def _vectors(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {self.field: np.asarray(self.features.values[rows])}
-
-    def _padded(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        fields = by_example(rows, self.fields, self.example_id)
         values, offsets = self.features.values, self.features.offsets
-        assert offsets is not None
+        if offsets is None:
+            return {self.field: np.asarray(values[np.maximum(rows, 0)]), **fields}
         length = length if self.has_lengths else int(offsets[1])
-        mask = np.zeros((len(rows), length), np.int32)
+        places = Places.of(offsets, rows, length)
         by_token = {self.field: values, **self.token_fields}
-        padded = {
-            name: np.zeros((len(rows), length, *array.shape[1:]), array.dtype) for name, array in by_token.items()
-        }  # fmt: skip
-        for i in np.flatnonzero(rows >= 0):
-            start, stop = offsets[rows[i]], offsets[rows[i] + 1]
-            mask[i, : stop - start] = 1
-            for name, array in by_token.items():
-                padded[name][i, : stop - start] = array[start:stop]
-        return {**padded, "attention_mask": mask} if self.has_lengths else padded
+        padded = {name: places.fill(array, len(rows), length) for name, array in by_token.items()}
+        return {**padded, **(places.mark(rows, length) if self.has_lengths else {}), **fields}

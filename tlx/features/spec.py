@@ -73,7 +73,8 @@ def read(
 
     Returns:
       (batch, vectors, hidden) with pooling, where `distilled` has two vectors for a layer and other poolings one; or
-      (batch, tokens, hidden) without pooling.
+      (batch, tokens, hidden) without pooling. Of packed texts, batch is all places for texts with pooling, row after
+      row, and the number of rows without.
 
     Raises:
       TlxError: if the pooling is `pooler` and the backbone has none.
@@ -86,8 +87,9 @@ def read(
         return states[0]
     if spec.pooling == "pooler" and output.pooler_output is None:
         raise TlxError("this backbone has no pooler; set pooling='cls' or 'mean'.")
-    mask = model.backbone.pooling_mask(output, inputs)
-    return jnp.concatenate([_pooled(spec.pooling, HeadInputs(x, output.pooler_output, mask, None)) for x in states], 1)
+    packing = (inputs["segment_ids"], inputs["text_starts"]) if "text_starts" in inputs else ()
+    fixed = (output.pooler_output, model.backbone.pooling_mask(output, inputs), None, *packing)
+    return jnp.concatenate([_pooled(spec.pooling, HeadInputs(x, *fixed)) for x in states], 1)
 
 
 def _pooled(pooling: str, features: HeadInputs) -> jax.Array:

@@ -6,7 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlx.data.examples import Batches, ExampleSet
+from tlx.data.batches import Batches
+from tlx.data.examples import ExampleSet
+from tlx.data.packing import PackedShape
+from tlx.data.places import Places
 from tlx.data.plan import LENGTH_BUCKETS, EvaluationPlan
 from tlx.models.forward import ModelState, Variables
 from tlx.parallel.layout import Layout
@@ -17,6 +20,7 @@ def in_batches(
     batch_size: int,
     length_buckets: Sequence[int] = LENGTH_BUCKETS,
     layout: Layout | None = None,
+    shape: PackedShape | None = None,
 ) -> Batches:
     """Returns batches that contain every example once.
 
@@ -25,8 +29,9 @@ def in_batches(
       batch_size: the number of examples in a batch.
       length_buckets: the lengths to which texts are padded.
       layout: the layout of batches over devices; None for one device.
+      shape: the shape of packed batches, which then decides their size; None: texts are not packed.
     """
-    plan = EvaluationPlan(examples.lengths, batch_size, length_buckets)
+    plan = EvaluationPlan(examples.lengths, batch_size, length_buckets, shape)
     if layout is None:
         return Batches(examples, plan, plan.steps_per_epoch)
     return Batches(examples, plan, plan.steps_per_epoch, layout.size, layout.rows)
@@ -56,7 +61,8 @@ def map_batches(
       layout: the layout of variables and batches over devices; None for one device.
 
     Yields:
-      The position in the set of each row, int64 (batch,), -1 for padding; and the outputs, as NumPy arrays.
+      The position in the set of each row, int64 (batch,), or of the texts in each row, (batch, texts), -1 for padding;
+      and the outputs, as NumPy arrays.
     """
     pending: list[tuple[np.ndarray, Any]] = []
     for step in range(len(batches)):
@@ -79,12 +85,12 @@ def store(values: np.ndarray, offsets: np.ndarray | None, rows: np.ndarray, outp
       values: the array of the whole set: (examples, …), or for outputs of every token (tokens, …), the tokens of all
         examples one after the other.
       offsets: integers (examples + 1,), where each example's tokens begin; None if there is one output for an example.
-      rows: the position in the set of each row, (batch,), -1 for padding.
-      output: the outputs of the batch, (batch, …) or (batch, padded length, …).
+      rows: the position in the set of each row, (batch,), or of the texts in each row, (batch, texts); -1 for padding.
+      output: the outputs of the batch, (batch, …) or (batch · texts, …), or of its tokens (batch, padded length, …).
     """
     if offsets is None:
-        values[rows[rows >= 0]] = output[rows >= 0]
+        flat = rows.ravel()
+        values[flat[flat >= 0]] = output[flat >= 0]
         return
-    for i in np.flatnonzero(rows >= 0):
-        start, stop = offsets[rows[i]], offsets[rows[i] + 1]
-        values[start:stop] = output[i, : stop - start]
+    places = Places.of(offsets, rows, output.shape[1])
+    values[places.source] = output.reshape(-1, *output.shape[2:])[places.target]

@@ -76,6 +76,9 @@ class Method(Protocol):
       updates: the updates of each training step, in order.
       before_epoch: recomputes the method's state before each epoch, for example pseudo-labels or centroids. None: the
         state is not recomputed.
+
+    A method whose losses read the examples' fields from the rows that `prepare` returns may also have `packs = True`:
+    texts are then packed (docs/packing.md), and the fields of `batch` itself begin with (rows, texts).
     """
 
     streams: tuple[str, ...]

@@ -69,6 +69,7 @@ class FineTune:
     streams: tuple[str, ...] = ("train",)
     players: Mapping[str, Any] = {"model": ((".*", True),)}
     before_epoch: BeforeEpoch | None = None
+    packs = True
 
     def __init__(
         self,
@@ -97,8 +98,7 @@ class FineTune:
         output, model_state = forward(self.model, params, carried.model, inputs, context)
         losses = {}
         for name, field in self.labels.items():
-            weight = rows["valid"].astype(jnp.float32)
-            if self.heads[name].kind in PER_TOKEN:
-                weight = weight[:, None] * rows[f"{field}_mask"]
+            per_token = self.heads[name].kind in PER_TOKEN  # no token of padding has a label
+            weight = rows[f"{field}_mask" if per_token else "valid"].astype(jnp.float32)
             losses[name] = self.loss_of[name](output.logits[name], rows[field], weight)
         return losses, dataclasses.replace(carried, model=model_state)

@@ -103,7 +103,7 @@ class Inputs(Protocol):
         """Returns the function that replaces `prepare` in training. It may use the key and may change labels."""
 
     def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
-        """Returns the number of tokens of each example of a batch inside the model's blocks."""
+        """Returns the number of tokens of each row of a batch inside the model's blocks."""
 
 
 class Modality(Inputs, Protocol):

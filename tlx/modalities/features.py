@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from tlx.modalities.api import Fields, Prepare
+from tlx.modalities.packed import by_text
 from tlx.models.heads import Head
 from tlx.models.model import Model
 
@@ -31,12 +32,14 @@ class CachedInputs:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return (self.field,) if self.start is None else (self.field, "attention_mask")
+        return (self.field,) if self.start is None else (self.field, "attention_mask", "segment_ids", "text_starts")
 
     def prepare(self, rows: Fields, key: jax.Array | None) -> tuple[dict[str, Any], Fields]:
         del key
         inputs: dict[str, Any] = {name: rows[name] for name in self.fields if name in rows}
-        return (inputs if self.start is None else {**inputs, "start": self.start}), rows
+        if inputs[self.field].ndim == 4:  # (rows, texts, vectors, hidden): one or two vectors of each packed text
+            inputs[self.field] = inputs[self.field].reshape(-1, *inputs[self.field].shape[2:])
+        return (inputs if self.start is None else {**inputs, "start": self.start}), by_text(rows)
 
     def training(self, head: Head) -> Prepare:
         del head

@@ -17,6 +17,7 @@ from tlx.data.texts import check_text, check_words, text_column, word_column
 from tlx.errors import TlxError
 from tlx.files.regular import open_regular
 from tlx.modalities.api import Columns, Fields, InputSettings, Prepare, Source, label_fields, source_of_rows, value_of
+from tlx.modalities.packed import by_text
 from tlx.models.heads import Head
 from tlx.models.model import Model, config_of
 from tlx.pretrained.folder import read_config
@@ -39,7 +40,9 @@ class Texts:
 
     plural: ClassVar[str] = "texts"
     columns: ClassVar[Mapping[str, str | None]] = {"text": "text", "pair": None}
-    fields: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
+    fields: ClassVar[tuple[str, ...]] = (
+        "input_ids", "attention_mask", "token_type_ids", "segment_ids", "text_starts",
+    )  # fmt: skip
     has_lengths: ClassVar[bool] = True
     augments: ClassVar[bool] = False
 
@@ -73,7 +76,7 @@ class Texts:
 
     def prepare(self, rows: Fields, key: Any) -> tuple[dict[str, Any], Fields]:
         del key
-        return {name: rows[name] for name in self.fields if name in rows}, rows
+        return {name: rows[name] for name in self.fields if name in rows}, by_text(rows)
 
     def training(self, head: Head) -> Prepare:
         del head

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
@@ -17,7 +18,7 @@ class BackboneOutput:
 
     Attributes:
       last_hidden_state: (batch, length, hidden).
-      pooler_output: (batch, hidden).
+      pooler_output: (batch, hidden); of packed texts (batch · texts, hidden).
       hidden_states: the outputs of the embeddings and of each block, each (batch, length, hidden).
       attentions: the attention weights of each block, each (batch, heads, length, length).
     """
@@ -35,12 +36,14 @@ class Backbone(nn.Module):
       config: the config of the backbone's family.
       dtype: the dtype of the computation; None for the parameters' own.
       kinds: pairs (regex on a parameter's path, the kinds of such a parameter).
+      packs: whether several texts may share a row (`segment_ids` and `text_starts`).
     """
 
     config: Any
     dtype: Dtype = None
 
     kinds: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = ()
+    packs: ClassVar[bool] = False
 
     @property
     def reads_valid(self) -> bool:
@@ -58,7 +61,10 @@ class Backbone(nn.Module):
         return x
 
     def pool(self, x: jax.Array) -> jax.Array | None:
-        """Computes the pooler's output (batch, hidden) from the output of `end`; None without a pooler."""
+        """Computes the pooler's output (batch, hidden) from the output of `end`; None without a pooler.
+
+        Of packed texts only their first tokens are given, (batch · texts, 1, hidden).
+        """
         del x
         return None
 
@@ -81,6 +87,7 @@ class Backbone(nn.Module):
         frozen: Collection[str],
         output_hidden_states: bool,
         output_attentions: bool,
+        text_starts: jax.Array | None = None,
     ) -> BackboneOutput:
         """Runs the blocks `start` to `stop` on `x`, the input of block `start`; after the last block also `end`."""
         blocks = self.config.block_paths[1:]
@@ -94,9 +101,20 @@ class Backbone(nn.Module):
             hidden_states.append(x)
             attentions.append(weights)
         x = self.end(x) if stop == last else x
+        pooled_from = x if text_starts is None else first_tokens(x, text_starts)
         return BackboneOutput(
             last_hidden_state=x,
-            pooler_output=self.pool(x) if stop == last else None,
+            pooler_output=self.pool(pooled_from) if stop == last else None,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+
+def first_tokens(x: jax.Array, text_starts: jax.Array) -> jax.Array:
+    """Returns the first token of each packed text, (batch · texts, 1, hidden).
+
+    Args:
+      x: (batch, length, hidden).
+      text_starts: integers (batch, texts), where each text begins in its row.
+    """
+    return jnp.take_along_axis(x, text_starts[..., None], axis=1).reshape(-1, 1, x.shape[-1])

@@ -10,6 +10,7 @@ from flax import struct
 
 from tlx.errors import TlxError, listed
 from tlx.models.activations import ACTIVATIONS
+from tlx.models.backbone import first_tokens
 from tlx.models.layers import Dropout, Dtype, dense, layer_norm
 
 PER_TEXT = ("classification", "multilabel", "regression")
@@ -132,22 +133,36 @@ class HeadInputs:
 
     Attributes:
       last_hidden_state: (batch, length, hidden).
-      pooler_output: (batch, hidden); None without a pooler.
+      pooler_output: (batch, hidden), or of packed texts (batch · texts, hidden); None without a pooler.
       attention_mask: (batch, length), nonzero for tokens that are not padding; None if there is no padding.
       word_embeddings: (vocabulary, hidden); None if no head uses them.
+      segment_ids: (batch, length), the number of the text of each token in its row from 1, 0 for padding; None if texts
+        are not packed.
+      text_starts: integers (batch, texts), where each text begins in its row; None if texts are not packed.
     """
 
     last_hidden_state: jax.Array
     pooler_output: jax.Array | None
     attention_mask: jax.Array | None
     word_embeddings: jax.Array | None
+    segment_ids: jax.Array | None = None
+    text_starts: jax.Array | None = None
 
 
 def pool(pooling: str, features: HeadInputs) -> jax.Array:
-    """Returns the vector (batch, hidden) that represents each text or image; `pooling` is as in `Head`."""
+    """Returns the vector (batch, hidden) that represents each text or image; `pooling` is as in `Head`.
+
+    Of packed texts it returns (batch · texts, hidden), also for places in a row without a text.
+    """
     hidden, mask = features.last_hidden_state, features.attention_mask
     if pooling == "cls":
-        return hidden[:, 0]
+        return hidden[:, 0] if features.text_starts is None else first_tokens(hidden, features.text_starts)[:, 0]
+    if pooling == "mean" and features.text_starts is not None:
+        assert features.segment_ids is not None
+        number = jnp.arange(1, features.text_starts.shape[1] + 1)
+        weight = (features.segment_ids[:, None, :] == number[:, None]).astype(hidden.dtype)
+        means = jnp.einsum("btl,blh->bth", weight, hidden) / jnp.maximum(weight.sum(axis=2, keepdims=True), 1)
+        return means.reshape(-1, hidden.shape[-1])
     if pooling == "mean":
         weight = jnp.ones(hidden.shape[:2], hidden.dtype) if mask is None else (mask != 0).astype(hidden.dtype)
         return jnp.einsum("bl,blh->bh", weight, hidden) / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)

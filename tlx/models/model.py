@@ -41,7 +41,8 @@ class ModelOutput:
 
     Attributes:
       logits: the logits by head name: (batch, outputs); (batch, length, outputs) for heads that predict every token;
-        (batch, choices) for multiple choice. Empty without heads.
+        (batch, choices) for multiple choice. Empty without heads. If texts are packed, the batch of a head that
+        predicts whole texts is all places for texts, row after row.
       last_hidden_state: as in `BackboneOutput`.
       pooler_output: as in `BackboneOutput`.
       hidden_states: as in `BackboneOutput`.
@@ -113,11 +114,14 @@ class Model(nn.Module):
 
     def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> HeadInputs:
         tied = any(head.kind == "masked_lm" for _, head in self.heads_by_name)
+        packed = inputs.get("text_starts") is not None
         return HeadInputs(
             features.last_hidden_state,
             features.pooler_output,
             self.backbone.pooling_mask(features, inputs),
             self.backbone.word_embeddings() if tied else None,
+            inputs.get("segment_ids") if packed else None,
+            inputs.get("text_starts"),
         )
 
 

@@ -91,8 +91,11 @@ class Roberta(Bert):
         if self.config.add_pooling_layer:
             self.pooler = Pooler(self.config, self.dtype)
 
-    def positions(self, input_ids: jax.Array) -> jax.Array:
-        """Returns pad + 1, pad + 2, … for tokens that are not padding, and pad for padding: (batch, length)."""
+    def positions(self, input_ids: jax.Array, starts: jax.Array | None = None) -> jax.Array:
+        """Returns pad + 1, pad + 2, … for the tokens of a text except padding, pad for padding: (batch, length)."""
         pad = self.config.pad_token_id
         not_padding = (input_ids != pad).astype(input_ids.dtype)
-        return jnp.cumsum(not_padding, axis=1) * not_padding + pad
+        count = jnp.cumsum(not_padding, axis=1)
+        if starts is not None:  # those of the texts before it in the row do not count
+            count = count - jnp.take_along_axis(count - not_padding, starts, axis=1)
+        return count * not_padding + pad

@@ -20,6 +20,7 @@ class TextBackbone(Backbone):
     """Base class of text backbones. A subclass also implements `embed`."""
 
     kinds = KINDS
+    packs = True
 
     def embed(
         self, input_ids: jax.Array, token_type_ids: jax.Array, position_ids: jax.Array, deterministic: bool
@@ -27,9 +28,16 @@ class TextBackbone(Backbone):
         """Computes the input of block 0, (batch, length, hidden)."""
         raise NotImplementedError
 
-    def positions(self, input_ids: jax.Array) -> jax.Array:
-        """Returns the position of each token, 0, 1, 2, …, broadcastable to (batch, length)."""
-        return jnp.arange(input_ids.shape[1])[None]
+    def positions(self, input_ids: jax.Array, starts: jax.Array | None = None) -> jax.Array:
+        """Returns the position of each token in its text, 0, 1, 2, …, broadcastable to (batch, length).
+
+        Args:
+          input_ids: integers (batch, length).
+          starts: (batch, length), for each token of packed texts where its text begins in the row; None: a text in
+            each row.
+        """
+        position = jnp.arange(input_ids.shape[1])[None]
+        return position if starts is None else position - starts
 
     def __call__(
         self,
@@ -38,6 +46,7 @@ class TextBackbone(Backbone):
         token_type_ids: jax.Array | None = None,
         position_ids: jax.Array | None = None,
         segment_ids: jax.Array | None = None,
+        text_starts: jax.Array | None = None,
         *,
         hidden_state: jax.Array | None = None,
         start: int = 0,
@@ -55,7 +64,9 @@ class TextBackbone(Backbone):
           token_type_ids: (batch, length); by default 0. DistilBERT ignores them.
           position_ids: (batch, length); by default the family's own: 0, 1, 2, … for most families.
           segment_ids: (batch, length); a token attends only to tokens of its own segment. Use it when several texts are
-            packed into one row.
+            packed into one row. With `text_starts`, the number of the token's text in the row from 1; 0 for padding.
+          text_starts: integers (batch, texts), where each of the packed texts begins in its row; 0 where there is none.
+            Positions are then counted from there, and the pooler reads one token of each text.
           hidden_state: (batch, length, hidden), instead of `input_ids`: the input of block `start`.
           start: the first block to run.
           stop: the block before which to stop; None for all. The pooler runs only after the last block.
@@ -73,10 +84,14 @@ class TextBackbone(Backbone):
         x = (
             hidden_state
             if hidden_state is not None
-            else self._embed(input_ids, token_type_ids, position_ids, deterministic or bottom in frozen)
+            else self._embed(
+                input_ids, token_type_ids, position_ids, segment_ids, text_starts, deterministic or bottom in frozen
+            )
         )
         mask = visible(attention_mask, segment_ids)
-        return self.run(x, mask, start, stop, deterministic, frozen, output_hidden_states, output_attentions)
+        return self.run(
+            x, mask, start, stop, deterministic, frozen, output_hidden_states, output_attentions, text_starts
+        )
 
     @staticmethod
     def dummy_inputs(config: Any) -> dict[str, Any]:
@@ -95,9 +110,12 @@ class TextBackbone(Backbone):
         return table
 
     def _embed(
-        self, input_ids: Any, token_type_ids: jax.Array | None, position_ids: jax.Array | None, deterministic: bool
-    ) -> jax.Array:
+        self, input_ids: Any, token_type_ids: jax.Array | None, position_ids: jax.Array | None,
+        segment_ids: jax.Array | None, text_starts: jax.Array | None, deterministic: bool,
+    ) -> jax.Array:  # fmt: skip
         length, limit = input_ids.shape[1], self.config.max_length
+        if position_ids is None and text_starts is not None:
+            position_ids = self._packed_positions(input_ids, segment_ids, text_starts)
         if position_ids is None:
             if length > limit:
                 raise TlxError(
@@ -107,6 +125,14 @@ class TextBackbone(Backbone):
         if token_type_ids is None:
             token_type_ids = jnp.zeros_like(input_ids)
         return self.embed(input_ids, token_type_ids, position_ids, deterministic)
+
+    def _packed_positions(self, input_ids: Any, segment_ids: jax.Array | None, text_starts: jax.Array) -> jax.Array:
+        """The positions of the tokens of packed texts; padding has that of a first token, whatever its place is."""
+        if segment_ids is None:
+            raise TlxError("text_starts is given without segment_ids; packed texts need both.")
+        starts = jnp.take_along_axis(text_starts, jnp.maximum(segment_ids - 1, 0), axis=1)
+        own = jnp.broadcast_to(jnp.arange(input_ids.shape[1]), input_ids.shape)
+        return self.positions(input_ids, jnp.where(segment_ids > 0, starts, own))
 
 
 def visible(attention_mask: jax.Array | None, segment_ids: jax.Array | None) -> jax.Array | None:

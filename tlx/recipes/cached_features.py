@@ -22,6 +22,7 @@ from tlx.models.model import Model, reads_pooler
 from tlx.parallel.layout import Layout
 from tlx.params.partition import FROZEN
 from tlx.recipes.frozen import frozen_blocks
+from tlx.recipes.packing import Packing
 from tlx.training.tasks import Task
 
 CACHES = ("auto", "memory", "disk", "off")
@@ -59,7 +60,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
 
 def from_features(
     config: ConfigDict, model: Model, variables: Variables, groups: Mapping[str, str], inputs: Modality, task: Task,
-    layout: Layout,
+    layout: Layout, packing: Packing | None, length_buckets: tuple[int, ...],
 ) -> tuple[Inputs, Task] | None:  # fmt: skip
     """Computes or loads the features of a task, and makes a task and inputs that use them.
 
@@ -73,6 +74,8 @@ def from_features(
       inputs: the modality.
       task: the task whose examples are replaced by features.
       layout: the placement of arrays on the devices.
+      packing: the shapes of packed batches; None: texts are not packed.
+      length_buckets: the lengths to which batches are padded where texts are not packed.
 
     Returns:
       Inputs and a task whose batches hold features; None if no features are cached.
@@ -90,7 +93,8 @@ def from_features(
     placed = layout.put(variables)
     extractor = Extractor(
         model, placed.params, inputs, spec, batch_size=config.train.eval_batch_size, layout=layout,
-        model_state=placed.model_state,
+        model_state=placed.model_state, length_buckets=length_buckets,
+        shape=None if packing is None else packing.evaluation,
     )  # fmt: skip
     size = sum(extractor.shape_of(examples).bytes for examples in task.splits.values())
     count = sum(len(examples) for examples in task.splits.values())
@@ -106,7 +110,7 @@ def from_features(
             return extractor(examples)
         return load_or_compute(folder, identity(extractor, examples), extractor, examples)
 
-    cached = CachedInputs(spec.layers[0] if spec.layers else None, inputs.length_buckets)
+    cached = CachedInputs(spec.layers[0] if spec.layers else None, length_buckets)
     splits: dict[str, ExampleSet] = {
         split: FeatureExamples(examples, features(examples), cached.field, inputs.has_lengths)
         for split, examples in task.splits.items()

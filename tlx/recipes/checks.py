@@ -12,6 +12,7 @@ from tlx.modalities.api import Inputs
 from tlx.models.model import Model
 from tlx.optim.groups import as_group
 from tlx.recipes.cached_features import check_features
+from tlx.recipes.packing import check_packing
 from tlx.training.tasks import Task
 
 
@@ -38,6 +39,7 @@ def check_config(config: ConfigDict) -> None:
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
     check_features(config.features)
+    check_packing(config)
     for name, group in config.params.groups.items():
         as_group(f"config.params.groups.{name}", dict(group))
 

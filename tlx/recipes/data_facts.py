@@ -8,9 +8,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.examples import ExampleSet, Words
+from tlx.data.examples import ExampleSet
 from tlx.data.sources import Table
 from tlx.data.tags import tag_column
+from tlx.data.words import Words
 from tlx.errors import listed
 from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.modalities.api import Columns, Modality

@@ -71,6 +71,9 @@ def _data() -> ConfigDict:
     data.label = "label"  # column of the labels; regression and multilabel take several, joined by commas
     data.label_separator = "|"  # separates several labels within one column
     data.max_length = 128  # longest input in tokens; longer texts are truncated
+    # Several texts share a row, so that all batches of a run have one shape (docs/packing.md): "on", "off", or "auto",
+    # which packs where the backbone, the method and the data allow it.
+    data.packing = "off"
     # Tagging splits sentences above max_length into overlapping windows: overlap in tokens; None: max_length / 4.
     data.stride = placeholder(int)
     return data

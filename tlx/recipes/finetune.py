@@ -29,6 +29,7 @@ from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.losses import loss_settings
 from tlx.recipes.methods import Methods, with_method_fields
+from tlx.recipes.packing import Packing, plan_lengths, plan_packing
 from tlx.recipes.splits import with_splits
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
@@ -69,7 +70,7 @@ def build(
       TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
     run, lock = on_main(lambda: run_directory.check_workdir(workdir)) or (Path(workdir).absolute(), None)
-    config = with_method_fields(with_current_names(config), methods)
+    config = run_directory.as_begun(run, with_method_fields(with_current_names(config), methods))
     check_config(config)
     layout = layout_from(config)
     config = with_splits(config)
@@ -87,13 +88,18 @@ def build(
     for assignment in setup.assignments:
         for sentence in half_precision(config, assignment, variables.params):
             warnings.warn(sentence, UserWarning, stacklevel=2)
+    packing = plan_packing(config, model, loaded.inputs, tasks, setup.methods)
+    lengths = loaded.inputs.length_buckets
+    if packing is None:
+        all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})}
+        lengths = plan_lengths(config, loaded.inputs, tasks, all_streams, setup.schedule.total)
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
     if len(tasks) == 1:
         ((name, task),) = tasks.items()
-        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout)
+        cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing, lengths)
         if cached is not None:
             inputs, tasks = cached[0], {name: cached[1]}
             setup = make_setup(tasks, inputs)
@@ -103,7 +109,7 @@ def build(
         modality=loaded.inputs,
         inputs=inputs,
         tasks=tasks,
-        streams={**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})},
+        streams={**{task.stream_name: _stream(task, packing) for task in tasks.values()}, **(streams or {})},
         datasets=loaded.datasets,
         facts=facts,
         groups=setup.assigned,
@@ -116,6 +122,8 @@ def build(
         accumulate=config.train.accumulate,
         max_skipped=config.train.max_skipped,
         layout=layout,
+        length_buckets=lengths,
+        packing=packing,
         seed=config.seed,
         lock=lock,
     )
@@ -155,6 +163,10 @@ def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
     """
     loss = loss_settings(config.loss, datasets.head, datasets.examples["train"])
     return Task(name, datasets.head, datasets.examples, loss, config.train.batch_size)
+
+
+def _stream(task: Task, packing: Packing | None) -> Stream:
+    return dataclasses.replace(task.stream, shape=None if packing is None else packing.training)
 
 
 def _facts(datasets: Mapping[str, Datasets]) -> dict[str, Any]:

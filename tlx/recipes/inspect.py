@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.plan import padded
-from tlx.modalities.api import Inputs
 from tlx.optim.groups import decayed
 from tlx.parallel.layout import Layout
 from tlx.parallel.placement import WHOLE, describe_sharding
@@ -27,6 +26,7 @@ from tlx.recipes.finetune import layout_from, make_task
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.methods import with_method_fields
 from tlx.recipes.model import adapted, describe_model
+from tlx.recipes.packing import Packing, plan_lengths, plan_packing
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
 from tlx.recipes.splits import with_splits
@@ -83,7 +83,7 @@ class Inspected:
       initialized: number of parameters that `model.reinitialise` initializes again.
       examples: number of examples of each split.
       steps: number of steps of the run.
-      batch: (examples, tokens) of the most expensive step.
+      batch: (rows, tokens of a row) of the most expensive step. A row is an example, or holds several packed texts.
       bytes: bytes of memory in training, by what they hold.
       flops: floating-point operations of that step on one device, as XLA counts them for this machine.
       accessed: bytes of memory traffic of that step, counted in the same way.
@@ -135,7 +135,11 @@ def inspect(config: ConfigDict) -> Inspected:
     layout = layout_from(config).with_params(params, model.backbone.kinds)
     check_mixing(inputs, tasks)
     state = jax.eval_shape(setup.begin, params)
-    batch = _batch(config, datasets, inputs)
+    packing = plan_packing(config, model, inputs, tasks, setup.methods)
+    streams = {task.stream_name: task.stream for task in tasks.values()}
+    lengths = () if packing else plan_lengths(config, inputs, tasks, streams, setup.schedule.total)
+    batch = _batch(config, datasets, packing, lengths)
+    rows = config.train.batch_size if packing is None else packing.training.rows
     cost: Any = (
         jax.jit(setup.phases[0].step, donate_argnums=0)
         .lower(state, {"train": batch}, jax.random.key(0), setup.anchors, setup.rates[0])
@@ -157,7 +161,7 @@ def inspect(config: ConfigDict) -> Inspected:
     return Inspected(
         _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout),
         count_initialized(params, reinitialized_paths), examples, setup.schedule.total,
-        (config.train.batch_size, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
+        (rows, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
         _phases(params, setup), list(dict.fromkeys(advice)), layout.fsdp_size,
     )  # fmt: skip
 
@@ -215,12 +219,18 @@ def _phases(params: Any, setup: TrainSetup) -> list[InspectedPhase]:
     ]
 
 
-def _batch(config: ConfigDict, datasets: Datasets, inputs: Inputs) -> Mapping[str, jax.ShapeDtypeStruct]:
-    """Shapes of a full batch of the longest training examples, padded as in training."""
+def _batch(
+    config: ConfigDict, datasets: Datasets, packing: Packing | None, lengths: Sequence[int]
+) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shapes of a packed batch, or of a full batch of the longest training examples, padded as in training."""
     train = datasets.examples["train"]
-    length = padded(int(train.lengths.max()), inputs.length_buckets)
-    rows = train.take(np.zeros(config.train.batch_size, np.int64), length)
-    return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in rows.items()}
+    if packing is None:
+        length = padded(int(train.lengths.max()), lengths)
+        fields = train.take(np.zeros(config.train.batch_size, np.int64), length)
+    else:
+        shape = packing.training
+        fields = train.take(np.full((shape.rows, shape.texts), -1, np.int64), shape.length)
+    return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in fields.items()}
 
 
 def _bytes(tree: Any) -> int:

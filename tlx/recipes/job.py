@@ -24,6 +24,7 @@ from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
 from tlx.recipes.datasets import Datasets
+from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
 from tlx.recipes.run_directory import Trained
 from tlx.reporting.confusion import plot_confusion
@@ -67,6 +68,8 @@ class Job:
       accumulate: number of micro-batches of a batch.
       max_skipped: number of steps in a row that may be skipped (`config.train.max_skipped`).
       layout: the placement of arrays on the devices.
+      length_buckets: the lengths to which batches are padded where texts are not packed.
+      packing: the shapes of packed batches; None: texts are not packed.
       seed: seed of the run.
       lock: lock on the run directory; `run` releases it at the end.
     """
@@ -89,6 +92,8 @@ class Job:
     accumulate: int
     max_skipped: int
     layout: Layout
+    length_buckets: tuple[int, ...]
+    packing: Packing | None = None
     seed: int
     lock: Lock | None = None
 
@@ -172,10 +177,10 @@ class Job:
           start: number of steps to skip.
           names: names of the streams; None: the streams of the first phase's method.
         """
-        buckets, layout = self.inputs.length_buckets, self.layout
+        layout = self.layout
         batches = {
             name: self.streams[name].batches(
-                name, self.seed, buckets, self.schedule.total, layout.size * self.accumulate, layout.rows
+                name, self.seed, self.length_buckets, self.schedule.total, layout.size * self.accumulate, layout.rows
             )
             for name in (self.phases[0].streams if names is None else names)
         }
@@ -219,7 +224,18 @@ class Job:
         Returns:
           float32 (examples, outputs); for tagging (words, outputs).
         """
-        return predict(self.forward, variables, examples, self.inputs, self.eval_batch_size, self.layout)[head]
+        shape = None if self.packing is None else self.packing.evaluation
+        found = predict(
+            self.forward,
+            variables,
+            examples,
+            self.inputs,
+            self.eval_batch_size,
+            self.layout,
+            shape,
+            self.length_buckets,
+        )
+        return found[head]
 
     def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:
         """Returns a task's predictions for a split, as `predict` does.
@@ -257,6 +273,7 @@ class Job:
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
             **self.facts,
+            **({"packing": dataclasses.asdict(self.packing)} if self.packing else {}),
             "metrics": metrics,
             "classes": classes,
             "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",

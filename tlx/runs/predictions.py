@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data.examples import ExampleSet
+from tlx.data.packed_shape import shape_of_chunk
 from tlx.evaluation.predict import Forward, make_forward, predict
 from tlx.evaluation.tagging import predicted_tags
 from tlx.modalities.api import Prepare
@@ -62,7 +63,9 @@ def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """Returns the head's outputs for examples: (examples, outputs), for tagging (words, outputs)."""
     forward = _forward(trained.model, trained.inputs.prepare)
     size = min(trained.config["train"]["eval_batch_size"], len(examples))
-    return predict(forward, trained.variables, examples, trained.inputs, size)["default"]
+    packs = trained.config["data"]["packing"] != "off" and getattr(trained.model.backbone, "packs", False)
+    shape = shape_of_chunk(examples.lengths, size) if packs else None
+    return predict(forward, trained.variables, examples, trained.inputs, size, shape=shape)["default"]
 
 
 @functools.lru_cache(maxsize=4)

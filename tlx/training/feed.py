@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tlx.data.examples import Batches
+from tlx.data.batches import Batches
 from tlx.parallel.layout import Layout
 
 

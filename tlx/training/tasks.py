@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlx.data.examples import Batches, ExampleSet
+from tlx.data.batches import Batches
+from tlx.data.examples import ExampleSet
+from tlx.data.packing import PackedShape
 from tlx.data.plan import TrainingPlan
 from tlx.data.samplers import SHUFFLE, Sampler
 from tlx.errors import TlxError, listed
@@ -28,11 +30,13 @@ class Stream:
       examples: the examples, with or without labels.
       batch_size: number of examples of a step.
       sampler: the order of the examples in an epoch.
+      shape: the shape of packed batches; None: texts are not packed.
     """
 
     examples: ExampleSet
     batch_size: int
     sampler: Sampler = SHUFFLE
+    shape: PackedShape | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -54,8 +58,9 @@ class Stream:
           share: see `Batches`.
         """
         plan = TrainingPlan(
-            self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler
-        )
+            self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler,
+            shape=self.shape,
+        )  # fmt: skip
         return Batches(self.examples, plan, steps, multiple, share)
 
 

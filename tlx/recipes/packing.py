@@ -1,0 +1,114 @@
+"""Decides whether the texts of a run are packed and into which shapes, or to which lengths they are padded."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from tlx.data.lengths import choose_lengths
+from tlx.data.packed_shape import choose_shape
+from tlx.data.packing import PackedShape
+from tlx.errors import TlxError
+from tlx.methods.api import Method
+from tlx.modalities.api import Modality
+from tlx.models.model import Model
+from tlx.training.tasks import Stream, Task
+
+PACKING = ("auto", "on", "off")
+MOST_PADDING = 0.15  # "auto" does not pack if a larger share of the tokens were padding, as for batches of few texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Packing:
+    """The shapes of a run's packed batches.
+
+    Attributes:
+      training: the shape of the training batches.
+      evaluation: the shape of the batches of all splits in evaluation.
+      padding: the share of the tokens of a full training batch that are padding, on average.
+    """
+
+    training: PackedShape
+    evaluation: PackedShape
+    padding: float
+
+
+def plan_packing(
+    config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method]
+) -> Packing | None:
+    """Returns the shapes of packed batches; None if texts are not packed.
+
+    Args:
+      config: the run's config, whose `data.packing` and `train` are used.
+      model: the model.
+      inputs: the modality.
+      tasks: the tasks by name, with the examples as they were encoded.
+      methods: the method of each phase.
+
+    Raises:
+      TlxError: if `data.packing` is "on" where texts cannot be packed.
+    """
+    wanted = config.data.packing
+    reason = _obstacle(model, inputs, tasks, methods)
+    if wanted == "on" and reason is not None:
+        raise TlxError(f"config.data.packing is 'on', but {reason}; set it to 'auto' or 'off'.")
+    if wanted == "off" or reason is not None:
+        return None
+    ((_, task),) = tasks.items()
+    lengths = {split: examples.lengths for split, examples in task.splits.items()}
+    train, size = lengths["train"], min(config.train.batch_size, len(lengths["train"]))
+    shape = choose_shape(train, config.train.batch_size, multiple=config.train.accumulate, sampler=task.sampler)
+    padding = 1 - float(train.mean()) * size / (shape.rows * shape.length)
+    if wanted == "auto" and padding > MOST_PADDING:
+        return None
+    measured = lengths["validation"]
+    batches = -(-len(measured) // config.train.eval_batch_size)
+    longest = max(int(each.max()) for each in lengths.values())
+    evaluation = choose_shape(np.asarray(measured), -(-len(measured) // batches), longest=longest)
+    return Packing(shape, evaluation, padding)
+
+
+def plan_lengths(
+    config: ConfigDict, inputs: Modality, tasks: Mapping[str, Task], streams: Mapping[str, Stream], total: int
+) -> tuple[int, ...]:
+    """Returns the lengths to which the batches of a run that does not pack its texts are padded.
+
+    They are at most three, chosen from the data and the run's length. With `data.packing` "off" they are the fixed ones
+    of the modality, so that runs of earlier versions go on as they began.
+
+    Args:
+      config: the run's config, whose `data.packing` and `seed` are used.
+      inputs: the modality.
+      tasks: the tasks by name; their longest text fits into the last length.
+      streams: the streams by name, of which every step takes a batch.
+      total: the number of steps of the run.
+    """
+    if config.data.packing == "off" or not inputs.has_lengths:
+        return inputs.length_buckets
+    every = tuple(range(1, inputs.length_buckets[-1] + 1))
+    steps = min(total, max(stream.steps_per_epoch for stream in streams.values()))
+    batches = [stream.batches(name, config.seed, every, steps) for name, stream in streams.items()]
+    longest = np.array([max(each.length(step) for each in batches) for step in range(steps)])
+    rows = sum(stream.batch_size for stream in streams.values())
+    most = max(int(examples.lengths.max()) for task in tasks.values() for examples in task.splits.values())
+    return choose_lengths(longest, rows * total / steps, most)
+
+
+def _obstacle(model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method]) -> str | None:
+    """Why texts cannot be packed; None if they can."""
+    if not inputs.has_lengths:
+        return f"this run reads {inputs.plural}, which all have one length"
+    if not getattr(model.backbone, "packs", False):
+        return f"the backbone {type(model.backbone).__name__} takes one text in a row"
+    if unable := [type(method).__name__ for method in methods if not getattr(method, "packs", False)]:
+        return f"the method {unable[0]} takes one text in a row"
+    if len(tasks) > 1 or any(len(method.streams) > 1 for method in methods):
+        return "the run has several tasks or streams"
+    return None
+
+
+def check_packing(config: ConfigDict) -> None:
+    """Raises `TlxError` for an unknown value of `config.data.packing`."""
+    if config.data.packing not in PACKING:
+        raise TlxError(f"config.data.packing is {config.data.packing!r}; it is 'auto', 'on' or 'off'.")
