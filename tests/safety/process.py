@@ -64,7 +64,7 @@ def import_all(modules: Sequence[str]) -> None:
 
 
 def _check_threads() -> None:
-    if threads := len(os.listdir("/proc/self/task")) - 1:
+    if threads := len(list(Path("/proc/self/task").iterdir())) - 1:
         raise RuntimeError(f"{threads} threads besides the main thread; a fork would not be reliable")
 
 
@@ -105,7 +105,7 @@ class Process:
             os.kill(self.pid, number)
 
     def wait(self, until: float | None = None) -> int | None:
-        """Waits for the end or for a time of `time.monotonic`; returns the exit code, None if the process still runs."""
+        """Waits for the end or for a time of `time.monotonic`; returns the exit code, None if it still runs."""
         while self.poll() is None and (until is None or time.monotonic() < until):
             time.sleep(0.005)
         return self.code

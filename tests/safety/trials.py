@@ -101,7 +101,7 @@ def kill_at_moment(bench: Bench, kind: Kind, folder: Path, chance: random.Random
 
 
 def targets(bench: Bench, kind: Kind, process: int) -> list[tuple[str, str, str, int]]:
-    """The calls of an undisturbed run before, during or after which it can be killed: (operation, pattern, how, count)."""
+    """The calls of an undisturbed run at which it can be disturbed, as (operation, pattern, how, count)."""
     events = bench.reference(kind).events[process].items()
     writes, others = ("before", "during", "after"), ("before", "after")
     return [(op, path, how, n) for (op, path), n in events for how in (writes if op == "write" else others)]
