@@ -39,6 +39,7 @@ def state_of(run: Path) -> dict[str, Any]:
     for name in ("summary.json", "config.json"):
         content = timeless(json.loads((run / name).read_text()))
         content.get("config", {}).pop("parallel", None)  # the address of the coordinator
+        content.pop("revision", None)  # work on tlx may go on while the harness runs
         state[name] = content
     state["files"] = files(run)
     return state

@@ -28,9 +28,10 @@ SET_ASIDE = r"^left over: checkpoints/\d+\.(damaged|without-best)"
 
 def read(bench: Bench, command: str, run: Path, step: int | None = None) -> tuple[Process, str]:
     """Runs a command that reads a run; returns the process, and a digest of the result."""
-    out = run.with_name(f"{command}.out")
+    out = run.with_name("exported" if command == "export" else "predicted.csv")
     shutil.rmtree(out, ignore_errors=True)
-    out.unlink(missing_ok=True) if out.is_file() else None
+    if out.is_file():
+        out.unlink()
     printed = run.with_name(f"{command}.printed")
     printed.unlink(missing_ok=True)
     words = ["tlx", command, str(run), *(["--step", str(step)] if step is not None else [])]
