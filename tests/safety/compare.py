@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-TIMES = re.compile(r"seconds|per_s$|_s$|time")  # names of values that differ from run to run
+# Names of values that differ from run to run: times, the checksum of a `meta` that holds times, the address of the
+# coordinator, the revision (work on tlx may go on while the harness runs).
+UNEQUAL = re.compile(r"seconds|per_s$|_s$|time|^checksum$|^parallel$|^revision$")
 # Files that differ: names of TensorStore's and TensorBoard's files are random or hold the time, and a run that goes on
 # has several event files.
 UNCOMPARED = re.compile(r"checkpoints/\d+/.*|tensorboard/events\.[^/]*|\.lock")
@@ -22,25 +24,21 @@ TRACEBACK = re.compile(
 
 
 def state_of(run: Path) -> dict[str, Any]:
-    """Returns what a run has left, by name: arrays as digests, JSON without times, the names of its files."""
+    """Returns what a run has left, by name: arrays as digests, values of JSON, the names of its files."""
     state: dict[str, Any] = {}
     checkpoints = run / "checkpoints"
     for step in sorted(folder.name for folder in checkpoints.glob("*") if folder.name.isdigit()):
         for item in sorted(folder for folder in (checkpoints / step).iterdir() if folder.is_dir()):
             if (item / "manifest.ocdbt").exists():
                 state |= {f"checkpoint {step}: {item.name}/{name}": digest for name, digest in arrays(item)}
-        meta = json.loads((checkpoints / step / "meta" / "metadata").read_text())
-        state[f"checkpoint {step}: meta"] = timeless(meta)
+        state |= leaves(f"checkpoint {step}: meta", json.loads((checkpoints / step / "meta" / "metadata").read_text()))
     for number, line in enumerate((run / "metrics.jsonl").read_text().splitlines()):
-        state[f"metrics.jsonl: {number}"] = timeless(json.loads(line))
+        state |= leaves(f"metrics.jsonl: {number}", json.loads(line))
     for file in sorted((run / "predictions").glob("*.npz")):
         with np.load(file) as saved:
             state |= {f"{file.name}: {name}": digest(saved[name]) for name in saved.files}
     for name in ("summary.json", "config.json"):
-        content = timeless(json.loads((run / name).read_text()))
-        content.get("config", {}).pop("parallel", None)  # the address of the coordinator
-        content.pop("revision", None)  # work on tlx may go on while the harness runs
-        state[name] = content
+        state |= leaves(name, json.loads((run / name).read_text()))
     state["files"] = files(run)
     return state
 
@@ -63,11 +61,16 @@ def digest(array: np.ndarray) -> str:
     return hashlib.sha256(f"{array.dtype} {array.shape}".encode() + array.tobytes()).hexdigest()
 
 
-def timeless(value: Any) -> Any:
-    """The value without what differs from run to run: entries of mappings whose names speak of times."""
-    if isinstance(value, dict):
-        return {name: timeless(entry) for name, entry in value.items() if not TIMES.search(name)}
-    return [timeless(entry) for entry in value] if isinstance(value, list) else value
+def leaves(name: str, value: Any) -> dict[str, Any]:
+    """The values of JSON by their paths, without those that differ from run to run."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {
+        path: leaf
+        for key, entry in value.items()
+        if not UNEQUAL.search(key)
+        for path, leaf in leaves(f"{name} {key}", entry).items()
+    }
 
 
 def files(run: Path) -> list[str]:
