@@ -27,11 +27,16 @@ def state_of(run: Path) -> dict[str, Any]:
     """Returns what a run has left, by name: arrays as digests, values of JSON, the names of its files."""
     state: dict[str, Any] = {}
     checkpoints = run / "checkpoints"
-    for step in sorted(folder.name for folder in checkpoints.glob("*") if folder.name.isdigit()):
-        for item in sorted(folder for folder in (checkpoints / step).iterdir() if folder.is_dir()):
-            if (item / "manifest.ocdbt").exists():
-                state |= {f"checkpoint {step}: {item.name}/{name}": digest for name, digest in arrays(item)}
-        state |= leaves(f"checkpoint {step}: meta", json.loads((checkpoints / step / "meta" / "metadata").read_text()))
+    for step in sorted(folder for folder in checkpoints.glob("*") if folder.name.isdigit()):
+        for item in sorted(folder for folder in step.iterdir() if folder.is_dir()):
+            name = f"checkpoint {step.name}: {item.name}"
+            try:
+                if item.name == "meta":
+                    state |= leaves(name, json.loads((item / "metadata").read_text()))
+                else:
+                    state |= {f"{name}/{array}": digest for array, digest in arrays(item)}
+            except Exception as error:
+                state[f"{name} cannot be read"] = str(error)
     for number, line in enumerate((run / "metrics.jsonl").read_text().splitlines()):
         state |= leaves(f"metrics.jsonl: {number}", json.loads(line))
     for file in sorted((run / "predictions").glob("*.npz")):
