@@ -14,6 +14,7 @@ python docs/update.py beside runs/beside
 python docs/update.py cached runs/cached
 python docs/update.py strategies runs/strategies
 python docs/update.py packing runs/packing
+python docs/update.py saving runs/saving
 """
 
 import functools
@@ -35,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
-    "packing": "packing",
+    "packing": "packing", "saving": "safety",
 }  # fmt: skip
 
 

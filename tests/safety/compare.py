@@ -14,7 +14,7 @@ import numpy as np
 
 # Names of values that differ from run to run: times, the checksum of a `meta` that holds times, the address of the
 # coordinator, the revision (work on tlx may go on while the harness runs).
-UNEQUAL = re.compile(r"seconds|per_s$|_s$|time|^checksum$|^parallel$|^revision$")
+UNEQUAL = re.compile(r"seconds|per_s$|_s$|time|^checksum$|^parallel$|^revision$|^saves$")
 # Files that differ: names of TensorStore's and TensorBoard's files are random or hold the time, and a run that goes on
 # has several event files.
 UNCOMPARED = re.compile(r"checkpoints/\d+/.*|tensorboard/events\.[^/]*|\.lock")

@@ -89,6 +89,8 @@ def run_trials(bench: Bench, numbers: Sequence[int], options: argparse.Namespace
         print(f"{number:4} {row['seconds']:5.1f} s  {verdict}  {trial}, {kind}: {row['did']}", flush=True)
         for wrong in row["wrong"]:
             print(f"     {wrong}", flush=True)
+        if row["wrong"] and options.stop:
+            break
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
@@ -119,6 +121,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="trials at the same time")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of trials, also if there are results of them")
     parser.add_argument("--plant", help="a fault of tests/safety/faults.py, which the harness must find")
+    parser.add_argument("--stop", action="store_true", help="stop when something went wrong")
     parser.add_argument("--place", type=Path, help="folder for everything; default: a temporary one")
     parser.add_argument("--write", action="store_true", help="write the figures into docs/safety.md")
     options = parser.parse_args()

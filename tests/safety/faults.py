@@ -1,0 +1,71 @@
+"""Faults of saving and going on that the harness must find. Each is a change of a function's text (recipes/faults.py)."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from tlx.training.digest import digests
+
+from tests.recipes.faults import Fault
+from tlx.training.checkpoint import Checkpoints
+from tlx.training.loop import _Loop
+from tlx.training.writers import Lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A fault.
+
+    Attributes:
+      function: where it is.
+      change: an old text, which stands there once, and a new one.
+      trials: the trials that must find it.
+      says: what the harness then prints.
+    """
+
+    function: Any
+    change: tuple[str, str]
+    trials: tuple[str, ...]
+    says: str
+
+    def plant(self) -> None:
+        """Changes the function for the rest of this process."""
+        Fault(self.function, "", (self.change,)).plant(pytest.MonkeyPatch())
+
+
+COMMITTED_LATER = """cleanup_tmp_directories=True,
+            temporary_path_class=__import__("orbax.checkpoint._src.path.atomicity", fromlist=["_"]).CommitFileTemporaryPath,
+"""
+FAULTS = {
+    "a save is not atomic": Planted(
+        Checkpoints.__init__,
+        ("cleanup_tmp_directories=True", COMMITTED_LATER),
+        ("kill at a write",),
+        "left over: checkpoints/",
+    ),
+    "digests are of the wrong array": Planted(
+        digests, ("_sums(leaf) for leaf", "_sums(next(iter(leaves.values()))) for leaf"), ("damage",), "silently wrong"
+    ),
+    "the best step is forgotten": Planted(
+        _Loop.resume,
+        ('Progressed(**saved["loop"])', 'Progressed(**{**saved["loop"], "best": None})'),
+        ("kill", "kill at a write"),
+        "differs from the undisturbed run",
+    ),
+    "lines of metrics are written twice": Planted(
+        Lines.__init__,
+        ('line["step"] <= resumed_at', 'line["step"] <= resumed_at + 1'),
+        ("kill", "kill at a write"),
+        "differs from the undisturbed run: metrics.jsonl",
+    ),
+    "a signal saves in the middle of a step": Planted(
+        _Loop.run,
+        (
+            "            self.means.add(metrics)\n",
+            "            if requested():\n                self.save_or_stop(phase, step, False)\n"
+            "            self.means.add(metrics)\n",
+        ),
+        ("signal",),
+        "differs from the undisturbed run: metrics.jsonl",
+    ),
+}
