@@ -3,10 +3,11 @@
     python benchmarks/saving/study.py --minutes 20 --workdir runs/saving
 
 A run saves every two minutes, with digests and in the background. The steps of the minute that a save begins are
-compared with those of the minute after it, so that both are of the same process, and next to each other. A run that saves
-every minute consists of minutes of the first kind, one that does not save of the second.
+compared with those of the minute after it, so that both are of the same process and next to each other. A run that
+saves every minute consists of minutes of the first kind, a run that does not save of minutes of the second kind.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -54,10 +55,8 @@ def train(workdir: Path, minutes: float) -> tuple[list[float], list[dict[str, An
         return call
 
     job.phases = tuple(dataclasses.replace(phase, step=timed(phase.step)) for phase in job.phases)
-    try:
+    with contextlib.suppress(TimeoutError):
         job.run(quiet=True)
-    except TimeoutError:
-        pass
     return ended, [json.loads(line) for line in (workdir / "run" / "saves.jsonl").read_text().splitlines()]
 
 
@@ -68,6 +67,7 @@ def steps_between(ended: list[float], begin: float, end: float) -> float:
 
 
 def main() -> None:
+    """Trains, compares the minutes, and writes the table."""
     parser = arguments(__doc__, "runs/saving")
     parser.add_argument("--minutes", type=float, default=20)
     options = parser.parse_args()

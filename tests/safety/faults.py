@@ -1,4 +1,4 @@
-"""Faults of saving and going on that the harness must find. Each is a change of a function's text (recipes/faults.py)."""
+"""Faults of saving and going on that the harness must find, as changes of functions' texts."""
 
 import dataclasses
 from typing import Any
@@ -33,9 +33,8 @@ class Planted:
         Fault(self.function, "", (self.change,)).plant(pytest.MonkeyPatch())
 
 
-COMMITTED_LATER = """cleanup_tmp_directories=True,
-            temporary_path_class=__import__("orbax.checkpoint._src.path.atomicity", fromlist=["_"]).CommitFileTemporaryPath,
-"""
+ATOMICITY = '__import__("orbax.checkpoint._src.path.atomicity", fromlist=["_"])'
+COMMITTED_LATER = f"cleanup_tmp_directories=True, temporary_path_class={ATOMICITY}.CommitFileTemporaryPath"
 FAULTS = {
     "a save is not atomic": Planted(
         Checkpoints.__init__,
