@@ -5,15 +5,13 @@ is: where the old text is no longer there, planting it fails, and the fault must
 """
 
 import dataclasses
-import inspect
-import textwrap
-from types import FunctionType
 from typing import Any
 
 import pytest
 
 from tests.methods import test_epochs, test_model_state, test_players, test_rates, test_updates
 from tests.parallel import test_by_device
+from tests.planting import changed_code
 from tests.recipes import test_compiled, test_methods
 from tests.training import test_feed
 from tests.training import test_phases as test_moments
@@ -95,16 +93,7 @@ class Fault:
 
     def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Gives the function the code of its changed text, wherever it was imported to."""
-        assert isinstance(self.function, FunctionType)
-        source = textwrap.dedent(inspect.getsource(self.function))
-        for old, new in self.changes:
-            found = source.count(old)
-            if found != 1:
-                raise LookupError(f"{self.function.__qualname__} has {found} times, and not once: {old}")
-            source = source.replace(old, new)
-        scope = dict(self.function.__globals__)
-        exec(compile(source, self.function.__code__.co_filename, "exec"), scope)
-        monkeypatch.setattr(self.function, "__code__", scope[self.function.__name__].__code__)
+        monkeypatch.setattr(self.function, "__code__", changed_code(self.function, self.changes))
 
 
 def fault(function: Any, test: str, *changes: tuple[str, str], says: str = "") -> Fault:

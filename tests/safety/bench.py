@@ -90,18 +90,21 @@ class Bench:
             atexit.register(lambda: file.write_text(json.dumps(list(sys.modules))))
 
         plant, self.plant = self.plant, write_at_end
-        if any(end(self.start(Kind("plain"), run))):
+        if end(self.start(Kind("plain"), run)) != [0]:
             raise RuntimeError(f"a run failed: {run.with_name('output0').read_text()}")
         self.plant = plant
         return json.loads(file.read_text())  # type: ignore[no-any-return]
 
-    def start(self, kind: Kind, run: Path, targets: Mapping[int, Target] | None = None) -> list[Process]:
+    def start(
+        self, kind: Kind, run: Path, targets: Mapping[int, Target] | None = None, whole: bool = False
+    ) -> list[Process]:
         """Starts the processes of a run; output and log of process i are files beside the run directory.
 
         Args:
           kind: the kind of run.
           run: the run directory.
           targets: for each process, the call that is disturbed.
+          whole: whether no fault is planted.
         """
         script = "tests/safety/players.py" if kind.name == "players" else "experiments/finetune.py"
         words = [script, f"--config=tests/safety/config.py:{kind.name}", f"--workdir={run}"]
@@ -115,7 +118,11 @@ class Bench:
                 file.unlink(missing_ok=True)
             more = [f"--config.parallel.process_id={number}"] if kind.processes > 1 else []
             armed = shim.arm(run, log, targets[number]) if targets and number in targets else lambda: None
-            started.append(Process([*words, *more], output, functools.partial(_both, self.plant, armed)))
+            started.append(
+                Process(
+                    [*words, *more], output, functools.partial(_both, (lambda: None) if whole else self.plant, armed)
+                )
+            )
         return started
 
     @functools.cache  # noqa: B019 - a bench lives as long as the process
@@ -127,8 +134,8 @@ class Bench:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             began = time.monotonic()
-            processes = self.start(kind, run, dict.fromkeys(range(kind.processes), Target()))
-            if any(end(processes)):
+            processes = self.start(kind, run, dict.fromkeys(range(kind.processes), Target()), whole=True)
+            if any(code != 0 for code in end(processes)):
                 raise RuntimeError("\n".join([f"the undisturbed run {kind} failed", *(p.printed for p in processes)]))
             facts.write_text(json.dumps({"seconds": time.monotonic() - began}))
         events = tuple(shim.events(folder / f"log{number}") for number in range(kind.processes))

@@ -26,8 +26,8 @@ NOTICED = re.compile(r"is damaged|was renamed")
 SET_ASIDE = r"^left over: checkpoints/\d+\.(damaged|without-best)"
 
 
-def read(bench: Bench, command: str, run: Path, step: int | None = None) -> tuple[Process, str]:
-    """Runs a command that reads a run; returns the process, and a digest of the result."""
+def read(bench: Bench, command: str, run: Path, step: int | None = None, whole: bool = False) -> tuple[Process, str]:
+    """Runs a command that reads a run, without a planted fault if `whole`; returns it, and a digest of the result."""
     out = run.with_name("exported" if command == "export" else "predicted.csv")
     shutil.rmtree(out, ignore_errors=True)
     if out.is_file():
@@ -39,7 +39,7 @@ def read(bench: Bench, command: str, run: Path, step: int | None = None) -> tupl
         words += ["--input", str(bench.place / "reviews.csv"), "--output", str(out)]
     elif command == "export":
         words += ["--to", str(out)]
-    process = Process(words, printed, bench.plant)
+    process = Process(words, printed, (lambda: None) if whole else bench.plant)
     end([process])
     if command == "evaluate":
         lines = [line for line in process.printed.splitlines() if not line.startswith("tlx: ")]
@@ -59,7 +59,7 @@ def base(bench: Bench, kind: Kind, finished: bool) -> Path:
             shutil.copytree(bench.reference(kind).run, folder / "run")
         else:
             killed = {0: Target("rename", f"checkpoints/{STEPS - 2}", 1, "after")}
-            processes = bench.start(kind, folder / "run", killed)
+            processes = bench.start(kind, folder / "run", killed, whole=True)
             processes[0].wait()
             end(processes, 5)
             for leftover in (folder / "run" / "checkpoints").glob("*tmp*"):
@@ -74,7 +74,7 @@ def right(bench: Bench, kind: Kind, finished: bool, command: str) -> dict[int, s
     run = base(bench, kind, finished)
     results = {}
     for step in sorted(int(folder.name) for folder in (run / "checkpoints").iterdir() if folder.name.isdigit()):
-        process, results[step] = read(bench, command, run, step)
+        process, results[step] = read(bench, command, run, step, whole=True)
         if process.code:
             raise RuntimeError(f"{command} of the undamaged run failed: {process.printed}")
     return results

@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any
 
-import pytest
 from tlx.training.digest import digests
 
-from tests.recipes.faults import Fault
+from tests.planting import changed_code
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.loop import _Loop
 from tlx.training.writers import Lines
@@ -30,7 +29,7 @@ class Planted:
 
     def plant(self) -> None:
         """Changes the function for the rest of this process."""
-        Fault(self.function, "", (self.change,)).plant(pytest.MonkeyPatch())
+        self.function.__code__ = changed_code(self.function, (self.change,))
 
 
 ATOMICITY = '__import__("orbax.checkpoint._src.path.atomicity", fromlist=["_"])'

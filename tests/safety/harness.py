@@ -147,6 +147,7 @@ def main() -> None:
         from tests.safety.faults import FAULTS
 
         bench.plant = FAULTS[options.plant].plant
+        process.check_threads()
     done = {(row["seed"], row["number"]) for row in read_results(options.results)}
     planned = plan(options.seed, options.trials, options.kinds)
     numbers = [number for number in range(len(planned)) if (options.seed, number) not in done]

@@ -51,7 +51,7 @@ def prepare(place: Path) -> None:
 
     plan.LENGTH_BUCKETS = (16,)  # one shape to trace
     Figure.savefig = _one_pixel  # type: ignore[method-assign]
-    _check_threads()
+    check_threads()
 
 
 def import_all(modules: Sequence[str]) -> None:
@@ -60,10 +60,10 @@ def import_all(modules: Sequence[str]) -> None:
         if name not in sys.modules and not name.startswith(("__", "config_")):
             with contextlib.suppress(Exception):  # a lazy module of transformers, say, exists only once it is used
                 importlib.import_module(name)
-    _check_threads()
+    check_threads()
 
 
-def _check_threads() -> None:
+def check_threads() -> None:
     if threads := len(list(Path("/proc/self/task").iterdir())) - 1:
         raise RuntimeError(f"{threads} threads besides the main thread; a fork would not be reliable")
 

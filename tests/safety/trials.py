@@ -71,7 +71,7 @@ def go_on(bench: Bench, kind: Kind, run: Path, outcome: Outcome, ignored: str = 
     processes = bench.start(kind, run)
     codes = end(processes)
     look_at(processes, outcome, run)
-    if any(codes):
+    if any(code != 0 for code in codes):
         outcome.wrong.append(f"the command given again ended with {codes}: {processes[0].printed[-1500:]}")
         return
     started = GOES_ON.search(processes[0].printed)
