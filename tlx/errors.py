@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +18,8 @@ LESS_MEMORY = (
     "raise config.train.accumulate (micro-batches), lower config.data.max_length, config.train.batch_size or "
     "config.train.eval_batch_size, or train fewer parameters (config.lora.rank, config.params.freeze)"
 )
+FAILING = (errno.EIO, errno.EROFS, errno.ENODEV, errno.ESTALE)  # the disk fails, is read-only, gone, or the network's
+LOST = ("Gloo ", "coordination service", "distributed service")  # words of JAX if another process is lost
 UNKNOWN, BAD_INPUT = 1, 2  # exit codes
 SAVED = 75  # exit code of a run that was stopped by a signal and saved: EX_TEMPFAIL of sysexits.h, "try again"
 SIGNALLED = (
@@ -136,6 +138,19 @@ def _report(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
     if reason := no_memory(error):
         _print(f"there is not enough memory: {reason}; {LESS_MEMORY}.")
         return UNKNOWN
+    if reason := disk_error(error):
+        where = f" (run directory {os.fspath(folder)})" if folder is not None else ""
+        _print(
+            f"a file cannot be read or written{where}: {reason}; what was saved before is whole: when the disk works "
+            "again, give the command again."
+        )
+        return UNKNOWN
+    if reason := lost_process(error):
+        _print(
+            f"another process of the run has ended or cannot be reached ({reason}); what was saved is whole: give the "
+            "command again to all processes."
+        )
+        return UNKNOWN
     kind = type(error).__name__
     text = f"{kind}: {first_line(error)}" if str(error).strip() else kind
     if isinstance(error, OSError) and error.filename is not None:
@@ -146,15 +161,24 @@ def _report(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
 
 
 def no_space(error: BaseException | None) -> str | None:
-    """Returns the system's message if a full disk caused an error, else None.
+    """Returns the system's message if a full disk caused an error, else None."""
+    return _system_error(error, FULL)
+
+
+def disk_error(error: BaseException | None) -> str | None:
+    """Returns the system's message if a disk that fails or became read-only caused an error, else None."""
+    return _system_error(error, FAILING)
+
+
+def _system_error(error: BaseException | None, numbers: Sequence[int]) -> str | None:
+    """Returns the system's message for one of these error numbers, if it caused an error, else None.
 
     The error's causes are searched, and their texts, because other libraries quote the system's message as text.
     """
-    while error is not None:
-        for number in FULL:
-            if (isinstance(error, OSError) and error.errno == number) or os.strerror(number) in str(error):
+    for cause in _causes(error):
+        for number in numbers:
+            if (isinstance(cause, OSError) and cause.errno == number) or os.strerror(number) in str(cause):
                 return os.strerror(number)
-        error = error.__cause__ or error.__context__
     return None
 
 
@@ -170,6 +194,19 @@ def no_memory(error: BaseException | None) -> str | None:
             return first_line(error)
         error = error.__cause__ or error.__context__
     return None
+
+
+def lost_process(error: BaseException | None) -> str | None:
+    """Returns the first line of an error of JAX's that says that another process of the run is gone, else None."""
+    lost = (cause for cause in _causes(error) if any(words in str(cause) for words in LOST))
+    return next(map(first_line, lost), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error, its cause or context, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def first_line(error: BaseException, most: int = 300) -> str:

@@ -45,6 +45,12 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ),
         ("raise KeyboardInterrupt", 130, "tlx: stopped by Ctrl-C; what was saved is whole, and the same command"),
         ("raise OSError(28, 'No space left on device')", 1, "tlx: writing failed (run directory "),
+        ("raise OSError(5, 'Input/output error')", 1, "tlx: a file cannot be read or written (run directory "),
+        ("raise ValueError('x: Read-only file system')", 1, "tlx: a file cannot be read or written (run directory "),
+        (
+            "raise ValueError('UNKNOWN: Gloo AllGather failed: Connection reset by peer')",
+            1, "tlx: another process of the run has ended or cannot be reached (UNKNOWN: Gloo AllGather failed",
+        ),
     ],
 )  # fmt: skip
 def test_a_script(raised: str, code: int, said: str, tmp_path: Path) -> None:

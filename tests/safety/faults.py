@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any
 
-from tlx.training.digest import digests
-
 from tests.planting import changed_code
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.digest import digests
 from tlx.training.loop import _Loop
 from tlx.training.writers import Lines
 

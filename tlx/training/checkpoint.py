@@ -1,6 +1,7 @@
 """Checkpoints hold the whole state of a run. They are saved asynchronously and atomically with Orbax."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,24 @@ class Checkpoints:
         on_main(rename)
         self._manager.reload()
         return name
+
+    def tidy(self, best: int) -> None:
+        """Deletes the checkpoints that are no longer kept. All processes call it together.
+
+        A process that is killed while it deletes one leaves a part of it, which no later save deletes if the run ends.
+
+        Args:
+          best: the best step, which is kept with the newest.
+        """
+        assert self._manager is not None, "opened to read only"
+
+        def delete() -> None:
+            steps = self.steps()
+            for step in set(steps) - {best, *steps[-self._policy.keep :]}:
+                shutil.rmtree(self._folder(step), ignore_errors=True)
+
+        on_main(delete)
+        self._manager.reload()
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints in ascending order, whole or damaged."""

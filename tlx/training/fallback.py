@@ -37,6 +37,7 @@ def resume(checkpoints: Checkpoints, target: Callable[[int], State]) -> tuple[St
             lost = None if best == step else damage(checkpoints, best, shapes.with_eval_params().variables)
             if lost is None:
                 state = checkpoints.restore(step, shapes)
+                checkpoints.tidy(best)
                 if renamed:
                     _say(f"the run goes on from step {step}, the newest whole checkpoint.")
                 return state, meta
