@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.planting import changed_code
 from tests.safety import shim
 from tests.safety.compare import differences, leaves
 from tests.safety.damage import DAMAGES
@@ -126,6 +127,12 @@ def test_a_damage_changes_a_checkpoint(name: str, tmp_path: Path) -> None:
         assert content() != before
         shutil.rmtree(tmp_path)
         shutil.move(kept, tmp_path)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_one_of_the_code_as_it_is(name: str) -> None:
+    fault = FAULTS[name]
+    assert changed_code(fault.function, (fault.change,)) != fault.function.__code__
 
 
 def harness(*words: str) -> subprocess.CompletedProcess[str]:
