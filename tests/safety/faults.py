@@ -45,7 +45,7 @@ FAULTS = {
     ),
     "the best step is forgotten": Planted(
         _Loop.resume,
-        ('Progressed(**saved["loop"])', 'Progressed(**{**saved["loop"], "best": None})'),
+        ('Progressed(**meta["loop"])', 'Progressed(**{**meta["loop"], "best": None})'),
         ("kill", "kill at a write"),
         "differs from the undisturbed run",
     ),
@@ -58,9 +58,8 @@ FAULTS = {
     "a signal saves in the middle of a step": Planted(
         _Loop.run,
         (
-            "            self.means.add(metrics)\n",
-            "            if requested():\n                self.save_or_stop(phase, step, False)\n"
-            "            self.means.add(metrics)\n",
+            "self.means.add(metrics)",
+            "if requested():\n            self.save_or_stop(phase, step, False)\n        self.means.add(metrics)",
         ),
         ("signal",),
         "differs from the undisturbed run: metrics.jsonl",
