@@ -20,8 +20,9 @@ def main(argv: list[str]) -> None:
     with launched(WORKDIR.value, CONFIG.value):
         from tlx.pretrained.folder import resolve
         from tlx.recipes import finetune
-        from tlx.recipes.datasets import load_datasets, with_splits
+        from tlx.recipes.datasets import load_datasets
         from tlx.recipes.inputs import open_inputs
+        from tlx.recipes.splits import with_splits
         from tlx.training.tasks import Stream
 
         config = CONFIG.value.copy_and_resolve_references()
