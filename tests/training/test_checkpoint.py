@@ -1,5 +1,6 @@
 """What the items of a checkpoint hold: each part of the state, to the bit, and readable by itself."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tlx.errors import TlxError
 from tlx.models.forward import Variables
 from tlx.parallel.layout import make_layout
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.fallback import resume
 from tlx.training.state import State
 
 
@@ -54,3 +56,18 @@ def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path)
     np.testing.assert_array_equal(
         statistics["batch_stats"]["norm"]["mean"], saved.averaged_model_state["batch_stats"]["norm"]["mean"]
     )
+
+
+def test_a_deletion_that_a_kill_interrupted_is_finished(tmp_path: Path) -> None:
+    """Of a step that is no longer kept a part is left; the newest and the best stay, and what was set aside."""
+    saved, layout, folder = state(), make_layout(1), tmp_path / "checkpoints"
+    with Checkpoints(folder) as checkpoints:
+        for step in (7, 9):
+            stepped = dataclasses.replace(saved, step=jax.device_put(jnp.asarray(step, jnp.int32), layout.replicated))
+            checkpoints.save(stepped, {"loop": {"best": {"step": 7}}, "best": {"step": 7}})
+    (folder / "8" / "params").mkdir(parents=True)
+    (folder / "6.damaged").mkdir()
+    with Checkpoints(folder) as checkpoints:
+        resumed = resume(checkpoints, lambda step: layout.abstract(saved))
+    assert resumed is not None and int(resumed[0].step) == 9
+    assert {entry.name for entry in folder.iterdir()} == {"6.damaged", "7", "9"}
