@@ -28,8 +28,8 @@ from common import arguments, given_data, interval, publish
 from tlx.cli.launch import launched
 
 
-def train(workdir: Path, minutes: float) -> tuple[list[float], list[dict[str, Any]]]:
-    """Trains for so long; returns the times at which steps ended, in seconds, and the lines of `saves.jsonl`."""
+def train(workdir: Path, minutes: float, window: int) -> tuple[list[float], list[dict[str, Any]]]:
+    """Trains for so long, and saves every two windows of so many seconds. Returns the times at which steps ended, in seconds, and the lines of `saves.jsonl`."""
     import jax
 
     from tlx.recipes import defaults, finetune
@@ -39,7 +39,7 @@ def train(workdir: Path, minutes: float) -> tuple[list[float], list[dict[str, An
     config.data.train = f"csv:{given_data('sst2')}/sst2/train.csv"
     config.data.max_length, config.train.batch_size, config.optimizer.learning_rate = 64, 32, 1e-5
     config.train.epochs = config.train.evaluate_every = 100.0
-    config.train.log_every, config.train.save_every = 10**9, "2m"
+    config.train.log_every, config.train.save_every = 10**9, f"{2 * window}s"
     job = finetune.build(config, workdir / "run")
     ended: list[float] = []
     deadline = time.perf_counter() + 60 * minutes
@@ -70,15 +70,17 @@ def main() -> None:
     """Trains, compares the minutes, and writes the table."""
     parser = arguments(__doc__, "runs/saving")
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--window", type=int, default=60, help="seconds with a save, and seconds without")
     options = parser.parse_args()
     shutil.rmtree(options.workdir / "run", ignore_errors=True)
     with launched(str(options.workdir)):
-        ended, saves = train(options.workdir, options.minutes)
+        ended, saves = train(options.workdir, options.minutes, options.window)
+    window = options.window
     begun = [ended[line["step"] - 1] for line in saves]  # a save begins when its step has ended
     pairs = [
-        (steps_between(ended, begin, begin + 60), steps_between(ended, begin + 60, begin + 120))
+        (steps_between(ended, begin, begin + window), steps_between(ended, begin + window, begin + 2 * window))
         for begin, following in itertools.pairwise([*begun, ended[-1]])
-        if following - begin >= 120
+        if following - begin >= 2 * window
     ]
     cost = interval((100.0, [math.log(without / with_) for with_, without in pairs]))
     durations = np.diff(ended)
