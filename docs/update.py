@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
-    "packing": "packing", "saving": "safety", "saving": "safety",
+    "packing": "packing", "saving": "safety",
 }  # fmt: skip
 
 

@@ -29,7 +29,11 @@ from tlx.cli.launch import launched
 
 
 def train(workdir: Path, minutes: float, window: int) -> tuple[list[float], list[dict[str, Any]]]:
-    """Trains for so long, and saves every two windows of so many seconds. Returns the times at which steps ended, in seconds, and the lines of `saves.jsonl`."""
+    """Trains for so long, and saves every two windows of so many seconds.
+
+    Returns:
+      The times at which steps ended, in seconds, and the lines of `saves.jsonl`.
+    """
     import jax
 
     from tlx.recipes import defaults, finetune
