@@ -19,12 +19,14 @@ class Planted:
       change: an old text, which stands there once, and a new one.
       trials: the trials that must find it.
       says: what the harness then prints.
+      everywhere: whether the undisturbed runs have the fault too; otherwise comparing with them would be enough.
     """
 
     function: Any
     change: tuple[str, str]
     trials: tuple[str, ...]
     says: str
+    everywhere: bool = False
 
     def plant(self) -> None:
         """Changes the function for the rest of this process."""
@@ -37,11 +39,15 @@ FAULTS = {
     "a save is not atomic": Planted(
         Checkpoints.__init__,
         ("cleanup_tmp_directories=True", COMMITTED_LATER),
-        ("kill at a write",),
-        "left over: checkpoints/",
+        ("kill", "kill at a write"),
+        "WRONG",
     ),
     "digests are of the wrong array": Planted(
-        digests, ("_sums(leaf) for leaf", "_sums(next(iter(leaves.values()))) for leaf"), ("damage",), "silently wrong"
+        digests,
+        ("_sums(leaf) for leaf", "_sums(next(iter(leaves.values()))) for leaf"),
+        ("damage",),
+        "silently wrong",
+        everywhere=True,
     ),
     "the best step is forgotten": Planted(
         _Loop.resume,

@@ -146,7 +146,11 @@ def main() -> None:
     if options.plant:
         from tests.safety.faults import FAULTS
 
-        bench.plant = FAULTS[options.plant].plant
+        fault = FAULTS[options.plant]
+        if fault.everywhere:
+            fault.plant()
+        else:
+            bench.plant = fault.plant
         process.check_threads()
     done = {(row["seed"], row["number"]) for row in read_results(options.results)}
     planned = plan(options.seed, options.trials, options.kinds)

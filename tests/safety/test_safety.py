@@ -152,6 +152,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(name: str, place: Path) -> None:
     fault = FAULTS[name]
+    place = place / "everywhere" if fault.everywhere else place
     found = harness("--place", str(place), "--plant", name, "--trials", *fault.trials, "--kinds", "plain", "--stop")
     (place / "results.jsonl").unlink()
     assert found.returncode == 1 and fault.says in found.stdout, found.stdout + found.stderr
