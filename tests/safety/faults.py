@@ -46,7 +46,7 @@ FAULTS = {
         digests,
         ("_sums(leaf) for leaf", "_sums(next(iter(leaves.values()))) for leaf"),
         ("damage",),
-        "silently wrong",
+        "differs from the undisturbed run",
         everywhere=True,
     ),
     "the best step is forgotten": Planted(
