@@ -94,7 +94,7 @@ def run_trials(bench: Bench, numbers: Sequence[int], options: argparse.Namespace
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table of results."""
+    """A Markdown table of results, and how many of the long form they are."""
     from tlx.reporting.tables import markdown
 
     table = []
@@ -104,7 +104,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
         wrong = sum(bool(row["wrong"]) for row in some)
         spread = ", ".join(f"{name} {count}" for name, count in sorted(kinds.items()))
         table.append((title, str(len(some)), str(wrong), spread))
-    return markdown(("disturbance", "trials", "wrong", "runs"), table)
+    made = f"\n{len(rows)} of the {sum(TRIALS.values())} trials of the long form were made."
+    missed = sum(not row["hit"] for row in rows)
+    rest = f" In {missed} of them the run had ended before the disturbance came." if missed else ""
+    return markdown(("disturbance", "trials", "wrong", "runs"), table) + made + rest + "\n"
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
