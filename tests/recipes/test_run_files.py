@@ -10,7 +10,6 @@ import pytest
 
 from tests import tiny
 from tlx.cli.main import main
-from tlx.errors import TlxError
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import read_run
 
@@ -103,15 +102,6 @@ def test_a_run_of_an_earlier_tlx(trained: Path, tmp_path: Path) -> None:
         tmp_path / "run"
     )
     assert read_run(tmp_path / "run")["config"]["sam"] == {"radius": 0.0, "adaptive": False}
-
-
-def test_a_checkpoint_that_is_damaged_does_not_go_on(trained: Path, place: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    truncated(tmp_path / "run")
-    config = tiny.config(place / "checkpoint", place / "reviews.csv")
-    config.train.epochs = 1.0
-    with pytest.raises(TlxError, match=r"checkpoints/\d+ cannot be read \("):
-        finetune.build(config, tmp_path / "run").run(quiet=True)
 
 
 @pytest.mark.parametrize(
