@@ -1,5 +1,7 @@
 """What the items of a checkpoint hold: each part of the state, to the bit, and readable by itself."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,19 @@ def test_every_part_comes_back_and_readers_take_the_models_alone(tmp_path: Path)
     np.testing.assert_array_equal(
         statistics["batch_stats"]["norm"]["mean"], saved.averaged_model_state["batch_stats"]["norm"]["mean"]
     )
+
+
+def test_a_save_in_the_background_that_fails(tmp_path: Path) -> None:
+    """Its files vanish while it is written; the one before stays whole."""
+    saved = state()
+    with pytest.raises(TlxError, match=r"could not be written to .*; what was saved before is whole"):  # noqa: SIM117
+        with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            checkpoints.save(saved, {"loop": {"best": None}})
+            checkpoints.wait()
+            checkpoints.save(dataclasses.replace(saved, step=saved.step + 1), {"loop": {"best": None}})
+            for folder in (tmp_path / "checkpoints").glob("8.*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            checkpoints.wait()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [7]
+        checkpoints.restore(7, make_layout(1).abstract(saved))

@@ -7,7 +7,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError, listed
+from tlx.errors import TlxError, first_line, listed, no_space
 from tlx.files.atomic import writable
 from tlx.models.forward import Variables
 from tlx.parallel.processes import in_all, on_main
@@ -238,10 +238,22 @@ class Checkpoints:
         return self.directory / str(step)
 
     def wait(self) -> None:
-        """Waits until all checkpoints are written."""
+        """Waits until all checkpoints are written.
+
+        Raises:
+          TlxError: if a checkpoint could not be written for another reason than a full disk.
+        """
         if self._manager is not None:
             with self._writing():
-                self._manager.wait_until_finished()
+                try:
+                    self._manager.wait_until_finished()
+                except Exception as error:
+                    if no_space(error):
+                        raise  # `errors.one_sentence` says so
+                    raise TlxError(
+                        f"a checkpoint could not be written to {self.directory} ({type(error).__name__}: "
+                        f"{first_line(error)}); what was saved before is whole, and the same command goes on."
+                    ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
