@@ -120,22 +120,22 @@ class Checkpoints:
           ending: what is added to the name after a dot; a number follows if that name exists.
 
         Returns:
-          The new name, for a message.
+          The new name, for a message; "" in other processes than the main one.
         """
         assert self._manager is not None, "opened to read only"
-        name = f"{step}.{ending}"
-        count = 1
-        while (self.directory / name).exists():
-            count += 1
-            name = f"{step}.{ending}.{count}"
 
-        def rename() -> None:
+        def rename() -> str:
+            name, count = f"{step}.{ending}", 1
+            while (self.directory / name).exists():
+                count += 1
+                name = f"{step}.{ending}.{count}"
             with writable(self.directory), contextlib.suppress(FileNotFoundError):
                 self._folder(step).rename(self.directory / name)
+            return name
 
-        on_main(rename)
+        name = on_main(rename)
         self._manager.reload()
-        return name
+        return name or ""
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints in ascending order, whole or damaged."""
