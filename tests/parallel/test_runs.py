@@ -168,6 +168,23 @@ def test_saved_on_eight_resumed_on_one(place: Path, one: Path, half: Path, tmp_p
     assert_same(place, one, tmp_path / "run")
 
 
+@pytest.mark.long
+def test_two_processes_set_a_damaged_checkpoint_aside(place: Path, one: Path, half: Path, tmp_path: Path) -> None:
+    """Both begin again; the main process alone renames and says so."""
+    shutil.copytree(half, tmp_path / "run")
+    params = tmp_path / "run" / "checkpoints" / str(HALF) / "params"
+    for file in params.glob("**/d/*"):  # a bit in each hundred bytes of what holds arrays
+        content = bytearray(file.read_bytes())
+        content[50::100] = bytes(byte ^ 1 for byte in content[50::100])
+        file.write_bytes(content)
+    main_process, other = two_processes(place, tmp_path / "run")
+    assert (main_process.returncode, other.returncode) == (0, 0), main_process.stderr + other.stderr
+    assert f"is damaged and was renamed {HALF}.damaged: params" in main_process.stderr
+    assert "begins again from the start" in main_process.stderr and "damaged" not in other.stderr
+    assert (tmp_path / "run" / "checkpoints" / f"{HALF}.damaged").is_dir()
+    assert_same(place, one, tmp_path / "run")
+
+
 def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: Path, tmp_path: Path) -> None:
     """They train, evaluate, save and answer; the main process alone writes and speaks."""
     shutil.copytree(half, tmp_path / "run")

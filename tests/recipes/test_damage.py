@@ -19,7 +19,11 @@ from tlx.training.checkpoint import Checkpoints
 from tlx.training.saved import Damaged, read_meta
 from tlx.training.writers import read_metrics
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Of an array that cannot be read, tensorstore leaves futures behind.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 BEST, LAST = 33, 55
 
 

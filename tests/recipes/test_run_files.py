@@ -105,15 +105,6 @@ def test_a_run_of_an_earlier_tlx(trained: Path, tmp_path: Path) -> None:
     assert read_run(tmp_path / "run")["config"]["sam"] == {"radius": 0.0, "adaptive": False}
 
 
-def test_a_checkpoint_that_is_damaged_does_not_go_on(trained: Path, place: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    truncated(tmp_path / "run")
-    config = tiny.config(place / "checkpoint", place / "reviews.csv")
-    config.train.epochs = 1.0
-    with pytest.raises(TlxError, match=r"checkpoints/\d+ cannot be read \("):
-        finetune.build(config, tmp_path / "run").run(quiet=True)
-
-
 @pytest.mark.parametrize(
     ("command", "to", "said"),
     [
@@ -137,7 +128,8 @@ def test_outputs_that_cannot_be_written(
     with pytest.raises(SystemExit) as ended:
         main([command, str(trained), *words, str(place / to)])
     told = capsys.readouterr().err
-    assert ended.value.code == 2 and said in told and told.count("\n") == 1, told
+    *step, told = told.splitlines()
+    assert ended.value.code == 2 and said in told and all("its best" in line for line in step), told
     assert (place / "reviews.csv").read_text().startswith("text,label,score\n")
 
 

@@ -1,6 +1,7 @@
 """What the items of a checkpoint hold: each part of the state, to the bit, and readable by itself."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,19 @@ def test_a_deletion_that_a_kill_interrupted_is_finished(tmp_path: Path) -> None:
         resumed = resume(checkpoints, lambda step: layout.abstract(saved))
     assert resumed is not None and int(resumed[0].step) == 9
     assert {entry.name for entry in folder.iterdir()} == {"6.damaged", "7", "9"}
+
+
+def test_a_save_in_the_background_that_fails(tmp_path: Path) -> None:
+    """Its files vanish while it is written; the one before stays whole."""
+    saved = state()
+    with pytest.raises(TlxError, match=r"could not be written to .*; what was saved before is whole"):  # noqa: SIM117
+        with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+            checkpoints.save(saved, {"loop": {"best": None}})
+            checkpoints.wait()
+            checkpoints.save(dataclasses.replace(saved, step=saved.step + 1), {"loop": {"best": None}})
+            for folder in (tmp_path / "checkpoints").glob("8.*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            checkpoints.wait()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.steps() == [7]
+        checkpoints.restore(7, make_layout(1).abstract(saved))

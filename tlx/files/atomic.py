@@ -64,6 +64,7 @@ def writable(where: str | Path) -> Iterator[None]:
         is_parent = failed in place.parents
         if not is_parent and failed.parent != place.parent and place not in failed.parents:
             raise  # the error concerns another file, one that is read at the same time
-        reason = f"{failed}: {error.strerror}" if is_parent else error.strerror or str(error)
+        is_other = is_parent or place in failed.parents
+        reason = f"{failed}: {error.strerror}" if is_other else error.strerror or str(error)
         advice = "; make room, and give the same command again" if error.errno in FULL else ""
         raise TlxError(f"{where} cannot be written: {reason}{advice}.") from error

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import socket
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tlx.errors import TlxError
 
 FILE = ".lock"
 MOST = 4096  # the most bytes that are read from the lock file
+SETTLED = 1.0  # seconds after which another process has written its name too, where there are no locks
 
 
 class Lock:
@@ -63,13 +65,14 @@ def acquire_lock(folder: Path) -> Lock:
     owner = _read(descriptor)
     free = _flock(descriptor)
     if free is None:
-        free = not owner or is_gone(owner)
+        free, owner = _claim(file, descriptor, owner)
+    elif free:
+        _write(descriptor, owner_now())
     if not free:
         os.close(descriptor)
         raise TlxError(
             f"{folder} is in use by {_named(owner)}; wait until that ends, stop it, or name another run directory."
         )
-    _write(descriptor, owner_now())
     _locks[status.st_dev, status.st_ino] = lock = Lock(file, descriptor)
     return lock
 
@@ -122,6 +125,27 @@ def _flock(descriptor: int) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _claim(file: Path, descriptor: int, owner: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Takes the lock on a file system without `flock`.
+
+    Of several processes that find the file free at the same moment, the last that writes its name has the lock. The
+    others see that name a moment later.
+
+    Returns:
+      Whether this process has the lock, and the owner.
+    """
+    if owner and not is_gone(owner):
+        return False, owner
+    own = owner_now()
+    _write(descriptor, own)
+    time.sleep(SETTLED)
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes()[:MOST])  # opened anew: network disks cache by open file
+    except (OSError, ValueError, RecursionError):
+        return True, own  # a full disk takes no name
+    return found == own, found
 
 
 def _named(owner: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import make_forward, predict
+from tlx.files.atomic import writable
 from tlx.files.lock import Lock, acquire_lock
 from tlx.modalities.api import Inputs, Modality
 from tlx.models.forward import Variables
@@ -288,7 +289,8 @@ class Job:
             "revision": run_directory.revision(),
         }
         if self.layout.is_main:
-            self._write(summary, predictions)
+            with writable(self.run_directory):
+                self._write(summary, predictions)
         barrier()
         return summary
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError, listed
+from tlx.errors import TlxError, first_line, listed, no_space
 from tlx.files.atomic import writable
 from tlx.models.forward import Variables
 from tlx.parallel.processes import in_all, on_main
@@ -121,22 +121,22 @@ class Checkpoints:
           ending: what is added to the name after a dot; a number follows if that name exists.
 
         Returns:
-          The new name, for a message.
+          The new name, for a message; "" in other processes than the main one.
         """
         assert self._manager is not None, "opened to read only"
-        name = f"{step}.{ending}"
-        count = 1
-        while (self.directory / name).exists():
-            count += 1
-            name = f"{step}.{ending}.{count}"
 
-        def rename() -> None:
+        def rename() -> str:
+            name, count = f"{step}.{ending}", 1
+            while (self.directory / name).exists():
+                count += 1
+                name = f"{step}.{ending}.{count}"
             with writable(self.directory), contextlib.suppress(FileNotFoundError):
                 self._folder(step).rename(self.directory / name)
+            return name
 
-        on_main(rename)
+        name = on_main(rename)
         self._manager.reload()
-        return name
+        return name or ""
 
     def tidy(self, best: int) -> None:
         """Deletes the checkpoints that are no longer kept. All processes call it together.
@@ -257,10 +257,22 @@ class Checkpoints:
         return self.directory / str(step)
 
     def wait(self) -> None:
-        """Waits until all checkpoints are written."""
+        """Waits until all checkpoints are written.
+
+        Raises:
+          TlxError: if a checkpoint could not be written for another reason than a full disk.
+        """
         if self._manager is not None:
             with self._writing():
-                self._manager.wait_until_finished()
+                try:
+                    self._manager.wait_until_finished()
+                except Exception as error:
+                    if no_space(error):
+                        raise  # `errors.one_sentence` says so
+                    raise TlxError(
+                        f"a checkpoint could not be written to {self.directory} ({type(error).__name__}: "
+                        f"{first_line(error)}); what was saved before is whole, and the same command goes on."
+                    ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -42,7 +42,8 @@ class MetricsWriter:
         from tensorboardX import SummaryWriter
 
         self._lines = Lines(run / METRICS, resumed_at)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1)
+        with writable(run / "tensorboard"):
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resumed_at + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the metrics of a step.
