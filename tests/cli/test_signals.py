@@ -77,7 +77,7 @@ def test_at_an_import(module: str, argv: list[str]) -> None:
 
 
 def test_while_data_is_read(argv: list[str], tmp_path: Path) -> None:
-    at_call = AT_CALL.format(module="tlx.recipes.datasets", function="load", number=int(signal.SIGINT), argv=argv)
+    at_call = AT_CALL.format(module="tlx.recipes.splits", function="load", number=int(signal.SIGINT), argv=argv)
     code, said = ended(started("-c", at_call))
     assert (code, said) == (
         130, "tlx: stopped by Ctrl-C; what was saved is whole, and the same command goes on from there.\n",

@@ -112,7 +112,7 @@ def _plain(config: Any, target: Path) -> Any:
 
 
 def end(job: Any) -> tuple[dict[str, Any], Any]:
-    with Checkpoints(job.run_directory / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(job.run_directory / "checkpoints") as checkpoints:
         step = checkpoints.newest()
         assert step == job.schedule.total
         return checkpoints.meta(step), {
@@ -149,8 +149,8 @@ def test_parameters_of_a_method_are_trained_saved_and_left_out_of_the_model(whol
 
 
 def test_in_the_second_phase_the_first_methods_parameters_do_not_move(whole: Any) -> None:
-    with Checkpoints(whole.run_directory / "checkpoints", read_only=True) as checkpoints:
-        steps = sorted(checkpoints._manager.all_steps())
+    with Checkpoints(whole.run_directory / "checkpoints") as checkpoints:
+        steps = checkpoints.steps()
         kernels = [
             checkpoints._manager.restore(step, args=_items(checkpoints, step, "aux"))["aux"]["discriminator"]["kernel"]
             for step in steps

@@ -1,6 +1,5 @@
 """Runs of packed texts: the numbers of texts alone, one compiled step and one compiled evaluation, and older runs."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -141,17 +140,6 @@ def test_texts_alone_are_padded_to_few_lengths(config: Any, tmp_path: Path, monk
     job.evaluate(job.state.variables, "validation")
     assert job.forward._cache_size() <= len(job.length_buckets)
     assert finetune.build(packed(config, "off"), tmp_path / "off").length_buckets == job.modality.length_buckets
-
-
-def test_a_run_that_began_before_packing_goes_on_without(config: Any, tmp_path: Path) -> None:
-    finetune.build(packed(config, "off"), tmp_path / "run")
-    file = tmp_path / "run" / "config.json"
-    written = json.loads(file.read_text())
-    del written["config"]["data"]["packing"]
-    file.write_text(json.dumps(written))
-    assert finetune.build(packed(config, "auto"), tmp_path / "run").packing is None
-    with pytest.raises(TlxError, match=r"another config or other data \(differing: config\.data\.packing\)"):
-        finetune.build(packed(config, "on"), tmp_path / "run")
 
 
 def test_a_run_that_packs_goes_on_packing(config: Any, tmp_path: Path) -> None:

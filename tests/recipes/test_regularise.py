@@ -131,6 +131,7 @@ def test_a_run_of_the_first_format_is_read_but_not_gone_on_with(finished: Path, 
     shutil.copytree(finished, tmp_path / "run")
     for meta in (tmp_path / "run" / "checkpoints").glob("*/meta/metadata"):
         content = json.loads(meta.read_text())
+        del content["digests"], content["checksum"]
         meta.write_text(json.dumps({**content, "format": 1}))
     assert params_of(tmp_path / "run").keys() == params_of(finished).keys()
     with pytest.raises(TlxError, match=r"format 1, which can be read but not trained on \(formats 2, 3, 4 can\)"):

@@ -80,6 +80,18 @@ def main_value(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(value))
 
 
+def sum_over_processes(values: np.ndarray) -> np.ndarray:
+    """Returns the sum over the processes of their values, uint64 of any shape. All processes call it together."""
+    if not is_multiprocess():
+        return values
+    from jax.experimental import multihost_utils
+
+    halves = np.stack([values % 2**32, values >> 32]).astype(np.uint32)  # JAX has no 64 bits by default
+    low, high = np.asarray(multihost_utils.process_allgather(halves)).astype(np.uint64).sum(axis=0)
+    total: np.ndarray = low + (high << np.uint64(32))
+    return total
+
+
 def barrier() -> None:
     """Waits until every process has called this function."""
     if is_multiprocess():

@@ -70,7 +70,7 @@ def build(
       TlxError: if a value of the config, the data or the checkpoint is invalid.
     """
     run, lock = on_main(lambda: run_directory.check_workdir(workdir)) or (Path(workdir).absolute(), None)
-    config = run_directory.as_begun(run, with_method_fields(with_current_names(config), methods))
+    config = with_method_fields(with_current_names(config), methods)
     check_config(config)
     layout = layout_from(config)
     config = with_splits(config)

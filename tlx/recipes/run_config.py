@@ -16,28 +16,11 @@ REQUIRED = ("model.checkpoint", "data.train", "head.kind")  # fields for which t
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
 
 
-# What runs did that were begun before a field existed, where it is not the field's default today.
-BEFORE = {"data.packing": "off"}
-
-
-def begun_before(file: Path) -> dict[str, Any]:
-    """Returns the fields of `BEFORE` that a run's `config.json` does not have, with their values there."""
-    config = read_json(file, "config of a run", finite=False).get("config")
-    return {name: value for name, value in BEFORE.items() if not _has(config, name)}
-
-
-def _has(config: Any, name: str) -> bool:
-    section, _, field = name.partition(".")
-    part = config.get(section) if isinstance(config, dict) else None
-    return isinstance(part, dict) and field in part
-
-
 def read_run_config(file: Path) -> dict[str, Any]:
     """Reads a run's `config.json`.
 
     Returns:
-      `config`, `heads`, `data` and further keys. Fields that an earlier version of tlx did not have get their defaults,
-      or their values in `BEFORE`.
+      `config`, `heads`, `data` and further keys. Fields that an earlier version of tlx did not have get their defaults.
 
     Raises:
       TlxError: if it is not the config of a run, a field is missing, or a value has the wrong type.
@@ -50,9 +33,6 @@ def read_run_config(file: Path) -> dict[str, Any]:
     for name in ("config", "heads", "data"):
         _mapping(file, name, written.get(name, {}))
     config = _current_names(written["config"])
-    for name, value in begun_before(file).items():
-        section, _, field = name.partition(".")
-        config[section] = {**_mapping(file, f"config.{section}", config.get(section, {})), field: value}
     for name in REQUIRED:
         section, _, field = name.partition(".")
         if field not in _mapping(file, f"config.{section}", config.get(section, {})):

@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from tlx.errors import TlxError, listed
 from tlx.files.atomic import atomic_write, writable
 from tlx.files.lock import Lock, acquire_lock
@@ -25,7 +23,7 @@ from tlx.parallel.layout import make_layout
 from tlx.recipes import defaults
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import adapted, describe_model
-from tlx.recipes.run_config import begun_before, read_run_config
+from tlx.recipes.run_config import read_run_config
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.fallback import read_best
 
@@ -66,22 +64,6 @@ EARLIER = {
 
 # Fields that decide no number of a run, and may be others when it goes on.
 CHANGEABLE = ("config.resume", "config.parallel.", "config.train.save_every", "config.train.keep")
-
-
-def as_begun(run: Path, config: ConfigDict) -> ConfigDict:
-    """Returns the config for a run that may have been begun by an earlier version of tlx.
-
-    Fields which that version did not have and which have their defaults get the values that mean what it did.
-    """
-    file = run / "config.json"
-    earlier = begun_before(file) if file.is_file() else {}
-    default = defaults.finetune()
-    for name, value in earlier.items():
-        section, _, field = name.partition(".")
-        if config[section][field] == default[section][field]:
-            config = config.copy_and_resolve_references()
-            config[section][field] = value
-    return config
 
 
 def open_run(
