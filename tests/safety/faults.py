@@ -44,7 +44,7 @@ FAULTS = {
     ),
     "digests are of the wrong array": Planted(
         digests,
-        ("_sums(leaf) for leaf", "_sums(next(iter(leaves.values()))) for leaf"),
+        ("_parts(leaf) for leaf", "_parts(next(iter(leaves.values()))) for leaf"),
         ("damage",),
         "differs from the undisturbed run",
         everywhere=True,
