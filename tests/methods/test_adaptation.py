@@ -289,7 +289,7 @@ def test_labels_of_the_target_are_not_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("empty", ["train", "target"])
+@pytest.mark.parametrize("empty", [pytest.param("train", marks=pytest.mark.long), "target"])
 def test_a_domain_without_rows_leaves_finite_parameters(name: str, empty: str) -> None:
     method = ALL[name](model_of(), prepare)
     state, player_of = start(method)

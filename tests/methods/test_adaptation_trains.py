@@ -67,6 +67,7 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_method_gains_on_the_target() -> None:
     source = accuracy(made(Mcc, trade_off=0.0), 0)
     assert 0.85 < source < 0.95

@@ -78,7 +78,7 @@ def assert_equal(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12, err_msg=jax.tree_util.keystr(keys))
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("module", [ConvNet((3, 4), 5), Norms()], ids=["convolutions", "norms"])
 def test_layers_see_the_whole_batch(module: nn.Module, accumulate: int, x64: None) -> None:
     """Batch norm and dropout, also where a device has padding alone; with a frozen norm; and the gradients."""

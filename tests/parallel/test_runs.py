@@ -195,7 +195,8 @@ def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: P
     assert_same(place, one, tmp_path / "run")
 
 
-@pytest.mark.parametrize("signalled", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_one_of_two_processes(signalled: int, place: Path, one: Path, tmp_path: Path) -> None:
     """Both save the step after the one in which it comes, and end alike; one device goes on from there."""
     ended = two_processes(place, tmp_path / "run", signalled=signalled)

@@ -93,7 +93,12 @@ def exchanged(file: Path, generator: random.Random) -> None:
     other.write_bytes(one)
 
 
-@pytest.mark.parametrize("damage", [flipped, zeroed, cut, deleted, folder_deleted, exchanged])
+MORE = (flipped, zeroed, cut, folder_deleted, exchanged)
+
+
+@pytest.mark.parametrize(
+    "damage", [deleted, *(pytest.param(damage, marks=pytest.mark.long, id=damage.__name__) for damage in MORE)]
+)
 def test_whatever_changes_what_is_restored_is_noticed(
     damage: Callable[[Path, random.Random], None], finished: Path, target: Any, tmp_path: Path
 ) -> None:
@@ -202,6 +207,7 @@ def test_the_run_trains_again_what_is_lost(
     assert lines == others
 
 
+@pytest.mark.long
 def test_a_second_damage_of_one_step(finished: Path, place: Path, tmp_path: Path) -> None:
     """What was set aside before is kept."""
     run = tmp_path / "run"
@@ -213,6 +219,7 @@ def test_a_second_damage_of_one_step(finished: Path, place: Path, tmp_path: Path
     assert names == {str(BEST), str(LAST), f"{LAST}.damaged", f"{LAST}.damaged.2"}
 
 
+@pytest.mark.long
 def test_the_best_is_damaged_while_the_run_trains(finished: Path, place: Path, tmp_path: Path) -> None:
     """It is noticed at the end, and the same command trains it again."""
     job = finetune.build(configured(place), tmp_path / "run")

@@ -51,7 +51,14 @@ def after_one_step(job: Any, batch: Any) -> tuple[float, dict[str, np.ndarray]]:
     return float(metrics["loss"]), {path: np.asarray(leaf) for path, leaf in flatten(state.params).items()}
 
 
-@pytest.mark.parametrize("case", ["classification", "tagging", "accumulate", "pmap", "lora", "features"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "classification",
+        "tagging",
+        *(pytest.param(case, marks=pytest.mark.long) for case in ("accumulate", "pmap", "lora", "features")),
+    ],
+)
 def test_a_step_is_that_of_the_same_examples_alone(case: str, config: Any, place: Path, tmp_path: Path) -> None:
     config = packed(config)
     if case == "tagging":
@@ -94,7 +101,7 @@ def test_a_step_is_that_of_the_same_examples_alone(case: str, config: Any, place
     assert largest > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["classification", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", pytest.param("tagging", marks=pytest.mark.long)])
 def test_predictions_are_those_of_texts_alone(kind: str, config: Any, place: Path, tmp_path: Path) -> None:
     config = packed(config)
     if kind == "tagging":

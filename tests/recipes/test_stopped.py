@@ -96,6 +96,7 @@ def newest(run: Path) -> int:
     return max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
 
 
+@pytest.mark.long
 def test_stopped_again_and_again(
     place: Path, undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,14 @@ def replaced(run: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [removed, replaced])
-@pytest.mark.parametrize("at", [0, 11, 21], ids=["before a save", "while a save is written", "before the last save"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(0, id="before a save", marks=pytest.mark.long),
+        pytest.param(11, id="while a save is written"),
+        pytest.param(21, id="before the last save", marks=pytest.mark.long),
+    ],
+)
 def test_the_run_directory_vanishes(
     at: int, change: Callable[[Path], None], config: Any, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -101,7 +108,8 @@ def started(place: Path, run: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("later", [0.0, pytest.param(7.0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("later", [0.0, 7.0])
 def test_two_runs_in_one(later: float, place: Path, tmp_path: Path) -> None:
     """In a folder that does not exist yet, so that neither finds a lock in it: one trains, the other is refused."""
     run = tmp_path / "run"
