@@ -27,7 +27,7 @@ from tlx.recipes.job import Job
 from tlx.recipes.methods import AuxParams
 from tlx.training.feed import feed
 from tlx.training.gradient import _accumulate_by_loss, _accumulate_sum, _combined, differentiate
-from tlx.training.loop import fit
+from tlx.training.loop import _Loop
 from tlx.training.phases import carry_over, steps_of
 from tlx.training.step import TrainStep
 from tlx.training.tasks import Stream
@@ -110,7 +110,7 @@ CLIPPED = """\
     gradients = {name: jax.tree.map(lambda x, n=norms[name]: x * jnp.minimum(1.0, CLIP / n), g)
                  for name, g in gradients.items()}
 """.replace("CLIP", str(test_updates.CLIP))
-EPOCH_BEGINS = "done % schedule.steps_per_epoch == 0"
+EPOCH_BEGINS = "done % self.schedule.steps_per_epoch == 0"
 
 RATES = {
     "schedules read the optimizer's own count": fault(_with_run_step, "schedules", ("if step is None:", "if True:")),
@@ -235,10 +235,10 @@ DATA = {
         compiled._batches, "phases resumed", ("job.batches(start", "job.batches(0")
     ),
     "epochs are the run's and not the phase's": fault(
-        fit, "epochs", (EPOCH_BEGINS, EPOCH_BEGINS.replace("done", "(step - 1)"))
+        _Loop.begin_step, "epochs", (EPOCH_BEGINS, EPOCH_BEGINS.replace("done", "finished"))
     ),
     "a resumed run makes its pseudo-labels anew": fault(
-        fit, "epochs", (EPOCH_BEGINS, f"({EPOCH_BEGINS} or step == start + 1)")
+        _Loop.begin_step, "epochs", (EPOCH_BEGINS, f"({EPOCH_BEGINS} or finished == self.start)")
     ),
 }
 FAULTS = {**RATES, **KEYS, **PLAYERS, **STATISTICS, **DEVICES, **GRADIENTS, **DATA}

@@ -10,10 +10,13 @@ Damage = Callable[[Path, random.Random], str]  # damages files of a step's folde
 
 
 def _file(step: Path, chance: random.Random, nonempty: bool = True) -> Path:
-    """A file of a step: of array data in half of the cases, for those are many and alike; else any of the others."""
+    """A file of a step: in half of the cases one that holds arrays and is read; else any of the others.
+
+    Files below `ocdbt.process_N` hold what a process wrote before the parts were merged; nothing reads them.
+    """
     files = sorted(file for file in step.rglob("*") if file.is_file() and (file.stat().st_size or not nonempty))
-    data = [file for file in files if file.parent.name == "d"]
-    others = [file for file in files if file.parent.name != "d"]
+    data = [file for file in files if file.parent.name == "d" and not file.parts[-3].startswith("ocdbt.process")]
+    others = [file for file in files if file not in data]
     return chance.choice(data if data and chance.random() < 0.5 else others)
 
 
