@@ -99,7 +99,7 @@ def summary_nested_deeply(place: Place) -> list[str]:
     return ["export", str(run), "--to", str(place.here / "export")]
 
 
-@case("AutoModel")
+@case(r"step \d+, its best")
 def labels_that_a_web_page_would_run(place: Place) -> list[str]:
     """The run's labels are a script and a formula; `check_card` reads what was written."""
     return ["export", str(place.run), "--to", str(place.here / "export")]
