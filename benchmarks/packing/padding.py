@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import arguments, given_data, publish
 
-from tlx.data import labels
+from tlx.data import texts
 from tlx.data.examples import Examples
 from tlx.data.packed_shape import choose_shape
 from tlx.data.plan import Batch, TrainingPlan
@@ -40,10 +40,10 @@ def lengths_of(data: Path, name: str) -> np.ndarray:
     """Returns the number of tokens of each training example of a set, int64 (examples,)."""
     tokenizer = Tokenizer(resolve(CHECKPOINT), MAX_LENGTH)
     if (file := data / name / "train.conll").is_file():
-        sentences = labels.token_lists(load(f"conll:{file}"), *SETS[name])
+        sentences = texts.word_column(load(f"conll:{file}"), *SETS[name])
         return Examples.encode_words(tokenizer, sentences).lengths
     table = load(f"csv:{data / name}/train.csv")
-    return Examples.encode(tokenizer, *(labels.texts(table, column) for column in SETS[name])).lengths
+    return Examples.encode(tokenizer, *(texts.text_column(table, column) for column in SETS[name])).lengths
 
 
 def batches_of(plan: TrainingPlan) -> list[Batch]:
