@@ -114,8 +114,8 @@ def deferred() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def saved(when: str) -> Iterator[None]:
-    """A signal within the `with` block finds everything saved.
+def stopped_when(when: str) -> Iterator[None]:
+    """For a `with` block that a signal may end because everything was saved before: `Stop` then says when that was.
 
     Args:
       when: see `Stop`.

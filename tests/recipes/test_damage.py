@@ -16,7 +16,7 @@ from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.recipes import finetune
 from tlx.training.checkpoint import Checkpoints
-from tlx.training.saved import Damaged, read_meta
+from tlx.training.checkpoint_files import Damaged, read_meta
 from tlx.training.writers import read_metrics
 
 pytestmark = [

@@ -10,14 +10,16 @@ Damage = Callable[[Path, random.Random], str]  # damages files of a step's folde
 
 
 def _file(step: Path, chance: random.Random, nonempty: bool = True) -> Path:
-    """A file of a step: in half of the cases one that holds arrays and is read; else any of the others.
+    """A file of a step: of array data in half of the cases, by its size, for a few of them hold most of the arrays.
 
-    Files below `ocdbt.process_N` hold what a process wrote before the parts were merged; nothing reads them.
+    Files are ordered by size, because the names of those with array data differ from run to run.
     """
-    files = sorted(file for file in step.rglob("*") if file.is_file() and (file.stat().st_size or not nonempty))
-    data = [file for file in files if file.parent.name == "d" and not file.parts[-3].startswith("ocdbt.process")]
-    others = [file for file in files if file not in data]
-    return chance.choice(data if data and chance.random() < 0.5 else others)
+    files = sorted(step.rglob("*"), key=lambda file: (file.stat().st_size, str(file)))
+    files = [file for file in files if file.is_file() and (file.stat().st_size or not nonempty)]
+    data = [file for file in files if file.parent.name == "d"]
+    if data and chance.random() < 0.5:
+        return chance.choices(data, [file.stat().st_size for file in data])[0]
+    return chance.choice([file for file in files if file not in data])
 
 
 def _flip(file: Path, chance: random.Random, bits: int) -> str:

@@ -149,7 +149,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.skipif("TLX_PLANTED" not in os.environ, reason="takes up to an hour; TLX_PLANTED=1 runs it")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(name: str, place: Path) -> None:
     fault = FAULTS[name]

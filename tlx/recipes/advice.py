@@ -1,5 +1,6 @@
 """Advice on settings that are allowed but usually a mistake. `tlx inspect` prints it before training."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,13 @@ def advise(config: ConfigDict, assignment: GroupAssignment, total: int, examples
       examples: number of training examples.
     """
     return [*_rates(config, assignment), *_frozen(config, assignment), *_run(config, total, examples)]
+
+
+def warn_of_half_precision(config: ConfigDict, assignments: Iterable[GroupAssignment], params: Any) -> None:
+    """Warns of `half_precision` in each phase; `assignments` are the groups of the phases."""
+    for assignment in assignments:
+        for sentence in half_precision(config, assignment, params):
+            warnings.warn(sentence, UserWarning, stacklevel=3)
 
 
 def half_precision(config: ConfigDict, assignment: GroupAssignment, params: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout, make_layout
 from tlx.parallel.processes import on_main
 from tlx.recipes import run_directory
-from tlx.recipes.advice import half_precision
+from tlx.recipes.advice import warn_of_half_precision
 from tlx.recipes.cached_features import from_features
 from tlx.recipes.checks import check_config, check_mixing
 from tlx.recipes.compiled import compiled_phases
@@ -29,7 +28,7 @@ from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.losses import loss_settings
 from tlx.recipes.methods import Methods, with_method_fields
-from tlx.recipes.packing import Packing, plan_lengths, plan_packing
+from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.splits import with_splits
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
@@ -85,14 +84,10 @@ def build(
         model_state=variables.model_state,
     )  # fmt: skip
     setup = make_setup(tasks, inputs)
-    for assignment in setup.assignments:
-        for sentence in half_precision(config, assignment, variables.params):
-            warnings.warn(sentence, UserWarning, stacklevel=2)
-    packing = plan_packing(config, model, loaded.inputs, tasks, setup.methods)
-    lengths = loaded.inputs.length_buckets
-    if packing is None:
-        all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **(streams or {})}
-        lengths = plan_lengths(config, loaded.inputs, tasks, all_streams, setup.schedule.total)
+    warn_of_half_precision(config, setup.assignments, variables.params)
+    packing, lengths = plan_batch_shapes(
+        config, model, loaded.inputs, tasks, streams or {}, setup.methods, setup.schedule.total
+    )
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}

@@ -26,7 +26,7 @@ from tlx.recipes.finetune import layout_from, make_task
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.methods import with_method_fields
 from tlx.recipes.model import adapted, describe_model
-from tlx.recipes.packing import Packing, plan_lengths, plan_packing
+from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
 from tlx.recipes.splits import with_splits
@@ -135,9 +135,7 @@ def inspect(config: ConfigDict) -> Inspected:
     layout = layout_from(config).with_params(params, model.backbone.kinds)
     check_mixing(inputs, tasks)
     state = jax.eval_shape(setup.begin, params)
-    packing = plan_packing(config, model, inputs, tasks, setup.methods)
-    streams = {task.stream_name: task.stream for task in tasks.values()}
-    lengths = () if packing else plan_lengths(config, inputs, tasks, streams, setup.schedule.total)
+    packing, lengths = plan_batch_shapes(config, model, inputs, tasks, {}, setup.methods, setup.schedule.total)
     batch = _batch(config, datasets, packing, lengths)
     rows = config.train.batch_size if packing is None else packing.training.rows
     cost: Any = (

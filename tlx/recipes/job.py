@@ -31,14 +31,14 @@ from tlx.recipes.run_directory import Trained
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.reliability import plot_reliability
-from tlx.signals import saved
+from tlx.signals import stopped_when
 from tlx.training.checkpoint import Checkpoints
+from tlx.training.checkpoint_files import Damaged
 from tlx.training.fallback import read_best
 from tlx.training.feed import feed
 from tlx.training.loop import AfterStep, LoopSchedule, Progressed, fit
 from tlx.training.non_finite import SkipLimit
 from tlx.training.phases import Phase
-from tlx.training.saved import Damaged
 from tlx.training.saves import cost
 from tlx.training.state import State
 from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
@@ -151,7 +151,7 @@ class Job:
     def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints", keep=self.schedule.saves.keep) as checkpoints:
             state, progressed = self.fit(checkpoints, quiet)
-            with saved("after training"):
+            with stopped_when("after training"):
                 best = int(progressed.best["step"]) if progressed.best else int(state.step)
                 variables = state.with_eval_params().variables
                 if best != int(state.step):

@@ -34,6 +34,28 @@ class Packing:
     padding: float
 
 
+def plan_batch_shapes(
+    config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], streams: Mapping[str, Stream],
+    methods: Sequence[Method], total: int,
+) -> tuple[Packing | None, tuple[int, ...]]:  # fmt: skip
+    """Returns the shapes of packed batches, and the lengths to which texts are padded if that is None (not packed).
+
+    Args:
+      config: the run's config.
+      model: the model.
+      inputs: the modality.
+      tasks: the tasks by name, with the examples as they were encoded.
+      streams: streams besides those of the tasks, by name.
+      methods: the method of each phase.
+      total: the number of steps of the run.
+    """
+    packing = plan_packing(config, model, inputs, tasks, methods)
+    if packing is not None:
+        return packing, inputs.length_buckets
+    all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **streams}
+    return None, plan_lengths(config, inputs, tasks, all_streams, total)
+
+
 def plan_packing(
     config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method]
 ) -> Packing | None:

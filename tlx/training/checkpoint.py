@@ -12,9 +12,19 @@ from tlx.errors import TlxError, first_line, listed, no_space
 from tlx.files.atomic import writable
 from tlx.models.forward import Variables
 from tlx.parallel.processes import in_all, on_main
-from tlx.training import saved
+from tlx.training.checkpoint_files import (
+    DIGESTS,
+    FORMAT,
+    RESUMABLE,
+    VERIFIED,
+    Damaged,
+    read_items,
+    read_meta,
+    saved_averages,
+    signed,
+    verified,
+)
 from tlx.training.digest import digests
-from tlx.training.saved import DIGESTS, Damaged
 from tlx.training.state import AUX, EVAL_PARAMS, State
 
 EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
@@ -91,7 +101,7 @@ class Checkpoints:
             items = _items(state)
             args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
             lines = {name: digests(item) for name, item in items.items()}
-            meta = saved.signed({"format": saved.FORMAT, **meta, DIGESTS: lines})
+            meta = signed({"format": FORMAT, **meta, DIGESTS: lines})
             self._manager.save(step, args=ocp.args.Composite(**args, meta=ocp.args.JsonSave(meta)))
 
     @contextlib.contextmanager
@@ -178,7 +188,7 @@ class Checkpoints:
           Damaged: if they are damaged.
           TlxError: if the format is unknown.
         """
-        return saved.read_meta(self._folder(step))
+        return read_meta(self._folder(step))
 
     def best(self) -> int:
         """Returns the step of the best checkpoint, or of the newest if none has been selected yet.
@@ -201,13 +211,13 @@ class Checkpoints:
         """
 
         def from_format(version: int) -> dict[str, Any]:
-            if version not in saved.RESUMABLE:
+            if version not in RESUMABLE:
                 raise TlxError(
                     f"{self._folder(step)} has checkpoint format {version}, which can be read but not trained on "
-                    f"(formats {listed(saved.RESUMABLE)} can); name a new workdir."
+                    f"(formats {listed(RESUMABLE)} can); name a new workdir."
                 )
             items = _items(target)
-            return _in_earlier_names(self._folder(step), items) if version < saved.VERIFIED else items
+            return _in_earlier_names(self._folder(step), items) if version < VERIFIED else items
 
         restored = self._restore(step, from_format)
         train_state = restored.pop("rest", None) or restored["train_state"]
@@ -244,14 +254,14 @@ class Checkpoints:
 
         def read() -> tuple[dict[str, Any], dict[str, Any], Any]:
             meta = self.meta(step)
-            targets = targets_of(meta["format"])
-            return saved.read_items(self._folder(step), targets, meta.get(DIGESTS)), targets, meta.get(DIGESTS)
+            targets, lines = targets_of(meta["format"]), meta.get(DIGESTS)
+            return read_items(self._folder(step), targets, lines), targets, lines
 
         failed = Damaged(self._folder(step), "another process of the run cannot read it")
         items, targets, lines = in_all(read, failed)
         if lines is None:
             return items
-        return in_all(lambda: saved.verified(self._folder(step), items, targets, lines), failed)
+        return in_all(lambda: verified(self._folder(step), items, targets, lines), failed)
 
     def _folder(self, step: int) -> Path:
         return self.directory / str(step)
@@ -305,7 +315,7 @@ def _in_earlier_names(folder: Path, items: dict[str, Any]) -> dict[str, Any]:
     """The items with the names that an earlier format gave them."""
     name = "train_state" if (folder / "train_state").exists() else "rest"
     train_state = {field: item for field, item in items["train_state"].items() if field != "skipped_in_a_row"}
-    if EARLIER_EVAL_PARAMS in saved.saved_averages(folder, name):
+    if EARLIER_EVAL_PARAMS in saved_averages(folder, name):
         train_state = {**train_state, "averages": _renamed(train_state["averages"], EVAL_PARAMS, EARLIER_EVAL_PARAMS)}
     return {**{item: tree for item, tree in items.items() if item != "train_state"}, name: train_state}
 

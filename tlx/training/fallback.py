@@ -8,7 +8,7 @@ from tlx.errors import TlxError, listed
 from tlx.models.forward import Variables
 from tlx.parallel.processes import in_all, is_main
 from tlx.training.checkpoint import Checkpoints
-from tlx.training.saved import Damaged
+from tlx.training.checkpoint_files import Damaged
 from tlx.training.state import State
 
 DAMAGED, WITHOUT_BEST = "damaged", "without-best"  # endings of the folders that are set aside
