@@ -183,6 +183,7 @@ def test_one_text_is_one_answer(run: Path, tmp_path: Path, tlx: Tlx) -> None:
     assert ended.stderr.strip().splitlines()[-1] == "tlx.errors.TlxError: there are no texts; give at least one."
 
 
+@pytest.mark.long
 def test_one_image_is_one_answer(tmp_path: Path, tlx: Tlx) -> None:
     """One file, one line, whatever its size; what is no image is refused."""
     ended = call(

@@ -162,6 +162,7 @@ def test_a_pair_with_a_row_of_padding_leaves_the_linear_estimate(x64: None) -> N
 
 
 @pytest.mark.parametrize("estimator", ["linear", "unbiased"])
+@pytest.mark.long
 def test_too_few_rows_give_0_and_no_gradient(estimator: str) -> None:
     one = jnp.array([1.0, 0, 0, 0, 0, 0, 0])
     value, slope = jax.value_and_grad(mk_mmd)(jnp.asarray(SOURCE), jnp.asarray(TARGET), one, estimator=estimator)
@@ -195,6 +196,7 @@ def test_the_linear_estimate_is_unbiased(x64: None) -> None:
 
 @pytest.mark.parametrize("apart", [0.05, 100.0])
 @pytest.mark.parametrize("variant", ["paper", "pytorch_adapt"])
+@pytest.mark.long
 def test_float32_keeps_its_digits_far_from_the_origin(variant: str, apart: float) -> None:
     """Clusters of spread 0.1, 1,000 away from the origin: ‖x‖² + ‖y‖² − 2 x·y is off by whole units there.
 

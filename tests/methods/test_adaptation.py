@@ -140,7 +140,7 @@ def descended(params: Any, gradient: Any, factor: float = 1.0) -> Any:
     return jax.tree.map(lambda leaf, slope: leaf - RATE * factor * slope, params, gradient)
 
 
-@pytest.mark.parametrize("passes", ["joint", "separate"])
+@pytest.mark.parametrize("passes", ["joint", pytest.param("separate", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_step_by_hand(x64: None, name: str, passes: str) -> None:
     make, settings, reference = PLAIN[name]
@@ -180,7 +180,7 @@ def test_dann(x64: None, parts: int) -> None:
 
 @pytest.mark.parametrize("variant", ["paper", "tllib"])
 @pytest.mark.parametrize("entropy", [False, True])
-@pytest.mark.parametrize("randomized", [False, True])
+@pytest.mark.parametrize("randomized", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_cdan(x64: None, variant: str, entropy: bool, randomized: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if randomized:
         monkeypatch.setattr("tlx.methods.domain_adversarial.MULTILINEAR_LIMIT", HIDDEN * CLASSES - 1)

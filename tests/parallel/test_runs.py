@@ -185,6 +185,7 @@ def test_two_processes_set_a_damaged_checkpoint_aside(place: Path, one: Path, ha
     assert_same(place, one, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: Path, tmp_path: Path) -> None:
     """They train, evaluate, save and answer; the main process alone writes and speaks."""
     shutil.copytree(half, tmp_path / "run")

@@ -251,6 +251,7 @@ def test_words_of_a_slow_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_slow_tokenizer_through_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trained, predicted with, evaluated and exported; every copy says what the source says."""
     folder = checkpoint(tmp_path / "checkpoint", "roberta")

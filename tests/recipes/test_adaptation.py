@@ -45,7 +45,8 @@ def test_a_field_that_the_method_has_not_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dann", pytest.param("mcd", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["dann", "mcd"])
 def test_a_run_with_a_target(name: str, config: Any, tmp_path: Path) -> None:
     """Labels of the target are no part of the batch's influence: shuffled ones give the same parameters to the bit."""
     config_of_run = config

@@ -165,7 +165,7 @@ GOES_ON: list[Any] = [
     ),
     pytest.param(
         [(damage_meta, LAST)], [f"{LAST} is damaged and was renamed {LAST}.damaged: meta does", f"from step {BEST}"],
-        [f"{LAST}.damaged"], BEST, id="meta",
+        [f"{LAST}.damaged"], BEST, id="meta", marks=pytest.mark.long,
     ),
     pytest.param(
         [(damage_params, BEST)], [f"renamed {LAST}.without-best, because the best", "begins again from the start"],
@@ -174,7 +174,7 @@ GOES_ON: list[Any] = [
     pytest.param(
         [(lambda checkpoints, step: shutil.rmtree(checkpoints / str(step)), BEST), (damage_params, LAST)],
         [f"{BEST} is damaged (its folder is missing)", "begins again from the start"],
-        [f"{LAST}.without-best"], 0, id="best-missing",
+        [f"{LAST}.without-best"], 0, id="best-missing", marks=pytest.mark.long,
     ),
 ]  # fmt: skip
 

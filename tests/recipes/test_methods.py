@@ -183,7 +183,9 @@ def test_a_step_leaves_the_parameters_of_another_phases_method(config: Any, plac
             assert same == path.startswith("aux/"), path
 
 
-@pytest.mark.parametrize("at", [5, 26])  # in the first phase, and within an epoch of the second
+@pytest.mark.parametrize(
+    "at", [pytest.param(5, marks=pytest.mark.long), 26]
+)  # in the first phase, and within an epoch of the second
 def test_stopped_and_resumed_to_the_bit(at: int, whole: Any, config: Any, place: Path, tmp_path: Path) -> None:
     tiny.run_and_stop(job_of(config, place, tmp_path / "run"), at)
     job = job_of(config, place, tmp_path / "run")

@@ -113,6 +113,7 @@ def test_predictions_are_those_of_texts_alone(kind: str, config: Any, place: Pat
         np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5 * np.abs(alone).max())
 
 
+@pytest.mark.long
 def test_one_step_and_one_evaluation_are_compiled(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a whole run, whose last batches are partial; texts alone in batches of three lengths need three of both."""
     monkeypatch.setattr(plan, "LENGTH_BUCKETS", (8, 12, 16))

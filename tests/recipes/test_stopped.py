@@ -139,7 +139,11 @@ def test_other_signals(signals: tuple[signal.Signals, ...], place: Path, tmp_pat
 
 @pytest.mark.parametrize(
     ("every", "steps"),
-    [("15", [15, 30, 44]), ("1.5 epochs", [16, 32, 44]), ("0.0001s", None)],
+    [
+        pytest.param("15", [15, 30, 44], marks=pytest.mark.long),
+        ("1.5 epochs", [16, 32, 44]),
+        pytest.param("0.0001s", None, marks=pytest.mark.long),
+    ],
 )
 def test_saving_apart_from_evaluation(
     every: str, steps: list[int] | None, place: Path, undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path

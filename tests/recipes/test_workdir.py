@@ -46,7 +46,7 @@ def replaced(run: Path) -> None:
     (run / "checkpoints").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("change", [removed, replaced])
+@pytest.mark.parametrize("change", [replaced, pytest.param(removed, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "at",
     [
@@ -81,8 +81,12 @@ def test_it_vanishes_before_the_results_are_written(
     assert finetune.build(config, run).run(quiet=True)["metrics"] == undisturbed["metrics"]
 
 
+MORE_NAMES = ("predictions", "plots", "pretrained", "tensorboard", "config.json/")
+
+
 @pytest.mark.parametrize(
-    "name", ["checkpoints", "predictions", "plots", "pretrained", "tensorboard", "metrics.jsonl/", "config.json/"]
+    "name",
+    ["checkpoints", "metrics.jsonl/", *(pytest.param(name, marks=pytest.mark.long, id=name) for name in MORE_NAMES)],
 )
 def test_something_else_has_the_name(name: str, config: Any, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     """A file where a folder belongs, or a folder (`/`) where a file belongs."""
@@ -144,6 +148,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.long
 def test_at_the_same_moment_where_there_are_no_locks(tmp_path: Path) -> None:
     moment = time.time() + 3
     processes = [
