@@ -134,7 +134,7 @@ def test_jmmd_and_its_gradient(x64: None, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", ["paper", "tllib", "pytorch_adapt"])
-@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+@pytest.mark.parametrize("estimator", ["unbiased", pytest.param("biased", marks=pytest.mark.long)])
 def test_rows_of_padding_count_for_nothing(x64: None, variant: str, estimator: str) -> None:
     """Values and gradients are those of the rows that are left, whatever the others hold."""
     source, target = np.where(VALID[0][:, None], SOURCE, 1e3), np.where(VALID[1][:, None], TARGET, -1e3)

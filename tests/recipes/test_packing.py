@@ -54,9 +54,11 @@ def after_one_step(job: Any, batch: Any) -> tuple[float, dict[str, np.ndarray]]:
 @pytest.mark.parametrize(
     "case",
     [
-        "classification",
         "tagging",
-        *(pytest.param(case, marks=pytest.mark.long) for case in ("accumulate", "pmap", "lora", "features")),
+        *(
+            pytest.param(case, marks=pytest.mark.long)
+            for case in ("classification", "accumulate", "pmap", "lora", "features")
+        ),
     ],
 )
 def test_a_step_is_that_of_the_same_examples_alone(case: str, config: Any, place: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_the_run_directory_vanishes(
     assert finetune.build(config, run).run(quiet=True)["metrics"] == undisturbed["metrics"]
 
 
+@pytest.mark.long
 def test_it_vanishes_before_the_results_are_written(
     config: Any, undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
