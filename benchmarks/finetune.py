@@ -5,15 +5,18 @@ texts are padded. Results are written into FOLDER: `found.json`, `answers.npz` (
 tagging with the number of words of each sentence) and `rows.npy`, the rows of the source in the training split.
 """
 
+import collections
+import dataclasses
 import json
 import shutil
 import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from process import peak
+from process import peak, since_start
 
 from tlx.cli.launch import launched
 from tlx.data import plan
@@ -27,9 +30,11 @@ def main(folder: Path) -> None:
     plan.LENGTH_BUCKETS = tuple(fields.pop("length_buckets", plan.LENGTH_BUCKETS))
     config = defaults.finetune()
     config.update_from_flattened_dict(fields)
+    programs = compilations()
     started = time.perf_counter()
     job = finetune.build(config, folder / "run")
     built = time.perf_counter()
+    job.phases = tuple(dataclasses.replace(phase, step=timed(phase.step, programs)) for phase in job.phases)
     summary = job.run(quiet=True)
     ended = time.perf_counter()
     examples = job.tasks["default"].splits
@@ -41,6 +46,7 @@ def main(folder: Path) -> None:
         "epoch_seconds": len(examples["train"]) / statistics.median(rates[1:] or rates),
         "peak": peak(),
         "steps": job.schedule.total,
+        "programs": programs,
         "labels": job.tasks["default"].head.labels,
         "versions": {"tlx": summary["revision"] or summary["versions"]["tlx"], "jax": summary["versions"]["jax"]},
     }
@@ -51,6 +57,34 @@ def main(folder: Path) -> None:
             np.savez(folder / "answers.npz", predictions=saved["predictions"], **words)
     shutil.rmtree(folder / "run" / "checkpoints")
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def compilations() -> dict[str, Any]:
+    """Begins to count the programs that are compiled or read from the cache: `{"names": {name: count}}`."""
+    import jax
+
+    found: dict[str, Any] = {"names": collections.Counter()}
+
+    def add(event: str, seconds: float, **facts: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found["names"][str(facts.get("fun_name"))] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(add)
+    return found
+
+
+def timed(step: Any, programs: dict[str, Any]) -> Any:
+    """The step; its first call writes `first_step`, the seconds since the start of the process until it ended."""
+    import jax
+
+    def call(state: Any, batch: Any) -> Any:
+        result = step(state, batch)
+        if "first_step" not in programs:
+            jax.block_until_ready(result)
+            programs["first_step"] = since_start()
+        return result
+
+    return call
 
 
 if __name__ == "__main__":

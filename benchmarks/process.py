@@ -1,6 +1,7 @@
 """Measurements inside a process. Scripts of both sides use it, so it only needs the standard library."""
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,12 @@ from pathlib import Path
 def peak() -> int:
     """The peak resident memory of the process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def since_start() -> float:
+    """Seconds since the process was started (Linux)."""
+    began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return float(Path("/proc/uptime").read_text().split()[0]) - began
 
 
 def answer_turns(trainable: int, steps: Callable[[int], float]) -> None:

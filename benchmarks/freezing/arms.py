@@ -1,4 +1,4 @@
-"""The measured cases: two model shapes, five strategies, and the training step for each pair."""
+"""The measured cases: three model shapes, five strategies, and the training step for each pair."""
 
 import dataclasses
 import functools
@@ -30,7 +30,9 @@ WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 SHAPES: dict[str, tuple[Any, int, int]] = {  # name -> config, examples, tokens
     "BERT-base": (BertConfig(**WITHOUT), 32, 128),
     "ViT-B/16": (ViTConfig(add_pooling_layer=False, **WITHOUT), 32, 197),
+    "MiniLM": (BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536, **WITHOUT), 32, 128),
 }
+TABLE = ("BERT-base", "ViT-B/16")  # the shapes of the tables about freezing; MiniLM is one of speed.py
 STRATEGIES = {"full": "", "last 2": "last:2", "head only": "heads", "LoRA r=8": "", "biases": "biases"}
 RANK, CLASSES = 8, 2
 GROUPS = {"default": Group(weight_decay=0.01)}

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from arms import SHAPES, STRATEGIES
+from arms import STRATEGIES, TABLE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import arguments, kept, not_run, publish, python_of
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no row after so many")
     options = parser.parse_args()
     started, table, left = time.perf_counter(), [], []
-    for shape in SHAPES:
+    for shape in TABLE:
         for strategy in STRATEGIES:
             file = options.workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
             if file.is_file() or time.perf_counter() - started < 60 * options.minutes:

@@ -18,7 +18,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import CLASSES, RANK, SHAPES, STRATEGIES, arm, step_setup
+from arms import CLASSES, RANK, SHAPES, STRATEGIES, TABLE, arm, step_setup
 from count import expected, product_flops
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -62,7 +62,8 @@ def main() -> int:
     """Compiles what is missing, prints and writes the table."""
     workdir = arguments(__doc__, "runs/freezing").parse_args().workdir
     found = {}
-    for shape, (config, rows, length) in SHAPES.items():
+    for shape in TABLE:
+        config, rows, length = SHAPES[shape]
         for strategy in STRATEGIES:
             file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
             found[shape, strategy] = kept(file, functools.partial(measure, config, rows, length, strategy))

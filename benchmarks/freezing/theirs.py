@@ -16,14 +16,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from process import answer_turns
 
 WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": 2}
+TEXT = {
+    "BERT-base": {},
+    "MiniLM": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+}
 
 
 def built(shape: str, rows: int) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     """A model with random weights, and a batch."""
     labels = torch.ones(rows, dtype=torch.long)
-    if shape == "BERT-base":
+    if shape in TEXT:
         ids = torch.ones(rows, 128, dtype=torch.long)
-        return BertForSequenceClassification(BertConfig(**WITHOUT)), {"input_ids": ids, "labels": labels}
+        return BertForSequenceClassification(BertConfig(**TEXT[shape], **WITHOUT)), {"input_ids": ids, "labels": labels}
     return ViTForImageClassification(ViTConfig(**WITHOUT)), {
         "pixel_values": torch.ones(rows, 3, 224, 224),
         "labels": labels,
@@ -39,7 +43,7 @@ def choose(model: torch.nn.Module, strategy: str) -> torch.nn.Module:
         targets = ["query", "value"] if "query" in names else ["q_proj", "v_proj"]
         lora = peft.LoraConfig(r=8, lora_alpha=8, target_modules=targets, modules_to_save=["classifier"])
         return peft.get_peft_model(model, lora)
-    blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 12)
+    blocks = next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) in (6, 12))
     after = [*blocks[-2:], *(m for name, m in model.named_modules() if name in ("bert.pooler", "vit.layernorm"))]
     learning = {id(p) for module in after for p in module.parameters()} if strategy == "last 2" else set()
     for name, parameter in model.named_parameters():

