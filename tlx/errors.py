@@ -25,6 +25,7 @@ SAVED = 75  # exit code of a run that was stopped by a signal and saved: EX_TEMP
 SIGNALLED = (
     128  # a process that a signal stopped, and that had nothing to save, exits with this and the signal's number
 )
+TRACEBACK = "traceback.txt"  # the file in a run directory
 
 MOST = 3000  # the most characters of a message, because it may quote a file at any length
 
@@ -222,7 +223,7 @@ def _write_traceback(error: BaseException, folder: str | os.PathLike[str] | None
 
     text = "".join(traceback.format_exception(error))
     if folder is not None and Path(folder).is_dir():
-        file = Path(folder) / "traceback.txt"
+        file = Path(folder) / TRACEBACK
         with contextlib.suppress(OSError):
             file.write_text(text, encoding="utf-8", errors="backslashreplace")
             return f"its traceback is in {file}"

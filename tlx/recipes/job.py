@@ -112,6 +112,7 @@ class Job:
         """
         if self.layout.is_main:
             self.lock = self.lock or acquire_lock(self.run_directory)
+            run_directory.remove_traceback(self.run_directory)
         try:
             return self._train(quiet)
         finally:

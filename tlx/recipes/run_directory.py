@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tlx.errors import TlxError, listed
+from tlx.errors import TRACEBACK, TlxError, listed
 from tlx.files.atomic import atomic_write, writable
 from tlx.files.lock import Lock, acquire_lock
 from tlx.files.strict_json import read_json
@@ -54,6 +54,12 @@ def check_workdir(workdir: str | Path) -> tuple[Path, Lock | None]:
         if not os.access(parent, os.W_OK | os.X_OK):
             raise TlxError(f"the run directory {run} cannot be made: the folder {parent} cannot be written.")
     return run, None
+
+
+def remove_traceback(run: Path) -> None:
+    """Removes the traceback of an earlier start, which does not concern this one."""
+    with writable(run):
+        (run / TRACEBACK).unlink(missing_ok=True)
 
 
 # Defaults that earlier versions wrote for fields whose default is None today. The two mean the same.

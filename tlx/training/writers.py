@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from tlx.errors import listed
 from tlx.files.atomic import atomic_write, writable
 from tlx.files.regular import read_bytes
 
@@ -74,7 +75,11 @@ class Lines:
 
     def __init__(self, file: Path, resumed_at: int):
         self.file = file
-        kept = [line for line in read_lines(file) if line["step"] <= resumed_at] if resumed_at else []
+        lines, damaged = _parsed(file) if resumed_at else ([], [])
+        if damaged:
+            many = f"lines {listed(damaged)} of {file} are" if len(damaged) > 1 else f"line {damaged[0]} of {file} is"
+            print(f"tlx: {many} damaged and cannot be kept; the other lines are.", file=sys.stderr, flush=True)
+        kept = [line for line in lines if line["step"] <= resumed_at]
         with atomic_write(file) as opened:
             opened.writelines(json.dumps(line) + "\n" for line in kept)
         with writable(file):
@@ -97,16 +102,26 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Returns JSON lines; [] without a file. A last line that is incomplete because of a kill is left out."""
+    """Returns the JSON lines of a file that can be read; [] without a file."""
+    return _parsed(file)[0]
+
+
+def _parsed(file: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines that can be read, and the numbers (from 1) of the others but for a last one that a kill cut off."""
     if not file.is_file():
-        return []
-    lines = []
-    for text in read_bytes(file).splitlines():
+        return [], []
+    lines: list[dict[str, Any]] = []
+    damaged = []
+    for number, text in enumerate(texts := read_bytes(file).splitlines(keepends=True), 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except (ValueError, RecursionError):
-            break
-    return lines
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+        elif number < len(texts) or text.endswith(b"\n"):
+            damaged.append(number)
+    return lines, damaged
 
 
 class Progress:
