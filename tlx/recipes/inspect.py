@@ -18,7 +18,7 @@ from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params, selected
-from tlx.recipes.advice import advise
+from tlx.recipes.advice import advise, half_precision
 from tlx.recipes.checks import check_config, check_mixing
 from tlx.recipes.datasets import Datasets, load_datasets
 from tlx.recipes.deprecated import with_current_names
@@ -89,6 +89,7 @@ class Inspected:
       accessed: bytes of memory traffic of that step, counted in the same way.
       phases: all phases.
       advice: sentences on settings that are allowed but usually a mistake.
+      program: that step, compiled.
       shards: number of devices over which parameters are sharded.
     """
 
@@ -102,6 +103,7 @@ class Inspected:
     accessed: float
     phases: list[InspectedPhase]
     advice: list[str]
+    program: jax.stages.Compiled = dataclasses.field(repr=False)
     shards: int = 1
 
 
@@ -134,16 +136,24 @@ def inspect(config: ConfigDict) -> Inspected:
     setup = train_setup(config, model, params, tasks, inputs, initialized)
     layout = layout_from(config).with_params(params, model.backbone.kinds)
     check_mixing(inputs, tasks)
+    advice = [
+        sentence
+        for assignment in setup.assignments
+        for sentence in (
+            *half_precision(config, assignment, params),
+            *advise(config, assignment, setup.schedule.total, len(datasets.examples["train"])),
+        )
+    ]
     state = jax.eval_shape(setup.begin, params)
     packing, lengths = plan_batch_shapes(config, model, inputs, tasks, {}, setup.methods, setup.schedule.total)
     batch = _batch(config, datasets, packing, lengths)
     rows = config.train.batch_size if packing is None else packing.training.rows
-    cost: Any = (
+    program = (
         jax.jit(setup.phases[0].step, donate_argnums=0)
         .lower(state, {"train": batch}, jax.random.key(0), setup.anchors, setup.rates[0])
         .compile()
-        .cost_analysis()
     )
+    cost: Any = program.cost_analysis()
     trainable = {path: leaf for path, leaf in flatten(params).items() if setup.assignments[0].assigned[path] != FROZEN}
     sizes = {
         "parameters": _bytes(params), "gradients": _bytes(trainable), "optimizer state": _bytes(state.opt_state),
@@ -151,16 +161,11 @@ def inspect(config: ConfigDict) -> Inspected:
         **({"anchors": _bytes(setup.anchors)} if setup.anchors is not None else {}),
     }  # fmt: skip
     examples = {split: len(split_examples) for split, split_examples in datasets.examples.items()}
-    advice = [
-        sentence
-        for assignment in setup.assignments
-        for sentence in advise(config, assignment, setup.schedule.total, examples["train"])
-    ]
     return Inspected(
         _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout),
         count_initialized(params, reinitialized_paths), examples, setup.schedule.total,
         (rows, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
-        _phases(params, setup), list(dict.fromkeys(advice)), layout.fsdp_size,
+        _phases(params, setup), list(dict.fromkeys(advice)), program, layout.fsdp_size,
     )  # fmt: skip
 
 
