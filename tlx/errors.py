@@ -13,7 +13,9 @@ from typing import NoReturn
 from tlx.signals import Stop, caught, raised, requested, title
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
-NO_MEMORY = ("RESOURCE_EXHAUSTED", os.strerror(errno.ENOMEM), "std::bad_alloc")  # words of XLA, the system, C++
+NO_MEMORY = (  # words of XLA, the system, C++, and of the system's loader of libraries
+    "RESOURCE_EXHAUSTED", os.strerror(errno.ENOMEM), "std::bad_alloc", "failed to map segment from shared object",
+)  # fmt: skip
 LESS_MEMORY = (
     "raise config.train.accumulate (micro-batches), lower config.data.max_length, config.train.batch_size or "
     "config.train.eval_batch_size, or train fewer parameters (config.lora.rank, config.params.freeze)"

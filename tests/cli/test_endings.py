@@ -35,6 +35,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         ("from tlx.errors import TlxError; raise TlxError('no such thing.')", 2, "tlx: no such thing.\n"),
         ("raise KeyError('width')", 1, "tlx: KeyError: 'width'. This error is not known to tlx; its traceback is in "),
         ("raise MemoryError", 1, "tlx: there is not enough memory: an array could not be allocated; raise"),
+        ("raise ImportError('x.so: failed to map segment from shared object')", 1, "tlx: there is not enough memory"),
         ("assert 1 == 2, 'one\\ntwo'", 1, "tlx: AssertionError: one. This error"),
         ("raise ValueError('x' * 10_000)", 1, f"tlx: ValueError: {'x' * 300}…. This error"),
         ("import no_such_module", 1, "tlx: ModuleNotFoundError: No module named 'no_such_module'. This error"),

@@ -48,10 +48,11 @@ def explained(step: Any, constants: tuple[Any, ...]) -> Callable[[Any, Any], Any
         arguments = (state, batch, *constants)
         shapes = tuple(map(jnp.shape, jax.tree.leaves(batch)))
         try:
-            if shapes not in checked:
-                check(need_of(step, arguments))
-                checked.add(shapes)
-            return step(*arguments)
+            if shapes in checked:
+                return step(*arguments)
+            check(need_of(step, arguments))
+            checked.add(shapes)
+            return jax.block_until_ready(step(*arguments))  # memory runs out in the background
         except Exception as error:
             if (reason := no_memory(error)) is None:
                 raise
