@@ -4,6 +4,7 @@ Adam divides a gradient by its size; with the usual epsilon of 1e-8 it makes ste
 With one of 1e-3 an error of a gradient stays as small in the step, and can be told from a fault.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ import pytest
 from tests import tiny
 from tlx.cli.launch import load_config
 from tlx.cli.main import main
+from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import load_run
@@ -255,6 +257,34 @@ def test_two_processes_end_alike_on_bad_input(place: Path, one: Path, tmp_path: 
     for process in two_processes(place, tmp_path / "run", "parallel.data=1"):
         assert process.returncode == 2 and "parallel.data is 1, which uses 1 of 2 devices" in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "parallel", [(), ("parallel.fsdp=2", LARGEST), ("parallel.mode=pmap",)], ids=["jit", "fsdp", "pmap"]
+)
+def test_two_processes_stop_alike_when_numbers_are_not_finite(
+    parallel: tuple[str, ...], place: Path, tmp_path: Path
+) -> None:
+    """With a rate that no run survives; the report is that of one device."""
+    diverging = (
+        "optimizer.name=sgd", "optimizer.eps=None", "optimizer.clip=0.0", "optimizer.learning_rate=3e37",
+        "optimizer.schedule=constant", "optimizer.warmup_fraction=0.0", "train.max_skipped=1", "average.kind=none",
+    )  # fmt: skip
+    with pytest.raises(TlxError, match="is not finite, which is more in a row"):
+        build(place, tmp_path / "one", "parallel.data=1", *diverging).run(quiet=True)
+    ended = two_processes(place, tmp_path / "two", *diverging, *parallel)
+    assert [process.returncode for process in ended] == [2, 2], ended[0].stderr + ended[1].stderr
+    for process in ended:
+        assert process.stderr.count("is not finite, which is more in a row") == 1 and "Traceback" not in process.stderr
+    one, two = (json.loads((tmp_path / run / "non_finite.json").read_text()) for run in ("one", "two"))
+    assert one["step"] > one["skipped_steps"][0] >= 2  # the first update was applied
+    for name in ("step", "skipped_steps", "examples", "newest_checkpoint"):
+        assert one[name] == two[name], name
+    for part in ("activations", "gradients"):
+        first, same = (report["updates"]["update"][part] for report in (one, two))
+        assert first["arrays_not_finite"] == same["arrays_not_finite"], part
+        assert [row["path"] for row in first["not_finite"]] == [row["path"] for row in same["not_finite"]], part
 
 
 def test_inspect_tells_how_parameters_are_cut(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -181,7 +181,7 @@ def _reading(folder: Path, item: str) -> Iterator[None]:
     """Turns any exception that is raised for a damaged item into a `Damaged`."""
     try:
         yield
-    except TlxError:
+    except (TlxError, MemoryError):
         raise
     except Exception as error:
         raise _classified(folder, item, error) from error
@@ -189,7 +189,7 @@ def _reading(folder: Path, item: str) -> Iterator[None]:
 
 def _classified(folder: Path, item: str, error: Exception) -> TlxError:
     """`Damaged`, or a `TlxError` if the files may be whole and only cannot be read now."""
-    passing = next((text for text in PASSING if text in str(error)), "" if not isinstance(error, MemoryError) else "-")
+    passing = any(text in str(error) for text in PASSING)
     kind = "" if isinstance(error, TlxError) else f"{type(error).__name__}: "
     what = f"{item} cannot be read ({kind}{first_line(error).rstrip('.')})"
     return TlxError(f"the checkpoint {folder}: {what}.") if passing else Damaged(folder, what)
