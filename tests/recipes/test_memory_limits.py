@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import tiny
@@ -24,7 +25,6 @@ def leave(mebibytes):
 
 with one_sentence():
     from tests import tiny
-    from tlx.cli.main import main
     from tlx.recipes import finetune
     config = tiny.config(place / "checkpoint", place / "reviews.csv")
 """
@@ -38,11 +38,6 @@ LOADING = """
     from tlx.data.sources import load
     leave(100)
     load(f"npz:{place}/large.npz")
-"""
-PREDICT = """
-    finetune.build(config, place / "run").run(quiet=True)
-    leave(100)
-    main(["predict", str(place / "run"), "--input", str(place / "reviews.csv"), "--output", str(place / "out.csv")])
 """
 
 
@@ -73,3 +68,12 @@ def test_a_step(kind: str, place: Path) -> None:
         "beside state and batch, and" in ended.stderr and "is available now, so that memory may run out" in ended.stderr
     )
     assert len([line for line in said if line.startswith("tlx: ")]) == 1
+
+
+@pytest.mark.parametrize("kind", ["AS", "DATA"])
+def test_loading(kind: str, place: Path) -> None:
+    """An archive that unpacks to 300 MB where 100 MiB are left."""
+    np.savez_compressed(place / "large.npz", image=np.zeros((300, 1000, 1000), np.uint8), label=np.zeros(300, np.int64))
+    ended = limited(LOADING, kind, place)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith(f"tlx: {place}/large.npz") and "available" in ended.stderr

@@ -81,9 +81,8 @@ def check(need: Need) -> None:
     Raises:
       TlxError: if it needs more than there is.
     """
-    if (on_device := _device_limit()) is not None:
-        most, devices, left = on_device, 1, None
-    else:
+    most, left, devices = _device_limit(), None, 1
+    if most is None:
         most, left, devices = capacity(), available(), len(jax.local_devices())
     if most is not None and devices * (need.kept + need.new) > most:
         each = f" on each of {devices} devices" if devices > 1 else ""

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from tlx.errors import TlxError, first_line, listed
+from tlx.errors import TlxError, first_line, listed, no_memory
 from tlx.files.strict_json import read_json
 from tlx.params.paths import Tree, flatten, map_with_path
 from tlx.training.digest import described, digests
@@ -178,12 +178,14 @@ def _compare(folder: Path, item: str, saved: Mapping[str, str], target: Tree) ->
 
 @contextlib.contextmanager
 def _reading(folder: Path, item: str) -> Iterator[None]:
-    """Turns any exception that is raised for a damaged item into a `Damaged`."""
+    """Turns any exception that is raised for a damaged item into a `Damaged`. A lack of memory is no damage."""
     try:
         yield
-    except (TlxError, MemoryError):
+    except TlxError:
         raise
     except Exception as error:
+        if no_memory(error) is not None:
+            raise
         raise _classified(folder, item, error) from error
 
 
