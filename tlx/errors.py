@@ -13,8 +13,9 @@ from typing import NoReturn
 from tlx.signals import Stop, caught, raised, requested, title
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space left on device, quota exceeded, file too large
-NO_MEMORY = (  # words of XLA, the system, C++, and of the system's loader of libraries
+NO_MEMORY = (  # words of XLA, the system, C++, the loader of libraries, and of Python where a thread's stack is lacking
     "RESOURCE_EXHAUSTED", os.strerror(errno.ENOMEM), "std::bad_alloc", "failed to map segment from shared object",
+    "can't start new thread",
 )  # fmt: skip
 LESS_MEMORY = (
     "raise config.train.accumulate (micro-batches), lower config.data.max_length, config.train.batch_size or "

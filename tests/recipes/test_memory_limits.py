@@ -25,6 +25,7 @@ def leave(mebibytes):
 
 with one_sentence():
     from tests import tiny
+    from tlx.cli.main import main
     from tlx.recipes import finetune
     config = tiny.config(place / "checkpoint", place / "reviews.csv")
 """
@@ -38,6 +39,12 @@ LOADING = """
     from tlx.data.sources import load
     leave(100)
     load(f"npz:{place}/large.npz")
+"""
+PREDICT = """
+    config.train.epochs, config.train.batch_size = 1.0, 500
+    finetune.build(config, place / "run").run(quiet=True)
+    leave(8)
+    main(["predict", str(place / "run"), "--input", str(place / "reviews.csv"), "--output", str(place / "out.csv")])
 """
 
 
@@ -77,3 +84,12 @@ def test_loading(kind: str, place: Path) -> None:
     ended = limited(LOADING, kind, place)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
     assert ended.stderr.startswith(f"tlx: {place}/large.npz") and "available" in ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["AS", "DATA"])
+def test_predict(kind: str, place: Path) -> None:
+    """In 8 MiB, which the parameters and the program of the pass do not fit into; no checkpoint is called damaged."""
+    ended = limited(PREDICT, kind, place)
+    said = [line for line in ended.stderr.splitlines() if line.startswith("tlx: ")]
+    assert ended.returncode == 1 and said[-1].startswith("tlx: there is not enough memory"), ended.stderr[:2000]
+    assert "damaged" not in "".join(said)
