@@ -100,6 +100,11 @@ class Backbone(nn.Module):
             x, weights = self.block(index, x, mask, deterministic or blocks[index] in frozen)
             hidden_states.append(x)
             attentions.append(weights)
+        if output_attentions and None in attentions:
+            raise TlxError(
+                "cuDNN's kernel returns no attention weights; build the model with attention='xla', or run it with "
+                "tlx.models.forward.forward."
+            )
         x = self.end(x) if stop == last else x
         pooled_from = x if text_starts is None else first_tokens(x, text_starts)
         return BackboneOutput(

@@ -106,7 +106,8 @@ class SelfAttention(nn.Module):
             dense(c.dim, name, self.dtype, c.initializer_range)(x) for name in ("q_lin", "k_lin", "v_lin")
         )
         drop = functools.partial(Dropout(c.attention_dropout), deterministic=deterministic)
-        mixed, weights = attend(query, key, value, c.n_heads, mask, drop)
+        fused = c.attention == "cudnn" and (deterministic or c.attention_dropout == 0)
+        mixed, weights = attend(query, key, value, c.n_heads, mask, None if fused else drop)
         return dense(c.dim, "out_lin", self.dtype, c.initializer_range)(mixed), weights
 
 

@@ -70,7 +70,8 @@ class SelfAttention(nn.Module):
             for name in ("query", "key", "value")
         )
         drop = functools.partial(Dropout(c.attention_probs_dropout_prob), deterministic=deterministic)
-        return attend(query, key, value, c.num_attention_heads, mask, drop)
+        fused = c.attention == "cudnn" and (deterministic or c.attention_probs_dropout_prob == 0)
+        return attend(query, key, value, c.num_attention_heads, mask, None if fused else drop)
 
 
 class AddNorm(nn.Module):
