@@ -112,7 +112,7 @@ def exported(step: Any, platform: str, arguments: Any) -> str:
     names = [f"__cudnn$fmha{kind}{way}" for kind in ("Softmax", "ScaleBiasSoftmax") for way in ("", "Backward")]
     allowed = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
     text = jax.export.export(step, platforms=(platform,), disabled_checks=allowed)(*arguments).mlir_module()
-    return re.sub(r"#?loc.*", "", text)  # places in the source
+    return re.sub(r"^#loc.*\n| loc\(#loc\d*\)", "", text, flags=re.MULTILINE)  # places in the source
 
 
 def check(train: str, evaluate: str, leaves: int) -> None:
