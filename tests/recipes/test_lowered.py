@@ -81,7 +81,12 @@ def rows(config: Any, kind: str) -> list[dict[str, Any]]:
 
 
 def programs(
-    name: str, platform: str, checkpoints: dict[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any
+    name: str,
+    platform: str,
+    checkpoints: dict[str, Path],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    **changes: Any,
 ) -> tuple[str, str, int, int]:
     """The text of the exported training and evaluation step, the number of leaves of the state, and of blocks."""
     monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
@@ -129,7 +134,9 @@ def check(train: str, evaluate: str, leaves: int) -> None:
 def cuda(name: str, checkpoints: dict[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, evaluate, leaves, blocks = programs(name, "cuda", checkpoints, folder, monkeypatch)
     check(train, evaluate, leaves)
-    forwards, backwards = ([k for k in KERNEL.findall(train) if k.endswith("Backward") == back] for back in (False, True))
+    forwards, backwards = (
+        [k for k in KERNEL.findall(train) if k.endswith("Backward") == back] for back in (False, True)
+    )
     frozen = 3 if "few_shot" in name else 0
     assert len(forwards) == len(KERNEL.findall(evaluate)) == blocks and len(backwards) == blocks - frozen
     assert {call for call in CALLS.findall(train) if not call.startswith("__cudnn$")} <= {"Sharding"}
@@ -157,9 +164,7 @@ def test_every_config_is_exported_for_tpu(
 
 
 @pytest.mark.long
-def test_attention_dropout_keeps_the_weights(
-    checkpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attention_dropout_keeps_the_weights(checkpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel has no dropout that depends on the step, so that it serves evaluation alone."""
     changes = {"model.attention_probs_dropout_prob": 0.1}
     train, evaluate, leaves, blocks = programs(
