@@ -28,10 +28,11 @@ MASKS = {
 def expected(query: Any, key: Any, value: Any, mask: Any) -> np.ndarray:
     """softmax(Q Kᵀ / √d) V, a query and a head at a time, in float64. Without a key to see: the mean of V."""
     out = np.zeros(query.shape)
-    for row, head, at in np.ndindex(BATCH, HEADS, LENGTH):
-        seen = np.ones(LENGTH, bool)
+    for row, head, at in np.ndindex(BATCH, HEADS, query.shape[1]):
+        length = query.shape[1]
+        seen = np.ones(length, bool)
         if mask is not None:
-            seen = np.broadcast_to(np.asarray(mask), (BATCH, HEADS, LENGTH, LENGTH))[row, head, at]
+            seen = np.broadcast_to(np.asarray(mask), (BATCH, HEADS, length, length))[row, head, at]
         if not seen.any():
             out[row, at, head] = value[row, :, head].mean(axis=0)
             continue
@@ -48,11 +49,16 @@ def given() -> list[np.ndarray]:
 
 
 @pytest.mark.usefixtures("full_precision")
+@pytest.mark.parametrize("length", [LENGTH, LENGTH - 1])
 @pytest.mark.parametrize("mask", MASKS)
-def test_xla_form(mask: str) -> None:
-    arrays = given()
-    found = fused_attention(*(jnp.asarray(x, jnp.float32) for x in arrays), MASKS[mask], "xla")
-    np.testing.assert_allclose(found, expected(*arrays, MASKS[mask]), atol=2e-6)
+def test_xla_form(mask: str, length: int) -> None:
+    """Even and odd lengths; a query without any key to see is only in `both`, where a length that is odd adds one."""
+    arrays = [x[:, :length] for x in given()]
+    shown = MASKS[mask] if MASKS[mask] is None else MASKS[mask][..., :length, :length]
+    if mask == "both":
+        shown = shown | jnp.eye(length, dtype=bool) if length % 2 else shown
+    found = fused_attention(*(jnp.asarray(x, jnp.float32) for x in arrays), shown, "xla")
+    np.testing.assert_allclose(found, expected(*arrays, shown), atol=2e-6)
 
 
 @pytest.mark.gpu

@@ -58,7 +58,7 @@ def small(name: str, checkpoints: dict[str, Path]) -> tuple[Any, dict[str, Any],
     config.model.image_size = None
     config.data.train = config.data.validation = config.data.test = ""
     config.data.validation_fraction, config.data.test_fraction, config.data.per_class = 0.1, 0.2, 0
-    config.data.group = None
+    config.data.group = config.optimizer.warmup_steps = None
     config.data.max_length, config.train.batch_size, config.train.epochs = 16, 8, 1.0
     config.features.cache = "off"  # features would be computed here, by kernels that this host lacks
     config.parallel.data = 1

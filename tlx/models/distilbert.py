@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         c = self.config
         query, key, value = (
             dense(c.dim, name, self.dtype, c.initializer_range)(x) for name in ("q_lin", "k_lin", "v_lin")

@@ -28,15 +28,26 @@ def fused_attention(
       value: (batch, length, heads, d).
       mask: boolean, broadcastable to (batch, heads, queries, keys), True where a query attends to a key: padding, or
         which tokens are of the same packed text. The kernel takes it as a bias of a large negative number on the
-        scores, so a query whose keys are all masked attends to all of them equally, as in `attention_weights`.
+        scores, so a query whose keys are all masked attends to all of them equally, as in `attention_weights` (and, if the length is odd, to a token of zeros).
       implementation: as in `jax.nn.dot_product_attention`.
 
     Returns:
       (batch, length, heads, d), in the dtype of `query`.
     """
+    batch, length = query.shape[:2]
+    odd = length % 2
+    if odd:  # JAX refuses odd lengths in training; ViT has 197 tokens. No query attends to the token that is added.
+        query, key, value = (jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0))) for x in (query, key, value))
+    seen = None
     if mask is not None:  # cuDNN takes a row for every query
-        mask = jnp.broadcast_to(mask, (*mask.shape[:2], query.shape[1], key.shape[1]))
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=implementation)
+        mask = jnp.broadcast_to(mask, (*mask.shape[:2], length, length))
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (0, odd), (0, odd)))
+    elif odd:
+        seen = jnp.full(batch, length, jnp.int32)
+    output = jax.nn.dot_product_attention(
+        query, key, value, mask=mask, key_value_seq_lengths=seen, implementation=implementation
+    )
+    return output[:, :length]
 
 
 def choose_implementation(wanted: str, dtype: Any, head_size: int) -> str:

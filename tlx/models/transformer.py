@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         c = self.config
         query, key, value = (
             dense(c.hidden_size, name, self.dtype, c.initializer_range, getattr(c, "qkv_bias", True))(x)
