@@ -28,7 +28,8 @@ def fused_attention(
       value: (batch, length, heads, d).
       mask: boolean, broadcastable to (batch, heads, queries, keys), True where a query attends to a key: padding, or
         which tokens are of the same packed text. The kernel takes it as a bias of a large negative number on the
-        scores, so a query whose keys are all masked attends to all of them equally, as in `attention_weights` (and, if the length is odd, to a token of zeros).
+        scores, so a query whose keys are all masked attends to all of them equally, as in `attention_weights` (and, if
+        the length is odd, to a token of zeros).
       implementation: as in `jax.nn.dot_product_attention`.
 
     Returns:
