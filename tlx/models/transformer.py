@@ -97,7 +97,7 @@ class Attention(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="self")(x, mask, deterministic)
         return AddNorm(self.config, self.dtype, self.drop_path, name="output")(mixed, x, deterministic), weights
 
@@ -128,7 +128,7 @@ class Block(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         x, weights = Attention(self.config, self.dtype, self.drop_path, name="attention")(x, mask, deterministic)
         wide = Intermediate(self.config, self.dtype, name="intermediate")(x)
         return AddNorm(self.config, self.dtype, self.drop_path, name="output")(wide, x, deterministic), weights
