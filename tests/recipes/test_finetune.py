@@ -94,7 +94,7 @@ def test_random_weights(config: Any, tmp_path: Path) -> None:
         ({"data.text": "body"}, "has no column 'body'; its columns are text, label, score"),
         ({"data.validation_fraction": 0.0}, "there is no validation data"),
         ({"head.kind": "ranking"}, "config.head.kind is 'ranking'; it is one of"),
-        ({"model.dtype": "float8"}, "config.model.dtype is 'float8'; it is one of float32, bfloat16"),
+        ({"model.dtype": "float8"}, "config.model.dtype is 'float8'; it is one of auto, float32, bfloat16"),
         ({"model.weights": "none"}, "config.model.weights is 'none'"),
         (
             {"train.monitor": "validation/r2"},

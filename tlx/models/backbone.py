@@ -52,8 +52,8 @@ class Backbone(nn.Module):
 
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """Runs block `index` and returns its output (batch, length, hidden) and its attention weights."""
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Runs block `index` and returns its output (batch, length, hidden) and its attention weights or None."""
         raise NotImplementedError
 
     def end(self, x: jax.Array) -> jax.Array:
@@ -95,11 +95,18 @@ class Backbone(nn.Module):
         stop = last if stop is None else stop
         if not 0 <= start <= stop <= last:
             raise TlxError(f"the backbone has {last} blocks; found start={start}, stop={stop}.")
-        hidden_states, attentions = [x], []
+        hidden_states: list[jax.Array] = [x]
+        attentions: list[jax.Array] = []
         for index in range(start, stop):
             x, weights = self.block(index, x, mask, deterministic or blocks[index] in frozen)
             hidden_states.append(x)
-            attentions.append(weights)
+            if weights is not None:
+                attentions.append(weights)
+            elif output_attentions:
+                raise TlxError(
+                    "cuDNN's kernel returns no attention weights; build the model with attention='xla', or run it with "
+                    "tlx.models.forward.forward."
+                )
         x = self.end(x) if stop == last else x
         pooled_from = x if text_starts is None else first_tokens(x, text_starts)
         return BackboneOutput(

@@ -31,6 +31,7 @@ class BackboneConfig:
       neutral: {name: values} of further Hugging Face settings, with the values that do not change the model. A config
         with any other value is refused.
       drop_path_rate: the rate of stochastic depth at the last block.
+      attention: the implementation of attention, "xla" or "cudnn" (`models/fused_attention.py`).
       initializer_range: the standard deviation of initial kernels.
     """
 
@@ -50,6 +51,7 @@ class BackboneConfig:
     }
 
     drop_path_rate: float = 0.0  # not a field of Hugging Face's configs
+    attention: str = "xla"  # neither
 
     if typing.TYPE_CHECKING:  # a field of every family
         initializer_range: float = 0.02
@@ -59,9 +61,9 @@ class BackboneConfig:
         for field in dataclasses.fields(self):
             self._check(field.name, getattr(self, field.name), hints[field.name])
         check_activation(self.activation_name)
-        size, heads = (getattr(self, self.renamed.get(name, name)) for name in ("hidden_size", "num_attention_heads"))
+        names = [self.renamed.get(name, name) for name in ("hidden_size", "num_attention_heads")]
+        size, heads = (getattr(self, name) for name in names)
         if size % heads:
-            names = [self.renamed.get(name, name) for name in ("hidden_size", "num_attention_heads")]
             raise TlxError(f"{names[0]} {size} is not a multiple of {names[1]} {heads}.")
         if self.num_blocks > MOST_BLOCKS:
             raise TlxError(f"this config has {self.num_blocks} blocks; tlx takes up to {MOST_BLOCKS}.")
@@ -114,19 +116,26 @@ class BackboneConfig:
                 f"a {cls.family} config has no {listed(sorted(unknown))}; it has {listed(sorted(fields), 20)}."
             )
         known = {cls.renamed.get(k, k): v for k, v in config.items()}  # a config may use either name
+        known.pop("attention", None)  # a setting of tlx
         return cls(**{**{k: v for k, v in known.items() if k in fields}, **changes})
 
     def to_hf(self) -> dict[str, Any]:
         """Returns the content of a Hugging Face `config.json`."""
         values = dataclasses.asdict(self)
         values.pop("add_pooling_layer", None)  # in transformers an argument of the model class, not of its config
-        del values["drop_path_rate"]  # a setting of training in tlx
+        del values["drop_path_rate"], values["attention"]  # settings of tlx
         return {"model_type": self.model_type, **values}
 
     @property
     def activation_name(self) -> str:
         """The activation of the feed-forward network."""
         return str(getattr(self, self.renamed.get("hidden_act", "hidden_act")))
+
+    @property
+    def head_size(self) -> int:
+        """The size of a head of attention."""
+        size, heads = (getattr(self, self.renamed.get(k, k)) for k in ("hidden_size", "num_attention_heads"))
+        return int(size // heads)
 
     @property
     def num_blocks(self) -> int:

@@ -100,13 +100,14 @@ class SelfAttention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         c = self.config
         query, key, value = (
             dense(c.dim, name, self.dtype, c.initializer_range)(x) for name in ("q_lin", "k_lin", "v_lin")
         )
         drop = functools.partial(Dropout(c.attention_dropout), deterministic=deterministic)
-        mixed, weights = attend(query, key, value, c.n_heads, mask, drop)
+        fused = c.attention == "cudnn" and (deterministic or c.attention_dropout == 0)
+        mixed, weights = attend(query, key, value, c.n_heads, mask, None if fused else drop)
         return dense(c.dim, "out_lin", self.dtype, c.initializer_range)(mixed), weights
 
 
@@ -137,7 +138,7 @@ class Block(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, mask, deterministic)
         mixed = DropPath(self.drop_path)(mixed, deterministic)
         x = layer_norm("sa_layer_norm", self.dtype, EPSILON)(fusion_barrier(mixed + x))
@@ -162,6 +163,6 @@ class DistilBert(TextBackbone):
 
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        output_and_attention: tuple[jax.Array, jax.Array] = self.transformer(index, x, mask, deterministic)
+    ) -> tuple[jax.Array, jax.Array | None]:
+        output_and_attention: tuple[jax.Array, jax.Array | None] = self.transformer(index, x, mask, deterministic)
         return output_and_attention

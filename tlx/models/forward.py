@@ -1,6 +1,7 @@
 """The forward pass of a model. Training, evaluation and feature extraction all call `forward`."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -76,6 +77,8 @@ def forward(
       TlxError: if the structure, a shape or a dtype of the model state has changed, or a state that is not batch norm's
         is updated from a device's own rows of the batch.
     """
+    if options.get("output_attentions"):
+        model = with_attention_weights(model)
     variables = {"params": params, **model_state}
     if not context.train:
         return model.apply(variables, **inputs, **options), model_state
@@ -90,6 +93,15 @@ def forward(
     if layers is not None:
         _check_by_device(model_state, after, layers.updated, context)
     return output, _after(model_state, after, context, inputs.get("valid"))
+
+
+def with_attention_weights(model: nn.Module) -> nn.Module:
+    """Returns the model with attention that returns its weights, which cuDNN's kernel does not."""
+    backbone: Any = getattr(model, "backbone", None)
+    if getattr(getattr(backbone, "config", None), "attention", "xla") == "xla":
+        return model
+    config = dataclasses.replace(backbone.config, attention="xla")
+    return model.clone(backbone=backbone.clone(config=config, parent=None))
 
 
 def _check_by_device(before: ModelState, updated: ModelState, known: Collection[str], context: Context) -> None:

@@ -4,6 +4,7 @@ Layers compute in `dtype` (None: the dtype of the parameters); softmax and the s
 at least float32. Parameters are initialized in float32; parameters of another dtype are used as they are.
 """
 
+import functools
 import math
 import zlib
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from tlx.errors import TlxError
+from tlx.models.fused_attention import fused_attention
 from tlx.parallel.axis import device_index
 
 Dtype = Any
@@ -127,9 +129,19 @@ def fusion_barrier(x: jax.Array) -> jax.Array:
     contains all sums before it, so the compiled program, and the work outside matrix products, grow with the square of
     the depth. XLA does not recompute divisions. This function therefore divides by one, in a form that XLA cannot
     simplify at compile time. The division is exact and costs little next to a block. `optimization_barrier` does not
-    help, because XLA removes it before it fuses operations.
+    help, because XLA removes it before it fuses operations. Programs for other devices do not contain the division.
     """
-    return x / jnp.where(x > jnp.inf, 2, 1).astype(x.dtype)
+    return _divided(x)
+
+
+@functools.partial(jax.jit, inline=True)  # traced once for a shape
+def _divided(x: jax.Array) -> jax.Array:
+    """x / 1 on CPUs, x elsewhere. The program is chosen when it is lowered for its platform."""
+
+    def divided(x: jax.Array) -> jax.Array:
+        return x / jnp.where(x > jnp.inf, 2, 1).astype(x.dtype)
+
+    return jax.lax.platform_dependent(x, cpu=divided, default=lambda x: x)
 
 
 fusion_barrier.defvjp(lambda x: (fusion_barrier(x), None), lambda _, gradient: (fusion_barrier(gradient),))
@@ -196,8 +208,8 @@ def attend(
     value: jax.Array,
     heads: int,
     mask: jax.Array | None,
-    drop: Callable[[jax.Array], jax.Array],
-) -> tuple[jax.Array, jax.Array]:
+    drop: Callable[[jax.Array], jax.Array] | None,
+) -> tuple[jax.Array, jax.Array | None]:
     """Multi-head attention (Vaswani et al. 2017, 3.2.2).
 
     Args:
@@ -206,13 +218,17 @@ def attend(
       value: (batch, length, hidden), already projected.
       heads: the number of heads.
       mask: as in `attention_weights`.
-      drop: the function that applies dropout to the attention weights.
+      drop: the function that applies dropout to the attention weights; None: cuDNN's kernel computes attention,
+        which has neither dropout nor weights.
 
     Returns:
-      The output (batch, length, hidden), and the attention weights after dropout (as transformers returns them).
+      The output (batch, length, hidden), and the attention weights after dropout (as transformers returns them), or
+      None.
     """
     query, key, value = (x.reshape(*x.shape[:-1], heads, -1) for x in (query, key, value))
-    weights = attention_weights(query, key, mask)
-    weights = drop(weights)
-    mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    if drop is None:
+        weights, mixed = None, fused_attention(query, key, value, mask)
+    else:
+        weights = drop(attention_weights(query, key, mask))
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
     return mixed.reshape(*mixed.shape[:-2], -1), weights

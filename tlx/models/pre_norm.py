@@ -32,7 +32,7 @@ class Attention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="attention")(x, None, deterministic)
         return OutputProjection(self.config, self.dtype, name="output")(mixed, deterministic), weights
 
@@ -51,7 +51,7 @@ class Block(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         del mask  # every patch attends to all patches
         c = self.config
         normed = layer_norm("layernorm_before", self.dtype, c.layer_norm_eps)(x)

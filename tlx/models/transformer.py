@@ -63,14 +63,15 @@ class SelfAttention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         c = self.config
         query, key, value = (
             dense(c.hidden_size, name, self.dtype, c.initializer_range, getattr(c, "qkv_bias", True))(x)
             for name in ("query", "key", "value")
         )
         drop = functools.partial(Dropout(c.attention_probs_dropout_prob), deterministic=deterministic)
-        return attend(query, key, value, c.num_attention_heads, mask, drop)
+        fused = c.attention == "cudnn" and (deterministic or c.attention_probs_dropout_prob == 0)
+        return attend(query, key, value, c.num_attention_heads, mask, None if fused else drop)
 
 
 class AddNorm(nn.Module):
@@ -96,7 +97,7 @@ class Attention(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         mixed, weights = SelfAttention(self.config, self.dtype, name="self")(x, mask, deterministic)
         return AddNorm(self.config, self.dtype, self.drop_path, name="output")(mixed, x, deterministic), weights
 
@@ -127,7 +128,7 @@ class Block(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
         x, weights = Attention(self.config, self.dtype, self.drop_path, name="attention")(x, mask, deterministic)
         wide = Intermediate(self.config, self.dtype, name="intermediate")(x)
         return AddNorm(self.config, self.dtype, self.drop_path, name="output")(wide, x, deterministic), weights

@@ -41,8 +41,8 @@ class ViT(ImageBackbone):
 
     def block(
         self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        output_and_attention: tuple[jax.Array, jax.Array] = self.encoder(index, x, mask, deterministic)
+    ) -> tuple[jax.Array, jax.Array | None]:
+        output_and_attention: tuple[jax.Array, jax.Array | None] = self.encoder(index, x, mask, deterministic)
         return output_and_attention
 
     def end(self, x: jax.Array) -> jax.Array:

@@ -48,7 +48,10 @@ def _model() -> ConfigDict:
     model.attention_probs_dropout_prob = placeholder(float)  # dropout rate of attention; None: the checkpoint's
     model.classifier_dropout = placeholder(float)  # dropout rate before the head; None: the checkpoint's
     model.image_size = placeholder(int)  # height and width of the images in pixels; None: the checkpoint's
-    model.dtype = "float32"  # dtype of the computation, "float32" or "bfloat16"; parameters stay float32
+    # dtype of the computation, "float32", "bfloat16" or "auto": float32 on CPUs, bfloat16 on GPUs and TPUs. A run's
+    # config.json has the dtype itself. Parameters, softmax, norms and losses stay float32.
+    model.dtype = "auto"
+    model.attention = "auto"  # "xla", "cudnn" (one kernel on NVIDIA GPUs), or "auto", which takes cudnn where it can
     return model
 
 

@@ -28,6 +28,7 @@ from tlx.recipes.job import Job
 from tlx.recipes.load import Loaded, Loader
 from tlx.recipes.losses import loss_settings
 from tlx.recipes.methods import Methods, with_method_fields
+from tlx.recipes.model import default_dtype
 from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.splits import with_splits
 from tlx.recipes.train import TrainSetup, train_setup
@@ -71,6 +72,7 @@ def build(
     run, lock = on_main(lambda: run_directory.check_workdir(workdir)) or (Path(workdir).absolute(), None)
     config = with_method_fields(with_current_names(config), methods)
     check_config(config)
+    config = _with_dtype(config, run)
     layout = layout_from(config)
     config = with_splits(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
@@ -123,6 +125,16 @@ def build(
         lock=lock,
     )
     return dataclasses.replace(job, phases=compiled_phases(job, setup))
+
+
+def _with_dtype(config: ConfigDict, run: Path) -> ConfigDict:
+    """The config with the dtype that "auto" means: that of the run in the run directory, or else the devices' own."""
+    if config.model.dtype != "auto":
+        return config
+    config = config.copy_and_resolve_references()
+    began = (run / "config.json").is_file()
+    config.model.dtype = run_directory.read_run(run)["config"]["model"]["dtype"] if began else default_dtype()
+    return config
 
 
 def _initial_state(setup: TrainSetup, variables: Variables, layout: Layout) -> State:

@@ -1,15 +1,18 @@
 """Makes the model of a config: the checkpoint's network with new heads, or one with random weights, and LoRA."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from tlx.adapters.lora import Lora
 from tlx.adapters.model import add_lora, with_loras
 from tlx.errors import TlxError, listed
+from tlx.models.fused_attention import choose_implementation
 from tlx.models.heads import Head
 from tlx.models.model import Model, build_model, config_of
 from tlx.params.kinds import KindTable
@@ -47,7 +50,7 @@ def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tupl
         raise TlxError(f"config.model.weights is {c.weights!r}; it is 'pretrained' or 'random'.")
     model, params, initialized = start_from(
         folder, heads, initialise=c.initialise, reinitialise=reinitialise, ignore=c.ignore, seed=config.seed,
-        dtype=compute_dtype(c), **model_changes(c),
+        dtype=compute_dtype(c), attention=model.backbone.config.attention, **model_changes(c),
     )  # fmt: skip
     loaded = flatten(params).keys() - initialized
     model, params = adapt(model, params, config)
@@ -63,7 +66,9 @@ def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, 
       heads: heads by name.
     """
     hf_config = read_config(folder)
-    return build_model(config_of(folder, hf_config, heads, **model_changes(config)), heads, compute_dtype(config))
+    described, dtype = config_of(folder, hf_config, heads, **model_changes(config)), compute_dtype(config)
+    attention = choose_implementation(config.get("attention", "auto"), dtype, described.head_size)
+    return build_model(dataclasses.replace(described, attention=attention), heads, dtype)
 
 
 def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,10 +81,16 @@ def model_changes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def compute_dtype(config: Mapping[str, Any]) -> Any:
     """Returns the dtype of the computation from `config.model`; None is float32, the parameters' dtype."""
-    known = {"float32": None, "bfloat16": jax.numpy.bfloat16}
-    if config["dtype"] not in known:
-        raise TlxError(f"config.model.dtype is {config['dtype']!r}; it is one of {listed(known)}.")
-    return known[config["dtype"]]
+    known = {"float32": None, "bfloat16": jnp.bfloat16}
+    name = default_dtype() if config["dtype"] == "auto" else config["dtype"]
+    if name not in known:
+        raise TlxError(f"config.model.dtype is {name!r}; it is one of {listed(('auto', *known))}.")
+    return known[name]
+
+
+def default_dtype() -> str:
+    """Returns what `config.model.dtype` \"auto\" means on this process's devices."""
+    return "float32" if jax.devices()[0].platform == "cpu" else "bfloat16"
 
 
 def lora_of(config: Mapping[str, Any]) -> Lora | None:
