@@ -82,6 +82,11 @@ class Tokenizer:
         )
         return self._checked(encoding["input_ids"], encoding["token_type_ids"], self.max_length)
 
+    @property
+    def kind(self) -> str:
+        """The class of the tokenizer, and the sizes of the checkpoint's tables: what `config.json` decides of it."""
+        return f"{type(self._tokenizer).__name__} {self.tables}"
+
     def count_longer(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
         """Returns how many texts, or pairs of texts, have more than `max_length` tokens before truncation."""
         longer = 0
