@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from tests import tiny
+from tlx.cli import predict
 from tlx.cli.doctor import gigaflops, unmet
 from tlx.cli.main import main
 from tlx.cli.predict import CHUNK, flat
@@ -42,9 +43,12 @@ def rows_in(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_predict_file(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_file(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """More than a chunk; CSV to standard output and JSON lines to a file say the same, in the file's order, all columns
     kept; each row as if it were alone."""
+    monkeypatch.setattr(predict, "TEXTS", CHUNK)
     main(["predict", f"{place}/run", "--input", f"{place}/other.csv"])
     found = rows_in(capsys.readouterr().out)
     given = rows_in((place / "other.csv").read_text())
