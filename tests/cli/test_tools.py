@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,8 @@ from tlx.cli.main import main
 from tlx.cli.predict import CHUNK, flat
 from tlx.data import stream
 from tlx.recipes import finetune
+from tlx.recipes.run_directory import load_run
+from tlx.runs import predictions
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +63,26 @@ def test_predict_file(
     main(["predict", f"{place}/run", last])
     assert capsys.readouterr().out == f"{last}  {lines[-1]['predicted']}  {lines[-1]['tlx_score']:.1%}\n"
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_predict_holds_one_chunk(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading, passing on and writing ten times as many rows takes no more memory (without the model's part)."""
+    trained = load_run(place / "run")
+    monkeypatch.setattr(predict, "TEXTS", 256)
+    monkeypatch.setattr(predictions, "rows_of", lambda _, inputs: [{"predicted": "a", "score": 0.5} for _ in inputs])
+
+    def peak(rows: int) -> int:
+        file = tiny.write_reviews(tmp_path / "many.csv", rows)
+        tracemalloc.start()
+        for _ in predict.predict_source(trained, str(file), str(tmp_path / "out.csv"), None):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (tmp_path / "out.csv").read_text().count("\n") == rows + 1
+        return most
+
+    peak(500)  # imports
+    assert peak(20_000) < peak(2_000) + 2**17
 
 
 def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
