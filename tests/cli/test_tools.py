@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +19,14 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from tests import tiny
+from tlx.cli import predict
 from tlx.cli.doctor import gigaflops, unmet
 from tlx.cli.main import main
 from tlx.cli.predict import CHUNK, flat
 from tlx.data import stream
 from tlx.recipes import finetune
+from tlx.recipes.run_directory import load_run
+from tlx.runs import predictions
 
 pytestmark = pytest.mark.slow
 
@@ -42,9 +46,12 @@ def rows_in(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_predict_file(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_file(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """More than a chunk; CSV to standard output and JSON lines to a file say the same, in the file's order, all columns
     kept; each row as if it were alone."""
+    monkeypatch.setattr(predict, "TEXTS", CHUNK)
     main(["predict", f"{place}/run", "--input", f"{place}/other.csv"])
     found = rows_in(capsys.readouterr().out)
     given = rows_in((place / "other.csv").read_text())
@@ -56,6 +63,26 @@ def test_predict_file(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     main(["predict", f"{place}/run", last])
     assert capsys.readouterr().out == f"{last}  {lines[-1]['predicted']}  {lines[-1]['tlx_score']:.1%}\n"
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_predict_holds_one_chunk(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading, passing on and writing ten times as many rows takes no more memory (without the model's part)."""
+    trained = load_run(place / "run")
+    monkeypatch.setattr(predict, "TEXTS", 256)
+    monkeypatch.setattr(predictions, "rows_of", lambda _, inputs: [{"predicted": "a", "score": 0.5} for _ in inputs])
+
+    def peak(rows: int) -> int:
+        file = tiny.write_reviews(tmp_path / "many.csv", rows)
+        tracemalloc.start()
+        for _ in predict.predict_source(trained, str(file), str(tmp_path / "out.csv"), None):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (tmp_path / "out.csv").read_text().count("\n") == rows + 1
+        return most
+
+    peak(500)  # imports
+    assert peak(20_000) < peak(2_000) + 2**17
 
 
 def test_predict_stream(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tlx.cli.words import as_flags, without_none
 from tlx.errors import TlxError, one_sentence
+from tlx.files.user_cache import user_cache
 from tlx.signals import caught
 
 
@@ -28,7 +29,7 @@ def compilation_cache() -> Path:
     """Returns the folder of compiled steps: `JAX_COMPILATION_CACHE_DIR`, or a folder in the user's cache."""
     if folder := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "compiled"
+    return user_cache("compiled")
 
 
 def use_compilation_cache() -> None:

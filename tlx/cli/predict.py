@@ -12,6 +12,9 @@ from tlx.cli.steps import add_step, load
 from tlx.errors import TlxError, listed
 
 CHUNK = 512  # number of rows that are read, predicted and written at a time
+# The same for texts of a file: the more are sorted or packed together, the less padding there is. Of sst2's sentences,
+# sorted, 29 % of the tokens were padding with 512 rows and 18 % with 4,096; packed, 8 % and 3 %.
+TEXTS = 4096
 Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
 
 
@@ -105,9 +108,10 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
     reading = modality.read_source(source, format_)
     written = format_ if format_ in FORMATS else None
     output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
+    size = TEXTS if modality.has_lengths and source != "-" else CHUNK
     unpredicted = 0
     with writing(to, output_format) as write:
-        while chunk := list(itertools.islice(reading.rows, CHUNK)):
+        while chunk := list(itertools.islice(reading.rows, size)):
             inputs = [modality.read_row(row, place, columns, kind) for place, row in chunk]
             predictions = rows_of(trained, inputs)
             for (place, row), prediction in zip(chunk, predictions, strict=True):

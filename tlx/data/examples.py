@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tlx.data.flat import Flat, chunks
 from tlx.data.places import Places, by_example
 from tlx.data.windows import divide
 from tlx.data.words import Words
@@ -82,8 +83,10 @@ class Examples:
           fields: arrays with one entry per example by name.
           example_id: int64 (n,), the row of each text in the source; None: its position.
         """
-        ids, types = encoder(texts, pairs)
-        return cls._concatenate(ids, types, encoder.pad_id, example_id, fields)
+        flat = Flat()
+        for chunk in chunks(len(texts)):
+            flat.add(*encoder(texts[chunk], None if pairs is None else pairs[chunk]))
+        return cls(*flat.arrays(), dict(fields or {}), _source_rows(len(texts), example_id), encoder.pad_id)
 
     @classmethod
     def encode_words(
@@ -111,21 +114,26 @@ class Examples:
         Raises:
           TlxError: `max_length` or `stride` leaves no room for words.
         """
-        ids, types, firsts = encoder.words(sentences)
-        windowed = sum(len(row) > encoder.max_length for row in ids)
-        special = len(encoder.words([[]])[0][0]) if windowed else 0
         stride = encoder.max_length // 4 if stride is None else stride
-        inputs: list[tuple[np.ndarray, np.ndarray]] = []
-        sentence_of, places = [], [np.zeros((0, 2), np.int64)]
-        for sentence, row in enumerate(zip(ids, types, firsts, strict=True)):
-            windows, place = divide(*row, special=special, max_length=encoder.max_length, stride=stride)
-            place[place[:, 0] >= 0, 0] += len(inputs)
-            inputs += windows
-            sentence_of += [sentence] * len(windows)
-            places.append(place)
-        source = np.arange(len(sentences), dtype=np.int64) if example_id is None else example_id
-        flat = [[window[i] for window in inputs] for i in (0, 1)]
-        examples = cls._concatenate(flat[0], flat[1], encoder.pad_id, source[np.array(sentence_of, np.int64)])
+        flat, windowed, special = Flat(), 0, 0
+        sentence_of: list[int] = []
+        places = [np.zeros((0, 2), np.int64)]
+        for chunk in chunks(len(sentences)):
+            ids, types, firsts = encoder.words(sentences[chunk])
+            long = sum(len(row) > encoder.max_length for row in ids)
+            if long and not windowed:
+                special = len(encoder.words([[]])[0][0])
+            windowed += long
+            inputs: list[tuple[np.ndarray, np.ndarray]] = []
+            for sentence, row in enumerate(zip(ids, types, firsts, strict=True), chunk.start):
+                windows, place = divide(*row, special=special, max_length=encoder.max_length, stride=stride)
+                place[place[:, 0] >= 0, 0] += len(sentence_of)
+                inputs += windows
+                sentence_of += [sentence] * len(windows)
+                places.append(place)
+            flat.add([ids for ids, _ in inputs], [types for _, types in inputs])
+        source = _source_rows(len(sentences), example_id)
+        examples = cls(*flat.arrays(), {}, source[np.array(sentence_of, np.int64)], encoder.pad_id)
         place = np.concatenate(places)
         token = np.where(place[:, 0] >= 0, examples.offsets[place[:, 0]] + place[:, 1], -1)
         label = np.full(len(token), -1, np.int32) if tags is None else np.concatenate([np.zeros(0, np.int32), *tags])
@@ -136,20 +144,6 @@ class Examples:
         offsets = np.concatenate([[0], np.cumsum([len(words) for words in sentences])]).astype(np.int64)
         words = Words(label, token, offsets, source, windowed)
         return dataclasses.replace(examples, token_fields=fields, words=words)
-
-    @classmethod
-    def _concatenate(
-        cls,
-        ids: Sequence[Sequence[int] | np.ndarray],
-        types: Sequence[Sequence[int] | np.ndarray],
-        pad_id: int,
-        example_id: np.ndarray | None,
-        fields: Mapping[str, np.ndarray] | None = None,
-    ) -> "Examples":
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
-        flat = [np.fromiter((t for row in rows for t in row), np.int32, offsets[-1]) for rows in (ids, types)]
-        example_id = np.arange(len(ids), dtype=np.int64) if example_id is None else example_id
-        return cls(flat[0], flat[1], offsets, dict(fields or {}), example_id, pad_id)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -191,6 +185,10 @@ class Examples:
         fields = (*self.fields.values(), *self.token_fields.values())
         for array in (self.ids, self.offsets, self.example_id, *fields):
             yield np.ascontiguousarray(array).tobytes()
+
+
+def _source_rows(size: int, rows: np.ndarray | None) -> np.ndarray:
+    return np.arange(size, dtype=np.int64) if rows is None else rows
 
 
 class ExampleSet(Protocol):

@@ -11,7 +11,6 @@ again.
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from tlx.errors import TlxError
 from tlx.features.compute import Extractor, FeatureSet, FeatureShape
 from tlx.files.regular import open_regular
 from tlx.files.strict_json import read_json
+from tlx.files.user_cache import user_cache
 from tlx.parallel.processes import is_multiprocess, main_value, on_main
 
 FORMAT = 1
@@ -33,7 +33,7 @@ FORMAT = 1
 
 def default_folder() -> Path:
     """Returns the default folder for features, in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tlx" / "features"
+    return user_cache("features")
 
 
 def identity(extractor: Extractor, examples: ExampleSet) -> dict[str, str]:

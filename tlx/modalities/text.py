@@ -60,7 +60,7 @@ class Texts:
 
     @property
     def digest(self) -> str:
-        digest = hashlib.sha256(str(self.tokenizer.max_length).encode())
+        digest = hashlib.sha256(f"{self.tokenizer.max_length} {self.tokenizer.kind}".encode())
         for name in file_names(self.tokenizer.folder):
             if (file := self.tokenizer.folder / name).is_file():
                 with open_regular(file) as opened:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.data.flat import chunks
 from tlx.errors import TlxError
 from tlx.models.model import FAMILIES, config_of
 from tlx.models.text_config import TextConfig
@@ -81,12 +82,19 @@ class Tokenizer:
         )
         return self._checked(encoding["input_ids"], encoding["token_type_ids"], self.max_length)
 
+    @property
+    def kind(self) -> str:
+        """The class of the tokenizer, and the sizes of the checkpoint's tables: what `config.json` decides of it."""
+        return f"{type(self._tokenizer).__name__} {self.tables}"
+
     def count_longer(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
         """Returns how many texts, or pairs of texts, have more than `max_length` tokens before truncation."""
-        if not len(texts):
-            return 0
-        untruncated = self._run(self._tokenizer, list(texts), None if pairs is None else list(pairs), truncation=False)
-        return sum(len(row) > self.max_length for row in untruncated["input_ids"])
+        longer = 0
+        for chunk in chunks(len(texts)):
+            second = None if pairs is None else list(pairs[chunk])
+            untruncated = self._run(self._tokenizer, list(texts[chunk]), second, truncation=False)
+            longer += sum(len(row) > self.max_length for row in untruncated["input_ids"])
+        return longer
 
     def words(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
         """Tokenizes sentences that are split into words, without truncation.

@@ -38,6 +38,8 @@ def check_config(config: ConfigDict) -> None:
         raise TlxError(f"config.train.max_skipped is {config.train.max_skipped}; it must be at least 0.")
     if config.resume not in ("auto", "never"):
         raise TlxError(f"config.resume is {config.resume!r}; it is 'auto' (go on) or 'never' (refuse a used workdir).")
+    if not config.data.cache:
+        raise TlxError("config.data.cache is empty; it is 'auto', 'off' or a folder.")
     check_features(config.features)
     check_packing(config)
     for name, group in config.params.groups.items():

@@ -1,7 +1,7 @@
 """Facts about a run's data for its summary and for printed lines: sizes, digests, labels, tags, words."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
 
+Tell = Callable[[str], None]  # is called with a line for the user
+
 
 def data_facts(
     config: ConfigDict,
@@ -24,8 +26,9 @@ def data_facts(
     examples: Mapping[str, ExampleSet],
     inputs: Modality,
     head: Head,
+    tell: Tell,
 ) -> dict[str, Any]:
-    """Returns the facts for the run's summary, and prints those that a user should notice.
+    """Returns the facts for the run's summary, and tells those that a user should notice.
 
     Args:
       config: the run's config.
@@ -33,15 +36,16 @@ def data_facts(
       examples: the encoded examples of each split.
       inputs: the modality, which encoded them.
       head: the head.
+      tell: is called with each line that a user should see.
     """
-    facts = _split_facts(config.data, tables, examples, inputs) | _label_facts(config, tables)
+    facts = _split_facts(config.data, tables, examples, inputs, tell) | _label_facts(config, tables, tell)
     if head.kind == "tagging":
-        facts |= _tagging_facts(tables["train"], config.data.label, head, examples)
+        facts |= _tagging_facts(tables["train"], config.data.label, head, examples, tell)
     return facts
 
 
 def _split_facts(
-    data: ConfigDict, tables: Mapping[str, Table], examples: Mapping[str, ExampleSet], inputs: Modality
+    data: ConfigDict, tables: Mapping[str, Table], examples: Mapping[str, ExampleSet], inputs: Modality, tell: Tell
 ) -> dict[str, Any]:
     """Counts the examples of each split, those that also occur in train, groups and truncated texts."""
     grouped = {part: table for part, table in tables.items() if data.group in table.columns}
@@ -52,10 +56,9 @@ def _split_facts(
     for part, count in truncated.items():
         if count:
             texts = "pairs of texts" if data.pair else inputs.plural
-            print(
+            tell(
                 f"{part}: {count} of {len(tables[part])} {texts} are longer than max_length {data.max_length} and "
-                "are truncated.",
-                flush=True,
+                "are truncated."
             )
     train_keys = set(keys["train"])
     return {
@@ -67,8 +70,8 @@ def _split_facts(
     }
 
 
-def _label_facts(config: ConfigDict, tables: Mapping[str, Table]) -> dict[str, Any]:
-    """Counts and prints how many labels were stripped and how many rows were left out; {} if there are none."""
+def _label_facts(config: ConfigDict, tables: Mapping[str, Table], tell: Tell) -> dict[str, Any]:
+    """Counts and tells how many labels were stripped and how many rows were left out; {} if there are none."""
     label = config.data.label
     stripped = {part: labels.count_stripped(table, label) for part, table in tables.items()}
     left_out = {table.name: table.left_out for table in tables.values() if table.left_out}
@@ -76,30 +79,32 @@ def _label_facts(config: ConfigDict, tables: Mapping[str, Table]) -> dict[str, A
         stripped = {}
     for part, count in stripped.items():
         if count:
-            print(f"{part}: {count} labels in {label!r} had spaces around them, which were stripped.", flush=True)
+            tell(f"{part}: {count} labels in {label!r} had spaces around them, which were stripped.")
     for name, count in left_out.items():
-        print(f"{name}: {count} rows have no label ({labels.NO_LABEL} in {label!r}) and are left out.", flush=True)
+        tell(f"{name}: {count} rows have no label ({labels.NO_LABEL} in {label!r}) and are left out.")
     return {
         **({"labels_stripped": stripped} if any(stripped.values()) else {}),
         **({"left_out_without_label": left_out} if left_out else {}),
     }
 
 
-def _tagging_facts(train: Table, column: str, head: Head, examples: Mapping[str, ExampleSet]) -> dict[str, Any]:
-    """Finds and prints the scheme of the training tags and the word counts of each split."""
+def _tagging_facts(
+    train: Table, column: str, head: Head, examples: Mapping[str, ExampleSet], tell: Tell
+) -> dict[str, Any]:
+    """Finds and tells the scheme of the training tags and the word counts of each split."""
     scheme = scheme_of([tag for tag in row if tag != labels.NO_LABEL] for row in tag_column(train, column))
     if scheme is None:
         what = f"{len(head.labels)} classes of tokens, no entity scheme; measured by accuracy and macro-F1"
     else:
         types = sorted({name.partition("-")[2] for name in head.labels} - {""})
         what = f"{scheme}, entities{f' of type {listed(types)}' if types else ''}; measured by entity F1"
-    print(f"tags: {what}.", flush=True)
+    tell(f"tags: {what}.")
     if scheme is None and (why := near_scheme(head.labels)):
-        print(f"tags: {why}.", flush=True)
+        tell(f"tags: {why}.")
     words = {part: count_words(part_examples.words) for part, part_examples in examples.items()}
     for part, counts in words.items():
         if any(count for name, count in counts.items() if name != "words"):
-            print(f"{part}: {format_word_counts(counts)}.", flush=True)
+            tell(f"{part}: {format_word_counts(counts)}.")
     return {"tags": scheme or "classes of tokens", "words": words}
 
 

@@ -1,7 +1,8 @@
 """The data of a run: reads the splits, makes the head from the labels and encodes the examples."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from tlx.errors import TlxError, listed
 from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
 from tlx.recipes.data_facts import data_facts
+from tlx.recipes.encoded import entry_of
+from tlx.recipes.run_directory import heads_as_json, heads_from
 from tlx.recipes.splits import load_tables
+from tlx.training.tasks import DEFAULT
 
 TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging")  # heads that can be trained on a file
 
@@ -27,15 +31,20 @@ class Datasets:
 
     Attributes:
       examples: examples by split: `train`, `validation` and, if there is one, `test`.
-      tables: the tables that the examples were made from, by split.
+      read_tables: returns the tables that the examples were made from, by split.
       head: the head that fits the labels.
       facts: facts for the summary: sizes, how many examples of the other splits are also in train, digests.
     """
 
-    examples: dict[str, ExampleSet]
-    tables: dict[str, Table]
+    examples: Mapping[str, ExampleSet]
+    read_tables: Callable[[], dict[str, Table]]
     head: Head
     facts: dict[str, Any]
+
+    @functools.cached_property
+    def tables(self) -> dict[str, Table]:
+        """The tables that the examples were made from, by split; read again if the examples came from the cache."""
+        return self.read_tables()
 
 
 def make_head(config: ConfigDict, train: Table) -> Head:
@@ -74,7 +83,9 @@ def make_head(config: ConfigDict, train: Table) -> Head:
 
 
 def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None = None) -> Datasets:
-    """Reads and encodes the data of `config.data` and `config.head`.
+    """Reads and encodes the data of `config.data` and `config.head`, or reads what an earlier run has encoded.
+
+    Lines about the data that a user should see are printed in both cases.
 
     Args:
       config: the run's config.
@@ -84,7 +95,35 @@ def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, 
     Raises:
       TlxError: if the data is invalid.
     """
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    entry = None if in_memory else entry_of(config, inputs)
+    if entry is not None and (found := entry.read(tell)) is not None:
+        examples, values = found
+        for line in values["lines"]:
+            tell(line)
+        heads = heads_from({DEFAULT: values["head"]})
+        read = functools.partial(load_tables, config.data, inputs, config.head.kind)
+        return Datasets(examples, read, heads[DEFAULT], values["facts"])
+    lines: list[str] = []
+
+    def tell_and_keep(line: str) -> None:
+        tell(line)
+        lines.append(line)
+
+    datasets = _read(config, inputs, in_memory, tell_and_keep)
+    if entry is not None and entry_of(config, inputs) == entry:  # the files are still those that were digested
+        head = heads_as_json({DEFAULT: datasets.head})[DEFAULT]
+        entry.write(datasets.examples, {"facts": datasets.facts, "head": head, "lines": lines}, tell)
+    return datasets
+
+
+def _read(
+    config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None, tell: Callable[[str], None]
+) -> Datasets:
     tables = load_tables(config.data, inputs, config.head.kind, in_memory)
     head, columns = make_head(config, tables["train"]), Columns.of(inputs, config.data)
     examples = {part: inputs.encode(columns, head, table, table.source_rows) for part, table in tables.items()}
-    return Datasets(examples, tables, head, data_facts(config, tables, examples, inputs, head))
+    return Datasets(examples, lambda: tables, head, data_facts(config, tables, examples, inputs, head, tell))

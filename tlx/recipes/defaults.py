@@ -79,6 +79,9 @@ def _data() -> ConfigDict:
     data.packing = "off"
     # Tagging splits sentences above max_length into overlapping windows: overlap in tokens; None: max_length / 4.
     data.stride = placeholder(int)
+    # Encoded texts of large files are kept on disk for the next run on the same data: "auto" in tlx/encoded in the
+    # user's cache folder, "off" nowhere, or the path of a folder.
+    data.cache = "auto"
     return data
 
 

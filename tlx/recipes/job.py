@@ -119,7 +119,11 @@ class Job:
             self.lock = None
 
     def fit(
-        self, checkpoints: Checkpoints, quiet: bool, after_step: AfterStep | None = None
+        self,
+        checkpoints: Checkpoints,
+        quiet: bool,
+        after_step: AfterStep | None = None,
+        latest: dict[str, np.ndarray] | None = None,
     ) -> tuple[State, Progressed]:
         """Runs the training loop only.
 
@@ -127,6 +131,7 @@ class Job:
           checkpoints: where checkpoints are written.
           quiet: whether to hide the progress display.
           after_step: see `tlx.training.loop.fit`.
+          latest: is filled with the predictions for the validation split of the last evaluation, by task.
 
         Returns:
           The last state, and the loop's record with the best step.
@@ -135,7 +140,7 @@ class Job:
             self.state,
             self.phases,
             self.batches,
-            lambda variables: self.evaluate(variables, "validation"),
+            lambda variables: self.evaluate(variables, "validation", latest),
             layout=self.layout,
             schedule=self.schedule,
             checkpoints=checkpoints,
@@ -151,13 +156,14 @@ class Job:
 
     def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints", keep=self.schedule.saves.keep) as checkpoints:
-            state, progressed = self.fit(checkpoints, quiet)
+            latest: dict[str, np.ndarray] = {}
+            state, progressed = self.fit(checkpoints, quiet, latest=latest)
             with stopped_when("after training"):
                 best = int(progressed.best["step"]) if progressed.best else int(state.step)
                 variables = state.with_eval_params().variables
                 if best != int(state.step):
-                    variables = self._best(checkpoints, best, variables)
-                return self._summarize(variables, best, progressed, int(state.step))
+                    variables, latest = self._best(checkpoints, best, variables), {}
+                return self._summarize(variables, best, progressed, int(state.step), latest)
 
     def _best(self, checkpoints: Checkpoints, step: int, variables: Variables) -> Variables:
         """The best parameters and model state at the end of a run; `variables` gives their shapes."""
@@ -249,17 +255,32 @@ class Job:
         """
         return self.predict(variables, self.tasks[task].splits[split], task)
 
-    def evaluate(self, variables: Variables, split: str) -> dict[str, float]:
-        """Returns all metrics of a split by name: `split/metric`, or `task/split/metric` of a named task."""
+    def evaluate(self, variables: Variables, split: str, keep: dict[str, np.ndarray] | None = None) -> dict[str, float]:
+        """Returns all metrics of a split by name: `split/metric`, or `task/split/metric` of a named task.
+
+        Args:
+          variables: parameters and model state.
+          split: "train", "validation" or "test".
+          keep: is filled with the predictions by task.
+        """
         values: dict[str, float] = {}
         for name, task in self.tasks.items():
             if split in task.splits:
-                values |= task.score(self.predictions(variables, split, name), split)
+                predictions = self.predictions(variables, split, name)
+                values |= task.score(predictions, split)
+                if keep is not None:
+                    keep[name] = predictions
         return values
 
-    def _summarize(self, variables: Variables, best: int, progressed: Progressed, last: int) -> dict[str, Any]:
+    def _summarize(
+        self, variables: Variables, best: int, progressed: Progressed, last: int, validation: Mapping[str, np.ndarray]
+    ) -> dict[str, Any]:
+        """Evaluates the best parameters; `validation` are predictions that are known already, by task."""
+        known = {(name, "validation"): predictions for name, predictions in validation.items()}
         predictions = {
-            (task.name, split): self.predictions(variables, split, task.name)
+            (task.name, split): known[task.name, split]
+            if (task.name, split) in known
+            else self.predictions(variables, split, task.name)
             for task in self.tasks.values()
             for split in task.splits
             if split != "train"

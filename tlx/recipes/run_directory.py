@@ -69,7 +69,7 @@ EARLIER = {
 }  # fmt: skip
 
 # Fields that decide no number of a run, and may be others when it goes on.
-CHANGEABLE = ("config.resume", "config.parallel.", "config.train.save_every", "config.train.keep")
+CHANGEABLE = ("config.resume", "config.parallel.", "config.train.save_every", "config.train.keep", "config.data.cache")
 
 
 def open_run(
