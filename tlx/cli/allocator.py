@@ -32,8 +32,8 @@ def keep_memory() -> bool:
         return False
     try:
         library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018: only glibc has it, and only its parameters have these numbers
-        mallopt = library.mallopt
-    except (OSError, AttributeError):
+    except OSError:
         return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in SETTINGS])
+    if not hasattr(library, "gnu_get_libc_version"):  # only glibc has it, and SETTINGS has glibc's numbers
+        return False
+    return all(library.mallopt(parameter, value) == 1 for parameter, value in SETTINGS)
