@@ -20,7 +20,9 @@ SETTINGS = (
 
 
 def keep_memory() -> bool:
-    """Makes glibc's malloc keep freed memory. Call it before JAX starts its threads.
+    """Makes glibc's malloc keep freed memory. Call it first of all: a thread that exists before has its own heap.
+
+    `caught`, and so `one_sentence`, starts such a thread, and malloc would give its heap to JAX's threads too.
 
     It does nothing where the C library is not glibc (macOS, Windows, Alpine), or if the environment variable
     `TLX_KEEP_MEMORY` is `0`.

@@ -179,8 +179,8 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
 
             wait_for_others()
 
+    keep_memory()
     with one_sentence(workdir, parting):
-        keep_memory()
         quiet_logs()
         use_compilation_cache()
         if config is not None:

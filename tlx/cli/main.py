@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlx.cli.allocator import keep_memory
 from tlx.errors import one_sentence
 
 if TYPE_CHECKING:  # other modules are imported when signals are caught
@@ -52,12 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the words after `tlx`; None: those of this process.
     """
+    if argv is None:
+        keep_memory()
     with one_sentence():
-        from tlx.cli.allocator import keep_memory
         from tlx.cli.words import as_words
 
-        if argv is None:
-            keep_memory()
         words = list(sys.argv[1:] if argv is None else argv)
         command = next((word for word in words if word in COMMANDS), None)
         arguments = parser(command).parse_args(as_words(words) if command in CONFIG_COMMANDS else words)
