@@ -3,8 +3,10 @@
 python experiments/digits.py --workdir=runs/digits_transfer
 """
 
+from tlx.cli.allocator import keep_memory
 from tlx.errors import one_sentence
 
+keep_memory()
 with one_sentence():  # from here on, signals and a broken installation end the script with one sentence
     from pathlib import Path
 

@@ -5,8 +5,10 @@
 The same command on the same workdir resumes a stopped run.
 """
 
+from tlx.cli.allocator import keep_memory
 from tlx.errors import one_sentence
 
+keep_memory()
 with one_sentence():  # from here on, signals and a broken installation end the script with one sentence
     from absl import flags
     from ml_collections import config_flags

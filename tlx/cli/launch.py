@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlx.cli.allocator import keep_memory
 from tlx.cli.words import as_flags, without_none
 from tlx.errors import TlxError, one_sentence
 from tlx.files.user_cache import user_cache
@@ -179,6 +180,7 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
 
             wait_for_others()
 
+    keep_memory()
     with one_sentence(workdir, parting):
         quiet_logs()
         use_compilation_cache()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tlx.cli.allocator import keep_memory
 from tlx.errors import one_sentence
 
 if TYPE_CHECKING:  # other modules are imported when signals are caught
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the words after `tlx`; None: those of this process.
     """
+    if argv is None:
+        keep_memory()
     with one_sentence():
         from tlx.cli.words import as_words
 
