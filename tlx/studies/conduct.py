@@ -49,7 +49,8 @@ def conduct(
         plan = make_plan(spec, workdir, full, storage, heartbeat)
         write_plan(plan)
     queue = Queue(plan)
-    queue.add_missing(again=retry_failed)
+    if retry_failed:
+        queue.retry_failed()
     places = _places(workers, per_gpu)
     if places and queue.unfinished():
         _run(plan, queue, places)

@@ -13,13 +13,10 @@ from ml_collections import ConfigDict
 
 from tlx.data.sources import source_digest
 from tlx.errors import TlxError, listed
-from tlx.files.strict_json import read_json
 from tlx.recipes.run_directory import CHANGEABLE, revision, versions, write_json
 from tlx.studies.design import Arm, arms
+from tlx.studies.records import FILE, read_plan_file
 from tlx.studies.study import Study, changed, load_study
-
-FILE = "study.json"
-MOST_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,18 +124,6 @@ def write_plan(plan: Plan) -> None:
             ],
         },
     )  # fmt: skip
-
-
-def read_plan_file(workdir: Path) -> dict[str, Any]:
-    """Reads `study.json`.
-
-    Raises:
-      TlxError: the directory holds no study.
-    """
-    file = workdir / FILE
-    if not file.is_file():
-        raise TlxError(f"{workdir} is neither a run directory nor that of a study: it holds no {FILE}.")
-    return read_json(file, "plan of a study", MOST_BYTES)
 
 
 def open_plan(workdir: Path) -> Plan:

@@ -8,13 +8,13 @@ import contextlib
 import dataclasses
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tlx.files.lock import is_gone, owner_now
 from tlx.signals import requested
 from tlx.studies.plan import Plan, Run
-from tlx.studies.storage import exclusive, open_storage, states
+from tlx.studies.storage import exclusive, open_storage, read_trials, seen, state_by_key, states
 from tlx.studies.tuning import MOST_LOST, Search, give_up, lost_key
 
 
@@ -61,14 +61,13 @@ class Queue:
         """A `with` block in which only this process changes the study's trials."""
         return exclusive(self.storage, self.plan.storage, self.plan.study.name)
 
-    def add_missing(self, again: bool = False) -> None:
-        """Enqueues the runs of the plan that are neither finished, running nor waiting.
-
-        Args:
-          again: whether failed runs are enqueued once more.
-        """
+    def retry_failed(self) -> None:
+        """Lets the failed runs of the plan be taken again."""
         with self.exclusive():
-            self._add_missing(again)
+            found = state_by_key(seen(self.study.get_trials(deepcopy=False)))
+            for key, run in self.runs.items():
+                if found.get(key) == "failed":
+                    self._enqueue(run)
 
     def take(self) -> Taken | None:
         """Takes the next trial; None if there is none to take now."""
@@ -82,14 +81,17 @@ class Queue:
                     folder = f"tuning-{trial.number}-{search.run.folder}"
                     return Taken(search.run, trial, search, trial.params, folder)
             give_back_lost(self.study)
-            self._add_missing()
-            if not any(trial.state == states().WAITING for trial in self.study.get_trials(deepcopy=False)):
-                return None
-            trial = self.study.ask()
-            self._begin(self.study, trial)
-            run = self.runs[trial.user_attrs["key"]]
-            tuned = self.searches[run.arm.name].best() if run.arm.name in self.searches else {}
-            return Taken(run, trial, None, tuned or {}, trial.user_attrs["folder"])
+            while self._next_is_enqueued():
+                trial = self.study.ask()
+                run = self.runs.get(trial.user_attrs["key"])
+                if run is None:  # it is of an earlier plan
+                    trial.set_user_attr("stopped", True)
+                    self.study.tell(trial, state=states().FAIL)
+                    continue
+                self._begin(self.study, trial)
+                tuned = self.searches[run.arm.name].best() if run.arm.name in self.searches else {}
+                return Taken(run, trial, None, tuned or {}, trial.user_attrs["folder"])
+        return None
 
     def finish(self, taken: Taken, result: Mapping[str, Any]) -> bool:
         """Records the result of a trial; a result with `error` is that of a failed trial.
@@ -120,7 +122,7 @@ class Queue:
 
     def unfinished(self) -> int:
         """Returns the number of runs that are neither complete nor failed."""
-        found = state_by_key(self.study.get_trials(deepcopy=False))
+        found = state_by_key(read_trials(self.plan.storage, self.plan.study.name))
         return sum(found.get(key, "waiting") in ("waiting", "queued", "running") for key in self.runs)
 
     @contextlib.contextmanager
@@ -151,32 +153,24 @@ class Queue:
         study_id = self.storage.get_study_id_from_name(study.study_name)
         return int(self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number))
 
-    def _add_missing(self, again: bool = False) -> None:
+    def _next_is_enqueued(self) -> bool:
+        """Enqueues the first run of the plan that nothing is known of, unless a trial waits already."""
         trials = self.study.get_trials(deepcopy=False)
-        found, lost = state_by_key(trials), Counter(map(lost_key, trials))
-        ready = {name for name, search in self.searches.items() if search.best() is not None}
-        for key, run in reversed(self.runs.items()):
-            state = found.get(key, "waiting")
-            if run.arm.name in self.searches and run.arm.name not in ready:
+        if any(trial.state == states().WAITING for trial in trials):
+            return True
+        found, lost = state_by_key(seen(trials)), Counter(map(lost_key, trials))
+        for run in self.plan.runs:
+            search = self.searches.get(run.arm.name)
+            if found.get(run.key, "waiting") != "waiting" or (search is not None and search.best() is None):
                 continue
-            if state == "waiting" and lost[key] >= MOST_LOST:
-                give_up(self.study, key)
-            elif state == "waiting" or (again and state == "failed"):
-                self.study.enqueue_trial({}, user_attrs={"key": key, "folder": run.folder})
+            if lost[run.key] < MOST_LOST:
+                self._enqueue(run)
+                return True
+            give_up(self.study, run.key)
+        return False
 
-
-def state_by_key(trials: Iterable[Any]) -> dict[str, str]:
-    """Returns the state of each key: "complete", "failed", "running", "queued", or "waiting" to be enqueued again."""
-    kind = states()
-    rank = {kind.COMPLETE: 3, kind.RUNNING: 2, kind.WAITING: 2}
-    names = {kind.COMPLETE: "complete", kind.RUNNING: "running", kind.WAITING: "queued"}
-    best: dict[str, tuple[int, int, str]] = {}
-    for trial in trials:
-        if (key := trial.user_attrs.get("key")) is not None:
-            name = names.get(trial.state, "failed" if "error" in trial.user_attrs else "waiting")
-            found = (rank.get(trial.state, 1), trial.number, name)
-            best[key] = max(best.get(key, found), found)
-    return {key: name for key, (_, _, name) in best.items()}
+    def _enqueue(self, run: Run) -> None:
+        self.study.enqueue_trial({}, user_attrs={"key": run.key, "folder": run.folder})
 
 
 def give_back_lost(study: Any) -> None:

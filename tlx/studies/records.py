@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlx.studies.plan import read_plan_file
-from tlx.studies.queue import state_by_key
-from tlx.studies.storage import open_storage
+from tlx.errors import TlxError
+from tlx.files.strict_json import read_json
+from tlx.studies.storage import read_trials, state_by_key
 
+FILE = "study.json"
+MOST_BYTES = 256 * 2**20
 ENDED = ("complete", "failed")
 
 
@@ -97,20 +99,11 @@ def read_study(workdir: Path) -> tuple[StudyFacts, list[TrialRecord]]:
 
 def _last_trials(plan: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     """The state and the result of the last trial of each key."""
-    import optuna
-
-    storage = open_storage(plan["storage"], plan["heartbeat"])
-    try:
-        trials = optuna.load_study(storage=storage, study_name=plan["name"]).get_trials(deepcopy=False)
-    except KeyError:  # no worker has opened it yet
-        return {}
-    found = state_by_key(trials)
-    results = {
-        trial.user_attrs.get("key"): trial.user_attrs["result"] for trial in trials if "result" in trial.user_attrs
-    }
+    trials = read_trials(plan["storage"], plan["name"])
+    results = {trial.attrs.get("key"): trial.attrs["result"] for trial in trials if "result" in trial.attrs}
     return {
         key: ("waiting" if state == "queued" else state, results.get(key, {}) if state in ENDED else {})
-        for key, state in found.items()
+        for key, state in state_by_key(trials).items()
     }
 
 
@@ -132,3 +125,15 @@ def _record(workdir: Path, study: str, run: Mapping[str, Any], state: str, resul
         digest=result.get("digest", run["key"]),
         budget=run["budget"],
     )
+
+
+def read_plan_file(workdir: Path) -> dict[str, Any]:
+    """Reads `study.json`.
+
+    Raises:
+      TlxError: the directory holds no study.
+    """
+    file = workdir / FILE
+    if not file.is_file():
+        raise TlxError(f"{workdir} is neither a run directory nor that of a study: it holds no {FILE}.")
+    return read_json(file, "plan of a study", MOST_BYTES)
