@@ -20,6 +20,7 @@ COMMANDS = {  # each is a module of this package with add_arguments(parser) and 
     "lr-find": "run a learning rate range test with a config and suggest a learning rate",
     "features": "compute features of texts or images with a checkpoint or a run, and write them to a file",
     "export": "export a run as a folder that transformers opens",
+    "worker": "take trials of a study and run them, until none is left",
     "doctor": "show versions, devices, caches, and which extras are missing",
 }
 CONFIG_COMMANDS = ("inspect", "lr-find")  # they also accept --config=FILE and --config.FIELD=VALUE

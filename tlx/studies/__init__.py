@@ -1,0 +1,1 @@
+"""Studies: arms that are variants of one config, trained with several seeds and compared."""
