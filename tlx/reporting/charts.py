@@ -84,10 +84,10 @@ def _intervals(rows: Sequence[Row], x_title: str, description: str, width: int) 
     x = svg.scale(ends, left, width - 16)
     bottom = height * len(rows) + 6
     drawn = []
-    for tick in x.ticks(max(2, int((width - left) / 70))):
-        drawn += [svg.line(x(tick), 0, x(tick), bottom, "grid")]
-        drawn += [svg.label(x(tick), bottom + 16, svg.short(tick), "middle")]
-    drawn += [svg.stroke([(x(row.mean), 0), (x(row.mean), bottom)], 3, 1) for row in rows if row.reference]
+    for tick, shown in x.ticks(int((width - left) / 70)).items():
+        drawn.append(svg.line(x(tick), 0, x(tick), bottom, "grid"))
+        drawn.append(svg.label(x(tick), bottom + 16, shown, "middle", "soft"))
+    drawn += [svg.line(x(row.mean), 0, x(row.mean), bottom, "axis") for row in rows if row.reference]
     for index, row in enumerate(rows):
         y = height * (index + 1) - ROW / 2 + 4
         color = 0 if row.reference else 1

@@ -72,7 +72,7 @@ def _table(table: Table) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in table.notes)
     return (
         f'<div class="table" role="region" tabindex="0" aria-label="{escape(table.caption)}">\n'
-        f"<table>\n<caption>{escape(table.caption)}</caption>\n<thead><tr>{header}</tr></thead>\n"
+        f"<table>\n<caption><span>{escape(table.caption)}</span></caption>\n<thead><tr>{header}</tr></thead>\n"
         f"<tbody>\n{''.join(rows)}</tbody>\n</table>\n</div>\n{notes}"
     )
 

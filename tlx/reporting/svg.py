@@ -41,12 +41,18 @@ class Scale:
             share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.stop - self.start)
 
-    def ticks(self, most: int = 6) -> list[float]:
-        """Round values on the axis."""
+    def ticks(self, most: int = 6) -> dict[float, str]:
+        """Round values on the axis, with the text of each; on a linear axis all texts have as many decimals."""
         from matplotlib.ticker import LogLocator, MaxNLocator
 
-        locator = LogLocator(subs=(1, 2, 5), numticks=most) if self.log else MaxNLocator(most, steps=[1, 2, 5, 10])
-        return [float(t) for t in locator.tick_values(self.low, self.high) if self.low <= t <= self.high]
+        locator = (
+            LogLocator(subs=(1, 2, 5), numticks=most) if self.log else MaxNLocator(max(most, 2), steps=[1, 2, 5, 10])
+        )
+        found = [float(t) for t in locator.tick_values(self.low, self.high) if self.low <= t <= self.high]
+        if self.log:
+            return {tick: short(tick) for tick in found}
+        decimals = max((len(f"{tick:.4g}".partition(".")[2]) for tick in found), default=0)
+        return {tick: f"{tick:,.{decimals}f}".replace("-", "−") for tick in found}
 
 
 def scale(values: Sequence[float], start: float, stop: float, log: bool = False) -> Scale:
@@ -106,12 +112,12 @@ def axes(x: Scale, y: Scale, x_title: str, y_title: str) -> str:
     """Two axes with ticks and horizontal grid lines; `y.start` is the lower end."""
     left, right, bottom = x.start, x.stop, y.start
     drawn = [label(left, y.stop - 12, y_title, kind="soft"), label(right, bottom + 36, x_title, "end", "soft")]
-    for tick in y.ticks():
+    for tick, shown in y.ticks().items():
         drawn.append(line(left, y(tick), right, y(tick), "grid"))
-        drawn.append(label(left - 6, y(tick) + 4, short(tick), "end", "soft"))
-    for tick in x.ticks(max(2, int((right - left) / 70))):
+        drawn.append(label(left - 6, y(tick) + 4, shown, "end", "soft"))
+    for tick, shown in x.ticks(int((right - left) / 70)).items():
         drawn.append(line(x(tick), bottom, x(tick), bottom + 4, "axis"))
-        drawn.append(label(x(tick), bottom + 18, short(tick), "middle", "soft"))
+        drawn.append(label(x(tick), bottom + 18, shown, "middle", "soft"))
     return "".join([*drawn, line(left, bottom, right, bottom, "axis")])
 
 

@@ -129,7 +129,7 @@ def compare_with(
       The differences arm − baseline by the name of the arm.
     """
     pairs = {name: differences(values, baseline) for name, values in arms.items()}
-    scale = max((abs(value) for value in baseline.values()), default=1.0)
+    scale = max((abs(value) for values in (baseline, *arms.values()) for value in values.values()), default=1.0)
     p_values = [paired_p(found, scale) for found in pairs.values()]
     return {
         name: Difference(mean_interval(found, method), p, float(adjusted))
