@@ -57,12 +57,13 @@ def grid(seeds: int = 5, folder: Path | None = None) -> list[TrialRecord]:
                     "test/accuracy": accuracy, "validation/accuracy": accuracy + 0.01 * random.standard_normal(),
                     "test/loss": 1.2 - accuracy, "validation/loss": 1.2 - accuracy,
                 },
-                workdir=None if folder is None else str(_run(folder / f"{arm}-{seed}", accuracy, random)),
+                workdir=None if folder is None else str(_run(folder / f"{arm}-{seed}", accuracy, seed)),
             ))  # fmt: skip
     return found
 
 
-def _run(folder: Path, accuracy: float, random: np.random.Generator, evaluations: int = 12) -> Path:
+def _run(folder: Path, accuracy: float, seed: int, evaluations: int = 12) -> Path:
+    random = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     lines = []
     for step in range(1, evaluations + 1):

@@ -11,7 +11,7 @@ from scipy import stats
 from tlx.studies.statistics import compare_with, holm, mean_interval, paired_p
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
-REFERENCE = json.loads((Path(__file__).parents[2] / "third_party" / "statistics" / "holm.json").read_text())
+REFERENCE = json.loads((Path(__file__).parents[2] / "third_party" / "statistics" / "reference.json").read_text())
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 40])
@@ -51,7 +51,7 @@ def test_what_cannot_be_tested() -> None:
     assert np.isnan(paired_p(accuracy))
 
 
-@pytest.mark.parametrize("case", REFERENCE["cases"])
+@pytest.mark.parametrize("case", REFERENCE["holm"])
 def test_holm_is_statsmodels(case: dict[str, list[float]]) -> None:
     np.testing.assert_allclose(holm(case["p"]), case["holm"], rtol=1e-12)
 

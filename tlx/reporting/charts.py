@@ -130,8 +130,8 @@ def _curves(
     for curve, color in zip(lines, colors, strict=True):
         kept = [i for i, low in enumerate(curve.low) if low == low]
         if len(kept) > 1:
-            ends = ([(x(curve.x[i]), y(values[i])) for i in kept] for values in (curve.high, curve.low))
-            drawn.append(svg.band(*ends, color))
+            upper, lower = ([(x(curve.x[i]), y(ends[i])) for i in kept] for ends in (curve.high, curve.low))
+            drawn.append(svg.band(upper, lower, color))
     for curve, color in zip(lines, colors, strict=True):
         points = [(x(a), y(b)) for a, b in zip(curve.x, curve.mean, strict=True)]
         drawn.append(svg.stroke(points, color) if len(points) > 1 else svg.mark(*points[0], color))

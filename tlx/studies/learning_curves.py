@@ -26,10 +26,12 @@ def curve(arm: Arm, metric: str, method: Method, reference: bool) -> Curve | Non
     if not runs:
         return None
     steps = sorted(set.intersection(*(set(run) for run in runs)))
-    found = [mean_interval([run[step] for run in runs], method) for step in steps]
+    if not steps:
+        return None
+    means = [mean_interval([run[step] for run in runs], method) for step in steps]
     return Curve(
-        arm.name, steps, [i.mean for i in found], [i.low for i in found], [i.high for i in found], reference
-    ) if steps else None  # fmt: skip
+        arm.name, steps, [i.mean for i in means], [i.low for i in means], [i.high for i in means], reference
+    )  # fmt: skip
 
 
 def _read(run: Path, metric: str) -> dict[int, float]:

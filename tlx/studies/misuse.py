@@ -111,8 +111,10 @@ def _budgets(study: Study) -> Iterator[str]:
 def _code(study: Study) -> Iterator[str]:
     if study.facts.dirty:
         yield "The code had changes that are in no revision (a dirty tree): the results cannot be reproduced from it."
-    elif study.facts.revision is None:
+    if study.facts.revision is None:
         yield "The revision of the code is unknown."
+    elif "," in study.facts.revision:
+        yield f"The runs were made by several revisions of the code: {study.facts.revision}."
 
 
 CHECKS: tuple[Callable[[Study], Iterable[str]], ...] = (

@@ -97,7 +97,9 @@ def changes(study: Study) -> Table:
         fields = [f"{name}={value}" for name, value in changed.items()]
         rows.append((text(arm.name), text(", ".join(fields) or "none")))
     columns = (Column("arm", ("arm",), False), Column("changed fields", ("changes",), False))
-    return Table("configs", f"Differences from the base config {study.facts.base}", columns, tuple(rows))
+    base = study.facts.base
+    caption = f"Differences from the base config {base}" if base else "Fields in which the configs differ"
+    return Table("configs", caption, columns, tuple(rows))
 
 
 def failures(study: Study) -> Table:
@@ -120,7 +122,7 @@ def origin(study: Study) -> Table:
     revision = f"{facts.revision or 'unknown'}{' with changes (dirty)' if facts.dirty else ''}"
     found = {"study": facts.name, "base config": facts.base, "selection": facts.selection, "revision": revision}
     found |= {f"size: {name}": str(value) for name, value in facts.sizes.items()}
-    rows = tuple((text(name), text(value)) for name, value in {**found, **facts.versions}.items())
+    rows = tuple((text(name), text(value)) for name, value in {**found, **facts.versions}.items() if value)
     return Table(
         "origin",
         "Code, versions and settings",
