@@ -11,13 +11,13 @@ from tlx.reporting.tables import markdown as markdown_table
 LONGEST = 2000  # characters of a cell in Markdown
 # A cell that begins so is a formula for spreadsheets, which may run commands (OWASP, "CSV injection").
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-LATEX = {
+LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": "$-$",
     "×": r"$\times$", "–": "--", "…": r"\ldots{}",
-    "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$", "α": r"$\alpha$",
-}  # fmt: skip
+    "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$", "√": r"$\surd$", "·": r"$\cdot$",
+})  # fmt: skip
 
 
 def to_markdown(document: Document) -> str:
@@ -56,7 +56,7 @@ def to_csv(table: Table) -> str:
 
 def latex(text: str) -> str:
     """Returns plain text for LaTeX: its special characters are escaped, unprintable characters removed."""
-    return "".join(LATEX.get(c, c) for c in " ".join(text.split()) if c.isprintable())
+    return "".join(c for c in " ".join(text.split()) if c.isprintable()).translate(LATEX)
 
 
 def _latex_table(table: Table) -> str:

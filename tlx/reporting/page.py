@@ -37,7 +37,10 @@ def to_html(document: Document) -> str:
 
 def escape(text: object) -> str:
     """Returns text for HTML and SVG: markup is escaped, unprintable characters become spaces."""
-    return html.escape("".join(c if c.isprintable() else " " for c in str(text)), quote=True)
+    shown = str(text)
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " for c in shown)
+    return html.escape(shown, quote=True)
 
 
 def _id(title: str) -> str:
