@@ -15,6 +15,7 @@ from tlx.reporting.formats import FORMULA, latex, to_csv
 from tlx.reporting.page import to_html
 from tlx.studies.analysis import analyse
 from tlx.studies.report import report, write
+from tlx.studies.report_tables import results
 
 HOSTILE = '<script>alert(1)</script> "a" & $x$ \\input{/etc/passwd} _b_ | **c** %\n\x1b[31m#'
 
@@ -115,6 +116,26 @@ def test_what_comes_from_runs_is_escaped(tmp_path: Path) -> None:
         if name.endswith(".csv"):
             cells = [cell for row in csv.reader(content.splitlines()) for cell in row]
             assert not [cell for cell in cells if cell.startswith(FORMULA) and not re.fullmatch(r"-?[\d.e+-]+", cell)]
+
+
+def test_findings_are_those_of_corrected_tests_in_the_metrics_direction() -> None:
+    values = {"base": [0.8, 0.81, 0.79, 0.8], "up": [0.9, 0.91, 0.9, 0.89], "near": [0.82, 0.825, 0.82, 0.81]}
+    trials = [
+        trial(arm, seed, metrics={"test/accuracy": value, "test/loss": value})
+        for arm, found in {**values, **{f"same {i}": values["base"] for i in range(9)}}.items()
+        for seed, value in enumerate(found)
+    ]
+    study = analyse(facts(baseline="base"), trials)
+    near = study.differences("test/accuracy")["near"]
+    assert near.p < 0.05 < near.adjusted_p
+    for metric, word in (("test/accuracy", "better"), ("test/loss", "worse")):
+        found = {row[0].text: row[4].text for row in results(study, metric).rows}
+        assert (found["base"], found["up"], found["near"], found["same 0"]) == (
+            "–",
+            word,
+            "inconclusive",
+            "inconclusive",
+        )
 
 
 def test_latex_escapes() -> None:
