@@ -10,14 +10,14 @@ from scipy import stats
 
 from tests.studies.simulated import FREEZING, RATES, SIZES, facts, grid, trial
 from tlx.errors import TlxError
-from tlx.studies.analysis import Study, analyse
+from tlx.studies.analysis import Analysis, analyse
 from tlx.studies.effects import effects
 from tlx.studies.misuse import warnings
 
 MAIN = {"test/accuracy": "maximize"}
 
 
-def study(trials: list, **changed: object) -> Study:
+def study(trials: list, **changed: object) -> Analysis:
     return analyse(facts(**{"baseline": trials[0].arm, "metrics": MAIN, **changed}), trials)
 
 

@@ -14,7 +14,7 @@ COMPLETE, FAILED = "complete", "failed"
 
 
 @dataclasses.dataclass(frozen=True)
-class Arm:
+class ArmTrials:
     """An arm of a study with its trials.
 
     Attributes:
@@ -52,7 +52,7 @@ class Arm:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class Analysis:
     """A study with its trials grouped by arm.
 
     Attributes:
@@ -62,11 +62,11 @@ class Study:
     """
 
     facts: StudyFacts
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmTrials, ...]
     method: Method = "t"
 
     @property
-    def baseline(self) -> Arm:
+    def baseline(self) -> ArmTrials:
         """The arm that the others are compared with."""
         return self.arms[0]
 
@@ -92,11 +92,11 @@ class Study:
         names = [name for name in self.metrics if _without_split(name) == _without_split(self.main)]
         return next((name for name in names if split_of(name) == "validation"), self.main)
 
-    def interval(self, arm: Arm, metric: str) -> Interval:
+    def interval(self, arm: ArmTrials, metric: str) -> Interval:
         """An arm's mean over seeds with its interval."""
         return mean_interval(list(arm.values(metric).values()), self.method)
 
-    def seconds(self, arm: Arm) -> Interval:
+    def seconds(self, arm: ArmTrials) -> Interval:
         """The mean duration of an arm's finished trials in seconds, with its interval."""
         return mean_interval([t.seconds for t in arm.complete if t.seconds is not None], self.method)
 
@@ -105,7 +105,7 @@ class Study:
         others = {arm.name: arm.values(metric) for arm in self.arms[1:]}
         return compare_with(self.baseline.values(metric), others, self.method)
 
-    def best(self, most: int) -> list[Arm]:
+    def best(self, most: int) -> list[ArmTrials]:
         """The baseline and the best other arms by the ranking metric, at most `most` in all, in the study's order."""
         means = {arm.name: self.interval(arm, self.ranking).mean for arm in self.arms[1:]}
         known = [name for name, mean in means.items() if mean == mean]
@@ -115,7 +115,7 @@ class Study:
 
 def analyse(
     facts: StudyFacts, records: Sequence[TrialRecord], method: Method = "t", baseline: str | None = None
-) -> Study:
+) -> Analysis:
     """Groups trials by arm.
 
     Args:
@@ -136,7 +136,7 @@ def analyse(
     if first not in trials:
         raise TlxError(f"the study {facts.name} has no trial of a baseline {first!r}; its arms are {listed(trials)}.")
     ordered = sorted(trials, key=lambda name: name != first)
-    return Study(facts, tuple(Arm(name, tuple(trials[name])) for name in ordered), method)
+    return Analysis(facts, tuple(ArmTrials(name, tuple(trials[name])) for name in ordered), method)
 
 
 def split_of(metric: str) -> str:

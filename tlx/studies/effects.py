@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tlx.studies.analysis import Arm, Study
+from tlx.studies.analysis import ArmTrials, Analysis
 from tlx.studies.statistics import Difference, compare_with
 
 UNCHANGED = "unchanged"  # the level of a factor that an arm does not name
@@ -29,7 +29,7 @@ class Effect:
     difference: Difference
 
 
-def effects(study: Study, metric: str) -> list[Effect]:
+def effects(study: Analysis, metric: str) -> list[Effect]:
     """Returns the effects of all levels on a metric, in the order of the study.
 
     Within a seed the differences of all matched pairs of arms are averaged first, so that seeds stay independent. In a
@@ -61,7 +61,7 @@ def effects(study: Study, metric: str) -> list[Effect]:
     ]
 
 
-def _levels(arm: Arm, factors: list[str]) -> tuple[str, ...]:
+def _levels(arm: ArmTrials, factors: list[str]) -> tuple[str, ...]:
     return tuple(arm.factors.get(factor, UNCHANGED) for factor in factors)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from tlx.errors import TlxError
 from tlx.reporting.charts import Curve
-from tlx.studies.analysis import Arm, Method
+from tlx.studies.analysis import ArmTrials, Method
 from tlx.studies.statistics import mean_interval
 from tlx.training.writers import read_metrics
 
 
-def curve(arm: Arm, metric: str, method: Method, reference: bool) -> Curve | None:
+def curve(arm: ArmTrials, metric: str, method: Method, reference: bool) -> Curve | None:
     """Returns an arm's curve, over the steps at which all of its seeds that can be read were evaluated.
 
     Args:

@@ -8,12 +8,12 @@ from tlx.reporting.formats import to_csv, to_latex, to_markdown
 from tlx.reporting.page import to_html
 from tlx.studies import report_figures as figures
 from tlx.studies import report_tables as tables
-from tlx.studies.analysis import Study
+from tlx.studies.analysis import Analysis
 from tlx.studies.effects import effects
 from tlx.studies.misuse import warnings
 
 
-def write(study: Study, folder: Path) -> list[Path]:
+def write(study: Analysis, folder: Path) -> list[Path]:
     """Writes `report.html`, the same tables as `report.md` and `report.tex`, and a CSV file for each table.
 
     Args:
@@ -37,7 +37,7 @@ def write(study: Study, folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def report(study: Study) -> Document:
+def report(study: Analysis) -> Document:
     """Returns the report of a study."""
     sections = [
         Section("Warnings", (Warnings(tuple(warnings(study))),)),
@@ -53,7 +53,7 @@ def report(study: Study) -> Document:
     return Document(f"Report of {study.facts.name}", _lead(study), tuple(sections))
 
 
-def _lead(study: Study) -> str:
+def _lead(study: Analysis) -> str:
     trials = [trial for arm in study.arms for trial in arm.trials]
     failed = sum(len(arm.failed) for arm in study.arms)
     unfinished = sum(len(arm.unfinished) for arm in study.arms)
@@ -65,7 +65,7 @@ def _lead(study: Study) -> str:
     )
 
 
-def _results(study: Study) -> list[Section]:
+def _results(study: Analysis) -> list[Section]:
     """One section for each split, so that validation and test are kept apart."""
     by_title: dict[str, list[str]] = {}
     for metric in study.metrics:
@@ -81,7 +81,7 @@ def _results(study: Study) -> list[Section]:
     return sections
 
 
-def _effects(study: Study) -> list[Block | None]:
+def _effects(study: Analysis) -> list[Block | None]:
     found = effects(study, study.main)
     if not found:
         return []
@@ -94,7 +94,7 @@ def _section(title: str, blocks: list[Block | None]) -> list[Section]:
     return [Section(title, kept)] if kept else []
 
 
-def _method(study: Study) -> list[str]:
+def _method(study: Analysis) -> list[str]:
     interval = {
         "t": "mean ± t · s / √n with Student's t of n − 1 degrees of freedom",
         "bootstrap": "percentile bootstrap of the mean, 10,000 resamples",

@@ -2,14 +2,14 @@
 
 from tlx.reporting import charts
 from tlx.reporting.document import Figure
-from tlx.studies.analysis import Arm, Study
+from tlx.studies.analysis import ArmTrials, Analysis
 from tlx.studies.effects import Effect
 from tlx.studies.learning_curves import curve
 
 MOST_ROWS = 40
 
 
-def means(study: Study, metric: str) -> Figure | None:
+def means(study: Analysis, metric: str) -> Figure | None:
     """The mean of each arm with its interval; of very many arms, the best."""
     chosen = [arm for arm in study.best(MOST_ROWS) if arm.values(metric)]
     if not chosen:
@@ -34,7 +34,7 @@ def effect_chart(metric: str, found: list[Effect]) -> Figure:
     return charts.intervals(rows[: MOST_ROWS + 1], f"difference in {metric}", caption, f"{caption} {described}.")
 
 
-def learning_curves(study: Study) -> Figure | None:
+def learning_curves(study: Analysis) -> Figure | None:
     """The ranking metric by step, of the baseline and the best arms."""
     metric, chosen = study.ranking, study.best(charts.SERIES + 1)
     found = {arm.name: curve(arm, metric, study.method, arm is study.baseline) for arm in chosen}
@@ -49,7 +49,7 @@ def learning_curves(study: Study) -> Figure | None:
     return charts.curves(lines, "step", metric, caption, f"{caption} {last}.")
 
 
-def cost(study: Study) -> Figure | None:
+def cost(study: Analysis) -> Figure | None:
     """The main metric over the duration of a run; arms that none beats in both are numbered."""
     metric, higher = study.main, study.metrics[study.main]
     known = [arm for arm in study.arms if arm.values(metric) and study.seconds(arm).count]
@@ -72,7 +72,7 @@ def cost(study: Study) -> Figure | None:
     return charts.scatter(points, "seconds of a run", metric, caption, f"{caption} {described}.")
 
 
-def _row(study: Study, arm: Arm, metric: str) -> charts.Row:
+def _row(study: Analysis, arm: ArmTrials, metric: str) -> charts.Row:
     interval = study.interval(arm, metric)
     return charts.Row(arm.name, interval.mean, interval.low, interval.high, arm is study.baseline)
 
@@ -81,7 +81,7 @@ def _said(row: charts.Row) -> str:
     return f"{row.name} {row.mean:.4g}"
 
 
-def _left_out(study: Study, chosen: list[Arm]) -> str:
+def _left_out(study: Analysis, chosen: list[ArmTrials]) -> str:
     if len(chosen) == len(study.arms):
         return ""
     return f" Shown: {len(chosen)} of {len(study.arms)} arms, the baseline and the best by {study.ranking}."

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from tlx.reporting.document import Cell, Column, Table, number, text
-from tlx.studies.analysis import Study, split_of
+from tlx.studies.analysis import Analysis, split_of
 from tlx.studies.effects import Effect
 from tlx.studies.misuse import budget_text
 from tlx.studies.statistics import Difference, Interval
@@ -14,7 +14,7 @@ LONGEST_ERROR = 300
 METHODS = {"t": "Student's t", "bootstrap": "percentile bootstrap"}
 
 
-def results(study: Study, metric: str) -> Table:
+def results(study: Analysis, metric: str) -> Table:
     """The results on one metric: means, paired differences, p-values, seeds and failures."""
     differences = study.differences(metric)
     intervals = {arm.name: study.interval(arm, metric) for arm in study.arms}
@@ -43,7 +43,7 @@ def results(study: Study, metric: str) -> Table:
     return Table(f"results-{metric.replace('/', '-')}", caption, columns, tuple(rows))
 
 
-def effect_table(study: Study, metric: str, found: list[Effect]) -> Table:
+def effect_table(study: Analysis, metric: str, found: list[Effect]) -> Table:
     """The effects of the levels of factors."""
     decimals = _decimals(study.interval(arm, metric).mean for arm in study.arms)
     rows = tuple(
@@ -65,7 +65,7 @@ def effect_table(study: Study, metric: str, found: list[Effect]) -> Table:
     return Table("effects", f"Effects on {metric}", columns, rows)
 
 
-def compute(study: Study) -> Table:
+def compute(study: Analysis) -> Table:
     """Time, memory, trained parameters and budget of each arm."""
     rows = []
     for arm in study.arms:
@@ -89,7 +89,7 @@ def compute(study: Study) -> Table:
     return Table("compute", "Compute of a run", columns, tuple(rows))
 
 
-def changes(study: Study) -> Table:
+def changes(study: Analysis) -> Table:
     """The fields of the config in which each arm differs from the base."""
     rows = []
     for arm in study.arms:
@@ -102,7 +102,7 @@ def changes(study: Study) -> Table:
     return Table("configs", caption, columns, tuple(rows))
 
 
-def failures(study: Study) -> Table:
+def failures(study: Analysis) -> Table:
     """The trials that failed, with the last line of their error."""
     rows = tuple(
         (text(arm.name), number(trial.seed, str(trial.seed)), text(_last_line(trial.error)), text(trial.workdir or "–"))
@@ -116,7 +116,7 @@ def failures(study: Study) -> Table:
     return Table("failures", "Trials that failed", columns, rows)
 
 
-def origin(study: Study) -> Table:
+def origin(study: Analysis) -> Table:
     """Code, versions and sizes."""
     facts = study.facts
     revision = f"{facts.revision or 'unknown'}{' with changes (dirty)' if facts.dirty else ''}"
