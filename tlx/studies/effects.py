@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tlx.studies.analysis import ArmTrials, Analysis
+from tlx.studies.analysis import Analysis, ArmTrials
 from tlx.studies.statistics import Difference, compare_with
 
 UNCHANGED = "unchanged"  # the level of a factor that an arm does not name

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tlx.errors import TlxError, listed
 from tlx.files.strict_json import read_json
-from tlx.studies.analysis import ArmTrials, Analysis, split_of
+from tlx.studies.analysis import Analysis, ArmTrials, split_of
 from tlx.studies.statistics import FEWEST_PAIRS
 
 MOST_READ = 200  # run directories whose data is looked at

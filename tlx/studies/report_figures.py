@@ -2,7 +2,7 @@
 
 from tlx.reporting import charts
 from tlx.reporting.document import Figure
-from tlx.studies.analysis import ArmTrials, Analysis
+from tlx.studies.analysis import Analysis, ArmTrials
 from tlx.studies.effects import Effect
 from tlx.studies.learning_curves import curve
 
