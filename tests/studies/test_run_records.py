@@ -48,7 +48,7 @@ def test_metrics_by_name(tmp_path: Path) -> None:
 
 def test_revisions_and_versions_that_differ_are_all_told(tmp_path: Path) -> None:
     facts, _ = read_runs([run(tmp_path / "a", 70, revision="1a"), run(tmp_path / "b", 71, revision="2b-dirty", seed=1)])
-    assert (facts.revision, facts.dirty) == ("1a, 2b", True)
+    assert (facts.revision, facts.dirty) == ("1a, 2b-dirty", True)
 
 
 def test_long_values_do_not_merge_arms(tmp_path: Path) -> None:

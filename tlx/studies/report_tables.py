@@ -119,7 +119,9 @@ def failures(study: Analysis) -> Table:
 def origin(study: Analysis) -> Table:
     """Code, versions and sizes."""
     facts = study.facts
-    revision = f"{facts.revision or 'unknown'}{' with changes (dirty)' if facts.dirty else ''}"
+    revision = facts.revision or "unknown"
+    if facts.dirty and "dirty" not in revision:
+        revision += "-dirty"
     found = {"study": facts.name, "base config": facts.base, "selection": facts.selection, "revision": revision}
     found |= {f"size: {name}": str(value) for name, value in facts.sizes.items()}
     rows = tuple((text(name), text(value)) for name, value in {**found, **facts.versions}.items() if value)

@@ -102,7 +102,7 @@ def _facts(name: str, written: Sequence[Mapping[str, Any]], baseline: str, metri
         selection=f"the checkpoint of each run by {_distinct(monitors)}",
         sizes={"training data": _distinct([content["config"]["data"]["train"] for content in written])},
         versions={package: _distinct([v.get(package, "unknown") for v in versions]) for package in versions[0]},
-        revision=_distinct([revision.removesuffix("-dirty") for revision in revisions]),
+        revision=_distinct(revisions),
         dirty=any(revision.endswith("-dirty") for revision in revisions),
     )
 
