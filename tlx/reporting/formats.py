@@ -5,10 +5,11 @@ import io
 import re
 
 from tlx.reporting.card import plain
-from tlx.reporting.document import Document, Paragraph, Table, Warnings
+from tlx.reporting.document import Column, Document, Paragraph, Table, Warnings
 from tlx.reporting.tables import markdown as markdown_table
 
 LONGEST = 2000  # characters of a cell in Markdown
+LONGEST_LINE = 40  # characters of a cell in LaTeX that is not broken into lines
 # A cell that begins so is a formula for spreadsheets, which may run commands (OWASP, "CSV injection").
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 LATEX = str.maketrans({
@@ -60,15 +61,22 @@ def latex(text: str) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    align = "".join("r" if column.numeric else "l" for column in table.columns)
+    align = "".join(_alignment(column, [row[i].text for row in table.rows]) for i, column in enumerate(table.columns))
     header = " & ".join(latex(column.title) for column in table.columns)
     rows = [" & ".join(latex(cell.text) for cell in row) + r" \\" for row in table.rows]
     caption = " ".join([table.caption, *table.notes])
     label = re.sub(r"[^a-z0-9-]", "-", table.name)
+    head = [r"\toprule", rf"{header} \\", r"\midrule"]
     return "\n".join([
-        rf"\begin{{longtable}}{{{align}}}", rf"\caption{{{latex(caption)}}}\label{{tab:{label}}} \\", r"\toprule",
-        rf"{header} \\", r"\midrule", r"\endhead", *rows, r"\bottomrule", r"\end{longtable}", "",
+        rf"\begin{{longtable}}{{{align}}}", rf"\caption{{{latex(caption)}}}\label{{tab:{label}}} \\",
+        *head, r"\endfirsthead", *head, r"\endhead", *rows, r"\bottomrule", r"\end{longtable}", "",
     ])  # fmt: skip
+
+
+def _alignment(column: Column, texts: list[str]) -> str:
+    """Numbers are aligned to the right, and long texts are broken into lines."""
+    long = max(map(len, texts), default=0) > LONGEST_LINE
+    return "r" if column.numeric else r"p{0.45\linewidth}" if long else "l"
 
 
 def _safe(value: str | int | float | None) -> str | int | float | None:

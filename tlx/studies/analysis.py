@@ -94,7 +94,15 @@ class Analysis:
 
     def interval(self, arm: ArmTrials, metric: str) -> Interval:
         """An arm's mean over seeds with its interval."""
-        return mean_interval(list(arm.values(metric).values()), self.method)
+        key = arm.name, metric
+        if key not in self._intervals:
+            self._intervals[key] = mean_interval(list(arm.values(metric).values()), self.method)
+        return self._intervals[key]
+
+    @functools.cached_property
+    def _intervals(self) -> dict[tuple[str, str], Interval]:
+        """The intervals that were computed, by arm and metric."""
+        return {}
 
     def seconds(self, arm: ArmTrials) -> Interval:
         """The mean duration of an arm's finished trials in seconds, with its interval."""

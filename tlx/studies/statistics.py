@@ -5,6 +5,8 @@ would vary on another test set.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -65,16 +67,16 @@ def mean_interval(values: Sequence[float] | np.ndarray, method: Method = "t") ->
         "bootstrap": the percentile bootstrap of the mean (Efron & Tibshirani 1993, chapter 13) with 10,000 resamples
         from a fixed seed; too narrow for a few seeds.
     """
-    array = np.asarray(values, np.float64)
-    count = len(array)
-    mean = float(array.mean()) if count else np.nan
+    mean, deviation = _moments(values)
+    count = len(values)
     if count < 2:
-        return Interval(mean, np.nan, np.nan, count)
+        return Interval(mean, math.nan, math.nan, count)
     if method == "bootstrap":
         rows = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-        low, high = np.quantile(array[rows].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        means = np.asarray(values, np.float64)[rows].mean(axis=1)
+        low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Interval(mean, float(low), float(high), count)
-    half = float(stdtrit(count - 1, (1 + LEVEL) / 2) * array.std(ddof=1) / np.sqrt(count))
+    half = _quantile(count - 1) * deviation / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
 
 
@@ -89,13 +91,13 @@ def paired_p(differences: Sequence[float] | np.ndarray, scale: float = 1.0) -> f
       The p-value; 1 if all differences are 0; NaN for fewer than three pairs, and if all differences are equal but not
       0: such arms do not depend on the seed, so that the seeds are no repetitions.
     """
-    array = np.asarray(differences, np.float64)
-    if len(array) < FEWEST_PAIRS:
-        return np.nan
-    mean, deviation = array.mean(), array.std(ddof=1)
+    count = len(differences)
+    if count < FEWEST_PAIRS:
+        return math.nan
+    mean, deviation = _moments(differences)
     if deviation <= ROUNDING * scale:
-        return 1.0 if abs(mean) <= ROUNDING * scale else np.nan
-    return float(2 * stdtr(len(array) - 1, -abs(mean) * np.sqrt(len(array)) / deviation))
+        return 1.0 if abs(mean) <= ROUNDING * scale else math.nan
+    return float(2 * stdtr(count - 1, -abs(mean) * math.sqrt(count) / deviation))
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -137,6 +139,24 @@ def compare_with(
     }
 
 
-def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
-    """Returns values − baseline for the seeds that both have, float64 (seeds,)."""
-    return np.array([values[seed] - baseline[seed] for seed in values if seed in baseline], np.float64)
+def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> list[float]:
+    """Returns values − baseline for the seeds that both have."""
+    return [values[seed] - baseline[seed] for seed in values if seed in baseline]
+
+
+def _moments(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The mean and the standard deviation of the sample; NaN where there are too few values.
+
+    NumPy would take ten times as long for a few values, and a report may have a hundred thousand intervals.
+    """
+    count = len(values)
+    mean = math.fsum(values) / count if count else math.nan
+    if count < 2:
+        return mean, math.nan
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+
+
+@functools.cache
+def _quantile(freedom: int) -> float:
+    """The upper quantile of Student's t for a two-sided interval."""
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
