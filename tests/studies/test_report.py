@@ -139,7 +139,7 @@ def test_findings_are_those_of_corrected_tests_in_the_metrics_direction() -> Non
 
 
 def test_latex_escapes() -> None:
-    assert latex("50 % of a_b & {c} \\d ± −1") == r"50 \% of a\_b \& \{c\} \textbackslash{}d $\pm$ $-$1"
+    assert latex("[1] 50 % of a_b & {c} \\d ± −1") == r"{[}1{]} 50 \% of a\_b \& \{c\} \textbackslash{}d $\pm$ $-$1"
 
 
 def test_few_trials_make_a_report() -> None:

@@ -14,6 +14,7 @@ LONGEST_LINE = 40  # characters of a cell in LaTeX that is not broken into lines
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "[": "{[}", "]": "{]}", "*": "{*}",  # at the beginning of a row they would be arguments of the line break before it
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": "$-$",
     "×": r"$\times$", "–": "--", "…": r"\ldots{}",
@@ -41,7 +42,9 @@ def to_markdown(document: Document) -> str:
 
 def to_latex(document: Document) -> str:
     """Returns the tables in LaTeX, for `\\input`; its first line says which packages they need."""
-    needed = r"% Needs \usepackage{booktabs,longtable} and \usepackage[T1]{fontenc}."
+    needed = (
+        r"% Needs \usepackage{booktabs,longtable} and \usepackage[T1]{fontenc}; other than Latin letters need LuaLaTeX."
+    )
     return "\n".join([needed, *(_latex_table(table) for table in document.tables())])
 
 
