@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from tlx.errors import TlxError
-from tlx.evaluation.paired import RESAMPLES
+
+FEWEST, USUAL = 100, 1000  # resamples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,14 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", help="the metric of the bootstrap; default: the one that selected the checkpoint")
     parser.add_argument("--split", choices=("test", "validation"), help="default: test, if there is one")
     parser.add_argument(
-        "--resamples", type=int, default=RESAMPLES, metavar="N", help="resamples of the bootstrap (%(default)s)"
+        "--resamples", type=int, default=USUAL, metavar="N", help="resamples of the bootstrap (%(default)s)"
     )
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Prints the tables."""
-    if arguments.resamples < 100:
-        raise TlxError(f"--resamples is {arguments.resamples}; it is at least 100.")
+    if arguments.resamples < FEWEST:
+        raise TlxError(f"--resamples is {arguments.resamples}; it is at least {FEWEST}.")
     from tlx.cli.launch import quiet_logs
 
     quiet_logs()
@@ -40,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     bootstrap, better = found.bootstrap, "higher" if found.higher_is_better else "lower"
     print(
         f"{found.metric} ({better} is better): B − A = {bootstrap.difference:+.4f}, 95 % interval {bootstrap.low:+.4f} "
-        f"to {bootstrap.high:+.4f}, p = {bootstrap.p:.3g} (paired bootstrap, {arguments.resamples} resamples of the "
+        f"to {bootstrap.high:+.4f}, p = {bootstrap.p:.3g} (paired bootstrap, {bootstrap.resamples} resamples of the "
         f"examples)"
     )
     if found.mcnemar is not None:

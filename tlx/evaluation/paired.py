@@ -6,8 +6,6 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import bdtr
 
-RESAMPLES = 1000
-
 
 @dataclasses.dataclass(frozen=True)
 class McNemar:
@@ -47,15 +45,17 @@ class Bootstrap:
       high: upper end.
       p: two-sided p-value: twice the share of resamples on the other side of 0, both counts raised by one (Davison &
         Hinkley 1997, section 4.2).
+      resamples: number of resamples.
     """
 
     difference: float
     low: float
     high: float
     p: float
+    resamples: int
 
 
-def paired_bootstrap(difference: Callable[[np.ndarray], float], count: int, resamples: int = RESAMPLES) -> Bootstrap:
+def paired_bootstrap(difference: Callable[[np.ndarray], float], count: int, resamples: int = 1000) -> Bootstrap:
     """Computes the paired bootstrap (Efron & Tibshirani 1993): both models are measured on the same resampled examples.
 
     Args:
@@ -68,4 +68,4 @@ def paired_bootstrap(difference: Callable[[np.ndarray], float], count: int, resa
     low, high = np.quantile(drawn, [0.025, 0.975])
     side = min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * (int(side) + 1) / (resamples + 1))
-    return Bootstrap(difference(np.arange(count)), float(low), float(high), p)
+    return Bootstrap(difference(np.arange(count)), float(low), float(high), p, resamples)

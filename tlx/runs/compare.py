@@ -10,7 +10,7 @@ import numpy as np
 
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import METRICS, default_monitor, higher_is_better, measure, metric_names
-from tlx.evaluation.paired import RESAMPLES, Bootstrap, McNemar, mcnemar, paired_bootstrap
+from tlx.evaluation.paired import Bootstrap, McNemar, mcnemar, paired_bootstrap
 from tlx.models.heads import Head
 from tlx.recipes.run_directory import heads_from, read_run, read_summary
 from tlx.runs.differences import differences
@@ -76,7 +76,7 @@ class _Predictions:
 
 
 def compare(
-    first: Path, second: Path, metric: str | None = None, split: str | None = None, resamples: int = RESAMPLES
+    first: Path, second: Path, metric: str | None = None, split: str | None = None, resamples: int = 1000
 ) -> Comparison:
     """Compares two finished runs on the same examples.
 
