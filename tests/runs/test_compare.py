@@ -69,6 +69,9 @@ def test_sentences_are_resampled_as_wholes(tmp_path: Path) -> None:
         np.mean([i % 2 for i in range(len(labels)) if i != 5]) - 1 / (len(labels) - 1)
     )
     assert found.bootstrap.low > 0.3
+    entities = compare(a, b, resamples=100)
+    assert entities.metric == "entity_f1"
+    assert entities.bootstrap.difference == pytest.approx(1 - entities.metrics["entity_f1"][0])
 
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
@@ -85,6 +88,9 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(first, make_run(tmp_path / "labels", logits(B, CLASSES), 1 - CLASSES))
     with pytest.raises(TlxError, match="the metric is 'auc'; runs of this kind have accuracy"):
         compare(first, first, metric="auc")
+    np.savez(first / "predictions" / "test.npz", example_id=np.arange(3), predictions=np.eye(2), labels=np.arange(2))
+    with pytest.raises(TlxError, match="do not belong together"):
+        compare(first, first)
     (first / "predictions" / "test.npz").write_bytes(b"PK")
     with pytest.raises(TlxError, match="cannot be read"):
         compare(first, first)

@@ -1,7 +1,6 @@
 """Compares two runs: their configs, their metrics, and their saved predictions for the same examples."""
 
 import dataclasses
-import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import METRICS, default_monitor, higher_is_better, measure, metric_names
+from tlx.evaluation.metrics import default_monitor, higher_is_better, metric_names
 from tlx.evaluation.paired import Bootstrap, McNemar, mcnemar, paired_bootstrap
 from tlx.models.heads import Head
 from tlx.recipes.run_directory import heads_from, read_run, read_summary
 from tlx.runs.differences import differences
+from tlx.runs.saved_predictions import read_predictions
 
 SPLITS = ("test", "validation")
 CLASSES = ("classification", "masked_lm")  # kinds of heads of which a prediction is right or wrong
@@ -44,37 +44,6 @@ class Comparison:
     mcnemar: McNemar | None
 
 
-@dataclasses.dataclass(frozen=True)
-class _Predictions:
-    """The saved predictions of a run for a split, as `tlx.recipes.job` writes them."""
-
-    kind: str
-    classes: tuple[str, ...]
-    ids: np.ndarray
-    values: np.ndarray
-    labels: np.ndarray
-    offsets: np.ndarray | None
-
-    def take(self, rows: np.ndarray) -> "_Predictions":
-        """The predictions for some examples, in the order of `rows`; examples of tagging are sentences."""
-        if self.offsets is None:
-            return dataclasses.replace(self, ids=self.ids[rows], values=self.values[rows], labels=self.labels[rows])
-        sizes = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        words = np.repeat(self.offsets[rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return dataclasses.replace(
-            self, ids=self.ids[rows], values=self.values[words], labels=self.labels[words], offsets=offsets
-        )
-
-    def all_metrics(self) -> dict[str, float]:
-        predictable = None if self.offsets is None else np.isfinite(self.values).all(axis=1)
-        return measure(self.kind, self.values, self.labels, self.classes, self.offsets, predictable)
-
-    def metric(self, name: str) -> float:
-        one = METRICS[self.kind].get(name)
-        return self.all_metrics()[name] if one is None else one.measure(self.values, self.labels)
-
-
 def compare(
     first: Path, second: Path, metric: str | None = None, split: str | None = None, resamples: int = 1000
 ) -> Comparison:
@@ -100,10 +69,9 @@ def compare(
         raise TlxError(f"{first} and {second} have heads of another kind or other classes; they cannot be compared.")
     split = split or _split(written[0])
     _check_same_set(first, second, written, split)
-    one, two = (_read(run, split, head.kind, head.labels) for run in runs)
+    one, two = (read_predictions(run, split, head) for run in runs)
     if not (np.array_equal(one.ids, two.ids) and np.array_equal(one.labels, two.labels)):
         raise TlxError(f"{first} and {second} hold predictions for other examples of {split}; they cannot be compared.")
-    one, two = _labelled(one), _labelled(two)
     values = one.all_metrics(), two.all_metrics()
     known = metric_names(head.kind, head.labels, head.outputs)
     name = metric or _monitored(written[0], head, known)
@@ -141,27 +109,3 @@ def _check_same_set(first: Path, second: Path, written: list[dict[str, Any]], sp
             f"{first} and {second} have different {split} sets (digests {digests[0]} and {digests[1]} in their "
             "config.json), so that their metrics cannot be compared; train both with the same data and data.split_seed."
         )
-
-
-def _read(run: Path, split: str, kind: str, classes: tuple[str, ...]) -> _Predictions:
-    file = run / "predictions" / f"{split}.npz"
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            offsets = arrays.get("word_offsets")
-            name = "predictions" if "predictions" in arrays else "answers"  # their name in earlier runs
-            return _Predictions(
-                kind, classes, arrays["example_id"], arrays[name], arrays["labels"], offsets
-            )  # fmt: skip
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise TlxError(
-            f"{file} cannot be read ({error!s:.200}); restore it from a copy, or train the run again."
-        ) from None
-
-
-def _labelled(found: _Predictions) -> _Predictions:
-    """Without the words that have no label, as in the run's own metrics."""
-    if found.offsets is None:
-        return found
-    kept = found.labels >= 0
-    offsets = np.concatenate([[0], np.cumsum(kept)])[found.offsets]
-    return dataclasses.replace(found, values=found.values[kept], labels=found.labels[kept], offsets=offsets)
