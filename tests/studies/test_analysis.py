@@ -53,7 +53,10 @@ def test_only_finished_trials_count() -> None:
 
 def test_arms_are_ranked_on_validation() -> None:
     lucky = [trial("lucky", s, metrics={"test/accuracy": 0.99, "validation/accuracy": 0.10 + s / 99}) for s in range(3)]
-    assert [arm.name for arm in study([*GOOD, *lucky]).best(2)] == ["base", "other"]
+    found = study([*GOOD, *lucky])
+    assert [arm.name for arm in found.best(2)] == ["base", "other"]
+    unranked = study([*GOOD, *(trial("command", s, metrics={"test/accuracy": 0.8}) for s in range(3))])
+    assert [arm.name for arm in unranked.best(3)] == ["base", "other", "command"]
 
 
 def test_the_effects_of_a_grid_are_the_means_it_was_drawn_from() -> None:

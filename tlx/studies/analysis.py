@@ -115,6 +115,8 @@ class Analysis:
 
     def best(self, most: int) -> list[ArmTrials]:
         """The baseline and the best other arms by the ranking metric, at most `most` in all, in the study's order."""
+        if len(self.arms) <= most:
+            return list(self.arms)
         means = {arm.name: self.interval(arm, self.ranking).mean for arm in self.arms[1:]}
         known = [name for name, mean in means.items() if mean == mean]
         chosen = sorted(known, key=means.__getitem__, reverse=self.metrics[self.ranking])[: most - 1]

@@ -1,5 +1,6 @@
 """What a reader of a report must know before using its numbers: wrong uses of a study, one sentence for each."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from tlx.files.strict_json import read_json
 from tlx.studies.analysis import Analysis, ArmTrials, split_of
 from tlx.studies.statistics import FEWEST_PAIRS
 
-MOST_READ = 200  # run directories whose data is looked at
+MOST_READ = 500  # run directories whose data is looked at, of all arms alike
 FEWEST_FOR_BOOTSTRAP = 10
 
 
@@ -30,7 +31,8 @@ def _selected_on_test(study: Analysis) -> Iterator[str]:
 
 def _same_sets(study: Analysis) -> Iterator[str]:
     """Compares the digests of the runs' data, as far as the runs can be read."""
-    folders = [trial.workdir for arm in study.arms for trial in arm.complete if trial.workdir][:MOST_READ]
+    by_arm = [[trial.workdir for trial in arm.complete if trial.workdir] for arm in study.arms]
+    folders = [folder for row in itertools.zip_longest(*by_arm) for folder in row if folder][:MOST_READ]
     digests, shared = [], 0
     for folder in folders:
         try:
