@@ -15,6 +15,7 @@ from tlx.reporting.formats import FORMULA, latex, to_csv
 from tlx.reporting.page import to_html
 from tlx.studies.analysis import analyse
 from tlx.studies.report import report, write
+from tlx.studies.report_figures import means
 from tlx.studies.report_tables import results
 
 HOSTILE = '<script>alert(1)</script> "a" & $x$ \\input{/etc/passwd} _b_ | **c** %\n\x1b[31m#'
@@ -149,6 +150,20 @@ def test_few_trials_make_a_report() -> None:
     assert [section.title for section in document.sections][:2] == ["Warnings", "Results on test"]
     unfinished = report(analyse(facts(baseline="a"), [trial("a", 0, state="waiting")]))
     assert "–" in to_csv(next(unfinished.tables())) or Page(to_html(unfinished)).open == []
+
+
+def test_charts_say_which_arms_they_leave_out() -> None:
+    trials = [trial(f"arm {i}", 0, metrics={"test/accuracy": i / 99}) for i in range(60)]
+    study = analyse(facts(baseline="arm 0"), [*trials, trial("arm 60", 0, state="failed")])
+    chart = means(study, "test/accuracy")
+    assert chart is not None and "Shown: 40 of 61 arms, the baseline and the best by test/accuracy." in chart.caption
+    assert ">arm 59<" in chart.wide and ">arm 0<" in chart.wide and ">arm 20<" not in chart.wide
+    chart = means(
+        analyse(facts(baseline="arm 0"), [trials[0], trials[1], trial("lost", 0, state="failed")]), "test/accuracy"
+    )
+    assert chart is not None and chart.caption.endswith(
+        "the square is the baseline. Not shown, because they have no values: 1."
+    )
 
 
 def _luminance(color: str) -> float:

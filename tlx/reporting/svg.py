@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tlx.reporting.page import escape
 
 WIDE, NARROW = 760, 352  # widths in pixels
-LETTER = 6.9  # the width of a letter of the charts' font, in pixels, on average
+LETTER = 7.5  # the width of a letter of the charts' font, in pixels, on average
 DASHES = ("", "", "7 3", "2 3", "9 3 2 3", "", "7 3", "2 3")  # of the colors c0 … c7
 
 

@@ -11,12 +11,12 @@ MOST_ROWS = 40
 
 def means(study: Analysis, metric: str) -> Figure | None:
     """The mean of each arm with its interval; of very many arms, the best."""
-    chosen = [arm for arm in study.best(MOST_ROWS) if arm.values(metric)]
-    if not chosen:
+    chosen = study.best(MOST_ROWS)
+    rows = [_row(study, arm, metric) for arm in chosen if arm.values(metric)]
+    if not rows:
         return None
-    rows = [_row(study, arm, metric) for arm in chosen]
     caption = f"Mean of {metric} with its 95 % interval over seeds; the square is the baseline."
-    caption += _left_out(study, chosen)
+    caption += _left_out(study, chosen, len(rows))
     ends = min(rows, key=lambda row: row.mean), max(rows, key=lambda row: row.mean)
     description = f"{caption} From {_said(ends[0])} to {_said(ends[1])}. The table has all numbers."
     return charts.intervals(rows, metric, caption, description)
@@ -30,6 +30,8 @@ def effect_chart(metric: str, found: list[Effect]) -> Figure:
         name = f"{effect.factor}: {effect.level}"
         rows.append(charts.Row(name, interval.mean, interval.low, interval.high))
     caption = f"Effect of each level on {metric}, against the baseline's level, with its 95 % interval."
+    if len(rows) > MOST_ROWS + 1:
+        caption += f" Shown: the first {MOST_ROWS} of {len(found)} levels."
     described = "; ".join(_said(row) for row in rows[1 : MOST_ROWS + 1])
     return charts.intervals(rows[: MOST_ROWS + 1], f"difference in {metric}", caption, f"{caption} {described}.")
 
@@ -43,7 +45,7 @@ def learning_curves(study: Analysis) -> Figure | None:
         return None
     caption = (
         f"{metric} by step, mean over seeds; bands are 95 % intervals, cut where they exceed the chart."
-        f"{_left_out(study, chosen)}"
+        f"{_left_out(study, chosen, len(lines))}"
     )
     last = "; ".join(f"{line.name} ends at {line.mean[-1]:.4g} in step {line.x[-1]:g}" for line in lines)
     return charts.curves(lines, "step", metric, caption, f"{caption} {last}.")
@@ -81,7 +83,11 @@ def _said(row: charts.Row) -> str:
     return f"{row.name} {row.mean:.4g}"
 
 
-def _left_out(study: Analysis, chosen: list[ArmTrials]) -> str:
-    if len(chosen) == len(study.arms):
-        return ""
-    return f" Shown: {len(chosen)} of {len(study.arms)} arms, the baseline and the best by {study.ranking}."
+def _left_out(study: Analysis, chosen: list[ArmTrials], drawn: int) -> str:
+    """The sentences about arms that a chart does not show."""
+    said = ""
+    if len(chosen) < len(study.arms):
+        said += f" Shown: {len(chosen)} of {len(study.arms)} arms, the baseline and the best by {study.ranking}."
+    if drawn < len(chosen):
+        said += f" Not shown, because they have no values: {len(chosen) - drawn}."
+    return said
