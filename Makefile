@@ -36,6 +36,7 @@ lint: .venv/.ready
 # Makes the reference outputs under third_party/ by running the software they come from.
 fixtures: $(INTEROP)/.ready $(FLAX)/.ready
 	$(INTEROP)/bin/python third_party/make/make.py
+	$(INTEROP)/bin/python third_party/statistics/make.py
 	$(INTEROP)/bin/python third_party/formats/make.py torch
 	$(FLAX)/bin/python third_party/formats/make.py flax
 	$(FLAX)/bin/python third_party/make/flax_names.py

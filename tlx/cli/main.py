@@ -15,6 +15,8 @@ COMMANDS = {  # each is a module of this package with add_arguments(parser) and 
     "inspect": "show what a config would train: parameters, groups, memory, cost of a step; train nothing",
     "evaluate": "compute the metrics of a run on its validation and test sets, or on another file",
     "predict": "predict the labels of texts or images, of the rows of a file, or of a folder of images",
+    "report": "write a report of a study or of runs: tables with intervals and tests, charts, warnings",
+    "compare": "compare two runs: their configs, metrics and predictions for the same examples",
     "attention": "draw the attention maps of a run for images",
     "interpolate": "interpolate between the checkpoint's and a run's parameters (WiSE-FT) and select on validation",
     "lr-find": "run a learning rate range test with a config and suggest a learning rate",
