@@ -93,10 +93,13 @@ def run_trials(bench: Bench, numbers: Sequence[int], options: argparse.Namespace
             break
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table of results, and how many of the long form they are."""
+def summary(results: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table of results, and how many of the long form they are. Of a trial that was made again the last
+    result counts, and a sentence says how many were wrong before."""
     from tlx.reporting.tables import markdown
 
+    rows = last(results)
+    corrected = {(row["seed"], row["number"]) for row in results if row["wrong"] and row not in rows}
     table = []
     for trial, title in TITLES.items():
         some = [row for row in rows if row["trial"] == trial and row["hit"]]
@@ -107,7 +110,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     made = f"\n{len(rows)} of the {sum(TRIALS.values())} trials of the long form were made."
     missed = sum(not row["hit"] for row in rows)
     rest = f" In {missed} of them the run had ended before the disturbance came." if missed else ""
-    return markdown(("disturbance", "trials", "wrong", "runs"), table) + made + rest + "\n"
+    again = f" {len(corrected)} were wrong at first and were made again after a correction." if corrected else ""
+    return markdown(("disturbance", "trials", "wrong", "runs"), table) + made + rest + again + "\n"
+
+
+def last(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last result of each trial."""
+    return list({(row["seed"], row["number"]): row for row in results}.values())
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
@@ -122,7 +131,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--jobs", type=int, default=1, help="trials at the same time")
-    parser.add_argument("--only", type=int, nargs="+", help="numbers of trials, also if there are results of them")
+    parser.add_argument(
+        "--only",
+        type=int,
+        nargs="+",
+        help="numbers of trials, also if there are results of them, which the new ones replace in the table",
+    )
     parser.add_argument("--plant", help="a fault of tests/safety/faults.py, which the harness must find")
     parser.add_argument("--stop", action="store_true", help="stop when something went wrong")
     parser.add_argument("--place", type=Path, help="folder for everything; default: a temporary one")
@@ -176,7 +190,7 @@ def main() -> None:
         from tlx.reporting.tables import insert
 
         insert(ROOT / "docs" / "safety.md", "harness", table)
-    sys.exit(any(row["wrong"] for row in rows))
+    sys.exit(any(row["wrong"] for row in last(rows)))
 
 
 if __name__ == "__main__":
