@@ -169,6 +169,7 @@ def fields_of(row: Row, task: Task, files: Mapping[str, str], seed: int) -> dict
         "head only": {"params.trainable": "heads"},
     }
     fields = full(task, files, seed)
+    fields["data.packing"] = "auto"  # one shape for the run; the default is still "off"
     return {**fields, "train.epochs": row.epochs, "train.evaluate_every": row.epochs, **strategies[row.strategy]}
 
 

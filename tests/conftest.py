@@ -3,11 +3,14 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
+# In the background of a script Ctrl-C is ignored, and every process that a test starts would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Eight virtual devices, so that sharding is tested on any machine; fast compilation, because programs are small.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 if version("jax").startswith("0.10."):  # an unknown flag ends the process; this one halves compile time
