@@ -15,6 +15,9 @@ python docs/update.py cached runs/cached
 python docs/update.py strategies runs/strategies
 python docs/update.py packing runs/packing
 python docs/update.py saving runs/saving
+python docs/update.py speed runs/speed
+python docs/update.py memory_kept runs/memory_kept
+python docs/update.py masks runs/masks
 """
 
 import functools
@@ -36,7 +39,7 @@ ROOT = Path(__file__).parent.parent
 TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
-    "packing": "packing", "saving": "safety",
+    "packing": "packing", "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Dropout masks of a MiniLM step: tlx's hash beside JAX's generators.
 
-    python benchmarks/masks/masks.py
+    python benchmarks/masks/masks.py --workdir=runs/masks
 
-prints a table: milliseconds of all masks of one step of MiniLM at 32 x 128 on this machine (median of the repetitions,
+writes a table: milliseconds of all masks of one step of MiniLM at 32 x 128 on this machine (median of the repetitions,
 which take turns), seconds to trace and compile them, and the operations and bytes of the program lowered for CUDA and
 TPU, counted before XLA's optimizations. There `rbg` and `unsafe_rbg` are `rng_bit_generator`, whose inside is not
 counted.
@@ -10,13 +10,18 @@ counted.
 
 import re
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import jax
 import jax.export
 import jax.numpy as jnp
+from common import arguments, publish
 
 from tlx.models.layers import keep_mask
 
@@ -58,7 +63,8 @@ def lowered(function: Any, arguments: Any, platform: str) -> tuple[int, float]:
 
 
 def main() -> None:
-    """Measures and prints the table."""
+    """Measures, prints and writes the table."""
+    workdir = arguments(__doc__, "runs/masks").parse_args().workdir
     arrays = [jnp.ones(shape, jnp.float32) for shape in SHAPES]
     compiled, seconds, counts = {}, {}, {}
     for name in ("hash", "threefry2x32", "rbg", "unsafe_rbg"):
@@ -75,13 +81,13 @@ def main() -> None:
             began = time.perf_counter()
             jax.block_until_ready(plain(arrays) if name == "no mask" else compiled[name][0](compiled[name][1], arrays))
             times[name].append(1000 * (time.perf_counter() - began))
-    print("| generator | ms a step | trace and compile, s | cuda: operations, M | MiB | tpu: operations, M | MiB |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    header = ("generator", "ms a step", "compile, s", "cuda: operations, M", "MiB", "tpu: operations, M", "MiB")
+    table = []
     for name, values in times.items():
-        middle = statistics.median(values[1:])
-        rest = "" if name == "no mask" else f"{seconds[name]:.2f}"
-        cells = [f"{n / 1e6:.0f} | {mib:.0f}" for n, mib in counts.get(name, [])] or [" | "] * 2
-        print(f"| {name} | {middle:.1f} | {rest} | {' | '.join(cells)} |")
+        rest = [f"{seconds[name]:.2f}"] if name in seconds else [""]
+        cells = [each for n, mib in counts.get(name, []) for each in (f"{n / 1e6:.0f}", f"{mib:.0f}")] or [""] * 4
+        table.append((name, f"{statistics.median(values[1:]):.1f}", *rest, *cells))
+    publish(workdir, "dropout masks", header, table)
 
 
 if __name__ == "__main__":
