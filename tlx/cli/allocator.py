@@ -1,9 +1,13 @@
-"""Keeps the process's freed memory for its next allocations, which saves most page faults of training on Linux CPUs.
+"""Makes the process keep freed memory, which saves the page faults of training on Linux CPUs. It is off by default.
 
 XLA allocates the temporary memory of a program at each call and frees it afterwards. glibc's malloc takes large blocks
 from the system (mmap) and gives them back (munmap) each time, so that in every training step the kernel has to map and
 clear hundreds of megabytes, page by page. With these settings (see mallopt(3)) malloc takes such blocks from its heap
-and keeps the heap. The process then holds the most memory that it needed so far until it ends.
+and keeps the heap.
+
+It is off by default because the heap can grow: a small block that is allocated inside the freed memory of a step
+divides it, and the next step, which needs all of it in one piece, takes new memory. Peak memory has been seen to double
+(benchmarks/memory_kept).
 """
 
 import ctypes
@@ -24,13 +28,13 @@ def keep_memory() -> bool:
 
     `caught`, and so `one_sentence`, starts such a thread, and malloc would give its heap to JAX's threads too.
 
-    It does nothing where the C library is not glibc (macOS, Windows, Alpine), or if the environment variable
-    `TLX_KEEP_MEMORY` is `0`.
+    It does nothing unless the environment variable `TLX_KEEP_MEMORY` is `1`, or where the C library is not glibc
+    (macOS, Windows, Alpine).
 
     Returns:
       Whether all settings were accepted.
     """
-    if not sys.platform.startswith("linux") or os.environ.get(VARIABLE, "1") in ("", "0"):
+    if not sys.platform.startswith("linux") or os.environ.get(VARIABLE, "0") in ("", "0"):
         return False
     try:
         library = ctypes.CDLL(None)
