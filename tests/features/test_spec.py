@@ -9,6 +9,7 @@ import pytest
 
 from tests.models.reference import reference
 from tlx.data.examples import Examples
+from tlx.data.flat import Flat
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
 from tlx.features.spec import FeatureSpec, below, read, resolved
@@ -34,7 +35,9 @@ def test_texts_without_their_padding(full_precision: None) -> None:
     assert len(set(lengths)) > 1 and (np.sort(mask, axis=1)[:, ::-1] == mask).all()  # padded, at the end
     rows = [row[:length].tolist() for row, length in zip(ids, lengths, strict=True)]
     kinds = [row[:length].tolist() for row, length in zip(types, lengths, strict=True)]
-    examples = Examples._concatenate(rows, kinds, 0, None)
+    flat = Flat()
+    flat.add(rows, kinds)
+    examples = Examples(*flat.arrays(), {}, np.arange(len(rows)), pad_id=0)
 
     def features(spec: FeatureSpec) -> Any:
         texts = Texts(cast(Any, None))  # of examples that are tokenized already

@@ -77,9 +77,9 @@ def test_no_inputs(texts: Texts) -> None:
 
 
 def test_digest(texts: Texts) -> None:
-    """SHA-256 of the length and of each file's name and SHA-256, as feature stores were named from the first on."""
+    """SHA-256 of the length, the kind of tokenizer, and each file's name and SHA-256; it names stores of features."""
     folder = texts.tokenizer.folder
-    found = hashlib.sha256(b"32")
+    found = hashlib.sha256(f"32 {texts.tokenizer.kind}".encode())
     for name in ("vocab.txt",):
         found.update(f"{name} {hashlib.sha256((folder / name).read_bytes()).hexdigest()}\n".encode())
     assert texts.digest == found.hexdigest()
