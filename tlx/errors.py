@@ -30,6 +30,8 @@ SIGNALLED = (
 )
 TRACEBACK = "traceback.txt"  # the file in a run directory
 
+_ending = threading.RLock()  # held by the thread that ends the process, so that there is one sentence
+
 MOST = 3000  # the most characters of a message, because it may quote a file at any length
 
 
@@ -46,7 +48,7 @@ class TlxError(ValueError):
 
 @contextlib.contextmanager
 def one_sentence(
-    folder: str | os.PathLike[str] | None = None, before_exit: Callable[[], None] = lambda: None
+    folder: str | os.PathLike[str] | None = None, before_exit: Callable[[str, int], None] = lambda sentence, code: None
 ) -> Iterator[None]:
     """Ends the process with one sentence on standard error if the `with` block raises an exception.
 
@@ -60,8 +62,8 @@ def one_sentence(
 
     Args:
       folder: the run directory; `traceback.txt` is written there. None, or no folder: to a temporary file.
-      before_exit: called after the sentence is printed and before the process ends, e.g. to disconnect from the other
-        processes of a distributed run.
+      before_exit: called with the sentence and the exit code after the sentence is printed and before the process ends,
+        e.g. to tell the other processes of a distributed run.
     """
     tracebacks = os.environ.get("TLX_TRACEBACK", "0") not in ("", "0")
     with caught(), contextlib.nullcontext() if tracebacks else _thread_errors(folder, before_exit):
@@ -80,23 +82,24 @@ def one_sentence(
             if isinstance(error, BrokenPipeError):  # the reader of a pipe, such as `| head`, has ended
                 _discard_output()
                 return
-            code = _report(error, folder)
-            before_exit()
-            if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
-                _exit_now(code)
-            _discard_output()
-            sys.exit(code)
+            with _ending:
+                sentence, code = _explained(error, folder)
+                if folder is not None:  # otherwise the other threads of the failed run print their own tracebacks
+                    end_process(sentence, code, before_exit)
+                _print(sentence)
+                before_exit(sentence, code)
+                _discard_output()
+                sys.exit(code)
 
 
 @contextlib.contextmanager
-def _thread_errors(folder: str | os.PathLike[str] | None, before_exit: Callable[[], None]) -> Iterator[None]:
+def _thread_errors(folder: str | os.PathLike[str] | None, before_exit: Callable[[str, int], None]) -> Iterator[None]:
     """Within the `with` block, an exception that ends a background thread ends the process."""
 
-    def end_process(hook: threading.ExceptHookArgs) -> None:
+    def thread_ended(hook: threading.ExceptHookArgs) -> None:
         if hook.exc_value is not None and not isinstance(hook.exc_value, SystemExit):
-            code = _report(hook.exc_value, folder)
-            before_exit()
-            _exit_now(code)
+            with _ending:
+                end_process(*_explained(hook.exc_value, folder), before_exit)
 
     def unraisable(hook: "sys.UnraisableHookArgs") -> None:
         """Handles exceptions of C++ threads and of `__del__`, which Python cannot raise.
@@ -107,7 +110,7 @@ def _thread_errors(folder: str | os.PathLike[str] | None, before_exit: Callable[
             _end_stopped(hook.exc_value, folder, before_exit)
 
     hooks_before = threading.excepthook, sys.unraisablehook
-    threading.excepthook, sys.unraisablehook = end_process, unraisable
+    threading.excepthook, sys.unraisablehook = thread_ended, unraisable
     try:
         yield
     finally:
@@ -115,7 +118,7 @@ def _thread_errors(folder: str | os.PathLike[str] | None, before_exit: Callable[
 
 
 def _end_stopped(
-    error: KeyboardInterrupt, folder: str | os.PathLike[str] | None, before_exit: Callable[[], None]
+    error: KeyboardInterrupt, folder: str | os.PathLike[str] | None, before_exit: Callable[[str, int], None]
 ) -> NoReturn:
     """Ends the process after a signal."""
     number = error.number if isinstance(error, Stop) else signal.SIGINT
@@ -123,45 +126,61 @@ def _end_stopped(
     what = f" {saved}; saved; the same command goes on from there" if saved else ""
     if not saved and folder is not None:
         what = "; what was saved is whole, and the same command goes on from there"
-    _print(f"stopped by {title(number)}{what}.")
-    before_exit()
-    _exit_now(SAVED if saved else SIGNALLED + number)
+    end_process(f"stopped by {title(number)}{what}.", SAVED if saved else SIGNALLED + number, before_exit)
 
 
-def _report(error: BaseException, folder: str | os.PathLike[str] | None) -> int:
-    """Prints why the process ends and returns the exit code."""
+def end_process(sentence: str, code: int, before_exit: Callable[[str, int], None]) -> NoReturn:
+    """Prints why the process ends, and ends it at once, without waiting for threads or running exit handlers.
+
+    If another thread has begun to end the process, this one waits for that end.
+
+    Args:
+      sentence: why the process ends.
+      code: its exit code.
+      before_exit: see `one_sentence`.
+    """
+    with _ending:
+        _print(sentence)
+        before_exit(sentence, code)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(code)
+
+
+def _explained(error: BaseException, folder: str | os.PathLike[str] | None) -> tuple[str, int]:
+    """Returns why the process ends, and the exit code."""
     if isinstance(error, TlxError):
-        _print(str(error))
-        return BAD_INPUT
+        return str(error), BAD_INPUT
     if reason := no_space(error):
         where = f" (run directory {os.fspath(folder)})" if folder is not None else ""
-        _print(
-            f"writing failed{where}: {reason}; what was saved before is whole: make room, and give the command again."
+        return (
+            f"writing failed{where}: {reason}; what was saved before is whole: make room, and give the command again.",
+            UNKNOWN,
         )
-        return UNKNOWN
     if reason := no_memory(error):
-        _print(f"there is not enough memory: {reason}; {LESS_MEMORY}.")
-        return UNKNOWN
+        return f"there is not enough memory: {reason}; {LESS_MEMORY}.", UNKNOWN
     if reason := disk_error(error):
         where = f" (run directory {os.fspath(folder)})" if folder is not None else ""
-        _print(
+        return (
             f"a file cannot be read or written{where}: {reason}; what was saved before is whole: when the disk works "
-            "again, give the command again."
+            "again, give the command again.",
+            UNKNOWN,
         )
-        return UNKNOWN
     if reason := lost_process(error):
-        _print(
+        return (
             f"another process of the run has ended or cannot be reached ({reason}); what was saved is whole: give the "
-            "command again to all processes."
+            "command again to all processes.",
+            UNKNOWN,
         )
-        return UNKNOWN
     kind = type(error).__name__
     text = f"{kind}: {first_line(error)}" if str(error).strip() else kind
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
     traceback_place = _write_traceback(error, folder)
-    _print(f"{text.rstrip('.')}. This error is not known to tlx; {traceback_place} (TLX_TRACEBACK=1 prints it).")
-    return UNKNOWN
+    return (
+        f"{text.rstrip('.')}. This error is not known to tlx; {traceback_place} (TLX_TRACEBACK=1 prints it).",
+        UNKNOWN,
+    )
 
 
 def no_space(error: BaseException | None) -> str | None:
@@ -240,13 +259,6 @@ def _write_traceback(error: BaseException, folder: str | os.PathLike[str] | None
 def _print(sentence: str) -> None:
     with contextlib.suppress(OSError, ValueError):  # standard error may be closed
         print(f"tlx: {sentence}", file=sys.stderr, flush=True)
-
-
-def _exit_now(code: int) -> NoReturn:
-    """Ends the process at once, without waiting for threads or running exit handlers."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-    os._exit(code)
 
 
 def _discard_output() -> None:

@@ -4,12 +4,14 @@ Adam divides a gradient by its size; with the usual epsilon of 1e-8 it makes ste
 With one of 1e-3 an error of a gradient stays as small in the step, and can be told from a fault.
 """
 
+import errno
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +85,24 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+# The script, in which this process alone can write nothing more to any file from its eighth step on.
+FULL = """
+import resource, runpy, sys
+from tlx.training.loop import _Loop
+original = _Loop.begin_step
+def begin_step(self, phase, finished):
+    if finished == 7:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    original(self, phase, finished)
+_Loop.begin_step = begin_step
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def two_processes(
-    place: Path, run: Path, *more: str, signalled: int | None = None
+    place: Path, run: Path, *more: str, disturbed: int | None = None, by: str = SIGNALLED
 ) -> list[subprocess.CompletedProcess[str]]:
-    """The script of a run, as two processes of one device each, one of which may get a signal."""
+    """The script of a run, as two processes of one device each, one of which may be disturbed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -94,11 +110,11 @@ def two_processes(
     together = [f"--config.parallel.coordinator=127.0.0.1:{port}", "--config.parallel.num_processes=2"]
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
     command = ["experiments/finetune.py", "--config=configs/text_file.py", f"--workdir={run}", *words, *together]
-    with_signal = ["-c", f"import sys; sys.argv = sys.argv[1:]\n{SIGNALLED}"]
+    other_script = ["-c", f"import sys; sys.argv = sys.argv[1:]\n{by}"]
     started = [
         subprocess.Popen(
             [
-                sys.executable, *(with_signal if process == signalled else []), *command,
+                sys.executable, *(other_script if process == disturbed else []), *command,
                 f"--config.parallel.process_id={process}",
             ],
             cwd=ROOT, text=True,
@@ -202,7 +218,7 @@ def test_saved_on_eight_resumed_as_two_processes(place: Path, one: Path, half: P
 @pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_one_of_two_processes(signalled: int, place: Path, one: Path, tmp_path: Path) -> None:
     """Both save the step after the one in which it comes, and end alike; one device goes on from there."""
-    ended = two_processes(place, tmp_path / "run", signalled=signalled)
+    ended = two_processes(place, tmp_path / "run", disturbed=signalled)
     said = f"tlx: stopped by SIGTERM after step 4 of {STEPS}; saved; the same command goes on from there.\n"
     assert [(process.returncode, process.stderr) for process in ended] == [(75, said)] * 2
     job, taken = build(place, tmp_path / "run", "parallel.data=1"), []
@@ -210,6 +226,38 @@ def test_a_signal_to_one_of_two_processes(signalled: int, place: Path, one: Path
     job.run(quiet=True)
     assert taken == list(range(4, STEPS))
     assert_same(place, one, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def pair(place: Path) -> Path:
+    """The run as two processes."""
+    ended = two_processes(place, place / "pair")
+    assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    return place / "pair"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("full", [0, 1])
+def test_one_of_two_processes_cannot_write(full: int, place: Path, pair: Path, tmp_path: Path) -> None:
+    """Both end soon with a sentence each; the same command goes on and ends with the bits of an undisturbed run."""
+    run, began = tmp_path / "run", time.monotonic()
+    ended = two_processes(place, run, disturbed=full, by=FULL)
+    seconds = time.monotonic() - began
+    assert [process.returncode for process in ended] == [1, 1], ended[0].stderr + ended[1].stderr
+    why = f"writing failed (run directory {run}): {os.strerror(errno.EFBIG)}; what was saved before is whole: make room"
+    own, other = ended[full].stderr, ended[1 - full].stderr
+    assert own.startswith(f"tlx: {why}") and own.count("\n") == 1
+    assert other == f"tlx: this process ends because process {full} has ended: {own.removeprefix('tlx: ')}"
+    assert not (run / "traceback.txt").exists()
+    began = time.monotonic()
+    ended = two_processes(place, run)
+    assert seconds < time.monotonic() - began + 40  # starting takes as long as in the run that goes on
+    assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert f"goes on after step {HALF} of {STEPS}" in ended[0].stdout
+    expected, found = end_of(place, pair), end_of(place, run)
+    assert expected.keys() == found.keys()
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(found[name], leaf, err_msg=name)
 
 
 @pytest.mark.long

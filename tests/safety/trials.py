@@ -181,8 +181,8 @@ def _ending(process: Process, run: Path, number: signal.Signals, second: bool) -
     if second and process.code == 128 + number:
         return None if len(said) == 1 else f"no sentence, or several: {printed}"
     if process.code == SAVED:
-        step = re.search(r"after step (\d+)", "".join(said))
-        if len(said) == 1 and step and newest(run) >= int(step[1]):
+        step = re.search(r"after (?:step (\d+)|training; saved)", "".join(said))
+        if len(said) == 1 and step and newest(run) >= int(step[1] or STEPS):
             return None
         return f"says that it saved: {printed}"
     if process.code == 128 + number and len(said) == 1 and not training:

@@ -169,22 +169,29 @@ def _config_files(argv: Sequence[str]) -> Iterator[str]:
 def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
     """Prepares a script's process, and reports errors of its body in one sentence (`tlx.errors.one_sentence`).
 
+    In a run of several processes all of them end if one does (`tlx.parallel.failures`).
+
     Args:
       workdir: the run directory, to which the traceback of an unexpected error is written.
       config: the run's config, whose `parallel` may describe several processes.
     """
 
-    def parting() -> None:
-        if config is not None:
-            from tlx.parallel.processes import wait_for_others
+    watch: list[Any] = []
 
-            wait_for_others()
+    def parting(sentence: str, code: int) -> None:
+        for others in watch:
+            others.tell(sentence, code)
 
     keep_memory()
     with one_sentence(workdir, parting):
         quiet_logs()
         use_compilation_cache()
         if config is not None:
+            from tlx.parallel.failures import Watch
+
             join_processes(config.parallel)
+            watch.append(Watch())
         with caught():  # again, because JAX sets a handler of its own when it joins other processes
             yield
+            for others in watch:
+                others.finish()

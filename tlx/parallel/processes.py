@@ -1,7 +1,5 @@
 """Training in several processes. Process 0 is the main process: it writes all files except checkpoints."""
 
-import contextlib
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,7 +11,6 @@ from tlx.errors import TlxError, first_line
 
 T = TypeVar("T")
 AUTO = "auto"
-PATIENCE = 20.0  # seconds that a process which ends with an error waits for the others to end too
 
 
 def start(coordinator: str = "", processes: int | None = None, process: int | None = None) -> None:
@@ -139,23 +136,6 @@ class Agreement:
         self._largest = self._largest or jax.jit(jnp.max, out_shardings=everywhere)
         requests = jax.make_array_from_process_local_data(by_process, np.asarray([request], np.int32))
         return self._largest(requests)
-
-
-def wait_for_others() -> None:
-    """Waits up to `PATIENCE` seconds for the other processes, before this process ends with an error.
-
-    The other processes usually meet the same error and need this time to print it, because JAX aborts them as soon as
-    process 0 ends. A daemon thread does the waiting, so that a process that never comes cannot keep this one alive.
-    """
-
-    def wait() -> None:
-        with contextlib.suppress(Exception):
-            jax.distributed.shutdown()
-
-    if jax.distributed.is_initialized():
-        waiting = threading.Thread(target=wait, daemon=True)
-        waiting.start()
-        waiting.join(PATIENCE)
 
 
 def on_main(do: Callable[[], T]) -> T | None:
