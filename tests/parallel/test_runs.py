@@ -249,11 +249,12 @@ def test_one_of_two_processes_cannot_write(full: int, place: Path, pair: Path, t
     assert own.startswith(f"tlx: {why}") and own.count("\n") == 1
     assert other == f"tlx: this process ends because process {full} has ended: {own.removeprefix('tlx: ')}"
     assert not (run / "traceback.txt").exists()
+    saved = (run / "checkpoints" / str(HALF)).is_dir()  # or this save was interrupted
     began = time.monotonic()
     ended = two_processes(place, run)
     assert seconds < time.monotonic() - began + 40  # starting takes as long as in the run that goes on
     assert [process.returncode for process in ended] == [0, 0], ended[0].stderr + ended[1].stderr
-    assert f"goes on after step {HALF} of {STEPS}" in ended[0].stdout
+    assert (f"goes on after step {HALF} of {STEPS}" in ended[0].stdout) == saved
     expected, found = end_of(place, pair), end_of(place, run)
     assert expected.keys() == found.keys()
     for name, leaf in expected.items():

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import orbax.checkpoint as ocp
 from tlx.errors import TlxError, first_line, listed, no_space
 from tlx.files.atomic import writable
 from tlx.models.forward import Variables
-from tlx.parallel.processes import in_all, on_main
+from tlx.parallel.processes import in_all, is_multiprocess, on_main
 from tlx.training.checkpoint_files import (
     DIGESTS,
     FORMAT,
@@ -27,6 +28,7 @@ from tlx.training.checkpoint_files import (
 from tlx.training.digest import digests
 from tlx.training.state import AUX, EVAL_PARAMS, State
 
+PATIENCE = 10.0  # seconds that a run of several processes which ends with an error waits for a save
 EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
 
 
@@ -288,9 +290,18 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: object, error: object, *_: object) -> None:
-        """Waits until all checkpoints are written, also if an error ended the run."""
+        """Waits until all checkpoints are written, also if an error ended the run.
+
+        After an error with several processes it waits at most `PATIENCE` seconds: the others may have stopped too.
+        """
         if self._manager is None:
             return
+        if error is not None and is_multiprocess():
+            until = time.monotonic() + PATIENCE
+            while self.saving and time.monotonic() < until:
+                time.sleep(0.1)
+            if self.saving:
+                return  # the process ends at once, and what is unfinished is removed by the next run
         try:
             self.wait()
         finally:
