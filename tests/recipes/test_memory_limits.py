@@ -88,8 +88,11 @@ def test_loading(kind: str, place: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["AS", "DATA"])
 def test_predict(kind: str, place: Path) -> None:
-    """In 8 MiB, which the parameters and the program of the pass do not fit into; no checkpoint is called damaged."""
+    """In 8 MiB and what training left of the heap, which may suffice or not; no checkpoint is called damaged."""
     ended = limited(PREDICT, kind, place)
     said = [line for line in ended.stderr.splitlines() if line.startswith("tlx: ")]
-    assert ended.returncode == 1 and said[-1].startswith("tlx: there is not enough memory"), ended.stderr[:2000]
-    assert "damaged" not in "".join(said)
+    assert "damaged" not in ended.stderr and "Traceback" not in "".join(said)
+    if ended.returncode:
+        assert ended.returncode == 1 and said[-1].startswith("tlx: there is not enough memory"), ended.stderr[:2000]
+    else:
+        assert (place / "out.csv").read_text().count("\n") == 9001
