@@ -9,11 +9,12 @@ from pathlib import Path
 import optuna
 import pytest
 
+from tlx.errors import TlxError
 from tlx.studies.conduct import conduct
 from tlx.studies.plan import Plan, make_plan, write_plan
 from tlx.studies.queue import Queue
 from tlx.studies.records import read_study
-from tlx.studies.storage import read_trials, seen
+from tlx.studies.storage import open_storage, read_trials, seen
 
 FILE = """
 from tlx.studies.study import Study
@@ -99,3 +100,10 @@ def test_a_study_of_commands_with_a_broken_arm(tmp_path: Path) -> None:
     assert "this arm is broken" in str(found["broken", 1].error)
     kind = optuna.trial.TrialState
     assert collections.Counter(trial.state for trial in Queue(made).study.trials) == {kind.COMPLETE: 3, kind.FAIL: 1}
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "postgresql+psycopg"])
+def test_an_error_does_not_show_the_password(scheme: str) -> None:
+    with pytest.raises(TlxError, match=r"//me:…@127\.0\.0\.1:9/runs") as error:
+        open_storage(f"{scheme}://me:secret@127.0.0.1:9/runs")
+    assert "secret" not in str(error.value)

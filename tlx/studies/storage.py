@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,11 @@ def open_storage(url: str, heartbeat: int = 20) -> Any:
     except ImportError:
         raise TlxError("a study needs Optuna: pip install 'tlx[studies]'.") from None
     if not url.startswith((SQLITE, "postgresql")):
-        raise TlxError(f"the storage {url!r} is neither sqlite:///FILE nor postgresql+psycopg://USER@HOST/DATABASE.")
+        raise TlxError(
+            _without_password(
+                f"the storage {url!r} is neither sqlite:///FILE nor postgresql+psycopg://USER@HOST/DATABASE."
+            )
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", "Heartbeat of storage")  # `Queue.beating` sends it
@@ -44,7 +49,12 @@ def open_storage(url: str, heartbeat: int = 20) -> Any:
         )
     except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
         reason = str(error).strip().splitlines()[0]
-        raise TlxError(f"the storage {url!r} of the study cannot be opened: {reason}.") from None
+        raise TlxError(_without_password(f"the storage {url!r} of the study cannot be opened: {reason}.")) from None
+
+
+def _without_password(text: str) -> str:
+    """The text, with `…` for the password of each URL in it."""
+    return re.sub(r"(://[^\s/:@]*):[^\s/@]*@", r"\1:…@", text)
 
 
 @contextlib.contextmanager
