@@ -26,6 +26,7 @@ from tlx.training.checkpoint_files import (
     verified,
 )
 from tlx.training.digest import digests
+from tlx.training.manager import Manager
 from tlx.training.state import AUX, EVAL_PARAMS, State
 
 PATIENCE = 10.0  # seconds that a run of several processes which ends with an error waits for a save
@@ -76,12 +77,12 @@ class Checkpoints:
     def __init__(self, directory: Path, read_only: bool = False, keep: int = 1):
         self.directory = directory.absolute()
         self._policy = _NewestAndBest(keep)
-        self._manager: ocp.CheckpointManager | None = None
+        self._manager: Manager | None = None
         if not read_only:
             options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)
             with writable(self.directory):
                 on_main(lambda: self.directory.mkdir(exist_ok=True))
-                self._manager = ocp.CheckpointManager(self.directory, options=options)
+                self._manager = Manager(self.directory, options=options)
                 self._identity = _identity(self.directory)
 
     def save(self, state: State, meta: dict[str, Any]) -> None:
@@ -298,7 +299,7 @@ class Checkpoints:
             return
         if error is not None and is_multiprocess():
             until = time.monotonic() + PATIENCE
-            while self.saving and time.monotonic() < until:
+            while self.saving and self._manager.failure is None and time.monotonic() < until:
                 time.sleep(0.1)
             if self.saving:
                 return  # the process ends at once, and what is unfinished is removed by the next run
