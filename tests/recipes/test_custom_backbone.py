@@ -168,6 +168,7 @@ def recomputed(params: Any, batches: list[tuple[np.ndarray, np.ndarray]]) -> dic
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
