@@ -119,6 +119,7 @@ def main(file: str) -> None:
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
+    trainer.args.train_sampling_strategy = "sequential"  # or grouped rows would be predicted in another order
     predicted = trainer.predict(examples["test"])
     predictions, more = predicted.predictions, {}
     if job["kind"] == "tagging":
