@@ -176,11 +176,11 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
       config: the run's config, whose `parallel` may describe several processes.
     """
 
-    watch: list[Any] = []
+    watch: Any = None
 
     def parting(sentence: str, code: int) -> None:
-        for others in watch:
-            others.tell(sentence, code)
+        if watch is not None:
+            watch.tell(sentence, code)
 
     keep_memory()
     with one_sentence(workdir, parting):
@@ -190,8 +190,8 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
             from tlx.parallel.failures import Watch
 
             join_processes(config.parallel)
-            watch.append(Watch())
+            watch = Watch()
         with caught():  # again, because JAX sets a handler of its own when it joins other processes
             yield
-            for others in watch:
-                others.finish()
+            if watch is not None:
+                watch.finish()

@@ -12,8 +12,7 @@ from tlx.cli.steps import add_step, load
 from tlx.errors import TlxError, listed
 
 CHUNK = 512  # number of rows that are read, predicted and written at a time
-# The same for texts of a file: the more are sorted or packed together, the less padding there is. Of sst2's sentences,
-# sorted, 29 % of the tokens were padding with 512 rows and 18 % with 4,096; packed, 8 % and 3 %.
+# The same for texts of a file: the more are sorted or packed together, the less padding there is.
 TEXTS = 4096
 Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
 

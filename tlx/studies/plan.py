@@ -91,7 +91,7 @@ def make_plan(spec: str, workdir: Path, full: bool = False, storage: str | None 
     study, config = load_study(spec, full)
     data = [source_digest(config.data[split]) for split in ("train", "validation", "test") if config.data[split]]
     every = arms(study)
-    runs = [_run(study, config, arm, seed, data) for seed in study.seeds for arm in every]  # type: ignore[union-attr]
+    runs = [_run(study, config, arm, seed, data) for seed in study.every_seed for arm in every]
     storage = storage or f"sqlite:///{workdir.absolute() / 'study.db'}"
     return Plan(workdir.absolute(), spec, full, study, config, tuple(runs), storage, heartbeat)
 
@@ -112,7 +112,7 @@ def write_plan(plan: Plan) -> None:
             "name": study.name, "spec": plan.spec, "full": plan.full,
             "storage": plan.storage, "heartbeat": plan.heartbeat, "base": study.config,
             "baseline": plan.runs[0].arm.name, "metrics": dict(study.metrics), "selection": selection(plan),
-            "sizes": {"seeds": len(study.seeds), **study.changes},  # type: ignore[arg-type]
+            "sizes": {"seeds": len(study.every_seed), **study.changes},
             "versions": versions(), "revision": revision(),
             "runs": [
                 {

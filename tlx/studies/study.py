@@ -78,6 +78,11 @@ class Study:
         """The main metric."""
         return next(iter(self.metrics))
 
+    @property
+    def every_seed(self) -> tuple[int, ...]:
+        """The seeds."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else tuple(self.seeds)
+
 
 def load_study(spec: str, full: bool = False) -> tuple[Study, ConfigDict]:
     """Reads a study file and its base config.
@@ -95,7 +100,6 @@ def load_study(spec: str, full: bool = False) -> tuple[Study, ConfigDict]:
         raise TlxError(f"get_study of {spec} returns a {type(study).__name__}, expected a tlx.studies.study.Study.")
     sizes = dict(study.full if full else study.short)
     seeds = sizes.pop("seeds", study.seeds)
-    seeds = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
     study = dataclasses.replace(study, seeds=seeds, changes={**study.changes, **sizes})
     _check(spec, study)
     config = _call(str(Path(spec.partition(".py")[0]).parent / study.config), "get_config")
@@ -128,8 +132,8 @@ def _check(spec: str, study: Study) -> None:
         raise TlxError(f"{spec}: the design {study.design!r} is none of {listed(DESIGNS)}.")
     if not study.metrics or not set(study.metrics.values()) <= set(DIRECTIONS):
         raise TlxError(f'{spec}: metrics has to give "maximize" or "minimize" by the name of each metric.')
-    if not study.seeds or len(set(study.seeds)) < len(study.seeds):  # type: ignore[arg-type]
-        raise TlxError(f"{spec}: the seeds {study.seeds} have to be one or more, and different.")
+    if not study.every_seed or len(set(study.every_seed)) < len(study.every_seed):
+        raise TlxError(f"{spec}: the seeds {study.every_seed} have to be one or more, and different.")
     if empty := [factor for factor, options in levels.items() if not options]:
         raise TlxError(f"{spec}: the factor {empty[0]!r} has no level.")
     for what, chosen in (("baseline", study.baseline), *(("exclude", each) for each in study.exclude)):
