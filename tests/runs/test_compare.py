@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,9 @@ CLASSES = RANDOM.integers(2, size=300)
 A, B = RANDOM.random((2, 300)) < [[0.7], [0.8]]
 
 
-def pair(tmp_path: Path, **fields: object) -> tuple[Path, Path]:
+def pair(tmp_path: Path, **fields: Any) -> tuple[Path, Path]:
     first = make_run(tmp_path / "a", logits(A, CLASSES), CLASSES)
-    return first, make_run(tmp_path / "b", logits(B, CLASSES), CLASSES, **fields)  # type: ignore[arg-type]
+    return first, make_run(tmp_path / "b", logits(B, CLASSES), CLASSES, **fields)
 
 
 def test_classification(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ RATES = {"1e-3": -0.04, "1e-4": 0.0, "1e-5": -0.02}
 SIZES = {"500": -0.03, "4000": 0.0}
 
 
-def facts(**changed: object) -> StudyFacts:
+def facts(**changed: Any) -> StudyFacts:
     values = {
         "name": "freezing",
         "base": "configs/text_file.py",
@@ -26,16 +27,16 @@ def facts(**changed: object) -> StudyFacts:
         "dirty": False,
         **changed,
     }
-    return StudyFacts(**values)  # type: ignore[arg-type]
+    return StudyFacts(**values)
 
 
-def trial(arm: str, seed: int, **changed: object) -> TrialRecord:
+def trial(arm: str, seed: int, **changed: Any) -> TrialRecord:
     values = {
         "study": "freezing", "arm": arm, "factors": {}, "seed": seed, "state": "complete", "metrics": {},
         "seconds": 10.0, "peak_memory_bytes": 2**30, "trainable_parameters": 1000, "error": None, "workdir": None,
         "changes": {}, "digest": f"{arm}-{seed}", "budget": {"epochs": 3}, **changed,
     }  # fmt: skip
-    return TrialRecord(**values)  # type: ignore[arg-type]
+    return TrialRecord(**values)
 
 
 def grid(seeds: int = 5, folder: Path | None = None) -> list[TrialRecord]:

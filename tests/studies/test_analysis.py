@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from tlx.studies.misuse import warnings
 MAIN = {"test/accuracy": "maximize"}
 
 
-def study(trials: list, **changed: object) -> Analysis:
+def study(trials: list, **changed: Any) -> Analysis:
     return analyse(facts(**{"baseline": trials[0].arm, "metrics": MAIN, **changed}), trials)
 
 
-def values(arm: str, found: list[float], **changed: object) -> list:
+def values(arm: str, found: list[float], **changed: Any) -> list:
     return [
         trial(arm, seed, metrics={"test/accuracy": value, "validation/accuracy": value}, **changed)
         for seed, value in enumerate(found)
@@ -88,7 +89,7 @@ def test_a_right_study_has_no_warning() -> None:
 
 
 def test_wrong_uses_are_called_out(tmp_path: Path) -> None:
-    def said(trials: list, **changed: object) -> str:
+    def said(trials: list, **changed: Any) -> str:
         (only,) = warnings(study(trials, **changed))
         return only
 

@@ -1,6 +1,7 @@
 """Reports of plain run directories."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from tlx.studies.run_records import read_runs
 LABELS = np.arange(100) % 2
 
 
-def run(folder: Path, right: int, **fields: object) -> Path:
-    return make_run(folder, logits(np.arange(100) < right, LABELS), LABELS, **fields)  # type: ignore[arg-type]
+def run(folder: Path, right: int, **fields: Any) -> Path:
+    return make_run(folder, logits(np.arange(100) < right, LABELS), LABELS, **fields)
 
 
 def test_runs_that_differ_in_the_seed_are_one_arm(tmp_path: Path) -> None:
