@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,30 +26,11 @@ from tlx.training.checkpoint_files import (
     verified,
 )
 from tlx.training.digest import digests
-from tlx.training.manager import Manager
+from tlx.training.manager import Manager, NewestAndBest
 from tlx.training.state import AUX, EVAL_PARAMS, State
 
 PATIENCE = 10.0  # seconds that a run of several processes which ends with an error waits for a save
 EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
-
-
-class _NewestAndBest:
-    """Preservation policy that keeps the newest checkpoints and the best one.
-
-    Orbax's own policy for the best checkpoint may delete the newest, and may keep another one of several equal ones.
-
-    Args:
-      keep: how many of the newest are kept.
-    """
-
-    def __init__(self, keep: int) -> None:
-        self.keep = keep
-        self.best: int | None = None
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        del context
-        newest = sorted(checkpoint.step for checkpoint in checkpoints)[-self.keep :]
-        return [checkpoint.step in (*newest, self.best) for checkpoint in checkpoints]
 
 
 class Checkpoints:
@@ -76,7 +57,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, read_only: bool = False, keep: int = 1):
         self.directory = directory.absolute()
-        self._policy = _NewestAndBest(keep)
+        self._policy = NewestAndBest(keep)
         self._manager: Manager | None = None
         if not read_only:
             options = ocp.CheckpointManagerOptions(preservation_policy=self._policy, cleanup_tmp_directories=True)

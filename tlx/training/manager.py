@@ -1,13 +1,32 @@
-"""Orbax's checkpoint manager, which tells at once that a save has failed in this process of several."""
+"""What tlx changes of Orbax's checkpoint manager: which checkpoints are kept, and when a failed save is noticed."""
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orbax.checkpoint as ocp
 
 from tlx.parallel.processes import is_multiprocess
+
+
+class NewestAndBest:
+    """Preservation policy that keeps the newest checkpoints and the best one.
+
+    Orbax's own policy for the best checkpoint may delete the newest, and may keep another one of several equal ones.
+
+    Args:
+      keep: how many of the newest are kept.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self.keep = keep
+        self.best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        newest = sorted(checkpoint.step for checkpoint in checkpoints)[-self.keep :]
+        return [checkpoint.step in (*newest, self.best) for checkpoint in checkpoints]
 
 
 class Manager(ocp.CheckpointManager):
