@@ -1,6 +1,7 @@
 """Checkpoints hold the whole state of a run. They are saved asynchronously and atomically with Orbax."""
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ class Checkpoints:
                 on_main(lambda: self.directory.mkdir(exist_ok=True))
                 self._manager = Manager(self.directory, options=options)
                 self._identity = _identity(self.directory)
+                self._held = os.open(self.directory, os.O_RDONLY)  # so that no new folder can get its inode number
 
     def save(self, state: State, meta: dict[str, Any]) -> None:
         """Starts to save a state. The arrays may be overwritten as soon as this returns.
@@ -287,6 +289,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            os.close(self._held)
             with contextlib.suppress(Exception):  # it waits again, and raises the same error again
                 self._manager.close()
 
