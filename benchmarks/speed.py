@@ -227,7 +227,7 @@ def steps(options: argparse.Namespace) -> str:
             ratio = f"{ours / theirs:.2f} (goal {goal})"
             table.append((f"{shape} × {rows}", strategy, f"{ours:,.0f}", f"{theirs:,.0f}", ratio, peaks))
     publish(options.workdir, "steps", header, table, below=not_run(left))
-    return markdown(header, table) + not_run(left)
+    return f"{markdown(header, table)}\n{not_run(left).strip()}".strip()
 
 
 # Predictions
