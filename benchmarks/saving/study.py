@@ -1,12 +1,11 @@
-"""What saving costs: MiniLM is fine-tuned while every other minute begins with a save, and minutes are compared.
+"""What saving costs: MiniLM is fine-tuned while every other window begins with a save, and windows are compared.
 
     python benchmarks/saving/study.py --minutes 20 --workdir runs/saving
 
-A run saves every two minutes, with digests and in the background. The steps of the minute that a save begins are
-compared with those of the minute after it, so that both are of the same process and next to each other. A run that
-saves every minute consists of minutes of the first kind, a run that does not save of minutes of the second kind.
-Minutes vary by more than a save costs. A closer estimate adds up how much longer than usual the steps were that ended
-during a save.
+A run saves every two windows (of a minute, or `--window` seconds), with digests and in the background. The steps of the
+window that a save begins are compared with those of the window after it, so that both are of the same process and next
+to each other. Windows vary by more than a save costs. A closer estimate adds up how much longer than usual the steps
+were that ended during a save. Both are given for a run that saves every minute.
 """
 
 import contextlib
@@ -90,7 +89,7 @@ def main() -> None:
         for begin, following in itertools.pairwise([*begun[1:], ended[-1]])  # without the first, of the warm-up
         if following - begin >= 2 * window
     ]
-    cost = interval((100.0, [math.log(without / with_) for with_, without in pairs]))
+    cost = interval((100.0 * window / 60, [math.log(without / with_) for with_, without in pairs]))
     durations = np.diff(ended)
     times = np.asarray(ended[1:])
     writing = np.zeros(len(times), bool)
@@ -105,10 +104,10 @@ def main() -> None:
     blocked = statistics.median(line["blocked_seconds"] for line in saves)
     rows = [
         ("longer by saving every minute, %: from the steps during a save", str(interval((100 / 60, added)))),
-        ("longer by saving every minute, %: from pairs of minutes", str(cost)),
-        ("pairs of minutes", str(len(pairs))),
-        ("steps in a minute that begins with a save, median", f"{statistics.median(a for a, _ in pairs):.1f}"),
-        ("steps in a minute without, median", f"{statistics.median(b for _, b in pairs):.1f}"),
+        ("longer by saving every minute, %: from pairs of windows", str(cost)),
+        (f"pairs of windows of {window} s", str(len(pairs))),
+        ("steps in a window that begins with a save, median", f"{statistics.median(a for a, _ in pairs):.1f}"),
+        ("steps in a window without, median", f"{statistics.median(b for _, b in pairs):.1f}"),
         ("step, while nothing is saved, median, ms", f"{1000 * quiet:.1f}"),
         ("step, while a save is written, median, ms", f"{1000 * np.median(durations[writing]):.1f}"),
         ("state, MB", f"{saves[0]['bytes'] / 1e6:.0f}"),
