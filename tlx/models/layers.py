@@ -113,7 +113,28 @@ def depth_rates(rate: float, blocks: int) -> tuple[float, ...]:
 def dense(features: int, name: str | None, dtype: Dtype, initializer_range: float, use_bias: bool = True) -> nn.Dense:
     """Returns the layer x W + b, with W initialized from N(0, initializer_range²) and b to zero."""
     kernel_init = nn.initializers.normal(initializer_range)
-    return nn.Dense(features, use_bias, name=name, dtype=dtype, kernel_init=kernel_init)
+    return nn.Dense(features, use_bias, name=name, dtype=dtype, kernel_init=kernel_init, dot_general=product_of_rows)
+
+
+def product_of_rows(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
+    """Returns x W as a product of two matrices, whatever the number of leading axes of x.
+
+    The gradient of W sums over all leading axes. If they are several, XLA for CPUs first transposes the wide gradient of
+    the output into an array of its own; over one axis the product reads it as it is.
+
+    Args:
+      x: (..., inputs).
+      kernel: (inputs, outputs).
+      dimension_numbers: of `jax.lax.dot_general`: the last axis of x with the first of the kernel.
+      **options: of `jax.lax.dot_general`.
+
+    Returns:
+      (..., outputs).
+    """
+    del dimension_numbers
+    rows = x.reshape(-1, x.shape[-1])
+    product = jax.lax.dot_general(rows, kernel, (((1,), (0,)), ((), ())), **options)
+    return product.reshape(*x.shape[:-1], -1)
 
 
 def layer_norm(name: str | None, dtype: Dtype, epsilon: float) -> nn.LayerNorm:
