@@ -216,7 +216,8 @@ def attention_weights(query: jax.Array, key: jax.Array, mask: jax.Array | None) 
     Returns:
       (batch, heads, queries, keys), in the dtype of `query`.
     """
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query * query.shape[-1] ** -0.5, key)
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query.swapaxes(1, 2), key.swapaxes(1, 2))
     scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
     if mask is not None:
         scores += jnp.where(mask, 0, jnp.finfo(scores.dtype).min).astype(scores.dtype)
@@ -251,5 +252,6 @@ def attend(
         weights, mixed = None, fused_attention(query, key, value, mask)
     else:
         weights = drop(attention_weights(query, key, mask))
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+        # Written by parts: einsum would make the products (batch, heads, d, queries), which XLA for CPUs computes slowly.
+        mixed = (weights @ value.swapaxes(1, 2)).swapaxes(1, 2)
     return mixed.reshape(*mixed.shape[:-2], -1), weights
