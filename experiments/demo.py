@@ -3,7 +3,7 @@
 python experiments/demo.py --workdir=runs/demo
 """
 
-from tlx.cli.allocator import keep_memory
+from tlx.allocator import keep_memory
 from tlx.errors import one_sentence
 
 keep_memory()

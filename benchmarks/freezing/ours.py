@@ -3,9 +3,14 @@
 After a warm-up it runs `process.answer_turns`.
 """
 
+# ruff: noqa: E402
 import sys
 import time
 from pathlib import Path
+
+from tlx.allocator import keep_memory
+
+keep_memory()  # as the scripts and commands do
 
 import jax
 import jax.numpy as jnp

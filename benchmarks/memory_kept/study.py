@@ -1,4 +1,4 @@
-"""What keeping freed memory is worth (`TLX_KEEP_MEMORY`, tlx/cli/allocator.py): time, page faults and memory of a step.
+"""What keeping freed memory is worth (`TLX_KEEP_MEMORY`, tlx/allocator.py): time, page faults and memory of a step.
 
     python benchmarks/memory_kept/study.py --workdir=runs/memory_kept
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx.cli.allocator import keep_memory
+from tlx.allocator import keep_memory
 from tlx.cli.words import as_flags, without_none
 from tlx.errors import TlxError, one_sentence
 from tlx.files.user_cache import user_cache

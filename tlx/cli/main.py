@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tlx.cli.allocator import keep_memory
+from tlx.allocator import keep_memory
 from tlx.errors import one_sentence
 
 if TYPE_CHECKING:  # other modules are imported when signals are caught

@@ -119,8 +119,8 @@ def dense(features: int, name: str | None, dtype: Dtype, initializer_range: floa
 def product_of_rows(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
     """Returns x W as a product of two matrices, whatever the number of leading axes of x.
 
-    The gradient of W sums over all leading axes. If they are several, XLA for CPUs first transposes the wide gradient of
-    the output into an array of its own; over one axis the product reads it as it is.
+    The gradient of W sums over all leading axes. If they are several, XLA for CPUs first transposes the gradient of the
+    output into an array of its own; over one axis the product reads it as it is.
 
     Args:
       x: (..., inputs).
@@ -252,6 +252,6 @@ def attend(
         weights, mixed = None, fused_attention(query, key, value, mask)
     else:
         weights = drop(attention_weights(query, key, mask))
-        # Written by parts: einsum would make the products (batch, heads, d, queries), which XLA for CPUs computes slowly.
+        # einsum would compute (batch, heads, d, queries) and transpose it, which takes XLA for CPUs half as long again
         mixed = (weights @ value.swapaxes(1, 2)).swapaxes(1, 2)
     return mixed.reshape(*mixed.shape[:-2], -1), weights

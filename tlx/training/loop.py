@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tlx.allocator import give_back
 from tlx.models.forward import Variables
 from tlx.parallel.layout import Layout
 from tlx.parallel.processes import Agreement
@@ -228,6 +229,7 @@ class _Loop:
         if phase.recalibrate is not None:
             self.state = phase.recalibrate(self.state, (phase.batches or self.batches)(0))
         values = self.evaluate(self.state.with_eval_params().variables)
+        give_back()
         monitored = values[schedule.monitor]
         progressed = self.progressed.after(step, monitored, schedule.mode)
         stale = schedule.patience is not None and progressed.stale >= schedule.patience
@@ -266,4 +268,5 @@ class _Loop:
             "best": self.progressed.best,
             "since_log": self.means.record(),
         }
+        give_back()
         self.saves.save(self.state, {**self.meta, **record})
