@@ -17,7 +17,7 @@ from tlx.models import transformer
 from tlx.models.bert import BertConfig
 from tlx.models.forward import Context, forward
 from tlx.models.heads import Head
-from tlx.models.layers import PATH_STREAM, path_hash
+from tlx.models.layers import path_hash
 from tlx.models.model import Model, build_model
 from tlx.models.vit import ViTConfig
 from tlx.params.paths import flatten
@@ -142,8 +142,7 @@ def test_what_a_block_sows_is_kept() -> None:
 @pytest.mark.parametrize("path", ["a", "attention/self/Dropout_0", "output/Dropout_0", "x" * 70])
 @pytest.mark.parametrize("above", ["", "backbone/encoder/layer/3/", "backbone/encoder/layer/11/"])
 def test_the_hash_of_a_path_within_a_block(path: str, above: str) -> None:
-    words = np.asarray([zlib.crc32(above.encode()), 0], np.uint32)
-    site: Any = SimpleNamespace(
-        path=tuple(path.split("/")), scope=SimpleNamespace(rngs={PATH_STREAM: SimpleNamespace(rng=words)})
-    )
+    root = SimpleNamespace(get_variable=lambda collection, name: masks)
+    site: Any = SimpleNamespace(path=tuple(path.split("/")), scope=SimpleNamespace(root=root))
+    masks = np.asarray([-(zlib.crc32(above.encode()) >> bit & 1) for bit in range(32)]).astype(np.uint32)
     assert int(jax.jit(lambda: path_hash(site))()) == zlib.crc32(f"{above}{path}".encode())

@@ -21,7 +21,7 @@ from tlx.parallel.axis import device_index
 
 Dtype = Any
 MASK_BITS = 16
-PATH_STREAM = "path"  # the name among `rngs` of the hash of the path above a block that is applied by itself
+PATH = "path"  # the collection that has the hash of the path above a block that is applied by itself
 
 
 def mix(x: jax.Array) -> jax.Array:
@@ -106,16 +106,24 @@ def apply_dropout(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int
 def path_hash(module: nn.Module) -> jax.Array:
     """Returns the CRC-32 of a module's path, uint32 (), also within a block that is traced once for several paths.
 
-    The CRC of the path above the block is then an array, the stream `path`. A CRC is affine over GF(2) in the CRC of
+    The CRC of the path above the block is then an array (see `hash_above`). A CRC is affine over GF(2) in the CRC of
     the text before: each of its bits changes the result by a constant, whatever the others are.
     """
-    path, rngs = "/".join(module.path).encode(), module.scope.rngs if module.scope else {}
-    if PATH_STREAM not in rngs:
-        return jnp.uint32(zlib.crc32(path))
-    above, alone = rngs[PATH_STREAM].rng[0], zlib.crc32(path, 0)
+    path, alone = "/".join(module.path).encode(), zlib.crc32("/".join(module.path).encode())
+    above = None if module.scope is None else module.scope.root.get_variable(PATH, "above")
+    if above is None:
+        return jnp.uint32(alone)
     changes = np.array([zlib.crc32(path, 1 << bit) ^ alone for bit in range(32)], np.uint32)
-    changed = jnp.where((above >> np.arange(32, dtype=np.uint32)) & 1 == 1, changes, np.uint32(0))
-    return np.uint32(alone) ^ jax.lax.reduce(changed, np.uint32(0), jax.lax.bitwise_xor, (0,))
+    return np.uint32(alone) ^ jax.lax.reduce(changes & above, np.uint32(0), jax.lax.bitwise_xor, (0,))
+
+
+def hash_above(path: str) -> dict[str, np.ndarray]:
+    """Returns the collection `PATH` of a block that is applied by itself at a path: the bits of the path's CRC.
+
+    They are masks, uint32 (32,), 0 or all ones, so that XLA can compute `path_hash` when it compiles.
+    """
+    crc = zlib.crc32(f"{path}/".encode())
+    return {"above": np.array([0xFFFFFFFF * (crc >> bit & 1) for bit in range(32)], np.uint32)}
 
 
 def depth_rates(rate: float, blocks: int) -> tuple[float, ...]:

@@ -7,7 +7,6 @@ same as without. A scan over stacked parameters would compile faster, but takes 
 
 import contextlib
 import dataclasses
-import zlib
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.module import _global_interceptor_stack
 
-from tlx.models.layers import PATH_STREAM
+from tlx.models.layers import PATH, hash_above
 
 
 @runtime_checkable
@@ -47,12 +46,11 @@ class TracedOnce:
         scope: Any = block.scope
         path = "/".join(block.path)
         given = [interceptor.of_block(path) for interceptor in interceptors]
-        rngs = {}
+        variables, rngs = block.variables, {}
         if not deterministic and "dropout" in scope.rngs:
-            prefix = zlib.crc32(f"{path}/".encode())
-            rngs = {"dropout": scope.rngs["dropout"].rng, PATH_STREAM: jnp.asarray([prefix, 0], jnp.uint32)}
+            variables, rngs = {**variables, PATH: hash_above(path)}, {"dropout": scope.rngs["dropout"].rng}
         kind = _Kind(block.clone(parent=None, name=None), deterministic, tuple(settings for settings, _ in given))
-        return self._run(kind, block.variables, x, mask, rngs, tuple(arrays for _, arrays in given))
+        return self._run(kind, variables, x, mask, rngs, tuple(arrays for _, arrays in given))
 
 
 @dataclasses.dataclass(frozen=True)
