@@ -94,9 +94,9 @@ def finetuned(folder: Path, fields: Mapping[str, Any], **options: Any) -> dict[s
     return dict(json.loads((folder / "found.json").read_text()))
 
 
-def found_by(side: str, script: Path, *words: object) -> dict[str, Any]:
+def found_by(side: str, script: Path, *words: object, **options: Any) -> dict[str, Any]:
     """As `run`, for a script whose last line is JSON; returns the decoded line."""
-    return dict(json.loads(run(side, script, *words).splitlines()[-1]))
+    return dict(json.loads(run(side, script, *words, **options).splitlines()[-1]))
 
 
 def kept(file: Path, find: Callable[[], Any]) -> Any:

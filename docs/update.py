@@ -18,6 +18,8 @@ python docs/update.py saving runs/saving
 python docs/update.py speed runs/speed
 python docs/update.py memory_kept runs/memory_kept
 python docs/update.py masks runs/masks
+python docs/update.py depth runs/depth
+python docs/update.py first_step runs/first_step
 """
 
 import functools
@@ -40,6 +42,7 @@ TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
     "packing": "packing", "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
+    "depth": "speed", "first_step": "speed",
 }  # fmt: skip
 
 

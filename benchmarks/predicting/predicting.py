@@ -44,7 +44,7 @@ def predicted(folder: Path, checkpoint: str, rows: Rows, count: int) -> dict[str
         "torch": timed(lambda: found_by("torch", HERE / "theirs.py", *theirs)),
     }
     with (folder / "tlx.csv").open(encoding="utf-8", newline="") as opened:
-        answers = [row["prediction"] for row in csv.DictReader(opened)]
+        answers = [row["predicted"] for row in csv.DictReader(opened)]
     labels = json.loads((folder / "exported" / "config.json").read_text())["id2label"]
     others = [labels[line] for line in (folder / "torch.txt").read_text().split()]
     same = sum(a == b for a, b in zip(answers, others, strict=True)) / count

@@ -17,9 +17,10 @@ from tests import tiny
 from tlx.data.examples import Examples
 from tlx.errors import TlxError
 from tlx.pretrained.folder import resolve
-from tlx.recipes import checks, datasets, encoded
+from tlx.recipes import checks, datasets, encoded, finetune
 from tlx.recipes.datasets import Datasets, load_datasets
 from tlx.recipes.inputs import open_inputs
+from tlx.runs import evaluate
 
 
 @pytest.fixture
@@ -104,6 +105,17 @@ def test_equal_to_encoding(
     assert_equal(second, expected)
     monkeypatch.undo()
     assert second.tables["train"].columns == expected.tables["train"].columns  # read again
+
+
+def test_evaluate_reads_what_training_kept(kept: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.train.epochs = 1.0
+    summary = finetune.build(kept, tmp_path / "run").run(quiet=True)
+    monkeypatch.setattr(evaluate, "load_tables", None)  # nothing else is read
+    results = evaluate.evaluate(tmp_path / "run")
+    assert set(results) == {"validation", "test"}
+    for part, result in results.items():
+        for name, value in result.metrics.items():
+            assert value == pytest.approx(summary["metrics"][f"{part}/{name}"], rel=1e-6)
 
 
 def test_whatever_decides_the_examples_is_in_the_key(kept: ConfigDict, place: Path, tmp_path: Path) -> None:

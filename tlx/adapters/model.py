@@ -4,8 +4,9 @@ A linen interceptor adds the adapter's output to that of a dense layer, so the m
 idea is from gemma's `peft/_interceptors.py`.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -60,24 +61,30 @@ class LoraModel(Model):
 
 
 class _LoraInterceptor:
-    """The interceptor that applies the adapters during one call of the model."""
+    """The interceptor that applies the adapters during one call of the model.
+
+    It is a `tlx.models.traced_once.BlockInterceptor`: a block's adapters are then given as arguments.
+    """
 
     def __init__(self, model: LoraModel, deterministic: bool, frozen: Collection[str]):
         adapters: dict[str, Tree] = model.get_variable("params", "adapters", {})
-        self.adapters = [(lora, pairs(adapter_of(adapters, lora))) for lora in model.applied()]
-        self.root, self.deterministic = model.path, deterministic
-        self.frozen = tuple(f"{prefix}/" for prefix in frozen)
+        self.loras = model.applied()
+        self.pairs = [pairs(adapter_of(adapters, lora)) for lora in self.loras]
+        self.root, self.deterministic = f"{'/'.join((*model.path, 'backbone'))}/", deterministic
+        self.frozen = tuple(f"{'/'.join((*model.path, prefix))}/" for prefix in frozen)
         self.called: set[str] = set()
+        self.blocks: set[str] = set()
+        self.called_in_blocks: set[str] = set()
 
     def __call__(self, run: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         output, layer = run(*args, **kwargs), context.module
         if not (isinstance(layer, nn.Dense) and context.method_name == "__call__"):
             return output
-        path = "/".join(layer.path[len(self.root) :])
-        module, x = path.removeprefix("backbone/"), args[0] if args else kwargs["inputs"]
+        path = "/".join(layer.path)
+        module, x = path.removeprefix(self.root), args[0] if args else kwargs["inputs"]
         self.called.add(module)
         deterministic = self.deterministic or f"{path}/".startswith(self.frozen)
-        for lora, pairs_by_module in self.adapters:
+        for lora, pairs_by_module in zip(self.loras, self.pairs, strict=True):
             if module in pairs_by_module:
                 dropped = Dropout(lora.dropout, name=f"{lora.name}_dropout")(x, deterministic)
                 dropped, a, b = promote_dtype(dropped, *pairs_by_module[module], dtype=layer.dtype)
@@ -85,10 +92,33 @@ class _LoraInterceptor:
                 output = output + jax.numpy.matmul(low, b, precision=layer.precision).astype(output.dtype)
         return output
 
+    def of_block(self, path: str) -> tuple[Any, Any]:
+        """Returns the settings of a block, and the pairs of matrices of each adapter by module within the block."""
+        block = path.removeprefix(self.root)
+        self.blocks.add(block)
+        frozen = self.deterministic or f"{path}/".startswith(self.frozen)
+        within = tuple(prefix.removeprefix(f"{path}/") for prefix in self.frozen if prefix.startswith(f"{path}/"))
+        return (frozen, within), [
+            {m.removeprefix(f"{block}/"): pair for m, pair in pairs_by_module.items() if m.startswith(f"{block}/")}
+            for pairs_by_module in self.pairs
+        ]
+
+    @contextlib.contextmanager
+    def within(self, settings: Any, arrays: Any) -> Iterator[None]:
+        """Applies a block's adapters; paths are relative to the block."""
+        before = self.pairs, self.root, self.deterministic, self.frozen, self.called
+        self.pairs, self.root, self.called = arrays, "", self.called_in_blocks
+        self.deterministic, self.frozen = settings
+        try:
+            yield
+        finally:
+            self.pairs, self.root, self.deterministic, self.frozen, self.called = before
+
     def check(self) -> None:
         """Checks that every module with an adapter was called as a dense layer."""
-        adapted = {module for _, pairs_by_module in self.adapters for module in pairs_by_module}
-        if missing := sorted(adapted - self.called):
+        adapted = {module for pairs_by_module in self.pairs for module in pairs_by_module}
+        called = self.called | {f"{block}/{module}" for block in self.blocks for module in self.called_in_blocks}
+        if missing := sorted(adapted - called):
             raise TlxError(
                 "LoRA adapts dense layers (flax.linen.Dense) that the model calls; in the backbone "
                 f"{listed(missing, 5)} is not such a layer; remove it from the targets."

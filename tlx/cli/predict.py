@@ -1,6 +1,7 @@
 """`tlx predict RUN TEXT…` or `tlx predict RUN --input FILE`: predictions of a trained run for new inputs."""
 
 import argparse
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -100,25 +101,36 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
     Yields:
       The inputs and predictions of each chunk after it is written.
     """
+    from tlx.data.ahead import ahead
     from tlx.data.stream import FORMATS, format_of, writing
-    from tlx.runs.predictions import rows_of
+    from tlx.runs.predictions import rows_of_examples
 
     modality, columns, kind = trained.inputs, trained.columns, trained.head.kind
     reading = modality.read_source(source, format_)
     written = format_ if format_ in FORMATS else None
     output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
     size = TEXTS if modality.has_lengths and source != "-" else CHUNK
-    unpredicted = 0
-    with writing(to, output_format) as write:
+
+    def encoded() -> Iterator[tuple[list[Any], list[Any], Any]]:
+        """Reads and encodes the chunks."""
         while chunk := list(itertools.islice(reading.rows, size)):
             inputs = [modality.read_row(row, place, columns, kind) for place, row in chunk]
-            predictions = rows_of(trained, inputs)
+            yield chunk, inputs, modality.encode_inputs(inputs, kind)
+
+    # The process could not end while a thread waits for a line of standard input.
+    chunks = encoded() if source == "-" else ahead(encoded())
+    unpredicted = 0
+    with contextlib.closing(chunks), writing(to, output_format) as write:
+        for chunk, inputs, examples in chunks:
+            predictions = rows_of_examples(trained, examples)
             for (place, row), prediction in zip(chunk, predictions, strict=True):
                 predicted = prediction["predicted"]
                 unpredicted += predicted.count(None) if isinstance(predicted, list) else 0
                 values = flat(prediction) if output_format == "csv" else prediction
                 new_columns = {name if name not in row else f"tlx_{name}": value for name, value in values.items()}
                 write({**row, **new_columns}, place)
+            if to == "-":
+                sys.stdout.flush()
             yield list(zip(inputs, predictions, strict=True))
     if unpredicted:
         print(

@@ -56,7 +56,6 @@ def _writer(to: IO[str], format_: str) -> Write:
         def write_json(row: Row, place: str) -> None:
             del place
             to.write(json.dumps(row, ensure_ascii=False) + "\n")
-            to.flush()
 
         return write_json
     columns: list[str] = []
@@ -73,7 +72,6 @@ def _writer(to: IO[str], format_: str) -> Write:
         cells = [_cell(row[name]) for name in columns]
         # Python before 3.13 leaves a carriage return without quotes, and so makes two rows of one.
         (quoting if any("\r" in cell for cell in cells if isinstance(cell, str)) else writer).writerow(cells)
-        to.flush()
 
     return write_csv
 

@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from tlx.data.batches import Batches
 from tlx.data.examples import ExampleSet
 from tlx.data.packing import PackedShape
-from tlx.features.whole_set import in_batches, map_batches, store
+from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Inputs, Prepare
 from tlx.models.forward import ModelState, Variables
 from tlx.models.forward import forward as run
@@ -62,8 +63,7 @@ def predict(
       other: each word has the prediction of its first token, and NaN if it cannot be predicted (`Words.predictable`).
     """
     predictions: dict[str, np.ndarray] = {}
-    buckets = inputs.length_buckets if length_buckets is None else length_buckets
-    batches = in_batches(examples, batch_size, buckets, layout, shape)
+    batches = _batches(examples, inputs, batch_size, layout, shape, length_buckets)
     for rows, outputs in map_batches(forward, variables, batches, inputs.fields, layout):
         for head, values in outputs.items():
             offsets = examples.offsets if values.ndim == 3 else None
@@ -74,3 +74,32 @@ def predict(
     if examples.words is None:
         return predictions
     return {head: examples.words.spread(values) for head, values in predictions.items()}
+
+
+def compile_ahead(
+    forward: Any,
+    variables: Variables,
+    examples: ExampleSet,
+    inputs: Inputs,
+    batch_size: int,
+    layout: Layout,
+    shape: PackedShape | None = None,
+    length_buckets: Sequence[int] | None = None,
+) -> None:
+    """Compiles what `predict` with the same arguments will run; `variables` may be shapes. Nothing is computed."""
+    batches = _batches(examples, inputs, batch_size, layout, shape, length_buckets)
+    by_length = {batches.length(step): step for step in range(len(batches))}  # batches of one length have one shape
+    for step in by_length.values():
+        shapes = {
+            name: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=layout.batch)
+            for name, rows in inputs_of(batches[step], inputs.fields).items()
+        }
+        forward.lower(variables.params, variables.model_state, shapes).compile()
+
+
+def _batches(
+    examples: ExampleSet, inputs: Inputs, batch_size: int, layout: Layout | None, shape: PackedShape | None,
+    length_buckets: Sequence[int] | None,
+) -> Batches:  # fmt: skip
+    buckets = inputs.length_buckets if length_buckets is None else length_buckets
+    return in_batches(examples, batch_size, buckets, layout, shape)

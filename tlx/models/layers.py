@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from tlx.errors import TlxError
@@ -20,6 +21,7 @@ from tlx.parallel.axis import device_index
 
 Dtype = Any
 MASK_BITS = 16
+PATH = "path"  # the collection that has the hash of the path above a block that is applied by itself
 
 
 def mix(x: jax.Array) -> jax.Array:
@@ -97,9 +99,31 @@ def apply_dropout(module: nn.Module, rate: float, x: jax.Array, shape: tuple[int
     if not module.has_rng("dropout") or module.scope is None:
         raise TlxError('dropout needs random numbers; call apply with rngs={"dropout": jax.random.key(…)}.')
     words = jax.random.key_data(module.scope.rngs["dropout"].rng).ravel()
-    site = jnp.uint32(zlib.crc32("/".join(module.path).encode()))
-    keep, probability = keep_mask(mix(words + site), rate, shape)
+    keep, probability = keep_mask(mix(words + path_hash(module)), rate, shape)
     return jnp.where(keep, x / jnp.asarray(probability, x.dtype), jnp.zeros((), x.dtype))
+
+
+def path_hash(module: nn.Module) -> jax.Array:
+    """Returns the CRC-32 of a module's path, uint32 (), also within a block that is traced once for several paths.
+
+    The CRC of the path above the block is then an array (see `hash_above`). A CRC is affine over GF(2) in the CRC of
+    the text before: each of its bits changes the result by a constant, whatever the others are.
+    """
+    path, alone = "/".join(module.path).encode(), zlib.crc32("/".join(module.path).encode())
+    above = None if module.scope is None else module.scope.root.get_variable(PATH, "above")
+    if above is None:
+        return jnp.uint32(alone)
+    changes = np.array([zlib.crc32(path, 1 << bit) ^ alone for bit in range(32)], np.uint32)
+    return np.uint32(alone) ^ jax.lax.reduce(changes & above, np.uint32(0), jax.lax.bitwise_xor, (0,))
+
+
+def hash_above(path: str) -> dict[str, np.ndarray]:
+    """Returns the collection `PATH` of a block that is applied by itself at a path: the bits of the path's CRC.
+
+    They are masks, uint32 (32,), 0 or all ones, so that XLA can compute `path_hash` when it compiles.
+    """
+    crc = zlib.crc32(f"{path}/".encode())
+    return {"above": np.array([0xFFFFFFFF * (crc >> bit & 1) for bit in range(32)], np.uint32)}
 
 
 def depth_rates(rate: float, blocks: int) -> tuple[float, ...]:

@@ -23,6 +23,7 @@ from tlx.models.layers import (
     fusion_barrier,
     layer_norm,
 )
+from tlx.models.traced_once import TracedOnce
 
 
 class TextEmbeddings(nn.Module):
@@ -145,9 +146,10 @@ class Layers(nn.Module):
         block = self.block or Block
         rates = depth_rates(self.config.drop_path_rate, self.config.num_blocks)
         self.blocks = [block(self.config, self.dtype, drop_path=rate, name=str(i)) for i, rate in enumerate(rates)]
+        self.traced_once = TracedOnce()
 
     def __call__(self, index: int, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> Any:
-        return self.blocks[index](x, mask, deterministic)
+        return self.traced_once(self.blocks[index], x, mask, deterministic)
 
 
 class Encoder(nn.Module):

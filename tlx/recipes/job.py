@@ -1,5 +1,6 @@
 """A `Job` holds everything that a run needs. It trains, evaluates the best checkpoint and writes the results."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Collection, Iterator, Mapping
@@ -13,14 +14,14 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
-from tlx.evaluation.predict import make_forward, predict
+from tlx.evaluation.predict import compile_ahead, make_forward, predict
 from tlx.files.atomic import writable
 from tlx.files.lock import Lock, acquire_lock
 from tlx.modalities.api import Inputs, Modality
 from tlx.models.forward import Variables
 from tlx.models.model import Model
 from tlx.parallel.layout import Layout
-from tlx.parallel.processes import barrier
+from tlx.parallel.processes import barrier, is_multiprocess
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
@@ -152,6 +153,7 @@ class Job:
             meta={"seed": self.seed},
             after_step=after_step,
             skip_limit=SkipLimit(self.max_skipped, self.run_directory / "non_finite.json"),
+            meanwhile=None if after_step or is_multiprocess() else self.compile_evaluation,
         )
 
     def _train(self, quiet: bool) -> dict[str, Any]:
@@ -244,6 +246,17 @@ class Job:
             self.length_buckets,
         )
         return found[head]
+
+    def compile_evaluation(self) -> None:
+        """Compiles the forward pass for the validation split. An error is left to the evaluation, which has it too."""
+        variables = self.layout.abstract(self.state.variables)
+        shape = None if self.packing is None else self.packing.evaluation
+        for task in self.tasks.values():
+            with contextlib.suppress(Exception):
+                compile_ahead(
+                    self.forward, variables, task.splits["validation"], self.inputs, self.eval_batch_size, self.layout,
+                    shape, self.length_buckets,
+                )  # fmt: skip
 
     def predictions(self, variables: Variables, split: str, task: str = DEFAULT) -> np.ndarray:
         """Returns a task's predictions for a split, as `predict` does.

@@ -9,6 +9,7 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport
 from tlx.recipes.data_facts import count_words, digest
+from tlx.recipes.encoded import entry_of
 from tlx.recipes.run_directory import Trained, load_run, read_run
 from tlx.recipes.splits import load_labelled, load_tables
 from tlx.runs.predictions import predict_examples
@@ -69,6 +70,8 @@ def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
 def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
     """Reads and encodes the sets of a run except train, or only `data`.
 
+    Sets of the run that its training has encoded and kept on disk (`tlx.recipes.encoded`) are read from there.
+
     Args:
       run: the run directory.
       trained: the trained run.
@@ -77,21 +80,31 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
     Raises:
       TlxError: if a set of the run has changed since the run was started.
     """
-    digests = {} if data is not None else read_run(run).get("data", {}).get("sha256", {})
+    digests = read_run(run).get("data", {}).get("sha256", {})
     head = trained.head
     config = ConfigDict(trained.config)
-    if data is None:
+    if data is not None:
+        table = load_labelled(data, config.data.label, head.kind)
+        return {data: trained.inputs.encode(trained.columns, head, table, table.source_rows)}
+    sets = _kept(config, trained)
+    if sets is None:
         tables = load_tables(config.data, trained.inputs, head.kind)
-        del tables["train"]
-    else:
-        tables = {data: load_labelled(data, config.data.label, head.kind)}
-    sets = {}
-    for part, table in tables.items():
-        examples = trained.inputs.encode(trained.columns, head, table, table.source_rows)
+        sets = {
+            part: trained.inputs.encode(trained.columns, head, table, table.source_rows)
+            for part, table in tables.items()
+            if part != "train"
+        }
+    for part, examples in sets.items():
         if digest(examples) != digests.get(part, digest(examples)):
             raise TlxError(
                 f"{run} was started with another {part} set than its config gives now; restore the old file, or name "
                 "one with --data."
             )
-        sets[part] = examples
     return sets
+
+
+def _kept(config: ConfigDict, trained: Trained) -> dict[str, ExampleSet] | None:
+    """The sets of a run except train as its training has kept them; None if there are none."""
+    entry = entry_of(config, trained.inputs)
+    found = None if entry is None else entry.read(print)
+    return None if found is None else {part: examples for part, examples in found[0].items() if part != "train"}

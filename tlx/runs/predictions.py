@@ -29,29 +29,37 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
       `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
       the words, None for a word that cannot be predicted; for regression, a number or a list of numbers.
     """
-    examples = trained.inputs.encode_inputs(inputs, trained.head.kind)
+    return rows_of_examples(trained, trained.inputs.encode_inputs(inputs, trained.head.kind))
+
+
+def rows_of_examples(trained: Trained, examples: ExampleSet) -> list[dict[str, Any]]:
+    """Predicts encoded inputs; returns what `rows_of` returns."""
     values = predict_examples(trained, examples)
     if examples.words is None:
-        return [ROWS[trained.head.kind](trained.head, row) for row in values]
+        return ROWS[trained.head.kind](trained.head, values)
     tags = [[*trained.head.labels, None][tag] for tag in predicted_tags(values)]
     return [{"predicted": tags[start:stop]} for start, stop in itertools.pairwise(examples.words.offsets)]
 
 
-def _one_class(head: Head, logits: np.ndarray) -> dict[str, Any]:
-    index = int(logits.argmax())
-    probability = 1 / float(np.exp(logits.astype(np.float64) - logits[index]).sum())
-    return {"predicted": head.labels[index] if head.labels else index, "score": probability}
+def _classes(head: Head, logits: np.ndarray) -> list[dict[str, Any]]:
+    best = logits.argmax(axis=1)
+    largest = np.take_along_axis(logits, best[:, None], axis=1)
+    scores = 1 / np.exp(logits.astype(np.float64) - largest).sum(axis=1)
+    return [
+        {"predicted": head.labels[index] if head.labels else index, "score": score}
+        for index, score in zip(best.tolist(), scores.tolist(), strict=True)
+    ]
 
 
-def _labels(head: Head, logits: np.ndarray) -> dict[str, Any]:
-    return {"predicted": [head.labels[i] for i in np.flatnonzero(logits > 0)]}
+def _labels(head: Head, logits: np.ndarray) -> list[dict[str, Any]]:
+    return [{"predicted": [head.labels[i] for i in np.flatnonzero(row > 0)]} for row in logits]
 
 
-def _numbers(head: Head, values: np.ndarray) -> dict[str, Any]:
-    return {"predicted": values.tolist() if head.outputs > 1 else float(values[0])}
+def _numbers(head: Head, values: np.ndarray) -> list[dict[str, Any]]:
+    return [{"predicted": row if head.outputs > 1 else row[0]} for row in values.tolist()]
 
 
-ROWS = {"classification": _one_class, "multilabel": _labels, "regression": _numbers}
+ROWS = {"classification": _classes, "multilabel": _labels, "regression": _numbers}
 
 
 def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -93,6 +94,7 @@ def fit(
     meta: Mapping[str, Any],
     after_step: AfterStep | None = None,
     skip_limit: SkipLimit | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> tuple[State, Progressed]:
     """Trains to the end of the schedule, from the newest whole checkpoint if there is one.
 
@@ -115,6 +117,7 @@ def fit(
         device. If it returns True, the run ends before this step is logged, evaluated or saved. With such a function, a
         signal ends the run at once.
       skip_limit: stops the run after too many skipped steps in a row; None: no limit.
+      meanwhile: a function that a thread calls when training begins, for example to compile what is needed later.
 
     Returns:
       The last state, and the loop's record with the best step.
@@ -135,6 +138,10 @@ def fit(
         loop.saves = Saves(checkpoints, schedule.saves.seconds, loop.start, layout.is_main)
         for opened in (loop.saves, loop.writer, loop.display):
             closing.callback(opened.close)
+        if meanwhile is not None:
+            thread = threading.Thread(target=meanwhile, name="tlx-meanwhile")
+            thread.start()
+            closing.callback(thread.join)
         loop.run(after_step)
     return loop.state, loop.progressed
 
