@@ -27,8 +27,8 @@ CACHE = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_sec
 # program that these tests compile, with the flags of tests/conftest.py. A loop's body is counted once. To make them
 # anew after a change that is meant to cost, run the test: it prints what it finds.
 COSTS = {
-    "0.10.2": {1: (41_628_696, 21_680_564, 2_029_112), 2: (20_781_300, 12_414_695, 1_124_408)},
-    "0.12.0.1": {1: (42_624_992, 21_735_162, 2_039_032), 2: (21_218_108, 12_466_461, 1_124_280)},
+    "0.10.2": {1: (40_768_464, 20_287_636, 2_043_320), 2: (20_392_108, 11_677_111, 1_124_792)},
+    "0.12.0.1": {1: (41_846_688, 20_342_234, 2_059_512), 2: (20_869_876, 11_728_877, 1_124_280)},
 }
 KERNEL = "heads/default/output/kernel"
 
