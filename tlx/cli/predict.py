@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, quiet_logs
 from tlx.cli.steps import add_step, load
 from tlx.errors import TlxError, listed
 
@@ -59,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.format not in (None, *READERS):
         raise TlxError(f"--format is {arguments.format!r}; it is one of {listed(READERS)}.")
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     trained = load(arguments.run, arguments.step)
     if arguments.sheet and trained.model.backbone.config.modality != "image":
         raise TlxError(f"--sheet draws images; this run reads {trained.inputs.plural}.")
