@@ -122,10 +122,10 @@ def exported(step: Any, platform: str, arguments: Any) -> str:
 
 def kernels(program: str) -> list[str]:
     """The kernels that a program calls, in order; a function that is called several times counts as often."""
-    functions = dict(re.findall(r"func\.func (?:\w+ )?@(\w+)\((.*?)(?=\n  func\.func |\Z)", program, re.DOTALL))
+    functions = dict(re.findall(r"func\.func (?:\w+ )?@([^(]+)\((.*?)(?=\n  func\.func |\Z)", program, re.DOTALL))
 
     def of(name: str) -> list[str]:
-        parts = re.findall(rf"{KERNEL.pattern}|(?<!_)call @(\w+)\(", functions[name])
+        parts = re.findall(rf"{KERNEL.pattern}|(?<!_)call @([^(]+)\(", functions[name])
         return [found for kernel, callee in parts for found in ([kernel] if kernel else of(callee))]
 
     return of("main")
