@@ -32,7 +32,7 @@ def predicted(folder: Path, checkpoint: str, rows: Rows, count: int) -> dict[str
     config.train.epochs = config.train.evaluate_every = 1.0
     job = finetune.build(config, folder / "run")
     job.run(quiet=True)
-    tlx(["export", str(folder / "run"), str(folder / "exported")])
+    tlx(["export", str(folder / "run"), "--to", str(folder / "exported")])
     sentences = list(itertools.islice(itertools.cycle(rows.splits["train"]["text"]), count))
     (folder / "sentences.txt").write_text("".join(f"{each}\n" for each in sentences), encoding="utf-8")
     with (folder / "sentences.csv").open("w", encoding="utf-8", newline="") as opened:
