@@ -78,8 +78,7 @@ class Queue:
                 give_back_lost(search.study)
                 if (trial := search.take()) is not None:
                     self._begin(search.study, trial)
-                    folder = f"tuning-{trial.number}-{search.run.folder}"
-                    return Taken(search.run, trial, search, trial.params, folder)
+                    return Taken(search.run, trial, search, trial.params, trial.user_attrs["folder"])
             give_back_lost(self.study)
             while self._next_is_enqueued():
                 trial = self.study.ask()
@@ -124,6 +123,12 @@ class Queue:
         """Returns the number of runs that are neither complete nor failed."""
         found = state_by_key(read_trials(self.plan.storage, self.plan.study.name))
         return sum(found.get(key, "waiting") in ("waiting", "queued", "running") for key in self.runs)
+
+    def ended(self) -> int:
+        """Returns the number of trials that have a result or an error, also those of searches and earlier plans."""
+        studies = [self.study, *(search.study for search in self.searches.values())]
+        trials = [trial for study in studies for trial in study.get_trials(deepcopy=False)]
+        return sum(trial.state == states().COMPLETE or "error" in trial.user_attrs for trial in trials)
 
     @contextlib.contextmanager
     def beating(self, taken: Taken) -> Iterator[None]:

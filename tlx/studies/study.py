@@ -149,6 +149,8 @@ def _check(spec: str, study: Study) -> None:
         raise TlxError(f"{spec}: the design 'paired' needs the same number of levels in each factor.")
     if study.tuning and study.select not in study.metrics:
         raise TlxError(f"{spec}: metrics has to give the direction of {study.select!r}, which selects tuned values.")
+    if study.tuning and study.select.startswith("test/"):
+        raise TlxError(f"{spec}: select is {study.select!r}; tuned values are selected on validation.")
     if study.tuning and (study.tuning.sampler not in ("random", "tpe") or study.tuning.trials < 1):
         raise TlxError(f'{spec}: tuning needs trials above 0 and the sampler "random" or "tpe".')
 

@@ -36,7 +36,8 @@ class Search:
     def take(self) -> Any:
         """Takes a trial of the search, within an exclusive block; None if as many as allowed were begun.
 
-        The values of a trial that was lost or stopped are tried again.
+        The values of a trial that was lost or stopped are tried again, in the same folder. If the sampler repeats the
+        values of a complete trial, the new trial gets its result, and the next one is taken.
         """
         kind = states()
         trials = self.study.get_trials(deepcopy=False)
@@ -49,10 +50,18 @@ class Search:
             give_up(self.study, key, again[0])
             return self.take()
         if again and not any(trial.state == kind.WAITING for trial in trials):
-            self.study.enqueue_trial(again[0].params)
+            folder = {name: value for name, value in again[0].user_attrs.items() if name == "folder"}
+            self.study.enqueue_trial(again[0].params, user_attrs=folder)
         self.study.sampler = self._sampler(len(begun))
         trial = self.study.ask(self.space)
         trial.set_user_attr("key", f"{self.run.key}/{trial.params}")
+        for done in trials:
+            if done.state == kind.COMPLETE and done.params == trial.params:
+                trial.set_user_attr("result", done.user_attrs["result"])
+                self.study.tell(trial, done.value)
+                return self.take()
+        if "folder" not in trial.user_attrs:
+            trial.set_user_attr("folder", f"tuning-{trial.number}-{self.run.folder}")
         return trial
 
     def best(self) -> Mapping[str, Any] | None:
