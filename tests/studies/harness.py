@@ -12,6 +12,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import os
 import random
 import signal
 import sys
@@ -158,6 +159,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="for each study")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if not process.ENVIRONMENT.items() <= os.environ.items():  # libraries read it when they are imported
+        words = [sys.executable, "-m", "tests.studies.harness", *sys.argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, **process.ENVIRONMENT})
     if options.storage == "postgresql" and (why := postgres.absent()):
         sys.exit(why)
     wrong = kills = again = 0

@@ -44,7 +44,8 @@ def run_command(
     """Runs other software.
 
     Args:
-      words: the command; in each word `{seed}`, `{folder}`, `{result}` and `{changes}` are replaced.
+      words: the command; in each word `{python}` (this Python), `{seed}`, `{folder}`, `{result}` and `{changes}` are
+        replaced.
       folder: its folder, in which `log.txt` gets its output.
       seed: the seed.
       changes: the study's sizes, which the command gets as JSON.
@@ -58,6 +59,7 @@ def run_command(
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / "result.json"
     given = {"seed": str(seed), "folder": str(folder), "result": str(result), "changes": json.dumps(dict(changes))}
+    given["python"] = sys.executable
     words = [os.path.expandvars(word) for word in words]
     for name, value in given.items():
         words = [word.replace(f"{{{name}}}", value) for word in words]
