@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -86,7 +87,7 @@ def run(plan: Plan, chance: random.Random, kills: int, longest: float, workers: 
         time.sleep(0.005)
     for code in process.end(running, 5.0):
         if code:
-            found.wrong.append(f"a worker ended with code {code}: {(logs / '0.txt').read_text()[-1000:]}")
+            found.wrong.append(f"a worker ended with code {code}; its output is in {logs}")
     found.seconds = time.monotonic() - begun
     found.wrong += _wrong_trials(plan)
     return found
@@ -166,7 +167,9 @@ def main() -> None:
         sys.exit(why)
     wrong = kills = again = 0
     with contextlib.ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tlx-studies-")))
+        # No TemporaryDirectory, because each forked worker that ends would remove it.
+        place = Path(tempfile.mkdtemp(prefix="tlx-studies-"))
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
         prepare(place)
         storage = stack.enter_context(postgres.server()) if options.storage == "postgresql" else None
         for number in range(options.studies):

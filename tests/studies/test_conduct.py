@@ -74,7 +74,7 @@ def test_per_gpu_and_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.7")
     note = "echo $CUDA_VISIBLE_DEVICES $XLA_CLIENT_MEM_FRACTION $XLA_PYTHON_CLIENT_MEM_FRACTION > {folder}/place"
     wait = f"while [ $(ls {tmp_path}/runs/*/place | wc -l) -lt 4 ]; do sleep 0.1; done"  # so that each worker gets one
-    of_shell(tmp_path, {f"{index}": f"{note}; {wait}; {GOOD}" for index in range(4)}, seeds=1)
+    of_shell(tmp_path, {f"{index}": f"true {index}; {note}; {wait}; {GOOD}" for index in range(4)}, seeds=1)
     records = conduct(str(tmp_path / "study.py"), tmp_path, per_gpu=2)
     assert [record.state for record in records] == ["complete"] * 4
     places = sorted(file.read_text().strip() for file in tmp_path.glob("runs/*/place"))
