@@ -30,7 +30,7 @@ from tlx.studies.plan import make_plan
 from tlx.studies.queue import Queue
 from tlx.studies.storage import states
 
-TRIALS = 6  # of each worker
+TRIALS = 5  # of each worker
 # Notes the worker: the parent of the process that guards the command, which is the command's parent.
 SCRIPT = """
 import json, os, sys, time

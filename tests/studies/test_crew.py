@@ -12,9 +12,9 @@ from tests.studies import made
 from tlx.errors import TlxError
 from tlx.studies import crew
 from tlx.studies.conduct import _places
+from tlx.studies.lost import MOST_LOST
 from tlx.studies.queue import Queue
 from tlx.studies.records import read_study
-from tlx.studies.tuning import MOST_LOST
 from tlx.studies.view import View
 
 

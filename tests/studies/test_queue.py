@@ -89,6 +89,15 @@ def test_a_lost_workers_trial_is_taken_again(tmp_path: Path) -> None:
     assert [record.metrics for record in read_study(tmp_path)[1]] == [{"test/accuracy": 0.9}]
 
 
+def test_a_run_that_a_silent_worker_holds_is_taken_after_the_others(tmp_path: Path) -> None:
+    queue = Queue(plan(tmp_path, seeds=1))
+    first = queue.take()
+    assert first is not None and first.run.arm.name == "slow"
+    queue.give_back(first, busy=True)
+    others = [queue.take(), queue.take()]
+    assert [each.run.arm.name for each in others if each] == ["fast", "slow"]
+
+
 @pytest.mark.slow
 def test_a_study_of_commands_with_a_broken_arm(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from tlx.signals import title
+from tlx.studies.lost import MOST_LOST
 from tlx.studies.plan import Plan
 from tlx.studies.queue import Queue
-from tlx.studies.tuning import MOST_LOST
 
 Place = Mapping[str, str]  # variables of a worker's environment
 MEMORY = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # and its older name; JAX refuses both at once

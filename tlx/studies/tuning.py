@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlx.studies.lost import MOST_LOST, give_up, lost_key
 from tlx.studies.plan import Plan, Run
 from tlx.studies.storage import states
-
-MOST_LOST = 5  # a run that lost so many workers has failed: it ends its worker, for example by its need of memory
 
 
 class Search:
@@ -99,25 +98,3 @@ def distribution(values: Sequence[Any]) -> Any:
     low, high, *log = values
     kind = distributions.IntDistribution if isinstance(low, int) else distributions.FloatDistribution
     return kind(low, high, log=log == ["log"])
-
-
-def lost_key(trial: Any) -> str | None:
-    """Returns the key of a trial that was lost with its worker; None for other trials."""
-    lost = trial.state == states().FAIL and not {"error", "stopped"} & trial.user_attrs.keys()
-    return trial.user_attrs.get("key") if lost else None
-
-
-def give_up(study: Any, key: str, like: Any = None) -> None:
-    """Records that a run failed because its workers ended.
-
-    Args:
-      study: Optuna's study.
-      key: the run's key.
-      like: a trial of a search, whose values the record gets.
-    """
-    import optuna
-
-    error = f"{MOST_LOST} workers ended while they ran this trial (was there enough memory?)"
-    values = {} if like is None else {"params": like.params, "distributions": like.distributions}
-    attrs = {"key": key, "error": error, "result": {"error": error}}
-    study.add_trial(optuna.trial.create_trial(state=states().FAIL, user_attrs=attrs, **values))

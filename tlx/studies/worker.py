@@ -59,7 +59,7 @@ def _one(plan: Plan, queue: Queue, taken: Taken, loader: Loader, ended: int) -> 
             try:
                 lock = _locked(folder)
             except TlxError:  # its last worker was silent, and still runs
-                queue.give_back(taken)
+                queue.give_back(taken, busy=True)
                 _wait(plan.heartbeat, ended)
                 return 0
             if number := requested():  # it came while the trial was taken
