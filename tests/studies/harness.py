@@ -9,6 +9,7 @@ Two workers run at any time; each is killed after a random time, which --seed ch
 """
 
 import argparse
+import atexit
 import collections
 import contextlib
 import dataclasses
@@ -29,7 +30,7 @@ from tlx.studies.queue import Queue
 from tlx.studies.records import TrialRecord, read_study
 
 STORAGES = ("sqlite", "postgresql")
-KINDS = {"commands": 1.2, "training": 8.0}  # and the longest time until a worker is killed, in seconds
+KINDS = {"commands": 2.0, "training": 8.0}  # and the longest time until a worker is killed, in seconds
 MODULES = ("tlx.cli.main", "tlx.cli.worker", "tlx.studies.worker", "optuna.storages._rdb.storage", "psycopg", "sqlite3")
 PATIENCE = 300.0
 
@@ -55,6 +56,13 @@ def prepare(place: Path) -> None:
     """Imports what workers need, so that they can be forked."""
     process.prepare(place)
     process.import_all(MODULES)
+    os.environ["TLX_MODULES"] = str(place / "modules")
+
+
+def note_modules() -> None:
+    """Lets a worker that ends write down what it has imported."""
+    file = Path(os.environ["TLX_MODULES"])
+    atexit.register(lambda: file.write_text("\n".join(sys.modules)))
 
 
 def run(plan: Plan, chance: random.Random, kills: int, longest: float, workers: int = 2) -> Disturbed:
@@ -67,27 +75,32 @@ def run(plan: Plan, chance: random.Random, kills: int, longest: float, workers: 
       longest: a worker is killed after less than so many seconds.
       workers: number of workers that run at any time.
     """
+    Queue(plan)  # makes the tables, as the command experiments/ablate.py does
     logs = plan.workdir / "workers"
     logs.mkdir(exist_ok=True)
-    words = ["tlx", "worker", str(plan.workdir)]
-    running = [process.Process(words, logs / f"{index}.txt") for index in range(workers)]
+
+    def worker(index: int) -> process.Process:
+        return process.Process(["tlx", "worker", str(plan.workdir)], logs / f"{index}.txt", note_modules)
+
+    running = [worker(index) for index in range(workers)]
     dies = [chance.uniform(0, longest) for _ in running]
     found, begun = Disturbed(0, 0.0), time.monotonic()
-    while any(worker.poll() is None for worker in running):
+    while any(one.poll() is None for one in running):
         if time.monotonic() - begun > PATIENCE:
             found.wrong.append(f"after {PATIENCE:.0f} s the study has not ended")
             break
-        for index, worker in enumerate(running):
-            if worker.poll() is None and found.kills < kills and time.monotonic() > worker.started + dies[index]:
-                worker.signal(signal.SIGKILL)
+        for index, one in enumerate(running):
+            if one.poll() is None and found.kills < kills and time.monotonic() > one.started + dies[index]:
+                one.signal(signal.SIGKILL)
                 found.kills += 1
-                worker.wait()
-                running[index] = process.Process(words, logs / f"{index}.txt")
+                one.wait()
+                running[index] = worker(index)
                 dies[index] = chance.uniform(0, longest)
         time.sleep(0.005)
     for code in process.end(running, 5.0):
         if code:
-            found.wrong.append(f"a worker ended with code {code}; its output is in {logs}")
+            words = "; ".join(file.read_text()[-500:] for file in logs.iterdir())
+            found.wrong.append(f"a worker ended with code {code}: {words}")
     found.seconds = time.monotonic() - begun
     found.wrong += _wrong_trials(plan)
     return found
@@ -130,6 +143,7 @@ def disturb(kind: str, place: Path, storage: str | None, chance: random.Random, 
     name = f"{kind} {chance.random()}"  # studies share the server's database
     calm = make(place / "calm", name="calm")
     alone = run(calm, chance, 0, 0.0)
+    process.import_all(Path(os.environ["TLX_MODULES"]).read_text().split())  # the next workers start faster
     plan = make(place / "disturbed", storage=storage, name=name)
     found = run(plan, chance, kills, KINDS[kind])
     found.wrong += [f"without kills: {sentence}" for sentence in alone.wrong]

@@ -66,6 +66,7 @@ def test_killed_workers_are_started_again_until_no_run_ends(
 
     monkeypatch.setattr(crew.Crew, "_start", start)
     made_crew = crew.Crew(made.of_commands(tmp_path, 1, 1), Runs(iter(counts)), [{}, {}], said.append)  # type: ignore[arg-type]
+    made_crew.start()
     while True:
         before = len(started)
         made_crew.working()

@@ -89,11 +89,15 @@ def test_a_lost_workers_trial_is_taken_again(tmp_path: Path) -> None:
     assert [record.metrics for record in read_study(tmp_path)[1]] == [{"test/accuracy": 0.9}]
 
 
-def test_a_run_that_a_silent_worker_holds_is_taken_after_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_run_that_a_silent_worker_holds_or_that_ended_its_worker_comes_last(tmp_path: Path, silent: bool) -> None:
     queue = Queue(plan(tmp_path, seeds=1))
     first = queue.take()
     assert first is not None and first.run.arm.name == "slow"
-    queue.give_back(first, busy=True)
+    if silent:
+        queue.give_back(first, busy=True)
+    else:
+        first.trial.set_user_attr("worker", {**first.trial.user_attrs["worker"], "started": "earlier"})
     others = [queue.take(), queue.take()]
     assert [each.run.arm.name for each in others if each] == ["fast", "slow"]
 

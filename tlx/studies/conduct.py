@@ -60,6 +60,7 @@ def _run(plan: Plan, queue: Queue, places: Sequence[Place]) -> None:
     with View(plan.study.name, plan.study.main, plan.study.metrics[plan.study.main]) as view:
         crew = Crew(plan, queue, places, view.say)
         try:
+            crew.start()
             while crew.working():
                 began = time.perf_counter()
                 view.show(read_study(plan.workdir)[1])

@@ -30,7 +30,12 @@ class Crew:
         self.folder = plan.workdir / "workers"
         self.folder.mkdir(exist_ok=True)
         self.ended, self.killed = queue.ended(), 0
-        self.workers = [self._start(index, "wb") for index in range(len(places))]
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Starts a worker in each place."""
+        for index in range(len(self.places)):
+            self.workers.append(self._start(index, "wb"))
 
     def working(self) -> bool:
         """Returns whether a worker runs. Those that were killed are started again before."""

@@ -173,7 +173,8 @@ class Queue:
             return True
         found, lost = state_by_key(seen(trials)), Counter(map(lost_key, trials))
         busy = Counter(trial.user_attrs["key"] for trial in trials if "busy" in trial.user_attrs)
-        for run in sorted(self.plan.runs, key=lambda run: busy[run.key]):
+        # Runs that ended their worker come last: others should not have to wait for one that needs too much memory.
+        for run in sorted(self.plan.runs, key=lambda run: busy[run.key] + lost[run.key]):
             search = self.searches.get(run.arm.name)
             if found.get(run.key, "waiting") != "waiting" or (search is not None and search.best() is None):
                 continue
