@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,7 +66,8 @@ def run_command(
     """Runs other software.
 
     Args:
-      words: the command; in each word `{seed}`, `{folder}`, `{result}` and `{changes}` are replaced.
+      words: the command; in each word `{python}` (this Python), `{seed}`, `{folder}`, `{result}` and `{changes}` are
+        replaced.
       folder: its folder, in which `log.txt` gets its output.
       seed: the seed.
       changes: the study's sizes, which the command gets as JSON.
@@ -79,6 +81,7 @@ def run_command(
     result = folder / "result.json"
     result.unlink(missing_ok=True)
     given = {"seed": str(seed), "folder": str(folder), "result": str(result), "changes": json.dumps(dict(changes))}
+    given["python"] = sys.executable
     for name, value in given.items():
         words = [os.path.expandvars(word).replace(f"{{{name}}}", value) for word in words]
     started = time.perf_counter()
