@@ -6,6 +6,7 @@
 fine-tunes in a process of the other Python with the recipe of these fields.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -15,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-import tlx
 from tlx.data import labels
 from tlx.data.image_examples import ImageExamples
 from tlx.features.classifiers import linear_probe
+from tlx.features.spec import FeatureSpec
+from tlx.features.transformer import encode, extract
 from tlx.modalities.image import Images
 from tlx.pretrained.image_processor import ImageProcessor
+from tlx.pretrained.load import from_pretrained
 from tlx.recipes import defaults
 from tlx.recipes.run_directory import write_json
 from tlx.recipes.splits import load_tables
@@ -34,7 +37,8 @@ def main(seed: int, folder: Path, result: Path, changes: str, method: str, *pyth
     config = changed(defaults.finetune(), {**json.loads(changes), "data.split_seed": seed})
     checkpoint = Path(os.path.expandvars(CHECKPOINT))
     processor = ImageProcessor(checkpoint)
-    tables = load_tables(config.data, Images(processor), "classification")
+    modality = Images(processor)
+    tables = load_tables(config.data, modality, "classification")
     images = {part: table.column(config.data.image) for part, table in tables.items()}
     targets = {part: np.array(labels.names(table, config.data.label)) for part, table in tables.items()}
     if python:
@@ -48,8 +52,9 @@ def main(seed: int, folder: Path, result: Path, changes: str, method: str, *pyth
         found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         (folder / "job.npz").unlink()
     else:
-        features = tlx.Features(str(checkpoint), pooling="cls").fit()
-        sets = {part: (features.transform(each), targets[part]) for part, each in images.items()}
+        model, params = from_pretrained(checkpoint, 2)  # its head reads the class token, so that it has no pooler
+        read = functools.partial(extract, model, params, modality, spec=FeatureSpec((), "cls"), batch_size=500)
+        sets = {part: (read(encode(modality, each)), targets[part]) for part, each in images.items()}
         fit = LogisticRegression(max_iter=3000).fit(*sets["train"])
         if method == "regression":
             fit = linear_probe(sets["train"], sets["validation"])
