@@ -61,8 +61,8 @@ def table(part: str, run: Path) -> None:
         shutil.copyfile(picture, ROOT / "docs" / picture.name)
 
 
-def study(page: Path, part: str, *workdirs: Path) -> None:
-    """Writes a table for each study: its metrics over seeds, with the test and the compute of the main metric."""
+def study(page: Path, part: str, *workdirs: Path, below: str = "") -> None:
+    """Writes a table for each study: its metrics over seeds, with the test of the main metric, and the compute."""
     parts = []
     for workdir in workdirs:
         found = analyse(*read_study(workdir))
@@ -79,12 +79,13 @@ def study(page: Path, part: str, *workdirs: Path) -> None:
         seeds = len(found.baseline.trials)
         title = f"{found.facts.name}, {seeds} {'seed' if seeds == 1 else 'seeds'}, revision {found.facts.revision}:"
         parts.append(f"{title}\n\n{markdown(('arm', *(name for name, _, _ in columns)), rows)}")
-    insert(page, part, "\n".join(parts))
+    insert(page, part, "\n".join(parts) + below)
 
 
 def example(workdir: Path) -> None:
     """Writes the table of the example study into README, and keeps its report as an example."""
-    study(ROOT / "README.md", "sst2_freezing", workdir)
+    link = "\nThe whole report, as one page: [docs/sst2_freezing.html](docs/sst2_freezing.html).\n"
+    study(ROOT / "README.md", "sst2_freezing", workdir, below=link)
     write(analyse(*read_study(workdir)), workdir / "report")
     shutil.copyfile(workdir / "report" / "report.html", ROOT / "docs" / "sst2_freezing.html")
 

@@ -47,8 +47,15 @@ class ArmTrials:
 
     def values(self, metric: str) -> dict[int, float]:
         """The finite values of a metric by seed."""
-        found = {trial.seed: trial.metrics.get(metric, math.nan) for trial in self.complete}
-        return {seed: float(value) for seed, value in found.items() if math.isfinite(value)}
+        if metric not in self._values:
+            found = {trial.seed: trial.metrics.get(metric, math.nan) for trial in self.complete}
+            self._values[metric] = {seed: float(value) for seed, value in found.items() if math.isfinite(value)}
+        return self._values[metric]
+
+    @functools.cached_property
+    def _values(self) -> dict[str, dict[int, float]]:
+        """The values that were asked for, by metric."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
