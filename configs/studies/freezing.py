@@ -45,4 +45,6 @@ def get_study(what: str = "count") -> Study:
         for strategy in STRATEGIES
     }
     metrics = dict.fromkeys(COUNTED if what == "count" else TIMED, "minimize")
+    if what == "steps":
+        metrics["torch to tlx"] = "maximize"
     return Study(name=f"freezing_{what}", commands=commands, metrics=metrics, seeds=1)
