@@ -2,8 +2,8 @@
 
     python trainer.py SEED RESULT '{"data.train": "csv:…", "optimizer.learning_rate": 1e-4, …}'
 
-RESULT becomes a JSON file with the test metric and, for texts, peak memory, seconds and versions. `sampling` may be
-"group_by_length".
+RESULT becomes a JSON file with the metric on test, seconds, peak memory and versions. The field `sampling`, which tlx does
+not have, may be "group_by_length".
 """
 
 import csv
@@ -40,14 +40,15 @@ Fields = dict[str, Any]
 Rows = list[dict[str, Any]]
 
 
-def read(spec: str, fields: Fields) -> Rows:
+def read(spec: str) -> Rows:
     """Reads `csv:FILE` or `conll:FILE`, without tlx's readers, which are compared here."""
     kind, _, path = os.path.expandvars(spec).partition(":")
-    text = Path(path).read_text(encoding="utf-8")
-    if kind == "csv":
-        return list(csv.DictReader(text.splitlines(keepends=True)))
-    sentences = [[line.rsplit("\t", 1) for line in block.splitlines()] for block in text.strip().split("\n\n")]
-    return [{name: list(side) for name, side in zip(("tokens", "tags"), zip(*rows))} for rows in sentences]
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        if kind == "csv":
+            return list(csv.DictReader(file))
+        blocks = file.read().strip().split("\n\n")
+    sentences = [[line.rsplit("\t", 1) for line in block.split("\n") if line] for block in blocks]
+    return [{"tokens": [word for word, _ in rows], "tags": [tag for _, tag in rows]} for rows in sentences]
 
 
 def encode(fields: Fields, labels: list[str], tokenizer: Any, rows: Rows) -> Rows:
@@ -140,7 +141,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 def main(seed: int, result: str, fields: Fields) -> None:
     """Trains, predicts the test rows, and writes the result."""
     set_seed(seed)
-    rows = {part: read(fields[f"data.{part}"], fields) for part in ("train", "test")}
+    rows = {part: read(fields[f"data.{part}"]) for part in ("train", "test")}
     found = [row[fields.get("data.label", "label")] for row in rows["train"]]
     regression, tagging = (fields.get("head.kind") == kind for kind in ("regression", "tagging"))
     labels = [] if regression else sorted(set().union(*found) if tagging else set(found))
