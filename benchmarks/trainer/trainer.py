@@ -2,8 +2,8 @@
 
     python trainer.py SEED RESULT '{"data.train": "csv:…", "optimizer.learning_rate": 1e-4, …}'
 
-RESULT becomes a JSON file with the metric on test, seconds, peak memory and versions. The field `sampling`, which tlx does
-not have, may be "group_by_length".
+RESULT becomes a JSON file with the metric on test, seconds, peak memory and versions. The field `sampling`, which tlx
+does not have, may be "group_by_length".
 """
 
 import csv
