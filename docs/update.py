@@ -20,6 +20,7 @@ python docs/update.py memory_kept runs/memory_kept
 python docs/update.py masks runs/masks
 python docs/update.py depth runs/depth
 python docs/update.py first_step runs/first_step
+python docs/update.py shifts runs/shifts
 """
 
 import functools
@@ -42,7 +43,7 @@ TABLES = {
     "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
     "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
     "packing": "packing", "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
-    "depth": "speed", "first_step": "speed",
+    "depth": "speed", "first_step": "speed", "shifts": "adaptation_methods",
 }  # fmt: skip
 
 
