@@ -33,6 +33,7 @@ from tlx.features.transfer_components import TransferComponents
 SIZES = {"conditional_shift": (1, 0.8), "covariate_shift": (1, 0.6), "subspace": (3, 0.4), "target_shift": (1, 0.8)}
 SEEDS, SPLITS = 5, 5
 GAMMAS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0, None)
+STRENGTHS = (1e-8, 1e-6, 0.1, 1, 10)
 METRICS = ("sqeuclidean", "cosine", "cityblock")
 COMPONENTS = (1, 2, 5, 10, 20, 50, 100)
 # Mean target accuracy of skada-bench by method and shift, hyperparameters chosen with target labels.
@@ -70,7 +71,7 @@ def candidates(method: str, rows: Rows) -> Iterator[tuple[Any, Predict]]:
             "CORAL": ("linear_coral", [{"assume_centered": flag} for flag in (False, True)]),
             "SA": ("subspace_alignment", [{"n_components": count} for count in (1, 2)]),
             "MapOT": ("ot_mapping", [{"norm": "median", "max_iter": 1_000_000, "metric": name} for name in METRICS]),
-            "LinOT": ("linear_ot_mapping", [{"reg": r, "bias": b} for r in (1e-8, 1e-6, 0.1, 1, 10) for b in (True, False)]),
+            "LinOT": ("linear_ot_mapping", [{"reg": r, "bias": b} for r in STRENGTHS for b in (True, False)]),
             "KMM": ("kmm", [{"gamma": gamma, "solver": "frank-wolfe"} for gamma in GAMMAS]),
         }[method]
         for settings in grid:
