@@ -28,6 +28,7 @@ def test_principal_components_of_both_domains() -> None:
         project(SOURCE, TARGET, "umap")
 
 
+@pytest.mark.long
 def test_neighbors_stay_together_in_t_sne() -> None:
     """Two far groups, in each of which both domains mix."""
     source, target = (np.concatenate([x[: len(x) // 2], x[len(x) // 2 :] + 50]) for x in (SOURCE, SOURCE + 0.1))
