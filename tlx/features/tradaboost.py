@@ -53,7 +53,9 @@ class TrAdaBoost(ClassifierMixin, BaseEstimator):
         rows, given = np.concatenate([source, target]), np.concatenate([np.asarray(labels), np.asarray(target_labels)])
         in_target = np.arange(len(rows)) >= len(source)
         beta = 1 / (1 + np.sqrt(2 * np.log(max(len(source), 1)) / self.rounds))
-        self.classes_, self.estimators_, errors = np.unique(given), [], []
+        self.classes_ = np.unique(given)
+        self.estimators_: list[Any] = []
+        errors: list[float] = []
         weights = np.ones(len(rows))
         for _ in range(self.rounds):
             weights = weights / weights.mean()

@@ -81,7 +81,7 @@ def draw_feature_maps(
         for rows, labels, index, marker in zip(points, (source_labels, target_labels), chosen, "o+", strict=True):
             color = UNLABELLED if labels is None else [colors[label] for label in np.asarray(labels)[index]]
             size, alpha = (14, 0.45) if marker == "o" else (26, 0.9)
-            edge = {"edgecolors": "none"} if marker == "o" else {"linewidths": 1.0}
+            edge: dict[str, Any] = {"edgecolors": "none"} if marker == "o" else {"linewidths": 1.0}
             axis.scatter(*rows[index].T, s=size, c=color, marker=marker, alpha=alpha, **edge)
         axis.set(title=title, xticks=[], yticks=[])
     entries = [
@@ -124,6 +124,9 @@ def class_colors(count: int) -> list[tuple[float, float, float]]:
     """A color for each class: matplotlib's table of ten or twenty colors, or beyond that as many hues."""
     from matplotlib import colormaps
 
-    if count <= 20:
-        return [tuple(color[:3]) for color in colormaps["tab10" if count <= 10 else "tab20"].colors[:count]]
-    return [tuple(colormaps["hsv"](index / count)[:3]) for index in range(count)]
+    name = "tab10" if count <= 10 else "tab20" if count <= 20 else "hsv"
+    found = []
+    for index in range(count):
+        red, green, blue, _ = colormaps[name](index if count <= 20 else index / count)
+        found.append((float(red), float(green), float(blue)))
+    return found
