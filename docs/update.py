@@ -22,6 +22,7 @@ python docs/update.py masks runs/masks
 python docs/update.py depth runs/depth
 python docs/update.py first_step runs/first_step
 python docs/update.py overhead runs/overhead
+python docs/update.py shifts runs/shifts
 """
 
 import functools
@@ -48,7 +49,7 @@ TABLES = {
     "formats": "formats", "loading": "formats", "digits": "images", "images": "images", "packing": "packing",
     "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
     "depth": "speed", "first_step": "speed",
-    "overhead": "studies",
+    "overhead": "studies", "shifts": "adaptation_methods",
 }  # fmt: skip
 STUDIES = {
     "strategies": "freezing", "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
     output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
     size = TEXTS if modality.has_lengths and source != "-" else CHUNK
 
-    def encoded() -> Iterator[tuple[list[Any], list[Any], Any]]:
+    def encoded() -> Generator[tuple[list[Any], list[Any], Any]]:
         """Reads and encodes the chunks."""
         while chunk := list(itertools.islice(reading.rows, size)):
             inputs = [modality.read_row(row, place, columns, kind) for place, row in chunk]
