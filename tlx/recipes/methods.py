@@ -16,6 +16,7 @@ from tlx.methods.domain_adversarial import Cdan, Dann
 from tlx.methods.finetune import FineTune
 from tlx.methods.mcd import Mcd
 from tlx.methods.target_predictions import EntropyMinimization, Mcc
+from tlx.methods.transport import DeepJdot
 from tlx.methods.two_domains import TwoDomains
 from tlx.modalities.api import Prepare
 from tlx.models.model import Model
@@ -77,6 +78,7 @@ METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {
     "dan": _adapting(Dan),
     "jan": _adapting(Jan),
     "deep_coral": _adapting(DeepCoral),
+    "deepjdot": _adapting(DeepJdot),
     "dann": _adapting(Dann),
     "cdan": _adapting(Cdan, entropy=False),
     "cdan_e": _adapting(Cdan, entropy=True),
