@@ -70,7 +70,13 @@ class Table:
         return Table(self.name, columns, numbers, self.left_out)
 
 
-BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {"colors": colors.columns, "digits": digits.columns}
+BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {
+    "colors": colors.columns,
+    "digits": digits.columns,
+    "digits_source": digits.source,
+    "digits_target": digits.target,
+    "digits_target_test": digits.target_test,
+}
 
 
 def load(spec: str) -> Table:
