@@ -83,7 +83,7 @@ def build(
     streams = {**target_streams(config, loaded.datasets), **(streams or {})}
     layout = layout.with_params(variables.params, model.backbone.kinds)
     check_mixing(inputs, tasks)
-    check_target(config, loaded.datasets)
+    check_target(config, loaded.datasets, inputs)
     make_setup = functools.partial(
         train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
         model_state=variables.model_state, sizes={name: len(stream.examples) for name, stream in streams.items()},

@@ -232,6 +232,16 @@ class Job:
         head = self.tasks[DEFAULT].head if self.tasks.keys() == {DEFAULT} else None
         return TARGET in self.streams and head is not None and validators_apply(head)
 
+    @property
+    def selectable_after(self) -> int:
+        """The step after which evaluations may select the checkpoint."""
+        return max((phase.first for phase in self.phases if phase.selects_anew), default=0)
+
+    @property
+    def has_target_test(self) -> bool:
+        """Whether the run has labelled examples of the target."""
+        return any(TARGET_TEST in task.splits for task in self.tasks.values())
+
     def predict(self, variables: Variables, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
         """Returns a head's predictions for examples in their order.
 
@@ -300,7 +310,8 @@ class Job:
     def _evaluate_in_training(self, variables: Variables, latest: dict[str, np.ndarray]) -> dict[str, float]:
         """The metrics of validation and, of a run with a target, of `target_test` and the validators."""
         values = self.evaluate(variables, "validation", latest)
-        values |= self.evaluate(variables, TARGET_TEST)
+        if self.has_target_test:
+            values |= self.evaluate(variables, TARGET_TEST)
         if self.validates:
             target = self.outputs(variables, self.streams[TARGET].examples)
             values |= validator_values(latest, self.tasks[DEFAULT].splits["validation"].labels, target)
@@ -334,7 +345,8 @@ class Job:
             **({"packing": dataclasses.asdict(self.packing)} if self.packing else {}),
             "metrics": metrics,
             "classes": classes,
-            "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
+            "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations"
+            + (f" after step {self.selectable_after}" if self.selectable_after else ""),
             "parameters": {
                 "trainable": trainable,
                 "frozen": sum(sizes.values()) - trainable,
@@ -366,10 +378,9 @@ class Job:
 
     def _choices(self, best: int) -> dict[str, Any]:
         """What each way to choose a checkpoint gives on the target, under `target`; {} for a run without a target."""
-        if not self.validates and not any(TARGET_TEST in task.splits for task in self.tasks.values()):
+        if not (self.validates or self.has_target_test):
             return {}
-        first = max((phase.first for phase in self.phases if phase.selects_anew), default=0)
-        lines = [line for line in read_metrics(self.run_directory) if line["step"] > first]
+        lines = [line for line in read_metrics(self.run_directory) if line["step"] > self.selectable_after]
         return {"target": choices(lines, best, self.tasks[DEFAULT].head)}
 
     def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:

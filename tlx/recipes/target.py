@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
+from tlx.modalities.api import Inputs
 from tlx.models.heads import PER_TEXT
 from tlx.recipes.datasets import Datasets
 from tlx.recipes.splits import TARGET, TARGET_TEST
@@ -52,9 +53,9 @@ def no_stream(name: str, method: Any) -> TlxError:
     return TlxError(f"the method {type(method).__name__} reads the stream {name!r}, which the run lacks{hint}.")
 
 
-def check_target(config: ConfigDict, datasets: Mapping[str, Datasets]) -> None:
-    """Raises `TlxError` if a run with a target has a head that is not of whole texts or images, or a bad batch size."""
-    found: Any = [part for part in (TARGET, TARGET_TEST) if part in datasets[DEFAULT].examples]
+def check_target(config: ConfigDict, datasets: Mapping[str, Datasets], inputs: Inputs) -> None:
+    """Raises `TlxError` if a run with a target has a head, an augmentation or a batch size that does not go with it."""
+    found = [part for part in (TARGET, TARGET_TEST) if part in datasets[DEFAULT].examples]
     kind, size = config.head.kind, config.train.target_batch_size
     if found and kind not in PER_TEXT:
         raise TlxError(
@@ -62,3 +63,6 @@ def check_target(config: ConfigDict, datasets: Mapping[str, Datasets]) -> None:
         )
     if size is not None and size < 1:
         raise TlxError(f"config.train.target_batch_size is {size}; it must be above 0, or None for train.batch_size.")
+    augmentation = getattr(inputs, "augmentation", None)
+    if TARGET in found and augmentation is not None and augmentation.mixing.on:
+        raise TlxError("mixup and cutmix mix labels, and examples of config.data.target have none; leave them off.")
