@@ -174,7 +174,7 @@ def test_batch_size_and_order_of_its_own(tmp_path: Path) -> None:
     [
         ({"data.target": ""}, "Dann reads the stream 'target', which the run lacks; name it in config.data.target"),
         ({"train.target_batch_size": 0}, "config.train.target_batch_size is 0; it must be above 0"),
-        ({"augment.mixup_alpha": 0.2}, "mixup and cutmix mix labels, and examples of config.data.target have none"),
+        ({"augment.mixup": 0.2}, "mixup and cutmix mix labels, and examples of config.data.target have none"),
         ({"train.monitor": "target_test/accuracy"}, "config.train.monitor is 'target_test/accuracy'"),
         ({"train.monitor": "validator/luck"}, "the validators are source_risk, "),
         ({"data.target": "", "method.name": "target_trained"}, "which names no data"),

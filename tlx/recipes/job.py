@@ -33,7 +33,8 @@ from tlx.recipes.selection import choices, validator_values, validators_apply
 from tlx.recipes.splits import TARGET, TARGET_TEST
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
-from tlx.reporting.domains import plot_domains
+from tlx.reporting.domains import draw_feature_maps, project
+from tlx.reporting.figure import save
 from tlx.reporting.reliability import plot_reliability
 from tlx.signals import stopped_when
 from tlx.training.checkpoint import Checkpoints
@@ -362,8 +363,7 @@ class Job:
             with writable(self.run_directory):
                 self._write(summary, predictions)
                 if domains:
-                    head = self.tasks[DEFAULT].head
-                    plot_domains(*domains, head.labels, self.run_directory / "plots" / "domains.png")
+                    self._plot_domains(*domains)
         barrier()
         return summary
 
@@ -375,6 +375,12 @@ class Job:
         source, target = (self.outputs(variables, each) for each in (split, self.streams[TARGET].examples))
         name = features_name(DEFAULT)
         return source[name], target[name], split.labels, target[DEFAULT].argmax(axis=-1)
+
+    def _plot_domains(self, source: np.ndarray, target: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
+        """Draws what `_domains` returns: dots with the source's labels, crosses with the target's predictions."""
+        maps = {"what the head reads: source (circles), target (crosses)": project(source, target)}
+        figure = draw_feature_maps(maps, labels, predicted, self.tasks[DEFAULT].head.labels)
+        save(figure, self.run_directory / "plots" / "domains.png", dpi=120)
 
     def _choices(self, best: int) -> dict[str, Any]:
         """What each way to choose a checkpoint gives on the target, under `target`; {} for a run without a target."""

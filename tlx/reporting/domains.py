@@ -1,57 +1,129 @@
-"""A picture of the features of two domains in the plane."""
+"""Pictures of two domains: their features in two dimensions, and how well a discriminator tells them apart.
 
-from collections.abc import Sequence
-from pathlib import Path
+The confusion matrix of the target is `confusion.plot_confusion` of its labels and predictions.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from tlx.reporting.figure import save
+from tlx.errors import TlxError
 
-MOST = 1000  # rows of each domain that are drawn
-COLORED = 10  # classes with a color of their own
+MOST_ROWS = 1000  # of a domain in a picture; more hide each other, and t-SNE takes minutes
+NAMED = 20  # classes in the legend
+UNLABELLED = "0.6"
 
 
-def plot_domains(
-    source: np.ndarray, target: np.ndarray, labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], file: Path
-) -> Path:
-    """Plots the first two principal components of all features, by domain and by class.
+def project(
+    source: np.ndarray, target: np.ndarray, method: str = "pca", *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of both domains in two dimensions, projected together.
 
     Args:
-      source: features (n, hidden) of the source.
-      target: features (m, hidden) of the target.
-      labels: integers (n,), the classes of the source's rows.
-      predicted: integers (m,), the classes that are predicted for the target's rows.
-      names: the names of the classes; of more than ten, the colors repeat.
-      file: the file to write; its suffix decides the format.
+      source: (n, features).
+      target: (m, features).
+      method: `pca`, the first two principal components of all rows; or `tsne` (van der Maaten & Hinton 2008), which
+        keeps neighbors together, but neither distances between groups nor their sizes.
+      seed: of t-SNE.
+
+    Returns:
+      float64 (n, 2) and (m, 2).
+
+    Raises:
+      TlxError: if there is no such method, or there are fewer than four rows.
+    """
+    rows = np.concatenate([np.asarray(rows, np.float64).reshape(len(rows), -1) for rows in (source, target)])
+    if method not in ("pca", "tsne") or len(rows) < 4:
+        raise TlxError(f"{len(rows)} rows are to be projected by {method!r}; it takes 4 and 'pca' or 'tsne'.")
+    if method == "pca":
+        from sklearn.decomposition import PCA
+
+        found = PCA(2, svd_solver="full").fit_transform(rows)
+    else:
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30.0, (len(rows) - 1) / 3)
+        found = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows).astype(np.float64)
+    return found[: len(source)], found[len(source) :]
+
+
+def draw_feature_maps(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    source_labels: np.ndarray,
+    target_labels: np.ndarray | None,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+) -> Any:
+    """Draws one panel for each map: circles are rows of the source, crosses of the target, colors are classes.
+
+    Args:
+      maps: by the panel's title, such as `before` and `after`, the points of the source (n, 2) and of the target
+        (m, 2), as `project` returns them. Of more than 1,000 rows of a domain 1,000 are drawn, the same in all panels.
+      source_labels: class indices (n,).
+      target_labels: class indices (m,), from labels or predictions; None: the target is gray.
+      names: of the classes.
+      seed: of the choice of rows.
+
+    Returns:
+      A `matplotlib.figure.Figure`; `reporting.figure.save` writes it.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(4.4 * len(maps) + 1.6, 4.2), layout="constrained")
+    colors = class_colors(len(names))
+    random = np.random.default_rng(seed)
+    counts = (len(source_labels), len(next(iter(maps.values()))[1]))
+    chosen = [np.sort(random.permutation(count)[:MOST_ROWS]) for count in counts]
+    for axis, (title, points) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        for rows, labels, index, marker in zip(points, (source_labels, target_labels), chosen, "o+", strict=True):
+            color = UNLABELLED if labels is None else [colors[label] for label in np.asarray(labels)[index]]
+            size, alpha = (14, 0.45) if marker == "o" else (26, 0.9)
+            edge = {"edgecolors": "none"} if marker == "o" else {"linewidths": 1.0}
+            axis.scatter(*rows[index].T, s=size, c=color, marker=marker, alpha=alpha, **edge)
+        axis.set(title=title, xticks=[], yticks=[])
+    entries = [
+        Line2D([], [], marker=marker, color="black", linestyle="", label=name)
+        for marker, name in (("o", "source"), ("+", "target"))
+    ]
+    if len(names) <= NAMED:
+        entries += [
+            Line2D([], [], marker="s", color=color, linestyle="", label=name) for color, name in zip(colors, names)
+        ]
+    figure.legend(handles=entries, loc="outside right center", fontsize=8, frameon=False)
+    return figure
+
+
+def draw_discriminator(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Any:
+    """Draws a discriminator's accuracy by step, with the line of chance.
+
+    At 1/2 it cannot tell the domains apart; near 1 the features still differ, and the adaptation has not succeeded.
+
+    Args:
+      curves: by name, the steps and the shares of rows, both domains counted alike, whose domain it tells.
+
+    Returns:
+      A `matplotlib.figure.Figure`.
     """
     from matplotlib.figure import Figure
 
-    random = np.random.default_rng(0)
-    rows = [np.sort(random.permutation(len(domain))[:MOST]) for domain in (source, target)]
-    points = principal_components(np.concatenate([source[rows[0]], target[rows[1]]]))
-    sides = points[: len(rows[0])], points[len(rows[0]) :]
-    classes = labels[rows[0]], predicted[rows[1]]
-    figure = Figure(figsize=(11.0, 5.0), layout="constrained")
-    by_domain, by_class = figure.subplots(1, 2, sharex=True, sharey=True)
-    for side, given, marker, color, name in zip(sides, classes, "ox", ("C0", "C3"), ("source", "target"), strict=True):
-        by_domain.scatter(*side.T, s=10, marker=marker, color=color, label=name, linewidths=0.8)
-        by_class.scatter(*side.T, s=10, marker=marker, c=given % COLORED, cmap="tab10", vmin=0, vmax=9, linewidths=0.8)
-    by_domain.legend()
-    by_domain.set(title="domains", xlabel="first principal component", ylabel="second")
-    by_class.set(
-        title="classes: source labels (dots), target predictions (crosses)", xlabel="first principal component"
-    )
-    if len(names) <= COLORED:
-        handles = [by_class.scatter([], [], s=20, color=f"C{index}", label=name) for index, name in enumerate(names)]
-        by_class.legend(handles=handles, fontsize=8)
-    return save(figure, file, dpi=120)
+    figure = Figure(figsize=(5.0, 3.2), layout="constrained")
+    axis = figure.subplots()
+    for name, (steps, shares) in curves.items():
+        axis.plot(steps, shares, ".-", label=name)
+    axis.axhline(0.5, color="black", linestyle=":", label="chance")
+    axis.set(xlabel="step", ylabel="accuracy of the discriminator", ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
 
 
-def principal_components(rows: np.ndarray) -> np.ndarray:
-    """Returns the first two principal components of rows (n, size), float64 (n, 2); 0 for what is not there."""
-    centered = np.asarray(rows, np.float64) - rows.mean(axis=0, dtype=np.float64)
-    left, lengths, _ = np.linalg.svd(centered, full_matrices=False)
-    found = np.zeros((len(rows), 2))
-    kept = min(2, len(lengths))
-    found[:, :kept] = left[:, :kept] * lengths[:kept]
-    return found
+def class_colors(count: int) -> list[tuple[float, float, float]]:
+    """A color for each class: matplotlib's table of ten or twenty colors, or beyond that as many hues."""
+    from matplotlib import colormaps
+
+    if count <= 20:
+        return [tuple(color[:3]) for color in colormaps["tab10" if count <= 10 else "tab20"].colors[:count]]
+    return [tuple(colormaps["hsv"](index / count)[:3]) for index in range(count)]
