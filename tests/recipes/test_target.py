@@ -207,3 +207,24 @@ def test_a_head_of_tokens_has_no_target(tmp_path: Path) -> None:
 
 def test_the_summary_is_json(trained: Any) -> None:
     assert json.loads((trained[0].run_directory / "summary.json").read_text())["target"] == trained[1]["target"]
+
+
+def test_several_sources_are_one(tmp_path: Path) -> None:
+    """Images of two sizes, in the order of the sets; the validation set is its own."""
+    made = config(tmp_path, "source_only")
+    first = np.load(tmp_path / "s.npz")
+    random = np.random.default_rng(5)
+    np.savez(tmp_path / "u.npz", image=random.integers(0, 255, (9, 6, 6)).astype(np.uint8), label=np.arange(9) % 3)
+    made.data.sources = (f"npz:{tmp_path / 'u.npz'}",)
+    train = finetune.build(made, tmp_path / "run").tasks["default"].splits["train"]
+    np.testing.assert_array_equal(train.labels, [*first["label"], *(np.arange(9) % 3)])
+    assert len(train) == 69 and train.take(np.array([68]))["example_id"] == 68
+
+
+def test_sources_without_a_common_column(tmp_path: Path) -> None:
+    made = config(tmp_path, "source_only")
+    (tmp_path / "u.csv").write_text("name,kind\na,b\n")
+    made.data.sources = (f"csv:{tmp_path / 'u.csv'}",)
+    made.data.label = "kind"
+    with pytest.raises(TlxError, match="has no column 'kind'"):
+        finetune.build(made, tmp_path / "run")

@@ -66,6 +66,7 @@ def _data() -> ConfigDict:
     data.validation_fraction = 0.1  # share of train that becomes the validation set
     data.test_fraction = 0.0  # share of train that becomes the test set; 0: there is no test set
     data.split_seed = 0  # seed of these splits and of per_class
+    data.sources = ()  # further labelled sets of other domains, which train is joined with before it is split
     # Domain adaptation (docs/howto_adaptation.md): a set of another domain, of which no label is read.
     data.target = ""
     data.target_test = ""  # labelled test set of that domain; it is measured at each evaluation and selects nothing

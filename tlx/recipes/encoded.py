@@ -113,6 +113,7 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
       inputs: the modality, which encodes the data.
     """
     specs = {split: config.data[split] for split in PARTS if config.data[split]}
+    specs |= {f"sources/{index}": source for index, source in enumerate(config.data.sources)}
     files = [_file(spec) for spec in specs.values()]
     if config.data.cache == "off" or not inputs.has_lengths or not all(file.is_file() for file in files):
         return None
@@ -125,7 +126,7 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
         "data": {
             name: value
             for name, value in config.data.to_dict().items()
-            if name not in IRRELEVANT and (value or name not in (TARGET, TARGET_TEST))
+            if name not in IRRELEVANT and (value or name not in (TARGET, TARGET_TEST, "sources"))
         },
         "head": config.head.to_dict(),
         "preprocessing": inputs.digest,

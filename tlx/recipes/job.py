@@ -378,7 +378,7 @@ class Job:
 
     def _plot_domains(self, source: np.ndarray, target: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
         """Draws what `_domains` returns: dots with the source's labels, crosses with the target's predictions."""
-        maps = {"what the head reads: source (circles), target (crosses)": project(source, target)}
+        maps = {"what the head reads": project(source, target)}
         figure = draw_feature_maps(maps, labels, predicted, self.tasks[DEFAULT].head.labels)
         save(figure, self.run_directory / "plots" / "domains.png", dpi=120)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.sources import Table, load, splits_of
+from tlx.data.sources import Table, joined, load, splits_of
 from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.errors import TlxError, listed
 from tlx.modalities.api import Columns, Modality
@@ -94,7 +94,8 @@ def load_tables(
     sources: dict[str, str | Table] = {part: in_memory.get(part, config.get(part, "")) for part in PARTS}
     if sources["train"] == "":
         raise TlxError("config.data.train names no data; set for example --config.data.train=csv:train.csv.")
-    train = load_labelled(sources["train"], config.label, kind)
+    further = [load_labelled(source, config.label, kind) for source in config.get("sources", ())]
+    train = joined([load_labelled(sources["train"], config.label, kind), *further])
     fractions = {
         part: float(config[f"{part}_fraction"])
         for part in ("test", "validation")

@@ -30,7 +30,7 @@ def with_target_as_source(config: ConfigDict) -> ConfigDict:
         raise TlxError("the method target_trained is trained on config.data.target, which names no data.")
     config = config.copy_and_resolve_references()
     config.data.train, config.data.target = config.data.target, ""
-    config.data.validation = config.data.test = ""
+    config.data.validation, config.data.test, config.data.sources = "", "", ()
     print(f"data: target_trained reads the labels of {config.data.train}, as a bound; it is no adaptation.", flush=True)
     return config
 
