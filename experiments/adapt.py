@@ -5,7 +5,8 @@
 The same command on the same workdir resumes a stopped run. How to: docs/howto_adaptation.md.
 """
 
-from tlx.cli.allocator import keep_memory
+from tlx.allocator import keep_memory
+
 from tlx.errors import one_sentence
 
 keep_memory()

@@ -109,4 +109,6 @@ def _kept(config: ConfigDict, trained: Trained) -> dict[str, ExampleSet] | None:
     """The sets of a run except train as its training has kept them; None if there are none."""
     entry = entry_of(config, trained.inputs)
     found = None if entry is None else entry.read(print)
-    return None if found is None else {part: examples for part, examples in found[0].items() if part not in NOT_EVALUATED}
+    return (
+        None if found is None else {part: examples for part, examples in found[0].items() if part not in NOT_EVALUATED}
+    )
