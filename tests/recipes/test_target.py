@@ -9,13 +9,14 @@ import pytest
 
 from tests import tiny
 from tlx.cli.main import main
+from tlx.data.sources import Table, joined
 from tlx.errors import TlxError
 from tlx.evaluation.validators import VALIDATORS
 from tlx.params.paths import flatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.inspect import inspect
 from tlx.recipes.run_directory import load_run
-from tlx.recipes.selection import choices
+from tlx.recipes.selection import choices, validator_values
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of
 from tlx.training.writers import read_metrics
@@ -221,10 +222,17 @@ def test_several_sources_are_one(tmp_path: Path) -> None:
     assert len(train) == 69 and train.take(np.array([68]))["example_id"] == 68
 
 
-def test_sources_without_a_common_column(tmp_path: Path) -> None:
-    made = config(tmp_path, "source_only")
-    (tmp_path / "u.csv").write_text("name,kind\na,b\n")
-    made.data.sources = (f"csv:{tmp_path / 'u.csv'}",)
-    made.data.label = "kind"
-    with pytest.raises(TlxError, match="has no column 'kind'"):
-        finetune.build(made, tmp_path / "run")
+def test_sources_without_a_common_column() -> None:
+    with pytest.raises(TlxError, match=r"a [+] b: these sets have no column in common"):
+        joined([Table("a", {"text": ["x"]}), Table("b", {"words": ["y"]})])
+
+
+def test_few_examples_have_no_validators(tmp_path: Path) -> None:
+    """The run goes on without them; it does not begin if one of them is to select."""
+    made = config(tmp_path)
+    made.data.target, made.data.target_test = images(tmp_path / "t.npz", 4, 2), ""
+    job = finetune.build(made, tmp_path / "run")
+    assert job.evaluate(job.state.variables, "validation") and validator_values({}, np.zeros(4), {"default": []}) == {}
+    made.train.monitor = "validator/entropy"
+    with pytest.raises(TlxError, match="needs 5 examples of validation and of the target each; there are 4"):
+        finetune.build(made, tmp_path / "other")

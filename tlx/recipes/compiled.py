@@ -13,7 +13,6 @@ from tlx.models.forward import ModelState, Variables
 from tlx.parallel.layout import Layout
 from tlx.recipes.job import Job
 from tlx.recipes.memory import explained
-from tlx.recipes.target import no_stream
 from tlx.recipes.train import TrainSetup
 from tlx.training.phases import Phase, state_in
 from tlx.training.recalibrate import Recalibration
@@ -26,16 +25,11 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
     Args:
       job: the job; its streams, layout and forward pass are used.
       setup: the training setup with the pure functions of the phases.
-
-    Raises:
-      TlxError: if a method reads a stream that does not exist.
     """
     layout = job.layout
     key, anchors = layout.put((jax.random.key(job.seed), setup.anchors))
     phases = []
     for index, (phase, rates, method) in enumerate(zip(setup.phases, setup.rates, setup.methods, strict=True)):
-        if missing := sorted(set(phase.streams) - job.streams.keys()):
-            raise no_stream(missing[0], method)
         state = state_in(setup.phases[: index + 1], job.state)
         constants = (key, anchors, layout.put(rates))
         step = layout.train_step(phase.step, state, constants)

@@ -30,8 +30,9 @@ from tlx.recipes.losses import loss_settings
 from tlx.recipes.methods import Methods, with_method_fields
 from tlx.recipes.model import default_dtype
 from tlx.recipes.packing import Packing, plan_batch_shapes
+from tlx.recipes.selection import check_rows
 from tlx.recipes.splits import TARGET, with_splits
-from tlx.recipes.target import check_target, target_streams, with_target_as_source
+from tlx.recipes.target import check_streams, check_target, target_streams, with_target_as_source
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
 from tlx.training.tasks import Stream, Task
@@ -76,6 +77,7 @@ def build(
     config = _with_dtype(config, run)
     layout = layout_from(config)
     config = with_splits(with_target_as_source(config))
+    check_target(config, tables or ())
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables = loaded.model, loaded.variables
     inputs: Inputs = loaded.inputs
@@ -83,12 +85,13 @@ def build(
     streams = {**target_streams(config, loaded.datasets), **(streams or {})}
     layout = layout.with_params(variables.params, model.backbone.kinds)
     check_mixing(inputs, tasks)
-    check_target(config, loaded.datasets, inputs)
     make_setup = functools.partial(
         train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
         model_state=variables.model_state, sizes={name: len(stream.examples) for name, stream in streams.items()},
     )  # fmt: skip
     setup = make_setup(tasks, inputs)
+    check_streams(setup.methods, {*(task.stream_name for task in tasks.values()), *streams})
+    check_rows(setup.schedule.monitor, tasks, streams)
     warn_of_half_precision(config, setup.assignments, variables.params)
     packing, lengths = plan_batch_shapes(
         config, model, loaded.inputs, tasks, streams, setup.methods, setup.schedule.total

@@ -33,7 +33,7 @@ from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
 from tlx.recipes.splits import with_splits
-from tlx.recipes.target import no_stream, target_streams, with_target_as_source
+from tlx.recipes.target import check_streams, check_target, target_streams, with_target_as_source
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.tasks import DEFAULT, Stream
 
@@ -124,6 +124,7 @@ def inspect(config: ConfigDict) -> Inspected:
     check_config(config)
     config = with_splits(with_target_as_source(config)).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
+    check_target(config)
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     datasets = load_datasets(config, inputs)
@@ -144,6 +145,7 @@ def inspect(config: ConfigDict) -> Inspected:
         config, model, params, tasks, inputs, initialized, model_state=model_state,
         sizes={name: len(stream.examples) for name, stream in streams.items()},
     )  # fmt: skip
+    check_streams(setup.methods, {"train", *streams})
     layout = layout_from(config).with_params(params, model.backbone.kinds)
     check_mixing(inputs, tasks)
     advice = [
@@ -237,8 +239,6 @@ def _batches(
 ) -> dict[str, Mapping[str, jax.ShapeDtypeStruct]]:
     """Shapes of a packed batch, or of full batches of the longest examples of the streams, padded as in training."""
     streams, names = {"train": train, **others}, method.streams
-    if missing := sorted(set(names) - streams.keys()):
-        raise no_stream(missing[0], method)
     if packing is not None:
         shape = packing.training
         return {"train": _shapes(train.examples.take(np.full((shape.rows, shape.texts), -1, np.int64), shape.length))}

@@ -15,10 +15,11 @@ from tlx.evaluation.metrics import default_monitor, higher_is_better
 from tlx.evaluation.predict import features_name
 from tlx.evaluation.validators import VALIDATORS, Outputs, Validator
 from tlx.models.heads import Head
-from tlx.recipes.splits import TARGET_TEST
-from tlx.training.tasks import DEFAULT
+from tlx.recipes.splits import TARGET, TARGET_TEST
+from tlx.training.tasks import DEFAULT, Stream, Task
 
 PREFIX = "validator"  # of the validators' names among the metrics
+LEAST = 5  # examples of each domain: the classifier of the domains is validated in five folds
 
 
 def validators_apply(head: Head) -> bool:
@@ -35,7 +36,12 @@ def validator_values(
       source: `Job.outputs` of the source's validation split.
       labels: integers (examples,), of that split.
       target: `Job.outputs` of the unlabelled target.
+
+    Returns:
+      The values; {} if a set has fewer than 5 examples.
     """
+    if min(len(labels), len(target[DEFAULT])) < LEAST:
+        return {}
     features = features_name(DEFAULT)
     outputs = Outputs(source[features], source[DEFAULT], labels, target[features], target[DEFAULT])
     return {f"{PREFIX}/{name}": float(validator.function(outputs)) for name, validator in VALIDATORS.items()}
@@ -55,6 +61,15 @@ def validator_of(monitor: str, head: Head, target: str) -> Validator | None:
     if not target or not validators_apply(head):
         raise TlxError(f"config.train.monitor is {monitor!r}, which needs config.data.target and a head with classes.")
     return VALIDATORS[name]
+
+
+def check_rows(monitor: str, tasks: Mapping[str, Task], streams: Mapping[str, Stream]) -> None:
+    """Raises `TlxError` if a validator selects the checkpoint and there are too few examples to compute it."""
+    if not monitor.startswith(f"{PREFIX}/"):
+        return
+    count = min(len(tasks[DEFAULT].splits["validation"]), len(streams[TARGET].examples))
+    if count < LEAST:
+        raise TlxError(f"{monitor} needs {LEAST} examples of validation and of the target each; there are {count}.")
 
 
 def choices(lines: Sequence[Mapping[str, Any]], selected: int, head: Head) -> dict[str, Any]:

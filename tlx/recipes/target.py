@@ -1,14 +1,14 @@
 """The target domain of a run: its unlabelled stream, its checks, and the bound that is trained on its labels."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
 
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.modalities.api import Inputs
+from tlx.methods.api import Method
 from tlx.models.heads import PER_TEXT
 from tlx.recipes.datasets import Datasets
+from tlx.recipes.inputs import augmentation
 from tlx.recipes.splits import TARGET, TARGET_TEST
 from tlx.training.tasks import DEFAULT, Stream
 
@@ -40,22 +40,21 @@ def target_streams(config: ConfigDict, datasets: Mapping[str, Datasets]) -> dict
 
     Its order is its own, and so is its batch size, `train.target_batch_size`.
     """
-    examples = datasets[DEFAULT].examples.get(TARGET)
-    if examples is None:
+    if DEFAULT not in datasets or TARGET not in datasets[DEFAULT].examples:
         return {}
+    examples = datasets[DEFAULT].examples[TARGET]
     size = config.train.target_batch_size
     return {TARGET: Stream(examples, config.train.batch_size if size is None else size)}
 
 
-def no_stream(name: str, method: Any) -> TlxError:
-    """The error of a method that reads a stream which the run lacks."""
-    hint = "; name it in config.data.target" if name == TARGET else ""
-    return TlxError(f"the method {type(method).__name__} reads the stream {name!r}, which the run lacks{hint}.")
+def check_target(config: ConfigDict, in_memory: Collection[str] = ()) -> None:
+    """Raises `TlxError` if a run with a target has a head, an augmentation or a batch size that does not go with it.
 
-
-def check_target(config: ConfigDict, datasets: Mapping[str, Datasets], inputs: Inputs) -> None:
-    """Raises `TlxError` if a run with a target has a head, an augmentation or a batch size that does not go with it."""
-    found = [part for part in (TARGET, TARGET_TEST) if part in datasets[DEFAULT].examples]
+    Args:
+      config: the run's config.
+      in_memory: names of the sets that are given in memory in place of the config's.
+    """
+    found = [part for part in (TARGET, TARGET_TEST) if config.data[part] or part in in_memory]
     kind, size = config.head.kind, config.train.target_batch_size
     if found and kind not in PER_TEXT:
         raise TlxError(
@@ -63,6 +62,14 @@ def check_target(config: ConfigDict, datasets: Mapping[str, Datasets], inputs: I
         )
     if size is not None and size < 1:
         raise TlxError(f"config.train.target_batch_size is {size}; it must be above 0, or None for train.batch_size.")
-    augmentation = getattr(inputs, "augmentation", None)
-    if TARGET in found and augmentation is not None and augmentation.mixing.on:
+    if TARGET in found and augmentation(config.augment).mixing.on:
         raise TlxError("mixup and cutmix mix labels, and examples of config.data.target have none; leave them off.")
+
+
+def check_streams(methods: Iterable[Method], names: Collection[str]) -> None:
+    """Raises `TlxError` if a method reads a stream that is not among the names."""
+    for method in methods:
+        if missing := sorted(set(method.streams) - set(names)):
+            hint = "; name it in config.data.target" if missing[0] == TARGET else ""
+            name = type(method).__name__
+            raise TlxError(f"the method {name} reads the stream {missing[0]!r}, which the run lacks{hint}.")
