@@ -100,7 +100,9 @@ def build(
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
-    if len(tasks) == 1 and not streams:  # further streams have no cached features
+    if streams and config.features.cache in ("memory", "disk") and layout.is_main:
+        print("features: none are cached, because the run has streams of other data.", flush=True)
+    if len(tasks) == 1 and not streams:
         ((name, task),) = tasks.items()
         cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing, lengths)
         if cached is not None:
