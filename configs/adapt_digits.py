@@ -1,6 +1,6 @@
 """Digits of one kind to digits of another kind, without labels of the latter, with a small convolutional network.
 
-Offline, in a minute: scikit-learn's digits to the same digits in another contrast and with noise.
+Offline, in a minute: scikit-learn's digits to other digits of it on coloured backgrounds, in the manner of MNIST-M.
 
     python experiments/adapt.py --config=configs/adapt_digits.py --workdir=runs/adapt
 
