@@ -23,6 +23,8 @@ ARGUMENTS = {
     "glue_mrpc": ["", "minilm"],
     "multilabel": ["", "labels"],
     "vit_cifar10": ["", "sgd", "mini"],
+    "adapt_digits": ["", "mnist-usps"],
+    "adapt_text": ["", "books-electronics"],
 }
 CONFIGS = [
     f"configs/{file.name}{argument and ':' + argument}" for file in FILES for argument in ARGUMENTS.get(file.stem, [""])
@@ -84,7 +86,8 @@ def test_one_shape(config: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_launch_command_and_score_stand_on_top(file: Path) -> None:
     said = ast.get_docstring(ast.parse(file.read_text())) or ""
-    assert f"python experiments/finetune.py --config=configs/{file.name}" in said
+    script = "adapt" if file.stem.startswith("adapt_") else "finetune"
+    assert f"python experiments/{script}.py --config=configs/{file.name}" in said
     assert re.search(r"[Nn]ot run here|Scores?: (docs/\S+\.md|README\.md)", said)
     for page in re.findall(r"docs/\w+\.md", said):
         assert (ROOT / page).is_file()
@@ -128,6 +131,10 @@ def test_a_bad_override_is_one_sentence(
     ("config", "message"),
     [
         ("configs/none.py", "there is no config file"),
+        (
+            "configs/adapt_digits.py:mnist-svhn",
+            "configs/adapt_digits.py takes SOURCE-TARGET of mnist, usps, mnist_m, found 'mnist-svhn'.",
+        ),
         ("configs/glue_mrpc.py:roberta", "configs/glue_mrpc.py takes 'bert' or 'minilm', found 'roberta'."),
     ],
 )
