@@ -6,7 +6,6 @@ The same command on the same workdir resumes a stopped run. How to: docs/howto_a
 """
 
 from tlx.allocator import keep_memory
-
 from tlx.errors import one_sentence
 
 keep_memory()

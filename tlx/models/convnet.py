@@ -45,8 +45,8 @@ class ConvNetConfig(BackboneConfig):
     modality: ClassVar[str] = "image"
     special_tokens: ClassVar[int] = 0
     grid: ClassVar[tuple[int, int]] = (1, 1)  # an image is one token
-    head_size: ClassVar[int] = 0  # type: ignore[assignment]  # there is no attention
-    activation_name: ClassVar[str] = "relu"  # type: ignore[assignment]
+    head_size: ClassVar[int] = 0  # there is no attention
+    activation_name: ClassVar[str] = "relu"
     has_state: ClassVar[bool] = True
 
     channels: tuple[int, ...] = (32, 64)
