@@ -192,7 +192,7 @@ def test_packed_texts_have_the_kernel(checkpoints: Any, tmp_path: Path, monkeypa
         "configs/text_file.py", "cuda", checkpoints, tmp_path, monkeypatch, **changes
     )
     check(train, evaluate, leaves)
-    assert len(KERNEL.findall(train)) == 2 * blocks and len(kernels(evaluate)) == blocks
+    assert len(kernels(train)) == 2 * blocks and len(kernels(evaluate)) == blocks
 
 
 def test_auto_is_float32_here_and_the_run_keeps_its_dtype(checkpoints: Any, tmp_path: Path) -> None:
