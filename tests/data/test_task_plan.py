@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from tlx.data import task_plan
 from tlx.data.batches import Batches
 from tlx.data.examples import Examples
-from tlx.data.task_plan import TaskLaw, TaskPlan
+from tlx.data.task_plan import TaskLaw, TaskPlan, TaskSampling
 from tlx.errors import TlxError
 
 SIZES = {"small": 40, "middle": 300, "large": 2100}
@@ -23,7 +23,7 @@ LAWS = {
 
 
 def plan_of(law: TaskLaw, batches: str = "mixed", seed: int = 0, steps: int = 3000, batch_size: int = 8) -> TaskPlan:
-    return TaskPlan(LENGTHS, batch_size, seed, steps, law, batches)
+    return TaskPlan(LENGTHS, batch_size, seed, steps, TaskSampling(law, batches))
 
 
 def fits(counts: np.ndarray, expected: np.ndarray) -> None:
@@ -119,4 +119,4 @@ def test_bad_settings_are_refused() -> None:
     with pytest.raises(TlxError, match="found 'both'"):
         plan_of(task_plan.uniform(), "both")
     with pytest.raises(TlxError, match="'none' has no training examples"):
-        TaskPlan({"some": np.ones(3), "none": np.ones(0)}, 2, 0, 10, task_plan.uniform())
+        TaskPlan({"some": np.ones(3), "none": np.ones(0)}, 2, 0, 10, TaskSampling(task_plan.uniform()))

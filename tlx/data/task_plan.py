@@ -80,6 +80,19 @@ def annealed(start: float = 1.0, end: float = 0.2, cap: int | None = None) -> Ta
     return TaskLaw(start, end, cap)
 
 
+@dataclasses.dataclass(frozen=True)
+class TaskSampling:
+    """How the rows of a batch are divided among tasks.
+
+    Attributes:
+      law: the tasks' shares.
+      batches: `mixed`, the task of every row is drawn; or `one_task`, one task is drawn for the whole batch.
+    """
+
+    law: TaskLaw
+    batches: str = "mixed"
+
+
 class TaskPlan:
     """The plan of training batches of several tasks; it has the interface of `TrainingPlan`.
 
@@ -88,8 +101,7 @@ class TaskPlan:
       batch_size: the number of rows of a step.
       seed: the seed.
       steps: the number of steps of the run, over which a law may change.
-      law: the tasks' shares.
-      batches: `mixed`, the task of every row is drawn; or `one_task`, one task is drawn for the whole batch.
+      sampling: how rows are divided.
       length_buckets: the lengths to which batches are padded, ascending.
 
     Attributes:
@@ -105,20 +117,19 @@ class TaskPlan:
         batch_size: int,
         seed: int,
         steps: int,
-        law: TaskLaw,
-        batches: str = "mixed",
+        sampling: TaskSampling,
         length_buckets: Sequence[int] = LENGTH_BUCKETS,
     ):
-        if batches not in BATCHES:
-            raise TlxError(f"a batch of several tasks is {listed(BATCHES)}; found {batches!r}.")
+        if sampling.batches not in BATCHES:
+            raise TlxError(f"a batch of several tasks is one of {listed(BATCHES)}; found {sampling.batches!r}.")
         if empty := [name for name, values in lengths.items() if not len(values)]:
             raise TlxError(f"the task {empty[0]!r} has no training examples.")
         self.names = tuple(lengths)
         self.sizes = np.array([len(values) for values in lengths.values()])
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         self.lengths = np.concatenate([np.asarray(values) for values in lengths.values()])
-        self.batch_size, self.seed, self.steps, self.law = batch_size, seed, steps, law
-        self.batches, self.length_buckets = batches, tuple(length_buckets)
+        self.batch_size, self.seed, self.steps, self.sampling = batch_size, seed, steps, sampling
+        self.length_buckets = tuple(length_buckets)
         self.steps_per_epoch = -(-len(self.lengths) // batch_size)
         self._block = functools.lru_cache(maxsize=4)(self._draw)
         self._totals = [np.zeros(len(self.sizes), np.int64)]  # the rows of each task before each block
@@ -153,8 +164,8 @@ class TaskPlan:
     def _draw(self, block: int) -> np.ndarray:
         random = np.random.default_rng((self.seed, block, DRAWS))
         steps = np.arange(block * BLOCK, (block + 1) * BLOCK)
-        shares = self.law.shares(self.sizes, steps / max(self.steps - 1, 1))
-        if self.batches == "mixed":
+        shares = self.sampling.law.shares(self.sizes, steps / max(self.steps - 1, 1))
+        if self.sampling.batches == "mixed":
             return random.multinomial(self.batch_size, shares).astype(np.int64)
         return self.batch_size * random.multinomial(1, shares).astype(np.int64)
 

@@ -31,6 +31,7 @@ from tlx.recipes.methods import Methods, with_method_fields
 from tlx.recipes.model import default_dtype
 from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.splits import with_splits
+from tlx.recipes.tasks import configs_by_task, with_joint_stream
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
 from tlx.training.tasks import Stream, Task
@@ -78,7 +79,9 @@ def build(
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables = loaded.model, loaded.variables
     inputs: Inputs = loaded.inputs
-    tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
+    configs = configs_by_task(config)
+    tasks = {name: make_task(name, configs[name], datasets) for name, datasets in loaded.datasets.items()}
+    tasks = with_joint_stream(config, tasks)
     layout = layout.with_params(variables.params, model.backbone.kinds)
     check_mixing(inputs, tasks)
     make_setup = functools.partial(

@@ -118,6 +118,8 @@ def inspect(config: ConfigDict) -> Inspected:
     """
     config = with_method_fields(with_current_names(config))
     check_config(config)
+    if config.get("tasks"):
+        raise TlxError("tlx inspect reads the config of one task; this config has config.tasks.")
     config = with_splits(config).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
     folder = resolve(config.model.checkpoint)

@@ -42,7 +42,7 @@ from tlx.training.non_finite import SkipLimit
 from tlx.training.phases import Phase
 from tlx.training.saves import cost
 from tlx.training.state import State
-from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
+from tlx.training.tasks import DEFAULT, Stream, Task, class_reports, joint
 from tlx.training.writers import MetricsWriter, NoWriter, Progress, Writer, read_metrics
 
 
@@ -283,7 +283,7 @@ class Job:
                 values |= task.score(predictions, split)
                 if keep is not None:
                     keep[name] = predictions
-        return values
+        return values | joint(values, self.tasks, split)
 
     def _summarize(
         self, variables: Variables, best: int, progressed: Progressed, last: int, validation: Mapping[str, np.ndarray]
@@ -305,6 +305,8 @@ class Job:
             metrics |= task.score(values, split)
             reports = class_reports(values, task.splits[split], task.head)
             classes |= {task.file(split): [dataclasses.asdict(report) for report in reports]} if reports else {}
+        for split in ("validation", "test"):
+            metrics |= joint(metrics, self.tasks, split)
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(variables.params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {

@@ -179,7 +179,8 @@ def test_pcgrad_draws_every_order() -> None:
 
 
 METHODS = {
-    "pcgrad": multitask.pcgrad, "pcgrad, mean": lambda g, present: multitask.pcgrad(g, reduction="mean", present=present),
+    "pcgrad": multitask.pcgrad,
+    "pcgrad, mean": lambda g, present: multitask.pcgrad(g, reduction="mean", present=present),
     "mgda": multitask.mgda, "cagrad": multitask.cagrad, "imtl_g": multitask.imtl_g, "nash_mtl": multitask.nash_mtl,
     "nash_mtl, gram_norm": lambda g, present: multitask.nash_mtl(g, scale="gram_norm", present=present),
     "aligned_mtl": multitask.aligned_mtl,

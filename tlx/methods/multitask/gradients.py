@@ -106,7 +106,7 @@ def imtl_g(gradients: jax.Array, *, present: jax.Array | None = None) -> Combine
     """IMTL-G (Liu et al. 2021, "Towards Impartial Multi-task Learning", section 3.1).
 
     The weights, which sum to 1 and may be negative, with which the combined gradient has the same projection on every
-    task's unit gradient. If the gradients are linearly dependent, the shortest of the possible weights.
+    task's unit gradient. If the gradients are linearly dependent, the limit of nearly dependent ones.
 
     Args:
       gradients: (tasks, parameters).

@@ -60,13 +60,13 @@ def cagrad_weights(gram: jax.Array, present: jax.Array, c: float = 0.5, rescale:
 
 def imtl_g_weights(gram: jax.Array, present: jax.Array) -> jax.Array:
     """IMTL-G: Σ w = 1, and the combined gradient has the same projection on each task's unit gradient."""
-    matrix = _scaled(gram, present)
-    norms = jnp.sqrt(jnp.diag(matrix))
-    rows = matrix / jnp.where(norms > 0, norms, 1)[:, None] + jnp.diag(1 - present)
-    system = jnp.block([[rows, -present[:, None]], [present, jnp.zeros(1, gram.dtype)]])
-    # with linearly dependent gradients there are several solutions, of which this is the shortest
-    solution = jnp.linalg.pinv(system) @ jnp.zeros(len(gram) + 1, gram.dtype).at[-1].set(1)
-    return solution[:-1] * present
+    norms, cosines = _cosines(gram, present)
+    # Equal projections are cosines · v = constant for v = w · norms. What is added lets linearly dependent gradients
+    # have the solution that nearly dependent ones have.
+    added = len(gram) * jnp.finfo(gram.dtype).eps
+    parts = jnp.linalg.solve(cosines + added * jnp.eye(len(gram), dtype=gram.dtype), present)
+    weights = parts / norms * present
+    return weights / weights.sum()
 
 
 def nash_mtl_weights(
@@ -77,11 +77,8 @@ def nash_mtl_weights(
     It minimizes αᵀ M α / 2 − Σ log α, a self-concordant function, so that a damped Newton step of length 1 / (1 + λ), λ
     the Newton decrement, always lessens it (Boyd & Vandenberghe 2004, section 9.6). Some longer steps are tried too.
     """
-    norms = jnp.sqrt(jnp.diag(gram)) * present
-    norms = jnp.where(norms > 0, norms, 1)
-    both = jnp.outer(present, present)
+    norms, cosines = _cosines(gram, present)
     one = jnp.eye(len(gram), dtype=gram.dtype)
-    cosines = gram / jnp.outer(norms, norms) * both * (1 - one) + one
     bound = jnp.asarray(jnp.finfo(gram.dtype).eps ** -0.5, gram.dtype)  # of the solution, if rounding is to leave one
     lengths = jnp.asarray([4, 2, 1, 0.5, 0.25, 0.125, 0], gram.dtype)
 
@@ -104,8 +101,9 @@ def nash_mtl_weights(
     alpha = jax.lax.fori_loop(0, NEWTON_ITERATIONS, iteration, jnp.ones(len(gram), gram.dtype))
     weights = alpha / norms * present
     if scale == "gram_norm":
-        largest = jnp.max(jnp.abs(gram * both), initial=jnp.finfo(gram.dtype).tiny)
-        weights *= jnp.sqrt(largest) * jnp.sqrt(jnp.linalg.norm(gram * both / largest))
+        masked = gram * jnp.outer(present, present)
+        largest = jnp.max(jnp.abs(masked), initial=jnp.finfo(gram.dtype).tiny)
+        weights *= jnp.sqrt(largest) * jnp.sqrt(jnp.linalg.norm(masked / largest))
     if max_norm is None:
         return weights
     return weights * jnp.minimum(1, max_norm / jnp.maximum(_norm(gram, weights), jnp.finfo(gram.dtype).tiny))
@@ -129,6 +127,14 @@ def aligned_mtl_weights(
     level = jnp.where(kept.any(), level, 0)
     balanced = (basis * jnp.where(kept, jnp.sqrt(level / safe), 0)) @ basis.T
     return (balanced @ (present if weights is None else weights * present)) * present
+
+
+def _cosines(gram: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The gradients' norms, and the cosines between them. A gradient that is 0 or absent has norm 1 and cosines 0."""
+    norms = jnp.sqrt(jnp.diag(gram)) * present
+    norms = jnp.where(norms > 0, norms, 1)
+    one = jnp.eye(len(gram), dtype=gram.dtype)
+    return norms, gram / norms[:, None] / norms * jnp.outer(present, present) * (1 - one) + one
 
 
 def _scaled(gram: jax.Array, present: jax.Array) -> jax.Array:
