@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.plan import padded
+from tlx.errors import TlxError
 from tlx.optim.groups import decayed
 from tlx.parallel.layout import Layout
 from tlx.parallel.placement import WHOLE, describe_sharding
