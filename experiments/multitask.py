@@ -5,7 +5,7 @@
 The same command on the same workdir resumes a stopped run.
 """
 
-from tlx.cli.allocator import keep_memory
+from tlx.allocator import keep_memory
 from tlx.errors import one_sentence
 
 keep_memory()
