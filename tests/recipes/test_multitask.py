@@ -90,7 +90,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, method: str, tm
         pass
 
     def kill(step: int, metrics: Any) -> bool:
-        if step == 9:
+        if step == 12:
             raise Killed
         return False
 
