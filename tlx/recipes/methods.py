@@ -15,26 +15,13 @@ from tlx.methods.discrepancy import Dan, DeepCoral, Jan
 from tlx.methods.domain_adversarial import Cdan, Dann
 from tlx.methods.finetune import FineTune
 from tlx.methods.mcd import Mcd
-from tlx.methods.multitask.balance import (
-    AlignedMtl,
-    Balance,
-    CaGrad,
-    DynamicWeightAverage,
-    Famo,
-    GradNorm,
-    ImtlG,
-    Mgda,
-    NashMtl,
-    PcGrad,
-    RandomWeights,
-)
-from tlx.methods.multitask.method import MultiTask, TaskLabels, UncertaintyWeighted
 from tlx.methods.target_predictions import EntropyMinimization, Mcc
 from tlx.methods.two_domains import TwoDomains
 from tlx.modalities.api import Prepare
 from tlx.models.model import Model
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten, unflatten
+from tlx.recipes.balanced import BALANCED
 from tlx.recipes.parameters import GroupAssignment
 from tlx.training.tasks import DEFAULT, Task
 
@@ -62,7 +49,9 @@ Methods = Mapping[str, tuple[MakeMethod, Mapping[str, Any]]]  # {name: (function
 
 def _finetune(inputs: MethodInputs) -> Method:
     if DEFAULT not in inputs.tasks:
-        raise TlxError(f"config.method.name is {inputs.config.method.name!r}, which trains one task; take {BALANCED}.")
+        raise TlxError(
+            f"config.method.name is {inputs.config.method.name!r}, which trains one task; of several, take {listed(BALANCED)}."
+        )
     return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, inputs.tasks[DEFAULT].loss)
 
 
@@ -86,33 +75,6 @@ def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mappi
     return make, fields
 
 
-def _balanced(balance: type[Balance]) -> tuple[MakeMethod, Mapping[str, Any]]:
-    """The entry of a method of several tasks, whose fields of `config.method` are those of its balance."""
-    fields = {field.name: field.default for field in dataclasses.fields(balance)}
-
-    def make(inputs: MethodInputs) -> Method:
-        chosen = balance(**{name: inputs.config.method[name] for name in fields})
-        return MultiTask(inputs.model, _task_labels(inputs), inputs.prepare, chosen)
-
-    return make, fields
-
-
-def _uncertainty(inputs: MethodInputs) -> Method:
-    variant = inputs.config.method.variant
-    return UncertaintyWeighted(inputs.model, _task_labels(inputs), inputs.prepare, variant=variant)
-
-
-def _task_labels(inputs: MethodInputs) -> dict[str, TaskLabels]:
-    """Where the joint stream has the labels of each task."""
-    if DEFAULT in inputs.tasks:
-        name = inputs.config.method.name
-        raise TlxError(f"config.method.name is {name!r}, a method of several tasks; name them in config.tasks.")
-    return {
-        name: TaskLabels(f"label_{name}", settings=task.loss, weight=task.weight) for name, task in inputs.tasks.items()
-    }
-
-
-BALANCED = "'equal', 'uncertainty', 'pcgrad', …"
 # By name, the function that makes the method, and the method's fields of `config.method` with their defaults.
 METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {
     "finetune": (_finetune, {}),
@@ -126,18 +88,7 @@ METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {
     "mcc": _adapting(Mcc),
     "mcd": _adapting(Mcd),
     "entropy_minimization": _adapting(EntropyMinimization),
-    "equal": _balanced(Balance),
-    "uncertainty": (_uncertainty, {"variant": "paper"}),
-    "rlw": _balanced(RandomWeights),
-    "dwa": _balanced(DynamicWeightAverage),
-    "famo": _balanced(Famo),
-    "gradnorm": _balanced(GradNorm),
-    "pcgrad": _balanced(PcGrad),
-    "mgda": _balanced(Mgda),
-    "cagrad": _balanced(CaGrad),
-    "imtl_g": _balanced(ImtlG),
-    "nash_mtl": _balanced(NashMtl),
-    "aligned_mtl": _balanced(AlignedMtl),
+    **BALANCED,
 }
 
 
