@@ -48,11 +48,19 @@ Methods = Mapping[str, tuple[MakeMethod, Mapping[str, Any]]]  # {name: (function
 
 
 def _finetune(inputs: MethodInputs) -> Method:
-    if DEFAULT not in inputs.tasks:
-        raise TlxError(
-            f"config.method.name is {inputs.config.method.name!r}, which trains one task; of several, take {listed(BALANCED)}."
-        )
-    return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, inputs.tasks[DEFAULT].loss)
+    return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, _only_task(inputs).loss)
+
+
+def _only_task(inputs: MethodInputs) -> Task:
+    """The task of a run that has one.
+
+    Raises:
+      TlxError: the run has several.
+    """
+    if DEFAULT in inputs.tasks:
+        return inputs.tasks[DEFAULT]
+    name = inputs.config.method.name
+    raise TlxError(f"config.method.name is {name!r}, which trains one task; of several, take {listed(BALANCED)}.")
 
 
 def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mapping[str, Any]]:
@@ -70,7 +78,7 @@ def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mappi
 
     def make(inputs: MethodInputs) -> Method:
         given = {name: inputs.config.method[name] for name in fields}
-        return method(inputs.model, inputs.prepare, inputs.tasks[DEFAULT].loss, **given, **fixed)
+        return method(inputs.model, inputs.prepare, _only_task(inputs).loss, **given, **fixed)
 
     return make, fields
 
