@@ -69,7 +69,7 @@ def imtl_g(g: np.ndarray) -> np.ndarray:
 def nash_mtl(g: np.ndarray) -> np.ndarray:
     """Navon et al. 2022, claim 3.1, solved for two tasks: α_i ‖g_i‖ = 1 / √(1 + cosine)."""
     unit = g / np.linalg.norm(g, axis=1, keepdims=True)
-    return unit.sum(axis=0) / np.sqrt(1 + unit[0] @ unit[1])
+    return unit.sum(axis=0) / np.sqrt(max(1 + unit[0] @ unit[1], np.finfo(float).eps))  # 0 on the Pareto front
 
 
 def aligned_mtl(g: np.ndarray) -> np.ndarray:

@@ -63,10 +63,11 @@ def imtl_g_weights(gram: jax.Array, present: jax.Array) -> jax.Array:
     norms, cosines = _cosines(gram, present)
     # Equal projections are cosines · v = constant for v = w · norms. What is added lets linearly dependent gradients
     # have the solution that nearly dependent ones have.
-    added = len(gram) * jnp.finfo(gram.dtype).eps
+    added = 16 * len(gram) * jnp.finfo(gram.dtype).eps
     parts = jnp.linalg.solve(cosines + added * jnp.eye(len(gram), dtype=gram.dtype), present)
     weights = parts / norms * present
-    return weights / weights.sum()
+    total = weights.sum()
+    return weights / jnp.where(total == 0, 1, total)
 
 
 def nash_mtl_weights(
@@ -134,7 +135,8 @@ def _cosines(gram: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]
     norms = jnp.sqrt(jnp.diag(gram)) * present
     norms = jnp.where(norms > 0, norms, 1)
     one = jnp.eye(len(gram), dtype=gram.dtype)
-    return norms, gram / norms[:, None] / norms * jnp.outer(present, present) * (1 - one) + one
+    cosines = jnp.clip(gram / norms[:, None] / norms, -1, 1)
+    return norms, cosines * jnp.outer(present, present) * (1 - one) + one
 
 
 def _scaled(gram: jax.Array, present: jax.Array) -> jax.Array:
