@@ -43,7 +43,7 @@ fixtures: $(INTEROP)/.ready $(FLAX)/.ready
 
 lock: .venv/.ready
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --extra demo --extra studies --extra dev pyproject.toml -o requirements.lock
+		--no-emit-index-url --extra demo --extra studies --extra adaptation --extra dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv $(INTEROP) $(FLAX)

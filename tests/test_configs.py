@@ -24,6 +24,8 @@ ARGUMENTS = {
     "multilabel": ["", "labels"],
     "multitask": ["", "pcgrad"],
     "vit_cifar10": ["", "sgd", "mini"],
+    "adapt_digits": ["", "mnist-usps"],
+    "adapt_text": ["", "books-electronics"],
 }
 CONFIGS = [
     f"configs/{file.name}{argument and ':' + argument}" for file in FILES for argument in ARGUMENTS.get(file.stem, [""])
@@ -85,7 +87,8 @@ def test_one_shape(config: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_launch_command_and_score_stand_on_top(file: Path) -> None:
     said = ast.get_docstring(ast.parse(file.read_text())) or ""
-    script = "multitask" if file.stem == "multitask" else "finetune"
+    scripts = {"adapt": "adapt", "multitask": "multitask"}
+    script = scripts.get(file.stem.partition("_")[0], "finetune")
     assert f"python experiments/{script}.py --config=configs/{file.name}" in said
     assert re.search(r"[Nn]ot run here|Scores?: (docs/\S+\.md|README\.md)", said)
     for page in re.findall(r"docs/\w+\.md", said):
@@ -130,6 +133,10 @@ def test_a_bad_override_is_one_sentence(
     ("config", "message"),
     [
         ("configs/none.py", "there is no config file"),
+        (
+            "configs/adapt_digits.py:mnist-svhn",
+            "configs/adapt_digits.py takes SOURCE-TARGET of mnist, usps, mnist_m, found 'mnist-svhn'.",
+        ),
         ("configs/glue_mrpc.py:roberta", "configs/glue_mrpc.py takes 'bert' or 'minilm', found 'roberta'."),
     ],
 )

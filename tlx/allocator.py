@@ -7,8 +7,9 @@ and keeps the heap, and each step uses the memory of the step before.
 
 That needs steps which do not overlap. JAX allocates the memory of a step when it is dispatched, so steps that wait for
 their turn would each hold memory of their own (asynchronous dispatch; without these settings it is not touched, and so
-not taken from the system, before the step runs). Programs on CPUs are therefore dispatched synchronously; a batch is
-still fetched while a step runs. `give_back` returns what is free where a run does something else than steps.
+not taken from the system, before the step runs). Where memory is kept, programs on CPUs are therefore dispatched
+synchronously (`configure_jax` in cli/launch.py asks `keeps_memory`); a batch is still fetched while a step runs.
+`give_back` returns what is free where a run does something else than steps.
 """
 
 import ctypes
@@ -24,7 +25,6 @@ SETTINGS = (
     (-1, 2**31 - 1),  # M_TRIM_THRESHOLD: never give the end of the heap back
     (-8, 1),  # M_ARENA_MAX: all threads share one heap; a thread's own heap is at most 64 MiB, and larger blocks mmap
 )
-SYNCHRONOUS = ("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
 ACCELERATORS = ("nvidia[0-9]*", "accel[0-9]*", "accel/*", "vfio/[0-9]*", "kfd")  # below /dev
 _keeps = False
 
@@ -45,8 +45,12 @@ def keep_memory() -> bool:
     wish = os.environ.get(VARIABLE) or str(int(not _has_accelerator()))
     if library is None or wish == "0":
         return False
-    os.environ.setdefault(*SYNCHRONOUS)  # read by JAX when it is imported
     _keeps = all(library.mallopt(parameter, value) == 1 for parameter, value in SETTINGS)
+    return _keeps
+
+
+def keeps_memory() -> bool:
+    """Whether this process keeps freed memory."""
     return _keeps
 
 

@@ -1,55 +1,37 @@
-"""Time and memory of a training step compared with PyTorch (transformers, peft), for each freezing strategy.
+"""Time and memory of a training step compared with PyTorch (transformers, peft), for one freezing strategy.
 
-    python benchmarks/freezing/beside.py --workdir=runs/beside
+    python beside.py SHAPE STRATEGY ROWS RESULT
 
 Both processes run at the same time and take turns of a few steps, so that machine load affects both alike; the median
 of the turns is reported. Random weights, float32, AdamW, no dropout, all cores. Peak memory is that of the process,
-including Python, libraries and compilation. The other Python is TLX_INTEROP_PYTHON, or .venv-interop. The same command
-resumes a stopped measurement.
+including Python, libraries and compilation. The other Python is TLX_INTEROP_PYTHON, or .venv-interop.
+configs/studies/freezing.py has all arms.
 """
 
-import functools
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from arms import STRATEGIES, TABLE
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from common import arguments, kept, not_run, publish, python_of
+from common import python_of
 
 from tlx.errors import TlxError, one_sentence
+from tlx.recipes.run_directory import write_json
 
 HERE = Path(__file__).parent
-HEADER = (
-    "model", "strategy", "trainable", "tlx, ms a step", "torch, ms a step", "torch / tlx", "tlx, peak MB",
-    "torch, peak MB",
-)  # fmt: skip
+TURNS = 3
 
 
-def main() -> None:
-    """Measures what is missing, prints and writes the table."""
-    parser = arguments(__doc__, "runs/beside")
-    parser.add_argument("--rows", type=int, default=8, help="examples in a batch")
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=60.0, help="begin no row after so many")
-    options = parser.parse_args()
-    started, table, left = time.perf_counter(), [], []
-    for shape in TABLE:
-        for strategy in STRATEGIES:
-            file = options.workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}-{options.rows}.json"
-            if file.is_file() or time.perf_counter() - started < 60 * options.minutes:
-                row = kept(file, functools.partial(measure, shape, strategy, options.rows, options.turns))
-                table.append((shape, strategy, *cells(row)))
-            else:
-                left.append(f"{strategy} of {shape}")
-    note = f"Batches of {options.rows}; {os.cpu_count()} cores; median of {options.turns} turns." + not_run(left)
-    publish(options.workdir, "compared with PyTorch", HEADER, table, above=note)
+def main(shape: str, strategy: str, rows: str, result: str) -> None:
+    """Writes the measures of one arm as metrics."""
+    found = measure(shape, strategy, int(rows), TURNS)
+    ours, theirs = (statistics.median(found[side]["milliseconds"]) for side in ("tlx", "torch"))
+    metrics = {"torch to tlx": theirs / ours, "tlx, ms a step": ours, "torch, ms a step": theirs}
+    metrics |= {f"{side}, peak MB": found[side]["peak"] / 1e6 for side in ("tlx", "torch")}
+    write_json(Path(result), {"metrics": metrics, "trainable_parameters": found["trainable"]})
 
 
 def measure(shape: str, strategy: str, rows: int, turns: int) -> dict[str, Any]:
@@ -91,13 +73,6 @@ def answer(process: Any) -> dict[str, Any]:
     raise TlxError(f"{' '.join(process.args)} ended without output; run it by hand to see why.")
 
 
-def cells(found: dict[str, Any]) -> tuple[str, ...]:
-    """The cells of a table row."""
-    ours, theirs = (statistics.median(found[side]["milliseconds"]) for side in ("tlx", "torch"))
-    peaks = (f"{found[side]['peak'] / 1e6:,.0f}" for side in ("tlx", "torch"))
-    return f"{found['trainable']:,}", f"{ours:,.0f}", f"{theirs:,.0f}", f"{theirs / ours:.2f}", *peaks
-
-
 if __name__ == "__main__":
     with one_sentence():
-        main()
+        main(*sys.argv[1:])

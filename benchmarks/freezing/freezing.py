@@ -1,15 +1,14 @@
 """Operations and bytes of a compiled training step with frozen parameters, compared with the number needed.
 
-    python benchmarks/freezing/freezing.py --workdir=runs/freezing
+    python freezing.py SHAPE STRATEGY RESULT
 
-BERT-base on 32 texts of 128 tokens and ViT-B/16 on 32 images, AdamW, no dropout; nothing is run and no weights are
-read. Each row is one file under the workdir; the same command resumes. It fails if a row violates a check of `report`.
+SHAPE is BERT-base (32 texts of 128 tokens) or ViT-B/16 (32 images), with AdamW and no dropout; nothing is run and no
+weights are read. It fails if a check of `broken` does. configs/studies/freezing.py has all arms.
 """
 
 import dataclasses
 import functools
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,25 +17,18 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from arms import CLASSES, RANK, SHAPES, STRATEGIES, TABLE, arm, step_setup
+from arms import CLASSES, RANK, SHAPES, arm, step_setup
 from count import expected, product_flops
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from common import arguments, kept, publish
-
-from tlx.errors import one_sentence
+from tlx.errors import TlxError, one_sentence
 from tlx.methods.api import Carried, Context
 from tlx.models.model import Model
 from tlx.params.paths import flatten, map_with_path
 from tlx.params.rules import Rules
 from tlx.pretrained.load import abstract_params
+from tlx.recipes.run_directory import write_json
 from tlx.training import gradient
 from tlx.training.state import leaves_of
-
-HEADER = (
-    "model", "strategy", "trainable", "GFLOPs needed", "products compiled / needed", "all compiled / needed",
-    "gradient bytes / trainable", "optimizer bytes / trainable", "temporary MB", "extras, operations a parameter",
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,41 +50,47 @@ class Compiled:
     moments: int
 
 
-def main() -> int:
-    """Compiles what is missing, prints and writes the table."""
-    workdir = arguments(__doc__, "runs/freezing").parse_args().workdir
-    found = {}
-    for shape in TABLE:
-        config, rows, length = SHAPES[shape]
-        for strategy in STRATEGIES:
-            file = workdir / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
-            found[shape, strategy] = kept(file, functools.partial(measure, config, rows, length, strategy))
-    table = [(*name, *cells(row)) for name, row in found.items()]
-    publish(workdir, "freezing", HEADER, table)
-    return report(found)
+def main(shape: str, strategy: str, result: str) -> None:
+    """Writes the measures of one arm as metrics."""
+    config, rows, length = SHAPES[shape]
+    found = measure(config, rows, length, strategy)
+    if failed := broken(found):
+        raise TlxError(f"{shape}, {strategy}: {'; '.join(failed)} does not hold: {found}.")
+    size = int(found.pop("trained"))
+    write_json(Path(result), {"metrics": found, "trainable_parameters": size})
 
 
 def measure(config: Any, rows: int, length: int, strategy: str) -> dict[str, float]:
-    """Measures one row."""
-    started = time.perf_counter()
+    """Measures one arm: operations in units of those needed, bytes in units of the trained parameters' bytes."""
     model, rules = arm(config, strategy)
     player_of = step_setup(model, rules, rows, length).player_of
     learning = {path: leaf for path, leaf in flatten(abstract_params(model)).items() if player_of[path]}
     size = sum(int(np.prod(leaf.shape)) for leaf in learning.values())
     rank = RANK if strategy.startswith("LoRA") else 0
-    forward, backward = expected(config, rows, length, CLASSES, learning, rank)
+    needed = sum(expected(config, rows, length, CLASSES, learning, rank))
     bare = compiled(model, rules, rows, length)
     return {
-        "trainable": size,
-        "needed": forward + backward,
-        "products": bare.products,
-        "flops": bare.flops,
-        "gradient_bytes": bare.gradients / (4 * size),
-        "moment_bytes": bare.moments / (4 * size),
-        "temporary": bare.temporary,
-        "extras": extras(model, rules, size),
-        "seconds": round(time.perf_counter() - started, 1),
+        "trained": size,
+        "GFLOPs needed": needed / 1e9,
+        "products to needed": bare.products / needed,
+        "all operations to needed": bare.flops / needed,
+        "gradient bytes to trained": bare.gradients / (4 * size),
+        "optimizer bytes to trained": bare.moments / (4 * size),
+        "temporary MB": bare.temporary / 1e6,
+        "extras, operations a parameter": extras(model, rules, size),
     }
+
+
+def broken(found: Mapping[str, float]) -> list[str]:
+    """The checks that an arm fails."""
+    checks = {
+        "all operations within 5 %": abs(found["all operations to needed"] - 1) <= 0.05,
+        "products as needed": abs(found["products to needed"] - 1) <= 0.001,
+        "gradients of trained parameters only": found["gradient bytes to trained"] == 1,
+        "two moments of trained parameters only": found["optimizer bytes to trained"] == 2,
+        "extras at most 20 operations per parameter": found["extras, operations a parameter"] <= 20,
+    }
+    return [name for name, holds in checks.items() if not holds]
 
 
 def extras(model: Model, rules: Rules, size: int) -> float:
@@ -132,32 +130,6 @@ def unrolled() -> Any:
     return mock.patch.object(jax.lax, "scan", functools.partial(jax.lax.scan, unroll=True))
 
 
-def cells(row: Mapping[str, float]) -> tuple[str, ...]:
-    """The cells of a table row."""
-    return (
-        f"{row['trainable']:,.0f}", f"{row['needed'] / 1e9:,.1f}", f"{row['products'] / row['needed']:.4f}",
-        f"{row['flops'] / row['needed']:.3f}", f"{row['gradient_bytes']:.3f}", f"{row['moment_bytes']:.3f}",
-        f"{row['temporary'] / 1e6:,.0f}", f"{row['extras']:.1f}",
-    )  # fmt: skip
-
-
-def report(found: Mapping[tuple[str, str], Mapping[str, float]]) -> int:
-    """Prints the checks that fail and returns the exit code."""
-    broken = []
-    for (shape, strategy), row in found.items():
-        checks = {
-            "all operations within 5 %": abs(row["flops"] / row["needed"] - 1) <= 0.05,
-            "products as needed": abs(row["products"] / row["needed"] - 1) <= 0.001,
-            "gradients of trained parameters only": row["gradient_bytes"] == 1,
-            "two moments of trained parameters only": row["moment_bytes"] == 2,
-            "temporary bytes not above full fine-tuning's": row["temporary"] <= found[shape, "full"]["temporary"],
-            "extras at most 20 operations per parameter": row["extras"] <= 20,
-        }
-        broken += [f"{shape}, {strategy}: {name}" for name, holds in checks.items() if not holds]
-    print("\n".join(["FAILED CHECKS", *broken]) if broken else "All checks pass.")
-    return int(bool(broken))
-
-
 if __name__ == "__main__":
     with one_sentence():
-        sys.exit(main())
+        main(*sys.argv[1:])

@@ -19,14 +19,14 @@ from arms import SHAPES, arm, step_setup
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from process import answer_turns
 
-from tlx.cli.launch import use_compilation_cache
+from tlx.cli.launch import configure_jax
 from tlx.params.paths import flatten
 from tlx.pretrained.load import random_params
 
 
 def main(shape: str, strategy: str, rows: int) -> None:
     """Runs steps until the input ends."""
-    use_compilation_cache()
+    configure_jax()
     config, _, length = SHAPES[shape]
     model, rules = arm(config, strategy)
     setup = step_setup(model, rules, rows, length)

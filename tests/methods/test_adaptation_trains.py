@@ -1,8 +1,7 @@
 """Each method of domain adaptation on a shifted problem that the source alone gets wrong.
 
 Two classes at the ends of the first axis; in the target the cloud is turned by 0.6
-radians and moved, so that a network trained on the source alone errs on a part of it. Turned by 0.9 radians, DAN aligns
-the domains with the classes exchanged for some seeds: marginal alignment knows no classes.
+radians and moved, so that a network trained on the source alone errs on a part of it.
 """
 
 from typing import Any
@@ -73,3 +72,19 @@ def test_every_method_gains_on_the_target() -> None:
     assert 0.85 < source < 0.95
     for name, (make, settings) in METHODS.items():
         assert accuracy(made(make, **settings), 0) > source + 0.01, name
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_dan_from_scratch_needs_a_warm_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turned by 0.9 radians, DAN at full strength from the first step aligns the logits with the classes exchanged.
+
+    Its discrepancy falls all the same: the marginals are aligned. Of what was tried with eight seeds (other estimators,
+    the variant `tllib`, a gradient through the bandwidth, a smaller trade-off, other layers), a trade-off that begins
+    at 0, one of 0.3, and leaving the logits out end well for all; the rest fails as it does here.
+    """
+    monkeypatch.setattr("tests.methods.test_adaptation_trains.TURN", 0.9)
+    source = accuracy(made(Mcc, trade_off=0.0), 1)
+    at_once = accuracy(made(Dan, estimator="unbiased"), 1)
+    grown = accuracy(made(Dan, estimator="unbiased", warm_start=10.0), 1)
+    assert at_once < 0.5 < source < grown - 0.05

@@ -30,7 +30,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
 
 def test_every_family_has_one() -> None:
     found = {name: MODALITIES[config.modality] for name, (config, _) in FAMILIES.items()}
-    assert {name for name, modality in found.items() if modality is Images} == {"deit", "vit"}
+    assert {name for name, modality in found.items() if modality is Images} == {"deit", "tlx_convnet", "vit"}
 
 
 def test_columns(texts: Texts) -> None:

@@ -68,7 +68,9 @@ class Vectors:
 
     keys = group_keys
 
-    def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> Examples:
+    def encode(
+        self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None, *, once: bool = False
+    ) -> Examples:
         return self._examples(table.column(columns.inputs["vector"]), label_fields(columns, head, table), rows)
 
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:

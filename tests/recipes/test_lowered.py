@@ -31,7 +31,7 @@ VIT = ViTConfig(
     patch_size=4, hidden_dropout_prob=0.1,
 )  # fmt: skip
 PROCESSOR = {"image_processor_type": "ViTImageProcessor", "size": {"height": 8, "width": 8}, "resample": 2}
-IMAGES = ("digits", "few_shot", "image_folder", "vit_cifar10")
+IMAGES = ("adapt_digits", "adapt_image_folder", "adapt_vit_digits", "digits", "few_shot", "image_folder", "vit_cifar10")
 WORDS = ("text", "name", "sentence1", "sentence2", "title")
 LABELS = {"classification": ("good", "bad"), "regression": (0.5, 1.5), "multilabel": ("good|warm", "bad")}
 KERNEL = re.compile(r"custom_call @__cudnn\$(fmha\w*)")
@@ -56,13 +56,16 @@ def small(name: str, checkpoints: dict[str, Path]) -> tuple[Any, dict[str, Any],
     kind = "image" if Path(name).stem.partition(".")[0] in IMAGES else "text"
     config.model.checkpoint, config.model.weights = str(checkpoints[kind]), "pretrained"
     config.model.image_size = None
-    config.data.train = config.data.validation = config.data.test = ""
+    config.data.train = config.data.validation = config.data.test = config.data.target = config.data.target_test = ""
     config.data.validation_fraction, config.data.test_fraction, config.data.per_class = 0.1, 0.2, 0
     config.data.group = config.optimizer.warmup_steps = None
     config.data.max_length, config.train.batch_size, config.train.epochs = 16, 8, 1.0
     config.features.cache = "off"  # features would be computed here, by kernels that this host lacks
     config.parallel.data = 1
-    return config, {"train": rows(config, kind)}, BLOCKS[kind]
+    tables = {"train": rows(config, kind)}
+    if Path(name).stem.startswith("adapt_"):
+        tables["target"] = tables["train"]
+    return config, tables, BLOCKS[kind]
 
 
 def rows(config: Any, kind: str) -> list[dict[str, Any]]:
@@ -97,11 +100,10 @@ def programs(
     config.update_from_flattened_dict(changes)
     job = finetune.build(config, folder / "run", tables=tables)
     step, constants = job.phases[0].step
-    (stream,) = job.streams
     batch = next(iter(job.batches(0)))
     arguments = jax.tree.map(shape_of, (job.state, batch, *constants))
     evaluate = make_forward(job.model, job.inputs.prepare)
-    fields = {field: value for field, value in arguments[1][stream].items() if field in job.inputs.fields}
+    fields = {field: value for field, value in arguments[1]["train"].items() if field in job.inputs.fields}
     train = exported(step, platform, arguments)
     evaluated = exported(evaluate, platform, (arguments[0].params, arguments[0].model_state, fields))
     job.lock.release()
@@ -120,6 +122,17 @@ def exported(step: Any, platform: str, arguments: Any) -> str:
     return re.sub(r"^#loc.*\n| loc\(#loc\d*\)", "", text, flags=re.MULTILINE)  # places in the source
 
 
+def kernels(program: str) -> list[str]:
+    """The kernels that a program calls, in order; a function that is called several times counts as often."""
+    functions = dict(re.findall(r"func\.func (?:\w+ )?@([^(]+)\((.*?)(?=\n  func\.func |\Z)", program, re.DOTALL))
+
+    def of(name: str) -> list[str]:
+        parts = re.findall(rf"{KERNEL.pattern}|(?<!_)call @([^(]+)\(", functions[name])
+        return [found for kernel, callee in parts for found in ([kernel] if kernel else of(callee))]
+
+    return of("main")
+
+
 def check(train: str, evaluate: str, leaves: int) -> None:
     """What holds on every accelerator."""
     for program in (train, evaluate):
@@ -134,11 +147,9 @@ def check(train: str, evaluate: str, leaves: int) -> None:
 def cuda(name: str, checkpoints: dict[str, Path], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, evaluate, leaves, blocks = programs(name, "cuda", checkpoints, folder, monkeypatch)
     check(train, evaluate, leaves)
-    forwards, backwards = (
-        [k for k in KERNEL.findall(train) if k.endswith("Backward") == back] for back in (False, True)
-    )
+    forwards, backwards = ([k for k in kernels(train) if k.endswith("Backward") == back] for back in (False, True))
     frozen = 3 if "few_shot" in name else 0
-    assert len(forwards) == len(KERNEL.findall(evaluate)) == blocks and len(backwards) == blocks - frozen
+    assert len(forwards) == len(kernels(evaluate)) == blocks and len(backwards) == blocks - frozen
     assert {call for call in CALLS.findall(train) if not call.startswith("__cudnn$")} <= {"Sharding"}
 
 
@@ -171,7 +182,7 @@ def test_attention_dropout_keeps_the_weights(checkpoints: Any, tmp_path: Path, m
         "configs/text_file.py", "cuda", checkpoints, tmp_path, monkeypatch, **changes
     )
     check(train, evaluate, leaves)
-    assert not KERNEL.findall(train) and len(KERNEL.findall(evaluate)) == blocks
+    assert not KERNEL.findall(train) and len(kernels(evaluate)) == blocks
 
 
 @pytest.mark.long
@@ -181,7 +192,7 @@ def test_packed_texts_have_the_kernel(checkpoints: Any, tmp_path: Path, monkeypa
         "configs/text_file.py", "cuda", checkpoints, tmp_path, monkeypatch, **changes
     )
     check(train, evaluate, leaves)
-    assert len(KERNEL.findall(train)) == 2 * blocks and len(KERNEL.findall(evaluate)) == blocks
+    assert len(KERNEL.findall(train)) == 2 * blocks and len(kernels(evaluate)) == blocks
 
 
 def test_auto_is_float32_here_and_the_run_keeps_its_dtype(checkpoints: Any, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_arms_are_ranked_on_validation() -> None:
     assert [arm.name for arm in found.best(2)] == ["base", "other"]
     unranked = study([*GOOD, *(trial("command", s, metrics={"test/accuracy": 0.8}) for s in range(3))])
     assert [arm.name for arm in unranked.best(3)] == ["base", "other", "command"]
+    assert list(unranked.metrics) == ["test/accuracy"]  # a table of validation would lack an arm
 
 
 def test_the_effects_of_a_grid_are_the_means_it_was_drawn_from() -> None:

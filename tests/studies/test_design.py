@@ -1,12 +1,14 @@
 """Designs against combinations that itertools enumerates."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tlx.errors import TlxError
 from tlx.studies.design import arms
+from tlx.studies.plan import make_plan
 from tlx.studies.study import Study
 
 FACTORS = {
@@ -51,3 +53,17 @@ def test_the_baseline_comes_first_and_levels_may_not_contradict() -> None:
     assert levels(study(baseline={"b": "b2"}))[0] == ("a0", "b2", "c0")
     with pytest.raises(TlxError, match="x is set by two levels"):
         arms(study(factors={"a": {"a0": {"x": 0}}, "b": {"b0": {"x": 1}}}))
+
+
+def test_arms_do_not_get_each_others_changes(tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text(
+        "from tlx.studies.study import Study\n"
+        "levels = {'full': {}, 'head': {'params.trainable': 'heads'}, 'lora': {'lora.rank': 8}}\n"
+        "def get_study():\n"
+        "    return Study(name='s', factors={'trained': levels}, seeds=2, metrics={'test/accuracy': 'maximize'})\n"
+    )
+    plan = make_plan(str(tmp_path / "s.py"), tmp_path)
+    configs = [plan.config_of(run) for run in plan.runs]
+    assert [(c.params.trainable, c.lora.rank, c.seed) for c in configs[:3]] == [("", 0, 0), ("heads", 0, 0), ("", 8, 0)]
+    assert plan.config.params.trainable == "" and configs[5].seed == 1
+    assert len({run.key for run in plan.runs}) == 6

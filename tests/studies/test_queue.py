@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 
 from tlx.errors import TlxError
 from tlx.studies.conduct import conduct
@@ -88,6 +89,19 @@ def test_a_lost_workers_trial_is_taken_again(tmp_path: Path) -> None:
     assert [record.metrics for record in read_study(tmp_path)[1]] == [{"test/accuracy": 0.9}]
 
 
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_run_that_a_silent_worker_holds_or_that_ended_its_worker_comes_last(tmp_path: Path, silent: bool) -> None:
+    queue = Queue(plan(tmp_path, seeds=1))
+    first = queue.take()
+    assert first is not None and first.run.arm.name == "slow"
+    if silent:
+        queue.give_back(first, busy=True)
+    else:
+        first.trial.set_user_attr("worker", {**first.trial.user_attrs["worker"], "started": "earlier"})
+    others = [queue.take(), queue.take()]
+    assert [each.run.arm.name for each in others if each] == ["fast", "slow"]
+
+
 @pytest.mark.slow
 def test_a_study_of_commands_with_a_broken_arm(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
@@ -107,3 +121,19 @@ def test_an_error_does_not_show_the_password(scheme: str) -> None:
     with pytest.raises(TlxError, match=r"//me:…@127\.0\.0\.1:9/runs") as error:
         open_storage(f"{scheme}://me:secret@127.0.0.1:9/runs")
     assert "secret" not in str(error.value)
+
+
+def test_the_trial_of_a_silent_worker_elsewhere_is_taken_again(tmp_path: Path) -> None:
+    queue = Queue(plan(tmp_path, seeds=1, rates={"only": 1e-3}))
+    first = queue.take()
+    assert first is not None
+    first.trial.set_user_attr("worker", {**first.trial.user_attrs["worker"], "host": "elsewhere", "pid": 1})
+    again = {}
+    for silence in (0, 55, 65):  # seconds; the interval is 20
+        with queue.storage.engine.begin() as connection:
+            age = f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{silence} seconds')"
+            connection.execute(sqlalchemy.text(age))
+        again[silence] = queue.take()
+    assert again[0] is None and again[55] is None
+    assert again[65] is not None and again[65].folder == first.folder
+    assert not queue.finish(first, result(0.1))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, quiet_logs
 from tlx.cli.steps import add_step, load
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Draws each image beside its attention rollout from the class token."""
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     from tlx.runs.images import draw_attention
 
     print(draw_attention(load(arguments.run, arguments.step), arguments.image, Path(arguments.output)))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, quiet_logs
 from tlx.cli.steps import add_step, say
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Prints for each set a table of metrics and, if there are classes, a table of the classes."""
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     from tlx.recipes.data_facts import format_word_counts
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate

@@ -2,7 +2,7 @@
 
 import argparse
 
-from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, quiet_logs
 from tlx.cli.steps import add_step, say
 from tlx.errors import TlxError
 from tlx.files.atomic import atomic_write
@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.batch_size < 1:
         raise TlxError(f"--batch-size is {arguments.batch_size}; it is at least 1.")
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     import numpy as np
 
     from tlx.features.spec import FeatureSpec

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, quiet_logs
 from tlx.cli.steps import add_step, say
 
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Prints validation metrics at each alpha and all metrics at the best alpha. The run is not changed."""
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     from tlx.cli.export import write
     from tlx.recipes.run_directory import read_summary
     from tlx.reporting.tables import show

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx.allocator import keep_memory
+from tlx.allocator import keep_memory, keeps_memory
 from tlx.cli.words import as_flags, without_none
 from tlx.errors import TlxError, one_sentence
 from tlx.files.user_cache import user_cache
@@ -33,10 +33,12 @@ def compilation_cache() -> Path:
     return user_cache("compiled")
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled steps on disk, so that later runs with the same shapes start faster."""
+def configure_jax() -> None:
+    """Keeps compiled steps on disk, so that later runs with the same shapes start faster; see also `tlx.allocator`."""
     import jax
 
+    if keeps_memory():
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -185,7 +187,7 @@ def launched(workdir: str | None = None, config: Any = None) -> Iterator[None]:
     keep_memory()
     with one_sentence(workdir, parting):
         quiet_logs()
-        use_compilation_cache()
+        configure_jax()
         if config is not None:
             from tlx.parallel.failures import Watch
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from tlx.cli.launch import load_config, quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, load_config, quiet_logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> None:
     """Prints two suggested learning rates and writes the curve. No run directory is left."""
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     config = load_config(arguments.config, arguments.override)
     from tlx.recipes.lr_find import lr_find, write
 

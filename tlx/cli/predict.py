@@ -4,11 +4,11 @@ import argparse
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlx.cli.launch import quiet_logs, use_compilation_cache
+from tlx.cli.launch import configure_jax, quiet_logs
 from tlx.cli.steps import add_step, load
 from tlx.errors import TlxError, listed
 
@@ -60,7 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.format not in (None, *READERS):
         raise TlxError(f"--format is {arguments.format!r}; it is one of {listed(READERS)}.")
     quiet_logs()
-    use_compilation_cache()
+    configure_jax()
     trained = load(arguments.run, arguments.step)
     if arguments.task is not None:
         trained = trained.of_task(arguments.task)
@@ -119,7 +119,7 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
     output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
     size = TEXTS if modality.has_lengths and source != "-" else CHUNK
 
-    def encoded() -> Iterator[tuple[list[Any], list[Any], Any]]:
+    def encoded() -> Generator[tuple[list[Any], list[Any], Any]]:
         """Reads and encodes the chunks."""
         while chunk := list(itertools.islice(reading.rows, size)):
             inputs = [modality.read_row(row, place, columns, kind) for place, row in chunk]

@@ -17,7 +17,11 @@ def main(arguments: argparse.Namespace) -> None:
     if cores := os.environ.get("TLX_CORES"):  # the worker's share; set before JAX starts its threads
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     with launched():
+        import jax
+
         from tlx.studies.worker import work
+
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # the next trial needs small programs too
 
         ended = work(arguments.study)
         print(f"{ended} trials of this worker ended; no run of the study is left.")

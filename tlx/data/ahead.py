@@ -2,13 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], most: int = 1) -> Iterator[T]:
+def ahead(items: Iterable[T], most: int = 1) -> Generator[T]:
     """Yields the items of an iterable, which a thread makes before they are asked for.
 
     This is worth it where making an item, or what the caller does, does not hold Python's lock: tokenizers, files, XLA.

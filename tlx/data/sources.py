@@ -7,7 +7,7 @@ ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-d
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,37 @@ class Table:
         return Table(self.name, columns, numbers, self.left_out)
 
 
-BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {"colors": colors.columns, "digits": digits.columns}
+def joined(tables: Sequence[Table]) -> Table:
+    """Returns the rows of several tables, one table after the other, with the columns that all of them have.
+
+    Rows are numbered through all tables.
+
+    Raises:
+      TlxError: the tables share no column, or one is read row by row (`tfds:`).
+    """
+    if len(tables) == 1:
+        return tables[0]
+    names = [name for name in tables[0].columns if all(name in table.columns for table in tables)]
+    name = " + ".join(table.name for table in tables)
+    if not names:
+        raise TlxError(f"{name}: these sets have no column in common.")
+    columns: dict[str, Any] = {}
+    for column in names:
+        parts = [table.columns[column] for table in tables]
+        if any(isinstance(part, Lazy) for part in parts):
+            raise TlxError(f"{name}: a set that is read row by row (tfds:) cannot be joined with another.")
+        same = all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts)
+        columns[column] = np.concatenate(parts) if same else [value for part in parts for value in part]
+    return Table(name, columns, left_out=sum(table.left_out for table in tables))
+
+
+BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {
+    "colors": colors.columns,
+    "digits": digits.columns,
+    "digits_source": digits.source,
+    "digits_target": digits.target,
+    "digits_target_test": digits.target_test,
+}
 
 
 def load(spec: str) -> Table:

@@ -13,27 +13,36 @@ from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Inputs, Prepare
 from tlx.models.forward import ModelState, Variables
 from tlx.models.forward import forward as run
-from tlx.models.model import Model
+from tlx.models.model import Model, read_by_head
 from tlx.parallel.layout import Layout
 
 Forward = Callable[[Any, ModelState, Mapping[str, jax.Array]], dict[str, jax.Array]]
 
 
-def make_forward(model: Model, prepare: Prepare) -> Forward:
+def make_forward(model: Model, prepare: Prepare, features_of: str | None = None) -> Forward:
     """Returns a jitted function `(params, model_state, batch) -> {head: logits}` that runs without dropout.
 
     Args:
       model: the model.
       prepare: computes the model's inputs from a batch.
+      features_of: name of a head of whole texts or images; what it reads is returned too, under `features_name`.
     """
 
     @jax.jit
     def forward(params: Any, model_state: ModelState, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        output, _ = run(model, params, model_state, prepare(batch, None)[0])
+        inputs = prepare(batch, None)[0]
+        output, _ = run(model, params, model_state, inputs)
         logits: dict[str, jax.Array] = output.logits
-        return logits
+        if features_of is None:
+            return logits
+        return {**logits, features_name(features_of): read_by_head(model, features_of, output, inputs)}
 
     return forward
+
+
+def features_name(head: str) -> str:
+    """Returns the name under which `make_forward` returns what a head reads. No head has such a name."""
+    return f"{head}/features"
 
 
 def predict(
@@ -59,8 +68,9 @@ def predict(
       length_buckets: the lengths to which texts are padded that are not packed; None: those of `inputs`.
 
     Returns:
-      {head: (examples, outputs)}. For a head that predicts every token, (words, outputs), all sentences one after the
-      other: each word has the prediction of its first token, and NaN if it cannot be predicted (`Words.predictable`).
+      {head: (examples, outputs)}, and the features that `forward` returns, (examples, hidden). For a head that predicts
+      every token, (words, outputs), all sentences one after the other: each word has the prediction of its first token,
+      and NaN if it cannot be predicted (`Words.predictable`).
     """
     predictions: dict[str, np.ndarray] = {}
     batches = _batches(examples, inputs, batch_size, layout, shape, length_buckets)

@@ -25,11 +25,12 @@ class Lock:
 
     Attributes:
       file: as above.
+      descriptor: as above. A child process that inherits it holds the lock too, until it ends.
       release: releases the lock early when it is called.
     """
 
     def __init__(self, file: Path, descriptor: int):
-        self.file = file
+        self.file, self.descriptor = file, descriptor
         self.release = weakref.finalize(self, _release, descriptor)
 
 

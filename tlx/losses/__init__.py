@@ -18,3 +18,4 @@ from tlx.losses.predictions import entropy as entropy
 from tlx.losses.predictions import information_maximization as information_maximization
 from tlx.losses.predictions import mcd_discrepancy as mcd_discrepancy
 from tlx.losses.predictions import minimum_class_confusion as minimum_class_confusion
+from tlx.losses.transport import sinkhorn_alignment as sinkhorn_alignment

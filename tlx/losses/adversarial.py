@@ -19,7 +19,7 @@ MULTILINEAR_LIMIT = 4096  # largest features × classes of the multilinear map; 
 
 @jax.custom_vjp
 def gradient_reversal(x: jax.Array, alpha: jax.Array | float = 1.0) -> jax.Array:
-    """Returns x. Its gradient is multiplied by −alpha on the way back (DANN, section 4.2).
+    """Returns x. Its gradient is multiplied by −alpha on the way back (DANN).
 
     Args:
       x: any float array.
@@ -41,7 +41,7 @@ gradient_reversal.defvjp(_reversal_forward, _reversal_backward)
 
 
 def warm_start(progress: jax.Array | float, alpha: float = 10.0) -> jax.Array:
-    """2 / (1 + exp(−alpha · progress)) − 1, the factor of the reversed gradient (DANN, section 5.2.2; there γ = 10).
+    """2 / (1 + exp(−alpha · progress)) − 1, the factor of the reversed gradient (DANN, with γ = 10 for alpha).
 
     It grows from 0 to 1. `tllib` has alpha = 1 and the steps over 1,000, bounded by 1, as the progress, so that its
     factor ends at 0.46.
@@ -83,7 +83,7 @@ def domain_adversarial(
     *,
     variant: str = "paper",
 ) -> jax.Array:
-    """The domain classifier's loss (DANN, eq. 9): −mean log d(source) − mean log(1 − d(target)), d = sigmoid(logits).
+    """The domain classifier's loss (DANN): −mean log d(source) − mean log(1 − d(target)), d = sigmoid(logits).
 
     The features reach the classifier through `gradient_reversal`, so that one minimization trains both sides.
 
@@ -118,7 +118,7 @@ def cdan_map(
 ) -> jax.Array:
     """What CDAN's domain classifier reads: features and class probabilities g = softmax(logits) together.
 
-    It is their outer product (CDAN, section 3.1, the multilinear map), or (R_f f) ⊙ (R_g g) / √d with two fixed random
+    It is their outer product (CDAN, the multilinear map), or (R_f f) ⊙ (R_g g) / √d with two fixed random
     matrices, which the paper takes where features × classes exceed 4,096 (the randomized multilinear map).
 
     Args:
@@ -160,7 +160,7 @@ def entropy_weights(
 ) -> tuple[jax.Array, jax.Array]:
     """How much each row counts in CDAN+E's domain loss: 1 + exp(−H(g)), more where the prediction is certain.
 
-    They are to be given to a mean over all rows (CDAN, section 3.2: Σ w · loss / n), not to one over Σ w.
+    They are to be given to a mean over all rows (Σ w · loss / n in CDAN+E), not to one over Σ w.
 
     Args:
       source_logits: (n, classes), any float.

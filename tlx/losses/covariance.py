@@ -15,7 +15,7 @@ def coral(
     *,
     variant: str = "paper",
 ) -> jax.Array:
-    """‖C_S − C_T‖²_F / (4 d²), the distance of the covariances of two sets (Deep CORAL, eq. 1 to 3).
+    """‖C_S − C_T‖²_F / (4 d²), the distance of the covariances of two sets (Deep CORAL).
 
     A covariance is the sum of (x − mean)(x − mean)ᵀ over n − 1. Rows are centred first, because the paper's form,
     Σ x xᵀ − n mean meanᵀ, loses the digits of float32 where means are large.

@@ -2,7 +2,7 @@
 
 Long et al. 2015, "Learning Transferable Features with Deep Adaptation Networks" (DAN), and Long et al. 2017, "Deep
 Transfer Learning with Joint Adaptation Networks" (JAN). The estimators are those of Gretton et al. 2012, "A Kernel
-Two-Sample Test", JMLR 13: eq. 3 (unbiased), eq. 5 (biased), and lemma 14 (linear time).
+Two-Sample Test", JMLR 13: unbiased, biased, and in linear time (lemma 14).
 
 Published implementations differ in four places. `VARIANTS` says how:
 
@@ -49,7 +49,7 @@ class Kernels:
     offset: bool = False
 
 
-DAN_FACTORS = tuple(2.0 ** (step / 2) for step in range(-16, 17))  # from 2⁻⁸ to 2⁸ by √2 (DAN, section 4.1)
+DAN_FACTORS = tuple(2.0 ** (step / 2) for step in range(-16, 17))  # from 2⁻⁸ to 2⁸ by √2 (DAN, implementation details)
 TLLIB_FACTORS = tuple(2 * 2.0**k for k in range(-3, 2))  # exp(−d² / (2 α mean d²)) with α = 2⁻³, …, 2
 
 VARIANTS = {
@@ -70,12 +70,12 @@ def mk_mmd(
     factors: Sequence[float] | None = None,
     bandwidth: float | None = None,
 ) -> jax.Array:
-    """The squared maximum mean discrepancy of two sets under several Gaussian kernels (DAN, eq. 1 and 2).
+    """The squared maximum mean discrepancy of two sets under several Gaussian kernels (DAN).
 
-    The paper estimates it in linear time from pairs of successive rows (DAN, eq. 5):
+    The paper estimates it in linear time from pairs of successive rows:
     d² = 2/n Σ_i k(s_{2i−1}, s_{2i}) + k(t_{2i−1}, t_{2i}) − k(s_{2i−1}, t_{2i}) − k(s_{2i}, t_{2i−1}). The kernel is
-    the mean of 33 Gaussian kernels, exp(−‖x − y‖² / γ), with γ from 2⁻⁸ to 2⁸ times the median squared distance (DAN,
-    section 4.1). The paper also optimizes the kernels' weights, which is not done here. No gradient passes through the
+    the mean of 33 Gaussian kernels, exp(−‖x − y‖² / γ), with γ from 2⁻⁸ to 2⁸ times the median squared distance. The
+    paper also optimizes the kernels' weights, which is not done here. No gradient passes through the
     bandwidth. The unbiased and the linear estimate may be negative.
 
     Args:
@@ -112,10 +112,10 @@ def jmmd(
     variant: str = "paper",
     estimator: str | None = None,
 ) -> jax.Array:
-    """The joint maximum mean discrepancy of several layers: that of the product of their kernels (JAN, section 4.1).
+    """The joint maximum mean discrepancy of several layers: that of the product of their kernels (JAN).
 
     The paper has one Gaussian kernel a layer, whose bandwidth is the median squared distance, and estimates in linear
-    time (JAN, section 4.2). No gradient passes through the bandwidths.
+    time. No gradient passes through the bandwidths.
 
     Args:
       source: for each layer (n, features of the layer), such as features and class probabilities.

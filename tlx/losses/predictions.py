@@ -29,7 +29,7 @@ def row_entropies(logits: jax.Array, epsilon: float = 0.0) -> jax.Array:
 
 
 def entropy(logits: jax.Array, weight: jax.Array | None = None, *, variant: str = "paper") -> jax.Array:
-    """The mean entropy of the predictions (Grandvalet & Bengio 2005, eq. 4), in nats.
+    """The mean entropy of the predictions (Grandvalet & Bengio 2005), in nats.
 
     Args:
       logits: (n, classes), any float.
@@ -84,7 +84,7 @@ def information_maximization(
 def minimum_class_confusion(
     logits: jax.Array, weight: jax.Array | None = None, *, temperature: float = 2.5, variant: str = "paper"
 ) -> jax.Array:
-    """The mean, over classes, of how much they are confused with others (MCC: Jin et al. 2020, section 3).
+    """The mean, over classes, of how much they are confused with others (MCC: Jin et al. 2020).
 
     Y = softmax(logits / T); a row i weighs 1 + exp(−H(Y_i)); C = Yᵀ W Y; each row of C is divided by its sum; the loss
     is the sum of its entries off the diagonal over the number of classes.
@@ -115,8 +115,8 @@ def minimum_class_confusion(
 
 
 def mcd_discrepancy(first: jax.Array, second: jax.Array, weight: jax.Array | None = None) -> jax.Array:
-    """How far two classifiers' predictions are apart: the mean of |p₁ − p₂| over classes and rows (Saito et al. 2018,
-    eq. 1, where it is 1/K Σ_k |p₁ₖ − p₂ₖ|).
+    """How far two classifiers' predictions are apart: the mean of |p₁ − p₂| over classes and rows (Saito et al. 2018:
+    1/K Σ_k |p₁ₖ − p₂ₖ|).
 
     Args:
       first: logits (n, classes), any float.

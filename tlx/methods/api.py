@@ -70,9 +70,25 @@ class Update:
     differentiable_counts: tuple[str, ...] = ()
 
 
-# (method state, parameters, number of finished epochs, function from a stream's name to its predictions, of shape
-# (examples, outputs)) -> new method state
-BeforeEpoch = Callable[[Any, Any, int, Callable[[str], Any]], Any]
+class StreamOutputs(Protocol):
+    """What the model of the moment makes of the streams, without dropout or augmentation.
+
+    Attributes:
+      model_state: the model's mutable collections.
+    """
+
+    @property
+    def model_state(self) -> ModelState: ...
+
+    def __call__(self, stream: str) -> Any:
+        """Returns the predictions for all examples of a stream, NumPy (examples, outputs)."""
+
+    def features(self, stream: str) -> Any:
+        """Returns what the head reads of all examples of a stream, NumPy (examples, hidden)."""
+
+
+# (method state, parameters, number of finished epochs of the phase, outputs of the streams) -> new method state
+BeforeEpoch = Callable[[Any, Any, int, StreamOutputs], Any]
 
 
 class Method(Protocol):

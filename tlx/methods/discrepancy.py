@@ -57,10 +57,14 @@ class Discrepancy(TwoDomains):
 
 
 class Dan(Discrepancy):
-    """Deep adaptation network (Long et al. 2015, eq. 4): the sum over layers of `losses.mk_mmd`.
+    """Deep adaptation network (Long et al. 2015): the sum over layers of `losses.mk_mmd`.
 
     The paper aligns the upper layers up to the logits; here they are what the head reads and the logits. The paper's
     estimate takes linear time and is noisy for small batches; `estimator="unbiased"` uses all pairs.
+
+    The paper begins with a pretrained network. Where the classifier is new, set `warm_start` (10, as in JAN): logits
+    that are aligned before they tell the classes apart may be aligned with the classes exchanged, and then the target's
+    accuracy ends below chance, while the discrepancy is low (tests/methods/test_adaptation_trains.py).
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class Jan(Dan):
 
 
 class DeepCoral(Discrepancy):
-    """Deep CORAL (Sun & Saenko 2016, eq. 6): `losses.coral` of the logits, the layer that the paper aligns.
+    """Deep CORAL (Sun & Saenko 2016): `losses.coral` of the logits, the layer that the paper aligns.
 
     The paper chooses the trade-off such that both losses are of about the same size at the end of training; there is no
     number to take over. Covariances do not see a shift of the means.

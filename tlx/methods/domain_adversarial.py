@@ -28,10 +28,10 @@ from tlx.models.model import Model
 
 
 class Dann(TwoDomains):
-    """Domain-adversarial network (Ganin et al. 2016, eq. 9).
+    """Domain-adversarial network (Ganin et al. 2016).
 
     The trade-off is the factor of the reversed gradient and grows as `losses.warm_start`; the discriminator's own
-    learning is not scaled (section 5.2.2 there).
+    learning is not scaled.
 
     Args:
       model, prepare, settings, trade_off, passes: as in `TwoDomains`.

@@ -1,4 +1,4 @@
-"""Maximum classifier discrepancy (Saito et al. 2018, section 3.3): two classifiers against the feature generator.
+"""Maximum classifier discrepancy (Saito et al. 2018): two classifiers against the feature generator.
 
 The classes must be the same in both domains. It has no discriminator, so that target examples stay on the side of a
 class; with few target examples near the boundaries the classifiers hardly disagree and nothing is learnt.

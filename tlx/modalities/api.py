@@ -146,7 +146,9 @@ class Modality(Inputs, Protocol):
     def keys(self, columns: Columns, table: Table) -> list[str]:
         """Returns a string for each row; the strings of two rows are equal if their inputs are equal."""
 
-    def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> ExampleSet:
+    def encode(
+        self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None, *, once: bool = False
+    ) -> ExampleSet:
         """Encodes a table.
 
         Args:
@@ -154,6 +156,7 @@ class Modality(Inputs, Protocol):
           head: the head whose labels are read; None: no labels are read.
           table: the table; its rows become examples in the same order.
           rows: int64 (examples,), the row of each example in its source; None: its row in the table.
+          once: whether each example is read once only, so that nothing needs to be kept in memory for a second time.
 
         Raises:
           TlxError: a row holds no such input or label.

@@ -100,11 +100,11 @@ class Images:
     group_keys = keys
 
     def encode(
-        self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None
+        self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None, *, once: bool = False
     ) -> ImageExamples:
-        """See `Modality`. Without a head the pixels are needed for one pass only, so they are not cached."""
+        """See `Modality`."""
         images, fields = table.column(columns.inputs["image"]), label_fields(columns, head, table)
-        cache_bytes = 0 if head is None else CACHE_BYTES
+        cache_bytes = 0 if once else CACHE_BYTES
         return ImageExamples(images, self.processor, fields, rows, name=table.name, cache_bytes=cache_bytes)
 
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:

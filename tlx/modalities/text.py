@@ -93,7 +93,9 @@ class Texts:
         inputs = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
         return [str(key) for key in zip(*inputs, strict=True)]
 
-    def encode(self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None) -> Examples:
+    def encode(
+        self, columns: Columns, head: Head | None, table: Table, rows: np.ndarray | None = None, *, once: bool = False
+    ) -> Examples:
         text, pair = columns.inputs["text"], columns.inputs.get("pair")
         if head is not None and head.kind == "tagging":
             tags = tag_indices(table, text, columns.label, head.labels)

@@ -37,6 +37,7 @@ class Backbone(nn.Module):
       dtype: the dtype of the computation; None for the parameters' own.
       kinds: pairs (regex on a parameter's path, the kinds of such a parameter).
       packs: whether several texts may share a row (`segment_ids` and `text_starts`).
+      partial: whether it can start and stop between blocks, so that outputs of blocks can be cached.
     """
 
     config: Any
@@ -44,6 +45,7 @@ class Backbone(nn.Module):
 
     kinds: ClassVar[tuple[tuple[str, tuple[str, ...]], ...]] = ()
     packs: ClassVar[bool] = False
+    partial: ClassVar[bool] = True
 
     @property
     def reads_valid(self) -> bool:

@@ -30,6 +30,7 @@ class BackboneConfig:
       names: which tensors of a checkpoint the parameters are; without it no checkpoint is read or written.
       neutral: {name: values} of further Hugging Face settings, with the values that do not change the model. A config
         with any other value is refused.
+      has_state: whether the model may have collections beside its parameters, such as batch norm's statistics.
       drop_path_rate: the rate of stochastic depth at the last block.
       attention: the implementation of attention, "xla" or "cudnn" (`models/fused_attention.py`).
       initializer_range: the standard deviation of initial kernels.
@@ -41,6 +42,7 @@ class BackboneConfig:
     renamed: ClassVar[Mapping[str, str]] = {}
     layer_decay_convention: ClassVar[str] = "bert"
     names: ClassVar[Names | None] = None
+    has_state: ClassVar[bool] = False
     neutral: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "is_decoder": (False, None),
         "add_cross_attention": (False, None),
@@ -70,7 +72,7 @@ class BackboneConfig:
 
     def _check(self, name: str, value: Any, hint: Any) -> None:
         """Checks that a field has the annotated type, that a rate is in [0, 1) and that a size is positive."""
-        annotated = typing.get_args(hint) or (hint,)
+        annotated = (hint,) if typing.get_origin(hint) is tuple else typing.get_args(hint) or (hint,)
         types = tuple(typing.get_origin(kind) or kind for kind in annotated)
         matches = isinstance(value, (*types, int) if float in types else types)
         if not matches or (isinstance(value, bool) and bool not in types):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,8 @@ class Custom(Backbone):
       module: called with the batch's inputs and `deterministic`, and with `frozen` and `valid` if its `__call__` has
         these parameters. It returns (batch, hidden) or (batch, tokens, hidden).
     """
+
+    partial: ClassVar[bool] = False
 
     module: nn.Module | None = None
 

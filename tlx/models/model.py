@@ -12,6 +12,7 @@ from tlx.errors import TlxError, listed
 from tlx.models.backbone import Backbone, BackboneOutput
 from tlx.models.bert import Bert, BertConfig
 from tlx.models.config import BackboneConfig
+from tlx.models.convnet import ConvNetBackbone, ConvNetConfig
 from tlx.models.deit import DeiT, DeiTConfig
 from tlx.models.distilbert import DistilBert, DistilBertConfig
 from tlx.models.electra import Electra, ElectraConfig
@@ -30,6 +31,7 @@ FAMILIES: dict[str, tuple[type[BackboneConfig], type[Backbone]]] = {
     "distilbert": (DistilBertConfig, DistilBert),
     "electra": (ElectraConfig, Electra),
     "roberta": (RobertaConfig, Roberta),
+    "tlx_convnet": (ConvNetConfig, ConvNetBackbone),
     "vit": (ViTConfig, ViT),
     "xlm-roberta": (XlmRobertaConfig, Roberta),
 }

@@ -19,7 +19,7 @@ def names_of(model_type: str) -> Names:
     config = FAMILIES[model_type][0]
     if config.names is None:
         raise TlxError(
-            f"tlx has no names of the tensors of a {config.family} checkpoint, so that none is read or written; give "
-            f"{config.__name__} the field `names`."
+            f"a {config.family} has no Hugging Face form ({config.__name__} has no table `names`), so that tlx "
+            "neither reads nor writes such a checkpoint; begin with model.weights=random, and keep the run directory."
         )
     return config.names

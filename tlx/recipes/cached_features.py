@@ -44,7 +44,7 @@ def cacheable_features(model: Model, groups: Mapping[str, str], head: Head) -> F
     frozen = frozen_blocks(model, dict(groups))
     prefixes = [f"backbone/{path}" for path in config.block_paths]
     layer = next((i for i, prefix in enumerate(prefixes) if prefix not in frozen), len(prefixes)) - 1
-    if layer < 1 or config.model_type == "custom" or any(path.startswith("adapters/") for path in groups):
+    if layer < 1 or not model.backbone.partial or any(path.startswith("adapters/") for path in groups):
         return None
     if any(groups[path] != FROZEN for path in below(model, FeatureSpec((layer,), None))):
         return None

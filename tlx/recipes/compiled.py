@@ -5,14 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tlx.errors import TlxError
+from tlx.evaluation.predict import features_name
+from tlx.models.forward import ModelState, Variables
 from tlx.parallel.layout import Layout
 from tlx.recipes.job import Job
 from tlx.recipes.memory import explained
 from tlx.recipes.train import TrainSetup
 from tlx.training.phases import Phase, state_in
 from tlx.training.recalibrate import Recalibration
+from tlx.training.tasks import DEFAULT
 
 
 def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
@@ -21,16 +25,11 @@ def compiled_phases(job: Job, setup: TrainSetup) -> tuple[Phase, ...]:
     Args:
       job: the job; its streams, layout and forward pass are used.
       setup: the training setup with the pure functions of the phases.
-
-    Raises:
-      TlxError: if a method reads a stream that does not exist.
     """
     layout = job.layout
     key, anchors = layout.put((jax.random.key(job.seed), setup.anchors))
     phases = []
     for index, (phase, rates, method) in enumerate(zip(setup.phases, setup.rates, setup.methods, strict=True)):
-        if missing := sorted(set(phase.streams) - job.streams.keys()):
-            raise TlxError(f"the method {type(method).__name__} reads the stream {missing[0]!r}, which the run lacks.")
         state = state_in(setup.phases[: index + 1], job.state)
         constants = (key, anchors, layout.put(rates))
         step = layout.train_step(phase.step, state, constants)
@@ -69,11 +68,35 @@ def _before_epoch(job: Job, method: Any) -> Any:
     """The method's `before_epoch` as a function of the state, with predictions made by the state's parameters."""
 
     def with_new_method_state(state: Any, epoch: int) -> Any:
-        def predictions(stream: str) -> Any:
-            return job.predict(state.variables, job.streams[stream].examples)
-
-        method_state = method.before_epoch(state.method_state, state.params, epoch, predictions)
+        outputs = _StreamOutputs(job, state.variables)
+        method_state = method.before_epoch(state.method_state, state.params, epoch, outputs)
         method_state = job.layout.put(jax.tree.map(jnp.asarray, method_state))
         return dataclasses.replace(state, method_state=method_state)
 
     return with_new_method_state
+
+
+class _StreamOutputs:
+    """See `tlx.methods.api.StreamOutputs`; a stream is predicted once, when it is asked for."""
+
+    def __init__(self, job: Job, variables: Variables):
+        self.job, self.variables = job, variables
+        self._of: dict[str, dict[str, np.ndarray]] = {}
+
+    @property
+    def model_state(self) -> ModelState:
+        return self.variables.model_state
+
+    def __call__(self, stream: str) -> np.ndarray:
+        return self._outputs(stream)[DEFAULT]
+
+    def features(self, stream: str) -> np.ndarray:
+        outputs = self._outputs(stream)
+        if (name := features_name(DEFAULT)) not in outputs:
+            raise TlxError("the method reads features, which need config.data.target and a head with classes.")
+        return outputs[name]
+
+    def _outputs(self, stream: str) -> dict[str, np.ndarray]:
+        if stream not in self._of:
+            self._of[stream] = self.job.outputs(self.variables, self.job.streams[stream].examples)
+        return self._of[stream]

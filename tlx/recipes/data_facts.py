@@ -16,6 +16,7 @@ from tlx.errors import listed
 from tlx.evaluation.entities import near_scheme, scheme_of
 from tlx.modalities.api import Columns, Modality
 from tlx.models.heads import Head
+from tlx.recipes.splits import TARGET
 
 Tell = Callable[[str], None]  # is called with a line for the user
 
@@ -73,6 +74,7 @@ def _split_facts(
 def _label_facts(config: ConfigDict, tables: Mapping[str, Table], tell: Tell) -> dict[str, Any]:
     """Counts and tells how many labels were stripped and how many rows were left out; {} if there are none."""
     label = config.data.label
+    tables = {part: table for part, table in tables.items() if part != TARGET}
     stripped = {part: labels.count_stripped(table, label) for part, table in tables.items()}
     left_out = {table.name: table.left_out for table in tables.values() if table.left_out}
     if config.head.kind == "regression":

@@ -19,7 +19,7 @@ from tlx.models.heads import Head
 from tlx.recipes.data_facts import data_facts
 from tlx.recipes.encoded import entry_of
 from tlx.recipes.run_directory import heads_as_json, heads_from
-from tlx.recipes.splits import load_tables
+from tlx.recipes.splits import TARGET, load_tables
 from tlx.training.tasks import DEFAULT
 
 TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging")  # heads that can be trained on a file
@@ -30,7 +30,8 @@ class Datasets:
     """The data of a task.
 
     Attributes:
-      examples: examples by split: `train`, `validation` and, if there is one, `test`.
+      examples: examples by split: `train`, `validation` and, if there are any, `test`, `target_test` and `target`. The
+        examples of `target` have no labels.
       read_tables: returns the tables that the examples were made from, by split.
       head: the head that fits the labels.
       facts: facts for the summary: sizes, how many examples of the other splits are also in train, digests.
@@ -125,5 +126,8 @@ def _read(
 ) -> Datasets:
     tables = load_tables(config.data, inputs, config.head.kind, in_memory)
     head, columns = make_head(config, tables["train"]), Columns.of(inputs, config.data)
-    examples = {part: inputs.encode(columns, head, table, table.source_rows) for part, table in tables.items()}
+    examples = {
+        part: inputs.encode(columns, None if part == TARGET else head, table, table.source_rows)
+        for part, table in tables.items()
+    }
     return Datasets(examples, lambda: tables, head, data_facts(config, tables, examples, inputs, head, tell))

@@ -88,6 +88,10 @@ def _data() -> ConfigDict:
     data.validation_fraction = 0.1  # share of train that becomes the validation set
     data.test_fraction = 0.0  # share of train that becomes the test set; 0: there is no test set
     data.split_seed = 0  # seed of these splits and of per_class
+    data.sources = ()  # further labelled sets of other domains, which train is joined with before it is split
+    # Domain adaptation (docs/howto_adaptation.md): a set of another domain, of which no label is read.
+    data.target = ""
+    data.target_test = ""  # labelled test set of that domain; it is measured at each evaluation and selects nothing
     data.per_class = 0  # number of training examples of each class, sampled with split_seed; 0: all
     data.group = placeholder(str)  # column whose equal values stay in the same split; None: the input itself
     data.text = "text"  # column of the texts; for tagging, each row is a list of words
@@ -256,6 +260,7 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     train.epochs = 3.0  # length of the run; fractions are allowed
     train.batch_size = 32  # examples of a training step, over all devices
+    train.target_batch_size = placeholder(int)  # examples of data.target in a training step; None: batch_size
     train.accumulate = 1  # micro-batches of a batch, computed one after the other
     train.eval_batch_size = 64  # examples of a forward pass in evaluation
     train.evaluate_every = 1.0  # epochs between evaluations

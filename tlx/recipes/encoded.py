@@ -32,6 +32,7 @@ from tlx.files.regular import open_regular
 from tlx.files.user_cache import user_cache
 from tlx.modalities.api import Modality
 from tlx.recipes.data_facts import digest
+from tlx.recipes.splits import PARTS, TARGET, TARGET_TEST
 
 FORMAT = 1  # of the entries; also to be raised if a rule for texts, labels or splits changes
 LEAST = 4 * 2**20  # bytes of data files below which nothing is kept: encoding them takes two seconds
@@ -111,7 +112,8 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
       config: the run's config.
       inputs: the modality, which encodes the data.
     """
-    specs = {split: config.data[split] for split in ("train", "validation", "test") if config.data[split]}
+    specs = {split: config.data[split] for split in PARTS if config.data[split]}
+    specs |= {f"sources/{index}": source for index, source in enumerate(config.data.sources)}
     files = [_file(spec) for spec in specs.values()]
     if config.data.cache == "off" or not inputs.has_lengths or not all(file.is_file() for file in files):
         return None
@@ -121,7 +123,11 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
         "format": FORMAT,
         "python": sys.version_info[:2],  # decides what is a letter or a space
         "versions": [version(name) for name in ("tlx", "tokenizers", "transformers")],
-        "data": {name: value for name, value in config.data.to_dict().items() if name not in IRRELEVANT},
+        "data": {
+            name: value
+            for name, value in config.data.to_dict().items()
+            if name not in IRRELEVANT and (value or name not in (TARGET, TARGET_TEST, "sources"))
+        },
         "head": config.head.to_dict(),
         "preprocessing": inputs.digest,
         "files": {split: source_digest(spec) for split, spec in specs.items()},

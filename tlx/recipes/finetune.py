@@ -30,7 +30,9 @@ from tlx.recipes.losses import loss_settings
 from tlx.recipes.methods import Methods, with_method_fields
 from tlx.recipes.model import default_dtype
 from tlx.recipes.packing import Packing, plan_batch_shapes
-from tlx.recipes.splits import with_splits
+from tlx.recipes.selection import check_rows
+from tlx.recipes.splits import TARGET, with_splits
+from tlx.recipes.target import check_streams, check_target, target_streams, with_target_as_source
 from tlx.recipes.tasks import configs_by_task, with_joint_stream
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
@@ -57,8 +59,8 @@ def build(
       backbone: a custom module that replaces the checkpoint's backbone (see `recipes.custom.custom_backbone`). Only
         the tokenizer or image processor of the checkpoint is then read.
       tables: data in memory that replaces the files of `config.data`: a dict with the key `train` and optionally
-        `validation` and `test`. A value is a list of rows, a dict of columns, a pandas data frame or a
-        `datasets.Dataset`.
+        `validation`, `test`, `target` and `target_test`. A value is a list of rows, a dict of columns, a pandas data
+        frame or a `datasets.Dataset`.
       loader: a `Loader` shared by several runs that read the same data or checkpoint.
       methods: additional methods by the name that `config.method.name` or a phase uses: the function that makes the
         method, and its fields of `config.method` with their defaults (see `recipes.methods.METHODS`).
@@ -75,29 +77,35 @@ def build(
     check_config(config)
     config = _with_dtype(config, run)
     layout = layout_from(config)
-    config = with_splits(config)
+    config = with_splits(with_target_as_source(config))
+    check_target(config, tables or ())
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables = loaded.model, loaded.variables
     inputs: Inputs = loaded.inputs
     configs = configs_by_task(config)
     tasks = {name: make_task(name, configs[name], datasets) for name, datasets in loaded.datasets.items()}
     tasks = with_joint_stream(config, tasks)
+    streams = {**target_streams(config, loaded.datasets), **(streams or {})}
     layout = layout.with_params(variables.params, model.backbone.kinds)
     check_mixing(inputs, tasks)
     make_setup = functools.partial(
         train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
-        model_state=variables.model_state,
+        model_state=variables.model_state, sizes={name: len(stream.examples) for name, stream in streams.items()},
     )  # fmt: skip
     setup = make_setup(tasks, inputs)
+    check_streams(setup.methods, {*(task.stream_name for task in tasks.values()), *streams})
+    check_rows(setup.schedule.monitor, tasks, streams)
     warn_of_half_precision(config, setup.assignments, variables.params)
     packing, lengths = plan_batch_shapes(
-        config, model, loaded.inputs, tasks, streams or {}, setup.methods, setup.schedule.total
+        config, model, loaded.inputs, tasks, streams, setup.methods, setup.schedule.total
     )
     facts = _facts(loaded.datasets)
     heads = run_directory.heads_as_json({name: task.head for name, task in tasks.items()})
     written = {"heads": heads, "data": facts, "backbone": loaded.custom}
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
-    if len(tasks) == 1:
+    if streams and config.features.cache in ("memory", "disk") and layout.is_main:
+        print("features: none are cached, because the run has streams of other data.", flush=True)
+    if len(tasks) == 1 and not streams:
         ((name, task),) = tasks.items()
         cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing, lengths)
         if cached is not None:
@@ -109,7 +117,7 @@ def build(
         modality=loaded.inputs,
         inputs=inputs,
         tasks=tasks,
-        streams={**{task.stream_name: _stream(task, packing) for task in tasks.values()}, **(streams or {})},
+        streams={**{task.stream_name: _stream(task, packing) for task in tasks.values()}, **streams},
         datasets=loaded.datasets,
         facts=facts,
         groups=setup.assigned,
@@ -172,7 +180,8 @@ def make_task(name: str, config: ConfigDict, datasets: Datasets) -> Task:
       datasets: the task's data.
     """
     loss = loss_settings(config.loss, datasets.head, datasets.examples["train"])
-    return Task(name, datasets.head, datasets.examples, loss, config.train.batch_size)
+    splits = {split: examples for split, examples in datasets.examples.items() if split != TARGET}
+    return Task(name, datasets.head, splits, loss, config.train.batch_size)
 
 
 def _stream(task: Task, packing: Packing | None) -> Stream:

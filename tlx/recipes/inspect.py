@@ -11,6 +11,9 @@ from ml_collections import ConfigDict
 
 from tlx.data.plan import padded
 from tlx.errors import TlxError
+from tlx.methods.api import Method
+from tlx.models.forward import abstract_variables
+from tlx.models.model import dummy_inputs
 from tlx.optim.groups import decayed
 from tlx.parallel.layout import Layout
 from tlx.parallel.placement import WHOLE, describe_sharding
@@ -21,7 +24,7 @@ from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params, selected
 from tlx.recipes.advice import advise, half_precision
 from tlx.recipes.checks import check_config, check_mixing
-from tlx.recipes.datasets import Datasets, load_datasets
+from tlx.recipes.datasets import load_datasets
 from tlx.recipes.deprecated import with_current_names
 from tlx.recipes.finetune import layout_from, make_task
 from tlx.recipes.inputs import open_inputs
@@ -31,8 +34,9 @@ from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.parameters import GroupAssignment
 from tlx.recipes.regularise import count_initialized, reinitialized
 from tlx.recipes.splits import with_splits
+from tlx.recipes.target import check_streams, check_target, target_streams, with_target_as_source
 from tlx.recipes.train import TrainSetup, train_setup
-from tlx.training.tasks import DEFAULT
+from tlx.training.tasks import DEFAULT, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +125,9 @@ def inspect(config: ConfigDict) -> Inspected:
     check_config(config)
     if config.get("tasks"):
         raise TlxError("tlx inspect reads the config of one task; this config has config.tasks.")
-    config = with_splits(config).copy_and_resolve_references()
+    config = with_splits(with_target_as_source(config)).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
+    check_target(config)
     folder = resolve(config.model.checkpoint)
     inputs = open_inputs(folder, config)
     datasets = load_datasets(config, inputs)
@@ -136,7 +141,14 @@ def inspect(config: ConfigDict) -> Inspected:
         path for path in flatten(params) if path in reinitialized_paths or path.startswith("heads/") or not pretrained
     }
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
-    setup = train_setup(config, model, params, tasks, inputs, initialized)
+    has_state = model.backbone.config.has_state
+    model_state = abstract_variables(model, lambda: dummy_inputs(model)).model_state if has_state else {}
+    streams = target_streams(config, {DEFAULT: datasets})
+    setup = train_setup(
+        config, model, params, tasks, inputs, initialized, model_state=model_state,
+        sizes={name: len(stream.examples) for name, stream in streams.items()},
+    )  # fmt: skip
+    check_streams(setup.methods, {"train", *streams})
     layout = layout_from(config).with_params(params, model.backbone.kinds)
     check_mixing(inputs, tasks)
     advice = [
@@ -147,13 +159,13 @@ def inspect(config: ConfigDict) -> Inspected:
             *advise(config, assignment, setup.schedule.total, len(datasets.examples["train"])),
         )
     ]
-    state = jax.eval_shape(setup.begin, params)
-    packing, lengths = plan_batch_shapes(config, model, inputs, tasks, {}, setup.methods, setup.schedule.total)
-    batch = _batch(config, datasets, packing, lengths)
+    state = jax.eval_shape(setup.begin, params, model_state)
+    packing, lengths = plan_batch_shapes(config, model, inputs, tasks, streams, setup.methods, setup.schedule.total)
+    batches = _batches(tasks[DEFAULT].stream, streams, setup.methods[0], packing, lengths)
     rows = config.train.batch_size if packing is None else packing.training.rows
     program = (
         jax.jit(setup.phases[0].step, donate_argnums=0)
-        .lower(state, {"train": batch}, jax.random.key(0), setup.anchors, setup.rates[0])
+        .lower(state, batches, jax.random.key(0), setup.anchors, setup.rates[0])
         .compile()
     )
     cost: Any = program.cost_analysis()
@@ -167,7 +179,7 @@ def inspect(config: ConfigDict) -> Inspected:
     return Inspected(
         _leaves(params, setup.assignments[0], config, model.backbone.kinds, layout),
         count_initialized(params, reinitialized_paths), examples, setup.schedule.total,
-        (rows, inputs.tokens(model, batch)), sizes, cost["flops"], cost["bytes accessed"],
+        (rows, inputs.tokens(model, next(iter(batches.values())))), sizes, cost["flops"], cost["bytes accessed"],
         _phases(params, setup), list(dict.fromkeys(advice)), program, layout.fsdp_size,
     )  # fmt: skip
 
@@ -225,17 +237,20 @@ def _phases(params: Any, setup: TrainSetup) -> list[InspectedPhase]:
     ]
 
 
-def _batch(
-    config: ConfigDict, datasets: Datasets, packing: Packing | None, lengths: Sequence[int]
-) -> Mapping[str, jax.ShapeDtypeStruct]:
-    """Shapes of a packed batch, or of a full batch of the longest training examples, padded as in training."""
-    train = datasets.examples["train"]
-    if packing is None:
-        length = padded(int(train.lengths.max()), lengths)
-        fields = train.take(np.zeros(config.train.batch_size, np.int64), length)
-    else:
+def _batches(
+    train: Stream, others: Mapping[str, Stream], method: Method, packing: Packing | None, lengths: Sequence[int]
+) -> dict[str, Mapping[str, jax.ShapeDtypeStruct]]:
+    """Shapes of a packed batch, or of full batches of the longest examples of the streams, padded as in training."""
+    streams, names = {"train": train, **others}, method.streams
+    if packing is not None:
         shape = packing.training
-        fields = train.take(np.full((shape.rows, shape.texts), -1, np.int64), shape.length)
+        return {"train": _shapes(train.examples.take(np.full((shape.rows, shape.texts), -1, np.int64), shape.length))}
+    longest = max(int(streams[name].examples.lengths.max()) for name in names)
+    rows = {name: np.zeros(streams[name].batch_size, np.int64) for name in names}
+    return {name: _shapes(streams[name].examples.take(rows[name], padded(longest, lengths))) for name in names}
+
+
+def _shapes(fields: Mapping[str, np.ndarray]) -> Mapping[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in fields.items()}
 
 

@@ -14,7 +14,7 @@ from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
-from tlx.evaluation.predict import compile_ahead, make_forward, predict
+from tlx.evaluation.predict import compile_ahead, features_name, make_forward, predict
 from tlx.files.atomic import writable
 from tlx.files.lock import Lock, acquire_lock
 from tlx.modalities.api import Inputs, Modality
@@ -29,8 +29,12 @@ from tlx.recipes.datasets import Datasets
 from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
 from tlx.recipes.run_directory import Trained
+from tlx.recipes.selection import choices, validator_values, validators_apply
+from tlx.recipes.splits import TARGET, TARGET_TEST
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
+from tlx.reporting.domains import draw_feature_maps, project
+from tlx.reporting.figure import save
 from tlx.reporting.reliability import plot_reliability
 from tlx.signals import stopped_when
 from tlx.training.checkpoint import Checkpoints
@@ -141,7 +145,7 @@ class Job:
             self.state,
             self.phases,
             self.batches,
-            lambda variables: self.evaluate(variables, "validation", latest),
+            lambda variables: self._evaluate_in_training(variables, {} if latest is None else latest),
             layout=self.layout,
             schedule=self.schedule,
             checkpoints=checkpoints,
@@ -220,8 +224,24 @@ class Job:
 
     @functools.cached_property
     def forward(self) -> Any:
-        """The jitted forward pass of evaluation."""
-        return make_forward(self.model, self.inputs.prepare)
+        """The jitted forward pass of evaluation, which also returns the features that validators read."""
+        return make_forward(self.model, self.inputs.prepare, DEFAULT if self.validates else None)
+
+    @functools.cached_property
+    def validates(self) -> bool:
+        """Whether validators choose without labels of the target: the run has a target, and classes."""
+        head = self.tasks[DEFAULT].head if self.tasks.keys() == {DEFAULT} else None
+        return TARGET in self.streams and head is not None and validators_apply(head)
+
+    @property
+    def selectable_after(self) -> int:
+        """The step after which evaluations may select the checkpoint."""
+        return max((phase.first for phase in self.phases if phase.selects_anew), default=0)
+
+    @property
+    def has_target_test(self) -> bool:
+        """Whether the run has labelled examples of the target."""
+        return any(TARGET_TEST in task.splits for task in self.tasks.values())
 
     def predict(self, variables: Variables, examples: ExampleSet, head: str = DEFAULT) -> np.ndarray:
         """Returns a head's predictions for examples in their order.
@@ -234,8 +254,12 @@ class Job:
         Returns:
           float32 (examples, outputs); for tagging (words, outputs).
         """
+        return self.outputs(variables, examples)[head]
+
+    def outputs(self, variables: Variables, examples: ExampleSet) -> dict[str, np.ndarray]:
+        """Returns the predictions of all heads as `predict` does, and if the run `validates` what the head reads."""
         shape = None if self.packing is None else self.packing.evaluation
-        found = predict(
+        return predict(
             self.forward,
             variables,
             examples,
@@ -245,7 +269,6 @@ class Job:
             shape,
             self.length_buckets,
         )
-        return found[head]
 
     def compile_evaluation(self) -> None:
         """Compiles the forward pass for the validation split. An error is left to the evaluation, which has it too."""
@@ -274,16 +297,26 @@ class Job:
         Args:
           variables: parameters and model state.
           split: "train", "validation" or "test".
-          keep: is filled with the predictions by task.
+          keep: is filled with the predictions by task, and what the head reads if the run `validates`.
         """
         values: dict[str, float] = {}
         for name, task in self.tasks.items():
             if split in task.splits:
-                predictions = self.predictions(variables, split, name)
-                values |= task.score(predictions, split)
+                outputs = self.outputs(variables, task.splits[split])
+                values |= task.score(outputs[name], split)
                 if keep is not None:
-                    keep[name] = predictions
+                    keep |= {key: outputs[key] for key in (name, features_name(name)) if key in outputs}
         return values | joint(values, self.tasks, split)
+
+    def _evaluate_in_training(self, variables: Variables, latest: dict[str, np.ndarray]) -> dict[str, float]:
+        """The metrics of validation and, of a run with a target, of `target_test` and the validators."""
+        values = self.evaluate(variables, "validation", latest)
+        if self.has_target_test:
+            values |= self.evaluate(variables, TARGET_TEST)
+        if self.validates:
+            target = self.outputs(variables, self.streams[TARGET].examples)
+            values |= validator_values(latest, self.tasks[DEFAULT].splits["validation"].labels, target)
+        return values
 
     def _summarize(
         self, variables: Variables, best: int, progressed: Progressed, last: int, validation: Mapping[str, np.ndarray]
@@ -298,6 +331,7 @@ class Job:
             for split in task.splits
             if split != "train"
         }
+        domains = self._domains(variables)
         metrics: dict[str, float] = {}
         classes: dict[str, Any] = {}
         for (name, split), values in predictions.items():
@@ -314,12 +348,14 @@ class Job:
             **({"packing": dataclasses.asdict(self.packing)} if self.packing else {}),
             "metrics": metrics,
             "classes": classes,
-            "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations",
+            "selection": f"step {best} of {last}: the best {self.schedule.monitor} of the run's evaluations"
+            + (f" after step {self.selectable_after}" if self.selectable_after else ""),
             "parameters": {
                 "trainable": trainable,
                 "frozen": sum(sizes.values()) - trainable,
                 "initialized": count_initialized(variables.params, self.initialized),
             },
+            **self._choices(best),
             "seconds": round(progressed.seconds, 1),
             "saves": cost(self.run_directory),
             "versions": run_directory.versions(),
@@ -328,8 +364,32 @@ class Job:
         if self.layout.is_main:
             with writable(self.run_directory):
                 self._write(summary, predictions)
+                if domains:
+                    self._plot_domains(*domains)
         barrier()
         return summary
+
+    def _domains(self, variables: Variables) -> tuple[np.ndarray, ...]:
+        """Features of the source's validation split and of the target, labels and predictions; () without a target."""
+        if not self.validates:
+            return ()
+        split = self.tasks[DEFAULT].splits["validation"]
+        source, target = (self.outputs(variables, each) for each in (split, self.streams[TARGET].examples))
+        name = features_name(DEFAULT)
+        return source[name], target[name], split.labels, target[DEFAULT].argmax(axis=-1)
+
+    def _plot_domains(self, source: np.ndarray, target: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
+        """Draws what `_domains` returns: dots with the source's labels, crosses with the target's predictions."""
+        maps = {"what the head reads": project(source, target)}
+        figure = draw_feature_maps(maps, labels, predicted, self.tasks[DEFAULT].head.labels)
+        save(figure, self.run_directory / "plots" / "domains.png", dpi=120)
+
+    def _choices(self, best: int) -> dict[str, Any]:
+        """What each way to choose a checkpoint gives on the target, under `target`; {} for a run without a target."""
+        if not (self.validates or self.has_target_test):
+            return {}
+        lines = [line for line in read_metrics(self.run_directory) if line["step"] > self.selectable_after]
+        return {"target": choices(lines, best, self.tasks[DEFAULT].head)}
 
     def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:
         """Writes predictions, the summary and the plots."""
@@ -348,10 +408,11 @@ class Job:
             {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
         )
         for task in self.tasks.values():
-            split = "test" if "test" in task.splits else "validation"
-            if task.head.kind == "classification":
-                labels = task.splits[split].labels
-                self._plot(task.file(split), task.head.labels, predictions[task.name, split], labels)
+            own = "test" if "test" in task.splits else "validation"
+            for split in (own, TARGET_TEST):
+                if task.head.kind == "classification" and split in task.splits:
+                    labels = task.splits[split].labels
+                    self._plot(task.file(split), task.head.labels, predictions[task.name, split], labels)
 
     def _plot(self, name: str, classes: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray) -> None:
         """Draws the confusion matrix and the reliability diagram of a split."""

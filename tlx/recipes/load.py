@@ -17,13 +17,14 @@ from tlx.data.tables import as_table
 from tlx.errors import TlxError
 from tlx.modalities.api import Modality
 from tlx.models.custom import Custom
-from tlx.models.forward import Variables
-from tlx.models.model import Model
+from tlx.models.forward import Variables, init_model_state
+from tlx.models.model import Model, dummy_inputs
 from tlx.pretrained.folder import resolve
 from tlx.recipes.custom import initialize_custom
 from tlx.recipes.datasets import Datasets, load_datasets
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import load_model
+from tlx.recipes.splits import PARTS
 from tlx.recipes.tasks import configs_by_task
 from tlx.training.tasks import DEFAULT
 
@@ -98,7 +99,9 @@ class Loader:
             lambda: _digest("checkpoint", config.model, config.lora, config.seed, source_digest(folder), repr(heads)),
             lambda: load_model(config, folder, heads),
         )
-        return Loaded(folder, inputs, datasets, model, Variables(params), initialized)
+        has_state = model.backbone.config.has_state
+        variables = Variables(params, init_model_state(model, dummy_inputs(model)) if has_state else {})
+        return Loaded(folder, inputs, datasets, model, variables, initialized)
 
     def _cached(self, make_key: Callable[[], str] | None, make: Callable[[], Any]) -> Any:
         if make_key is None or not self.size:  # the key is not made either: it reads the data
@@ -114,7 +117,8 @@ class Loader:
 
 def _data_key(config: ConfigDict, folder: Path) -> str:
     """Digest of everything that determines the examples."""
-    files = [source_digest(config.data[split]) for split in ("train", "validation", "test") if config.data[split]]
+    files = [source_digest(config.data[split]) for split in PARTS if config.data[split]]
+    files += [source_digest(source) for source in config.data.sources]
     image_size = config.model.image_size
     return _digest("data", config.data, config.head, config.augment, image_size, source_digest(folder), files)
 

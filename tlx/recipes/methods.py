@@ -10,14 +10,18 @@ import jax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
+from tlx.methods.adabn import AdaBn
 from tlx.methods.api import Method
 from tlx.methods.discrepancy import Dan, DeepCoral, Jan
 from tlx.methods.domain_adversarial import Cdan, Dann
 from tlx.methods.finetune import FineTune
 from tlx.methods.mcd import Mcd
 from tlx.methods.target_predictions import EntropyMinimization, Mcc
-from tlx.methods.two_domains import TwoDomains
+from tlx.methods.transport import DeepJdot
+from tlx.methods.two_domains import TARGET, TwoDomains
+from tlx.methods.two_phases import Adda, PseudoLabels, Shot
 from tlx.modalities.api import Prepare
+from tlx.models.forward import ModelState
 from tlx.models.model import Model
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten, unflatten
@@ -35,12 +39,16 @@ class MethodInputs:
       model: a backbone with the heads of all tasks.
       tasks: tasks by name.
       prepare: makes the model's inputs from the rows of a batch, with augmentation.
+      sizes: the number of examples of each stream besides those of the tasks.
+      model_state: the model's mutable collections; {} for most models.
     """
 
     config: ConfigDict
     model: Model
     tasks: Mapping[str, Task]
     prepare: Prepare
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    model_state: ModelState = dataclasses.field(default_factory=dict)
 
 
 MakeMethod = Callable[[MethodInputs], Method]
@@ -63,21 +71,31 @@ def _only_task(inputs: MethodInputs) -> Task:
     raise TlxError(f"config.method.name is {name!r}, which trains one task; of several, take {listed(BALANCED)}.")
 
 
+# Keyword arguments of a method's class that are no fields of the config, and where they come from.
+OF_THE_RUN: dict[str, Callable[[MethodInputs], Any]] = {
+    "target_size": lambda inputs: inputs.sizes.get(TARGET, 0),
+    "model_state": lambda inputs: inputs.model_state,
+}
+
+
 def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mapping[str, Any]]:
     """The entry of a method of domain adaptation, whose fields of `config.method` are its keyword arguments.
 
     Args:
       method: its class.
-      fixed: values of keyword arguments that are no fields.
+      fixed: values of keyword arguments that are no fields; those of `OF_THE_RUN` are none either.
     """
+    parameters = inspect.signature(method).parameters
+    of_the_run = [name for name in parameters if name in OF_THE_RUN]
     fields = {
         name: parameter.default
-        for name, parameter in inspect.signature(method).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in fixed
+        for name, parameter in parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in (*fixed, *of_the_run)
     }
 
     def make(inputs: MethodInputs) -> Method:
         given = {name: inputs.config.method[name] for name in fields}
+        given |= {name: OF_THE_RUN[name](inputs) for name in of_the_run}
         return method(inputs.model, inputs.prepare, _only_task(inputs).loss, **given, **fixed)
 
     return make, fields
@@ -87,15 +105,21 @@ def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mappi
 METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {
     "finetune": (_finetune, {}),
     "source_only": (_finetune, {}),  # the lower bound of domain adaptation; the target is not read
+    "target_trained": (_finetune, {}),  # an upper bound: trained on the labels of data.target (recipes/target.py)
     "dan": _adapting(Dan),
     "jan": _adapting(Jan),
     "deep_coral": _adapting(DeepCoral),
+    "deepjdot": _adapting(DeepJdot),
     "dann": _adapting(Dann),
     "cdan": _adapting(Cdan, entropy=False),
     "cdan_e": _adapting(Cdan, entropy=True),
     "mcc": _adapting(Mcc),
     "mcd": _adapting(Mcd),
     "entropy_minimization": _adapting(EntropyMinimization),
+    "adabn": _adapting(AdaBn),
+    "adda": _adapting(Adda),
+    "pseudo_labels": _adapting(PseudoLabels),
+    "shot": _adapting(Shot),
     **BALANCED,
 }
 

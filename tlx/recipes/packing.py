@@ -49,7 +49,7 @@ def plan_batch_shapes(
       methods: the method of each phase.
       total: the number of steps of the run.
     """
-    packing = plan_packing(config, model, inputs, tasks, methods)
+    packing = plan_packing(config, model, inputs, tasks, methods, streams)
     if packing is not None:
         return packing, inputs.length_buckets
     all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **streams}
@@ -57,8 +57,9 @@ def plan_batch_shapes(
 
 
 def plan_packing(
-    config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method]
-) -> Packing | None:
+    config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method],
+    streams: Mapping[str, Stream] | None = None,
+) -> Packing | None:  # fmt: skip
     """Returns the shapes of packed batches; None if texts are not packed.
 
     Args:
@@ -67,12 +68,13 @@ def plan_packing(
       inputs: the modality.
       tasks: the tasks by name, with the examples as they were encoded.
       methods: the method of each phase.
+      streams: streams besides those of the tasks, by name.
 
     Raises:
       TlxError: if `data.packing` is "on" where texts cannot be packed.
     """
     wanted = config.data.packing
-    reason = _obstacle(model, inputs, tasks, methods)
+    reason = _obstacle(model, inputs, tasks, methods, streams or {})
     if wanted == "on" and reason is not None:
         raise TlxError(f"config.data.packing is 'on', but {reason}; set it to 'auto' or 'off'.")
     if wanted == "off" or reason is not None:
@@ -117,7 +119,9 @@ def plan_lengths(
     return choose_lengths(longest, rows * total / steps, most)
 
 
-def _obstacle(model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method]) -> str | None:
+def _obstacle(
+    model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method], streams: Mapping[str, Stream]
+) -> str | None:
     """Why texts cannot be packed; None if they can."""
     if not inputs.has_lengths:
         return f"this run reads {inputs.plural}, which all have one length"
@@ -125,7 +129,7 @@ def _obstacle(model: Model, inputs: Modality, tasks: Mapping[str, Task], methods
         return f"the backbone {type(model.backbone).__name__} takes one text in a row"
     if unable := [type(method).__name__ for method in methods if not getattr(method, "packs", False)]:
         return f"the method {unable[0]} takes one text in a row"
-    if len(tasks) > 1 or any(len(method.streams) > 1 for method in methods):
+    if len(tasks) > 1 or streams or any(len(method.streams) > 1 for method in methods):
         return "the run has several tasks or streams"
     return None
 

@@ -27,6 +27,7 @@ class PhasePlan:
       config: the run's config with the fields that the phase changes.
       own_schedule: whether the phase has its own learning rate schedule, over its own steps.
       begins_method: whether the previous phase has another method.
+      selects_anew: whether the checkpoint is selected among those of this phase and later ones.
     """
 
     first: int
@@ -34,6 +35,7 @@ class PhasePlan:
     config: ConfigDict
     own_schedule: bool
     begins_method: bool = False
+    selects_anew: bool = False
 
     @property
     def method(self) -> str:
@@ -58,6 +60,13 @@ def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: in
     phases: Sequence[Mapping[str, Any]] = config.params.phases
     if config.params.unfreeze:
         phases = unfreeze_phases(config, blocks)
+    after_source = source_phases(config, total / steps_per_epoch)
+    if phases and after_source:
+        raise TlxError(
+            f"the method {config.method.name} begins with config.method.source_fraction of the run on the source, and "
+            "config.params defines phases too; set source_fraction to 0, or leave the phases out."
+        )
+    phases = phases or after_source
     if not phases:
         return [PhasePlan(0, total, config, False)]
     firsts = [round(float(phase.get("start", 0.0)) * steps_per_epoch) for phase in phases]
@@ -77,9 +86,32 @@ def plan_phases(config: ConfigDict, blocks: int, steps_per_epoch: int, total: in
         for first, stop, phase in zip(firsts, stops, phases, strict=True)
     ]
     return plans[:1] + [
-        dataclasses.replace(plan, begins_method=plan.method != before.method)
+        dataclasses.replace(plan, begins_method=plan.method != before.method, selects_anew=bool(after_source))
         for before, plan in itertools.pairwise(plans)
     ]
+
+
+def source_phases(config: ConfigDict, epochs: float) -> list[dict[str, Any]]:
+    """Returns the phases of a method that begins with a model of the source; [] for other methods.
+
+    `config.method.source_fraction` of the run is the method `source_only`. Both phases have the full learning rate
+    schedule.
+
+    Args:
+      config: the run's config.
+      epochs: the length of the run.
+
+    Raises:
+      TlxError: if the fraction is not a share.
+    """
+    fraction = config.method.get("source_fraction", 0.0)
+    if not 0 <= fraction < 1:
+        raise TlxError(f"config.method.source_fraction is {fraction}; it is at least 0 and below 1.")
+    if not fraction:
+        return []
+    schedule = config.optimizer.schedule
+    adapting = {"start": fraction * epochs, "method": config.method.name, "schedule": schedule}
+    return [{"method": "source_only", "schedule": schedule}, adapting]
 
 
 def unfreeze_phases(config: ConfigDict, blocks: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from tlx.optim.schedules import SETTINGS, check_settings, make_schedule
 from tlx.recipes.parameters import Schedules
 from tlx.recipes.phases import PhasePlan
 from tlx.recipes.regularise import averaged_rate
+from tlx.recipes.selection import validator_of
 from tlx.training.loop import LoopSchedule
 from tlx.training.saves import SaveSchedule
 from tlx.training.tasks import JOINT, Task, full_name, main_metric
@@ -25,6 +26,7 @@ def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule
     first = next(iter(tasks.values()))
     default = main_metric(first, "validation") if len(tasks) == 1 else f"validation/{JOINT}"
     monitor = full_name(train.monitor or default, tasks)
+    validator = validator_of(monitor, first.head, config.data.target)
     return LoopSchedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
@@ -32,7 +34,7 @@ def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule
         evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
         log_every=train.log_every,
         monitor=monitor,
-        mode="max" if _maximized(monitor, train.monitor, tasks) else "min",
+        mode="max" if (validator.higher if validator else _maximized(monitor, train.monitor, tasks)) else "min",
         patience=train.patience,
         saves=save_schedule(train.save_every, train.keep, steps_per_epoch),
     )

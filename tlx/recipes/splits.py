@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 from tlx.data import labels
-from tlx.data.sources import Table, load, splits_of
+from tlx.data.sources import Table, joined, load, splits_of
 from tlx.data.splits import split_by_group, subsample_per_class
 from tlx.errors import TlxError, listed
 from tlx.modalities.api import Columns, Modality
+
+TARGET, TARGET_TEST = "target", "target_test"  # of the target domain: without labels, and the labelled test set
+PARTS = ("train", "validation", "test", TARGET, TARGET_TEST)  # fields of `config.data` that name a set
 
 
 def load_labelled(source: str | Table, label: str, kind: str) -> Table:
@@ -78,22 +81,21 @@ def load_tables(
       in_memory: tables by split that replace files of the config.
 
     Returns:
-      The table of each split.
+      The table of each split; `target` is the unlabelled set of the target domain, `target_test` its labelled test set.
 
     Raises:
       TlxError: if train or validation is missing, or a split is given twice.
     """
     in_memory = in_memory or {}
-    if unknown := sorted(in_memory.keys() - {"train", "validation", "test"}):
-        raise TlxError(f"tables holds {listed(unknown)}; the splits are 'train', 'validation' and 'test'.")
-    if both := sorted(part for part in in_memory if config[part]):
+    if unknown := sorted(in_memory.keys() - {*PARTS}):
+        raise TlxError(f"tables holds {listed(unknown)}; the splits are {listed(PARTS, most=len(PARTS))}.")
+    if both := sorted(part for part in in_memory if config.get(part)):
         raise TlxError(f"tables and config.data both give {listed(both)}; give each split once.")
-    sources: dict[str, str | Table] = {
-        part: in_memory.get(part, config[part]) for part in ("train", "validation", "test")
-    }
+    sources: dict[str, str | Table] = {part: in_memory.get(part, config.get(part, "")) for part in PARTS}
     if sources["train"] == "":
         raise TlxError("config.data.train names no data; set for example --config.data.train=csv:train.csv.")
-    train = load_labelled(sources["train"], config.label, kind)
+    further = [load_labelled(source, config.label, kind) for source in config.get("sources", ())]
+    train = joined([load_labelled(sources["train"], config.label, kind), *further])
     fractions = {
         part: float(config[f"{part}_fraction"])
         for part in ("test", "validation")
@@ -106,9 +108,11 @@ def load_tables(
     if config.get("per_class"):
         sampled = subsample_per_class(labels.names(tables["train"], config.label), config.per_class, config.split_seed)
         tables["train"] = tables["train"].rows(sampled)
-    for part in ("validation", "test"):
+    for part in ("validation", "test", TARGET_TEST):
         if sources[part] != "":
             tables[part] = load_labelled(sources[part], config.label, kind)
+    if (target := sources[TARGET]) != "":
+        tables[TARGET] = load(target) if isinstance(target, str) else target
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables

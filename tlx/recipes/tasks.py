@@ -28,6 +28,8 @@ def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
     """
     if not config.get("tasks"):
         return {DEFAULT: config}
+    if config.data.target or config.data.target_test:
+        raise TlxError("config.tasks and config.data.target are set; a run has several tasks or a target, not both.")
     found = {}
     for name, given in config.tasks.items():
         if not NAME.fullmatch(name) or name in RESERVED:

@@ -72,6 +72,7 @@ def train_setup(
     sweep: optax.Schedule | None = None,
     methods: Methods | None = None,
     model_state: ModelState | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> TrainSetup:
     """Makes the methods, the parameter groups, an optimizer for each player and the training steps.
 
@@ -85,7 +86,8 @@ def train_setup(
       sweep: a function from the step to the learning rate that replaces the config's schedule. Only the first phase
         is then made.
       methods: additional methods by name.
-      model_state: the model's mutable collections, if it has any; only their paths are used.
+      model_state: the model's mutable collections, if it has any, as arrays or as their shapes.
+      sizes: the number of examples of each stream besides those of the tasks.
 
     Raises:
       TlxError: if a field of the config is invalid.
@@ -95,7 +97,7 @@ def train_setup(
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
-    method_by_name = _make_methods(plans, model, tasks, inputs, methods)
+    method_by_name = _make_methods(plans, model, tasks, inputs, methods, model_state or {}, sizes or {})
     aux = AuxParams(method_by_name, config.seed, params)
     all_params = {**params, "aux": aux.shapes} if aux.shapes else params
     assignments = [
@@ -119,12 +121,14 @@ def train_setup(
 
 def _make_methods(
     plans: Sequence[PhasePlan], model: Model, tasks: Mapping[str, Task], inputs: Inputs,
-    methods: Methods | None,
+    methods: Methods | None, model_state: ModelState, sizes: Mapping[str, int],
 ) -> dict[str, Method]:  # fmt: skip
     """Makes each method that a phase uses, by name."""
     prepare = inputs.training(next(iter(tasks.values())).head)
     return {
-        plan.method: make_method(plan.method, MethodInputs(plan.config, model, tasks, prepare), methods)
+        plan.method: make_method(
+            plan.method, MethodInputs(plan.config, model, tasks, prepare, sizes, model_state), methods
+        )
         for plan in plans
     }
 
@@ -184,8 +188,9 @@ def _build_phase(
     enter = functools.partial(_enter, begin, new_method=plan.begins_method)
     recalibrate = plan_recalibration(config, method, schedule, frozen) if model_state else None
     phase = Phase(
-        plan.first, enter, step, streams=method.streams, recalibrate=recalibrate, diagnose=make_diagnosis(step)
-    )
+        plan.first, enter, step, streams=method.streams, recalibrate=recalibrate, diagnose=make_diagnosis(step),
+        selects_anew=plan.selects_anew,
+    )  # fmt: skip
     return _Built(begin, phase, Rates(tables, jnp.asarray(schedule.total, jnp.int32)))
 
 

@@ -60,7 +60,10 @@ def model_card(
 
 def plain(value: Any, longest: int = LONGEST) -> str:
     """Returns a value as plain text on one line: HTML and Markdown are escaped, unprintable characters removed."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    text = str(value)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    text = " ".join(text.split())
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return MARKUP.sub(r"\\\g<0>", html.escape(text, quote=False))
 

@@ -60,7 +60,10 @@ def to_csv(table: Table) -> str:
 
 def latex(text: str) -> str:
     """Returns plain text for LaTeX: its special characters are escaped, unprintable characters removed."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable()).translate(LATEX)
+    text = " ".join(text.split())
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text.translate(LATEX)
 
 
 def _latex_table(table: Table) -> str:

@@ -11,9 +11,11 @@ from tlx.evaluation.per_class import ClassReport
 from tlx.recipes.data_facts import count_words, digest
 from tlx.recipes.encoded import entry_of
 from tlx.recipes.run_directory import Trained, load_run, read_run
-from tlx.recipes.splits import load_labelled, load_tables
+from tlx.recipes.splits import TARGET, load_labelled, load_tables
 from tlx.runs.predictions import predict_examples
 from tlx.training.tasks import class_reports, score
+
+NOT_EVALUATED = ("train", TARGET)  # sets of a run; that of the target has no labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,7 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
         sets = {
             part: trained.inputs.encode(trained.columns, head, table, table.source_rows)
             for part, table in tables.items()
-            if part != "train"
+            if part not in NOT_EVALUATED
         }
     for part, examples in sets.items():
         if digest(examples) != digests.get(part, digest(examples)):
@@ -107,4 +109,6 @@ def _kept(config: ConfigDict, trained: Trained) -> dict[str, ExampleSet] | None:
     """The sets of a run except train as its training has kept them; None if there are none."""
     entry = entry_of(config, trained.inputs)
     found = None if entry is None else entry.read(print)
-    return None if found is None else {part: examples for part, examples in found[0].items() if part != "train"}
+    return (
+        None if found is None else {part: examples for part, examples in found[0].items() if part not in NOT_EVALUATED}
+    )

@@ -50,7 +50,7 @@ def features_of_file(
     for name, column in kept.items():
         if column.dtype == object or name == "features":
             raise TlxError(f"the column {name!r} cannot be kept beside the features; keep numbers or texts.")
-    examples = modality.encode(Columns.of(modality, column_names), None, table)
+    examples = modality.encode(Columns.of(modality, column_names), None, table, once=True)
     features = extract(
         model, variables.params, modality, examples, spec, batch_size=batch_size, cache=cache,
         model_state=variables.model_state,

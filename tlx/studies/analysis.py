@@ -47,8 +47,15 @@ class ArmTrials:
 
     def values(self, metric: str) -> dict[int, float]:
         """The finite values of a metric by seed."""
-        found = {trial.seed: trial.metrics.get(metric, math.nan) for trial in self.complete}
-        return {seed: float(value) for seed, value in found.items() if math.isfinite(value)}
+        if metric not in self._values:
+            found = {trial.seed: trial.metrics.get(metric, math.nan) for trial in self.complete}
+            self._values[metric] = {seed: float(value) for seed, value in found.items() if math.isfinite(value)}
+        return self._values[metric]
+
+    @functools.cached_property
+    def _values(self) -> dict[str, dict[int, float]]:
+        """The values that were asked for, by metric."""
+        return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +79,12 @@ class Analysis:
 
     @functools.cached_property
     def metrics(self) -> dict[str, bool]:
-        """By the full name of each metric of the study, on every split that has it: whether larger is better."""
-        recorded = {name: None for arm in self.arms for trial in arm.complete for name in trial.metrics}
+        """By the full name of each metric of the study, on every split on which all arms have it: is larger better?"""
+        by_arm = [{name for trial in arm.complete for name in trial.metrics} for arm in self.arms if arm.complete]
+        shared = set.intersection(*by_arm) if by_arm else set()
         found: dict[str, bool] = {}
         for metric, direction in self.facts.metrics.items():
-            names = [name for name in recorded if _without_split(name) == _without_split(metric)]
+            names = {metric} & set().union(*by_arm) | {n for n in shared if _without_split(n) == _without_split(metric)}
             for name in sorted(names, key=lambda name: (name != metric, name)) or [metric]:
                 found.setdefault(name, direction == "maximize")
         return found

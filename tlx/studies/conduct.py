@@ -2,22 +2,20 @@
 
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from tlx.errors import SAVED, TlxError
 from tlx.files.atomic import writable
 from tlx.signals import Stop
+from tlx.studies.crew import MEMORY, Crew, Place
 from tlx.studies.plan import Plan, make_plan, write_plan
 from tlx.studies.queue import Queue
 from tlx.studies.records import TrialRecord, read_study
 from tlx.studies.view import View
-
-Worker = subprocess.Popen[bytes]
 
 
 def conduct(
@@ -57,58 +55,53 @@ def conduct(
     return read_study(plan.workdir)[1]
 
 
-def _run(plan: Plan, queue: Queue, places: list[Mapping[str, str]]) -> None:
+def _run(plan: Plan, queue: Queue, places: Sequence[Place]) -> None:
     """Starts the workers, watches them, and stops them at a signal."""
-    running = [_start(plan, index, place) for index, place in enumerate(places)]
-    try:
-        with View(plan.study.name, plan.study.main, plan.study.metrics[plan.study.main]) as view:
-            while any(worker.poll() is None for worker in running):
+    with View(plan.study.name, plan.study.main, plan.study.metrics[plan.study.main]) as view:
+        crew = Crew(plan, queue, places, view.say)
+        try:
+            crew.start()
+            while crew.working():
+                began = time.perf_counter()
                 view.show(read_study(plan.workdir)[1])
-                _wait_for_one(running, 2.0)
+                # Watching takes at most 1 % of a core, also if the study has thousands of trials.
+                crew.wait(max(2.0, 100 * (time.perf_counter() - began)))
             view.show(read_study(plan.workdir)[1])
-    except KeyboardInterrupt as stop:
-        for worker in running:
-            if worker.poll() is None:
-                worker.terminate()
-        for worker in running:
-            worker.wait()
-        left = queue.unfinished()
-        raise Stop(stop.number if isinstance(stop, Stop) else 2, f"with {left} runs left") from None
+        except BaseException as error:
+            crew.stop()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            number = error.number if isinstance(error, Stop) else signal.SIGINT
+            raise Stop(number, f"with {queue.unfinished()} runs left") from None
     if left := queue.unfinished():
-        codes = Counter(worker.returncode for worker in running)
-        logs = plan.workdir / "workers"
-        if codes[SAVED]:
-            raise Stop(15, f"with {left} runs left")
-        raise TlxError(f"all workers ended with {left} runs left; {_last_words(logs)}; their output is in {logs}.")
-
-
-def _start(plan: Plan, index: int, place: Mapping[str, str]) -> Worker:
-    """Starts a worker process; its output goes to a file in `workers`."""
-    folder = plan.workdir / "workers"
-    folder.mkdir(exist_ok=True)
-    words = [sys.executable, "-m", "tlx.cli.main", "worker", str(plan.workdir)]
-    with (folder / f"{index}.txt").open("wb") as output:
-        # In a session of its own, so that Ctrl-C in a terminal reaches this process alone, which tells the workers.
-        return subprocess.Popen(
-            words, env={**os.environ, **place}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        if SAVED in crew.codes:
+            raise Stop(signal.SIGTERM, f"with {left} runs left")
+        raise TlxError(
+            f"all workers ended with {left} runs left; {crew.last_words()}; their output is in {crew.folder}."
         )
 
 
-def _places(workers: int, per_gpu: int) -> list[Mapping[str, str]]:
+def _places(workers: int, per_gpu: int) -> list[Place]:
     """The environment of each worker, which says which devices it has."""
     gpus = _gpus()
     if per_gpu:
         if not gpus:
             raise TlxError("--per_gpu places workers on GPUs, and this machine has none; use --workers.")
-        share = {} if per_gpu == 1 else {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / per_gpu:.3f}"}
-        return [{"CUDA_VISIBLE_DEVICES": gpu, **share} for _ in range(per_gpu) for gpu in gpus]
-    if gpus or workers < 2 or not hasattr(os, "sched_getaffinity"):
+        return [{"CUDA_VISIBLE_DEVICES": gpu, **_memory(per_gpu)} for _ in range(per_gpu) for gpu in gpus]
+    if gpus:
+        return [_memory(workers)] * workers
+    if workers < 2 or not hasattr(os, "sched_getaffinity"):
         return [{}] * workers
     cores = sorted(os.sched_getaffinity(0))
     return [
         {"TLX_CORES": ",".join(map(str, cores[index::workers] or [cores[index % len(cores)]]))}
         for index in range(workers)
     ]
+
+
+def _memory(workers: int) -> Place:
+    """JAX takes three quarters of a GPU's memory at once, unless it is told how much each of several workers has."""
+    return {} if workers < 2 else {MEMORY[0]: f"{0.9 / workers:.3f}"}
 
 
 def _gpus() -> list[str]:
@@ -119,18 +112,3 @@ def _gpus() -> list[str]:
         return []
     found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     return [str(index) for index, _ in enumerate(line for line in found.stdout.splitlines() if line.startswith("GPU "))]
-
-
-def _wait_for_one(running: list[Worker], seconds: float) -> None:
-    """Waits, but not longer than until all workers have ended."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and any(worker.poll() is None for worker in running):
-        time.sleep(0.1)
-
-
-def _last_words(logs: Path) -> str:
-    """The last line of a worker's output."""
-    for file in sorted(logs.glob("*.txt")):
-        if lines := file.read_text(errors="replace").strip().splitlines():
-            return f"the last words of worker {file.stem} are: {lines[-1].rstrip('.')}"
-    return "they printed nothing"

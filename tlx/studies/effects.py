@@ -44,15 +44,14 @@ def effects(study: Analysis, metric: str) -> list[Effect]:
     found: dict[tuple[str, str], tuple[int, dict[int, float]]] = {}
     for index, factor in enumerate(factors):
         reference = study.baseline.factors.get(factor, UNCHANGED)
+        pairs: dict[str, list[tuple[dict[int, float], dict[int, float]]]] = {}
+        for levels, arm in by_levels.items():
+            other = by_levels.get((*levels[:index], reference, *levels[index + 1 :]))
+            if levels[index] != reference and other:
+                pairs.setdefault(levels[index], []).append((arm.values(metric), other.values(metric)))
         for level in dict.fromkeys(arm.factors.get(factor, UNCHANGED) for arm in study.arms):
-            pairs = [
-                (arm.values(metric), other.values(metric))
-                for levels, arm in by_levels.items()
-                if levels[index] == level != reference
-                and (other := by_levels.get((*levels[:index], reference, *levels[index + 1 :])))
-            ]
-            if by_seed := _mean_by_seed(pairs):
-                found[factor, level] = len(pairs), by_seed
+            if by_seed := _mean_by_seed(pairs.get(level, [])):
+                found[factor, level] = len(pairs[level]), by_seed
     zeros = {seed: 0.0 for _, by_seed in found.values() for seed in by_seed}
     compared = compare_with(zeros, {str(key): by_seed for key, (_, by_seed) in found.items()}, study.method)
     return [

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tlx.files.lock import is_gone, owner_now
+from tlx.files.lock import owner_now
 from tlx.signals import requested
+from tlx.studies.lost import MOST_LOST, give_back_lost, give_up, lost_key
 from tlx.studies.plan import Plan, Run
 from tlx.studies.storage import exclusive, open_storage, read_trials, seen, state_by_key, states
-from tlx.studies.tuning import MOST_LOST, Search, give_up, lost_key
+from tlx.studies.tuning import Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +79,7 @@ class Queue:
                 give_back_lost(search.study)
                 if (trial := search.take()) is not None:
                     self._begin(search.study, trial)
-                    folder = f"tuning-{trial.number}-{search.run.folder}"
-                    return Taken(search.run, trial, search, trial.params, folder)
+                    return Taken(search.run, trial, search, trial.params, trial.user_attrs["folder"])
             give_back_lost(self.study)
             while self._next_is_enqueued():
                 trial = self.study.ask()
@@ -113,17 +113,30 @@ class Queue:
                 study.tell(taken.trial, result["metrics"][metric])
         return True
 
-    def give_back(self, taken: Taken) -> None:
-        """Ends a trial that was stopped, so that its run is taken again."""
+    def give_back(self, taken: Taken, busy: bool = False) -> None:
+        """Ends a trial that was stopped, so that its run is taken again.
+
+        Args:
+          taken: the trial.
+          busy: whether a silent worker still holds the run directory; other runs are taken before this one.
+        """
         study = taken.search.study if taken.search else self.study
         with self.exclusive(), contextlib.suppress(ValueError):  # it was given to another worker already
             taken.trial.set_user_attr("stopped", True)
+            if busy:
+                taken.trial.set_user_attr("busy", True)
             study.tell(taken.trial, state=states().FAIL)
 
     def unfinished(self) -> int:
         """Returns the number of runs that are neither complete nor failed."""
         found = state_by_key(read_trials(self.plan.storage, self.plan.study.name))
         return sum(found.get(key, "waiting") in ("waiting", "queued", "running") for key in self.runs)
+
+    def ended(self) -> int:
+        """Returns the number of trials that have a result or an error, also those of searches and earlier plans."""
+        studies = [self.study, *(search.study for search in self.searches.values())]
+        trials = [trial for study in studies for trial in study.get_trials(deepcopy=False)]
+        return sum(trial.state == states().COMPLETE or "error" in trial.user_attrs for trial in trials)
 
     @contextlib.contextmanager
     def beating(self, taken: Taken) -> Iterator[None]:
@@ -159,7 +172,9 @@ class Queue:
         if any(trial.state == states().WAITING for trial in trials):
             return True
         found, lost = state_by_key(seen(trials)), Counter(map(lost_key, trials))
-        for run in self.plan.runs:
+        busy = Counter(trial.user_attrs["key"] for trial in trials if "busy" in trial.user_attrs)
+        # Runs that ended their worker come last: others should not have to wait for one that needs too much memory.
+        for run in sorted(self.plan.runs, key=lambda run: busy[run.key] + lost[run.key]):
             search = self.searches.get(run.arm.name)
             if found.get(run.key, "waiting") != "waiting" or (search is not None and search.best() is None):
                 continue
@@ -171,17 +186,3 @@ class Queue:
 
     def _enqueue(self, run: Run) -> None:
         self.study.enqueue_trial({}, user_attrs={"key": run.key, "folder": run.folder})
-
-
-def give_back_lost(study: Any) -> None:
-    """Ends the trials whose worker is gone: its heartbeat is silent, or its process on this machine has ended.
-
-    Called in an exclusive block, after which their runs are enqueued again.
-    """
-    from optuna.storages import fail_stale_trials
-
-    fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(states().RUNNING,)):
-        worker = trial.user_attrs.get("worker")
-        if worker is None or is_gone(worker):
-            study.tell(trial.number, state=states().FAIL)

@@ -87,7 +87,8 @@ def read_study(workdir: Path) -> tuple[StudyFacts, list[TrialRecord]]:
     plan = read_plan_file(workdir)
     trials = _last_trials(plan)
     records = [_record(workdir, plan["name"], run, *trials.get(run["key"], ("waiting", {}))) for run in plan["runs"]]
-    revisions = sorted({result["revision"] for _, result in trials.values() if result.get("revision")})
+    results = [trials[run["key"]][1] for run in plan["runs"] if run["key"] in trials]
+    revisions = sorted({result["revision"] for result in results if result.get("revision")})
     found = ", ".join(revisions) or plan["revision"]
     facts = StudyFacts(
         **{name: plan[name] for name in ("name", "base", "baseline", "metrics", "selection", "sizes", "versions")},

@@ -1,5 +1,6 @@
 """What a study file says (base config, factors, design, seeds, metrics, sizes, tuning), and how it is read."""
 
+import copy
 import dataclasses
 import runpy
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
+from tlx.recipes import defaults
 
 DESIGNS = ("grid", "one_at_a_time", "leave_one_out", "paired")
 DIRECTIONS = ("maximize", "minimize")
@@ -36,7 +38,8 @@ class Study:
 
     Attributes:
       name: its name.
-      config: the base config of `experiments/finetune.py`, `FILE.py[:ARGUMENT]`, relative to the study file.
+      config: the base config of `experiments/finetune.py`, `FILE.py[:ARGUMENT]`, relative to the study file; "": the
+        default config.
       factors: by factor and level, the fields that the level changes. Names of levels are printed in the tables.
       design: "grid" (all combinations); "one_at_a_time" (the baseline, and each other level alone);
         "leave_one_out" (the last level of each factor, and each factor set to its first level); "paired" (the first
@@ -57,7 +60,7 @@ class Study:
     """
 
     name: str
-    config: str
+    config: str = ""
     factors: Mapping[str, Mapping[str, Changes]] = dataclasses.field(default_factory=dict)
     design: str = "grid"
     baseline: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -102,7 +105,8 @@ def load_study(spec: str, full: bool = False) -> tuple[Study, ConfigDict]:
     seeds = sizes.pop("seeds", study.seeds)
     study = dataclasses.replace(study, seeds=seeds, changes={**study.changes, **sizes})
     _check(spec, study)
-    config = _call(str(Path(spec.partition(".py")[0]).parent / study.config), "get_config")
+    base = Path(spec.partition(".py")[0]).parent / study.config
+    config = _call(str(base), "get_config") if study.config else defaults.finetune()
     return study, changed(config, study.changes)
 
 
@@ -112,18 +116,18 @@ def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
     Raises:
       TlxError: there is no such field, or the value has the wrong type.
     """
-    copy = ConfigDict(config)
+    copied = copy.deepcopy(config)  # ConfigDict(config) would share its sections
     for field, value in changes.items():
         try:
-            copy.update_from_flattened_dict({field: value})
+            copied.update_from_flattened_dict({field: value})
         except (KeyError, AttributeError):
             raise TlxError(
                 f"the study changes {field!r}, which no config has; tlx/recipes/defaults.py lists the fields."
             ) from None
         except (TypeError, ValueError):
-            kind = copy.get_ref(field).get_type().__name__ if "." not in field else "another type"
+            kind = copied.get_ref(field).get_type().__name__ if "." not in field else "another type"
             raise TlxError(f"the study sets {field} to {value!r}, expected {kind}.") from None
-    return copy
+    return copied
 
 
 def _check(spec: str, study: Study) -> None:
@@ -149,6 +153,8 @@ def _check(spec: str, study: Study) -> None:
         raise TlxError(f"{spec}: the design 'paired' needs the same number of levels in each factor.")
     if study.tuning and study.select not in study.metrics:
         raise TlxError(f"{spec}: metrics has to give the direction of {study.select!r}, which selects tuned values.")
+    if study.tuning and study.select.startswith("test/"):
+        raise TlxError(f"{spec}: select is {study.select!r}; tuned values are selected on validation.")
     if study.tuning and (study.tuning.sampler not in ("random", "tpe") or study.tuning.trials < 1):
         raise TlxError(f'{spec}: tuning needs trials above 0 and the sampler "random" or "tpe".')
 

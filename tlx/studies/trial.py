@@ -1,21 +1,16 @@
-"""Runs one trial: fine-tuning in this process, or a command of other software. The result is plain values."""
+"""Runs one trial that is a config of tlx, in this process. The result is plain values."""
 
 import contextlib
-import json
-import os
+import math
 import shutil
-import signal
-import subprocess
-import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, first_line, no_space
-from tlx.files.strict_json import read_json
 from tlx.recipes.load import Loader
 from tlx.recipes.run_directory import revision
 from tlx.studies.plan import digest
@@ -59,52 +54,12 @@ def run_config(config: ConfigDict, folder: Path, loader: Loader, features: Path,
     return failed
 
 
-def run_command(
-    words: Sequence[str], folder: Path, seed: int, changes: Mapping[str, Any], wanted: Sequence[str]
-) -> Result:
-    """Runs other software.
-
-    Args:
-      words: the command; in each word `{seed}`, `{folder}`, `{result}` and `{changes}` are replaced.
-      folder: its folder, in which `log.txt` gets its output.
-      seed: the seed.
-      changes: the study's sizes, which the command gets as JSON.
-      wanted: metrics that its JSON result has to have.
-
-    Returns:
-      As `run_config`. The command writes a JSON object with `metrics`, and optionally `seconds`,
-      `peak_memory_bytes` and `trainable_parameters`, to the file that `{result}` names.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    result = folder / "result.json"
-    result.unlink(missing_ok=True)
-    given = {"seed": str(seed), "folder": str(folder), "result": str(result), "changes": json.dumps(dict(changes))}
-    for name, value in given.items():
-        words = [os.path.expandvars(word).replace(f"{{{name}}}", value) for word in words]
-    started = time.perf_counter()
-    with failures_told(folder) as failed:
-        with (folder / "log.txt").open("w") as log:
-            process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-            try:
-                code = process.wait()
-            finally:
-                if process.poll() is None:  # this worker was told to stop
-                    os.killpg(process.pid, signal.SIGTERM)
-                    process.wait()
-        if code:
-            lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
-            raise TlxError(f"{words[0]} ended with code {code}: {lines[-1] if lines else 'it printed nothing'}")
-        found = {"seconds": round(time.perf_counter() - started, 1), **read_json(result, "result of a command")}
-        return measured({**found, "digest": digest(list(words), revision()), "revision": revision()}, wanted)
-    return failed
-
-
 def measured(result: Result, wanted: Sequence[str]) -> Result:
     """Returns a result, in which all metrics that the study compares have to be finite numbers."""
     metrics = result.get("metrics", {})
     for name in wanted:
         value = metrics.get(name)
-        if not isinstance(value, int | float) or not abs(value) < float("inf"):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             raise TlxError(f"the metric {name} is {value}; the run has {', '.join(metrics) or 'none'}.")
     return result
 

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlx.studies.lost import MOST_LOST, give_up, lost_key
 from tlx.studies.plan import Plan, Run
 from tlx.studies.storage import states
-
-MOST_LOST = 5  # a run that lost so many workers has failed: it ends its worker, for example by its need of memory
 
 
 class Search:
@@ -36,7 +35,8 @@ class Search:
     def take(self) -> Any:
         """Takes a trial of the search, within an exclusive block; None if as many as allowed were begun.
 
-        The values of a trial that was lost or stopped are tried again.
+        The values of a trial that was lost or stopped are tried again, in the same folder. If the sampler repeats the
+        values of a complete trial, the new trial gets its result, and the next one is taken.
         """
         kind = states()
         trials = self.study.get_trials(deepcopy=False)
@@ -49,10 +49,18 @@ class Search:
             give_up(self.study, key, again[0])
             return self.take()
         if again and not any(trial.state == kind.WAITING for trial in trials):
-            self.study.enqueue_trial(again[0].params)
+            folder = {name: value for name, value in again[0].user_attrs.items() if name == "folder"}
+            self.study.enqueue_trial(again[0].params, user_attrs=folder)
         self.study.sampler = self._sampler(len(begun))
         trial = self.study.ask(self.space)
         trial.set_user_attr("key", f"{self.run.key}/{trial.params}")
+        for done in trials:
+            if done.state == kind.COMPLETE and done.params == trial.params:
+                trial.set_user_attr("result", done.user_attrs["result"])
+                self.study.tell(trial, done.value)
+                return self.take()
+        if "folder" not in trial.user_attrs:
+            trial.set_user_attr("folder", f"tuning-{trial.number}-{self.run.folder}")
         return trial
 
     def best(self) -> Mapping[str, Any] | None:
@@ -90,25 +98,3 @@ def distribution(values: Sequence[Any]) -> Any:
     low, high, *log = values
     kind = distributions.IntDistribution if isinstance(low, int) else distributions.FloatDistribution
     return kind(low, high, log=log == ["log"])
-
-
-def lost_key(trial: Any) -> str | None:
-    """Returns the key of a trial that was lost with its worker; None for other trials."""
-    lost = trial.state == states().FAIL and not {"error", "stopped"} & trial.user_attrs.keys()
-    return trial.user_attrs.get("key") if lost else None
-
-
-def give_up(study: Any, key: str, like: Any = None) -> None:
-    """Records that a run failed because its workers ended.
-
-    Args:
-      study: Optuna's study.
-      key: the run's key.
-      like: a trial of a search, whose values the record gets.
-    """
-    import optuna
-
-    error = f"{MOST_LOST} workers ended while they ran this trial (was there enough memory?)"
-    values = {} if like is None else {"params": like.params, "distributions": like.distributions}
-    attrs = {"key": key, "error": error, "result": {"error": error}}
-    study.add_trial(optuna.trial.create_trial(state=states().FAIL, user_attrs=attrs, **values))

@@ -55,11 +55,19 @@ class View:
             if (record.arm, record.seed) not in self.shown:
                 self.shown.add((record.arm, record.seed))
                 if not first:
-                    value = record.error or f"{self.metric} {record.metrics[self.metric]:.4f}"
-                    print(f"{record.arm}, seed {record.seed}: {value}", flush=True)
+                    value = record.metrics.get(self.metric)  # None for a metric that was added to the study later
+                    shown = record.error or ("complete" if value is None else f"{self.metric} {value:.4f}")
+                    print(f"{record.arm}, seed {record.seed}: {shown}", flush=True)
         if first:
             self.shown.add(("", -1))
             print(line, flush=True)
+
+    def say(self, sentence: str) -> None:
+        """Prints a sentence, above the panel if there is one."""
+        if self.live:
+            self.live.console.print(sentence, markup=False, highlight=False)
+        else:
+            print(sentence, flush=True)
 
     def line(self, records: Sequence[TrialRecord]) -> str:
         """Returns progress, the best run so far, failures and the time left, in words."""
@@ -68,7 +76,7 @@ class View:
         parts = [f"{self.name}: {ended} of {len(records)} runs ended, {states['running']} running"]
         if states["failed"]:
             parts.append(f"{states['failed']} failed")
-        if complete := [record for record in records if record.state == "complete"]:
+        if complete := [record for record in records if record.state == "complete" and self.metric in record.metrics]:
             best = max(complete, key=lambda record: self.sign * record.metrics[self.metric])
             parts.append(f"best {self.metric} {best.metrics[self.metric]:.4f} ({best.arm}, seed {best.seed})")
         if (done := ended - (self.before or 0)) > 0 and ended < len(records):

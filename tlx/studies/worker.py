@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlx.errors import TlxError
-from tlx.files.lock import acquire_lock
+from tlx.files.lock import Lock, acquire_lock
 from tlx.recipes.load import Loader
 from tlx.signals import Stop, requested
+from tlx.studies.command import run_command
 from tlx.studies.plan import Plan, open_plan
 from tlx.studies.queue import Queue, Taken
-from tlx.studies.trial import Result, remove_checkpoints, run_command, run_config
+from tlx.studies.trial import Result, remove_checkpoints, run_config
 
+PATIENCE = 3.0  # seconds
 LOADED = 4  # data sets and parameter trees that a worker keeps
 
 
@@ -55,14 +57,14 @@ def _one(plan: Plan, queue: Queue, taken: Taken, loader: Loader, ended: int) -> 
     try:
         with queue.beating(taken):
             try:
-                lock = acquire_lock(folder)
+                lock = _locked(folder)
             except TlxError:  # its last worker was silent, and still runs
-                queue.give_back(taken)
+                queue.give_back(taken, busy=True)
                 _wait(plan.heartbeat, ended)
                 return 0
             if number := requested():  # it came while the trial was taken
                 raise Stop(number)
-            result = _run(plan, taken, folder, loader)
+            result = _run(plan, taken, folder, loader, lock)
             lock.release()
     except KeyboardInterrupt as stop:
         queue.give_back(taken)
@@ -78,13 +80,27 @@ def _one(plan: Plan, queue: Queue, taken: Taken, loader: Loader, ended: int) -> 
     return int(recorded)
 
 
-def _run(plan: Plan, taken: Taken, folder: Path, loader: Loader) -> Result:
+def _locked(folder: Path) -> Lock:
+    """Locks a run directory. The command of a worker that was killed holds it for another moment."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return acquire_lock(folder)
+        except TlxError:
+            if requested() or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
+def _run(plan: Plan, taken: Taken, folder: Path, loader: Loader, lock: Lock) -> Result:
     study, arm = plan.study, taken.run.arm
     wanted: Sequence[str] = (study.select,) if taken.search else tuple(study.metrics)
     if arm.command:
-        return run_command(arm.command, folder, taken.run.seed, study.changes, wanted)
+        return run_command(arm.command, folder, taken.run.seed, study.changes, wanted, lock)
     config = plan.config_of(taken.run, taken.values)
     result = run_config(config, folder, loader, plan.workdir / "features", wanted)
+    if taken.search and "metrics" in result:  # a search does not see test
+        result["metrics"] = {name: value for name, value in result["metrics"].items() if not name.startswith("test/")}
     return {**result, "tuned": dict(taken.values), "folder": taken.folder}
 
 

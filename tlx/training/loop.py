@@ -212,6 +212,8 @@ class _Loop:
         if done == 0 and phase.first > 0:
             self.check_skipped(finished)
             self.state = phase.enter(self.state)
+            if phase.selects_anew:
+                self.progressed = dataclasses.replace(self.progressed, best=None, stale=0)
         if phase.before_epoch is not None and done % self.schedule.steps_per_epoch == 0:
             self.state = phase.before_epoch(self.state, done // self.schedule.steps_per_epoch)
 

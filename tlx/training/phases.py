@@ -31,6 +31,7 @@ class Phase:
       streams: names of the streams of the batches.
       recalibrate: a function `(state, the phase's batches from the first step on) -> state` that is called before each
         evaluation to compute the model state of the average; None: the model has no state or there is no average.
+      selects_anew: whether the best checkpoint is one of this phase or a later one.
       diagnose: a function `(state, batch) -> measurements` of the step after a state (see
         `tlx.training.diagnosis.make_diagnosis`); None: there is none.
     """
@@ -43,6 +44,7 @@ class Phase:
     streams: tuple[str, ...] = ("train",)
     recalibrate: Callable[[State, Iterator[Any]], State] | None = None
     diagnose: Callable[..., Any] | None = None
+    selects_anew: bool = False
 
 
 def phase_of(phases: Sequence[Phase], steps: int) -> int:

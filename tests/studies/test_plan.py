@@ -1,0 +1,63 @@
+"""Which runs are the same: by resolved config and data. A change of the code is told, and runs nothing again."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+from tests.studies import made
+from tlx.errors import TlxError
+from tlx.studies.analysis import analyse
+from tlx.studies.misuse import warnings
+from tlx.studies.plan import Plan, open_plan
+from tlx.studies.queue import Queue
+from tlx.studies.records import read_study
+
+RATE = "optimizer.learning_rate"
+
+
+def of_csv(folder: Path, rates: tuple[float, ...] = (1e-3, 3e-3), **more: object) -> Plan:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.py").write_text(
+        "from tlx.recipes import defaults\ndef get_config():\n    config = defaults.finetune()\n"
+        f"    config.data.train = 'csv:{folder / 'reviews.csv'}'\n    return config\n"
+    )
+    levels = {f"rate {rate}": {RATE: rate} for rate in rates}
+    return made.write_study(folder, **({"config": "config.py", "factors": {"rate": levels}, "seeds": 2} | more))  # type: ignore[arg-type]
+
+
+def keys(plan: Plan) -> dict[tuple[str, int], str]:
+    return {(run.arm.name, run.seed): run.key for run in plan.runs}
+
+
+def test_a_run_is_known_by_its_config_and_its_data(tmp_path: Path) -> None:
+    reviews = tiny.write_reviews(tmp_path / "reviews.csv", 20)
+    first = keys(of_csv(tmp_path))
+    assert len(set(first.values())) == 4
+    more = keys(of_csv(tmp_path, (1e-3, 3e-3, 1e-2), seeds=3))
+    assert first.items() < more.items() and len(set(more.values())) == 9
+    said_otherwise = of_csv(tmp_path, (), factors={"x": {"default": {}, "same": {RATE: 1e-3}}}, changes={RATE: 1e-3})
+    assert len(set(keys(said_otherwise).values())) == 2 and set(keys(said_otherwise).values()) < set(first.values())
+    tiny.write_reviews(reviews, 20, seed=1)
+    with pytest.raises(TlxError, match="the data have changed"):
+        open_plan(tmp_path)
+    assert not set(keys(of_csv(tmp_path)).values()) & set(first.values())
+
+
+def test_a_changed_revision_runs_nothing_again_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = made.of_commands(tmp_path, arms=2, seeds=2)
+    queue = Queue(plan)
+    for revision in ("aaaa", "aaaa", "aaaa", "bbbb"):
+        taken = queue.take()
+        assert taken is not None
+        queue.finish(taken, {"metrics": {made.METRIC: 0.5}, "revision": revision})
+    monkeypatch.setattr("tlx.studies.plan.revision", lambda: "cccc")
+    again = Queue(made.of_commands(tmp_path, arms=2, seeds=2))
+    assert again.take() is None and again.unfinished() == 0
+    facts, records = read_study(tmp_path)
+    assert facts.revision == "aaaa, bbbb"
+    told = "The runs were made by several revisions of the code: aaaa, bbbb."
+    assert told in warnings(analyse(facts, records))
+    made.of_commands(tmp_path, arms=1, seeds=2)  # without the arm that has the run of bbbb
+    facts, records = read_study(tmp_path)
+    assert facts.revision == "aaaa" and told not in warnings(analyse(facts, records))
