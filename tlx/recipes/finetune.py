@@ -36,7 +36,7 @@ from tlx.recipes.target import check_streams, check_target, target_streams, with
 from tlx.recipes.tasks import configs_by_task, with_joint_stream
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
-from tlx.training.tasks import Stream, Task
+from tlx.training.tasks import DEFAULT, Stream, Task
 
 
 def build(
@@ -105,7 +105,7 @@ def build(
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
     if streams and config.features.cache in ("memory", "disk") and layout.is_main:
         print("features: none are cached, because the run has streams of other data.", flush=True)
-    if len(tasks) == 1 and not streams:
+    if tasks.keys() == {DEFAULT} and not streams:
         ((name, task),) = tasks.items()
         cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing, lengths)
         if cached is not None:

@@ -81,7 +81,7 @@ class Loader:
         folder = resolve(config.model.checkpoint)
         inputs = open_inputs(folder, config)
         configs = configs_by_task(config)
-        if len(configs) > 1 and (in_memory or backbone is not None):
+        if DEFAULT not in configs and (in_memory or backbone is not None):
             raise TlxError("config.tasks reads files with a checkpoint's backbone; leave out tables and backbone.")
         datasets = {
             name: self._cached(

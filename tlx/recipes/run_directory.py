@@ -276,7 +276,7 @@ def written_of_task(
         return config, None
     prefix = f"{name}/"
     metrics = {key.removeprefix(prefix): value for key, value in summary["metrics"].items() if key.startswith(prefix)}
-    return config, {**summary, **summary["tasks"][name], "metrics": metrics}
+    return config, {**summary, **summary.get("tasks", {}).get(name, {}), "metrics": metrics}
 
 
 def read_run(run: Path) -> dict[str, Any]:
