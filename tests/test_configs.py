@@ -22,6 +22,7 @@ ARGUMENTS = {
     "text_file": ["", "sst2", "ag_news"],
     "glue_mrpc": ["", "minilm"],
     "multilabel": ["", "labels"],
+    "multitask": ["", "pcgrad"],
     "vit_cifar10": ["", "sgd", "mini"],
     "adapt_digits": ["", "mnist-usps"],
     "adapt_text": ["", "books-electronics"],
@@ -77,16 +78,17 @@ def test_one_shape(config: str) -> None:
     def types(config: ConfigDict) -> dict[str, type]:
         return {name: value if isinstance(value, type) else type(value) for name, value in leaves(config).items()}
 
-    shape = types(defaults.finetune())
+    shape = types(defaults.multitask() if "multitask" in config else defaults.finetune())
     for name, found in types(parse(config)).items():
-        if not re.match(r"params\.groups\.(?!default)", name):
+        if not re.match(r"params\.groups\.(?!default)|tasks\.", name):
             assert found is shape[name], name
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_launch_command_and_score_stand_on_top(file: Path) -> None:
     said = ast.get_docstring(ast.parse(file.read_text())) or ""
-    script = "adapt" if file.stem.startswith("adapt_") else "finetune"
+    scripts = {"adapt": "adapt", "multitask": "multitask"}
+    script = scripts.get(file.stem.partition("_")[0], "finetune")
     assert f"python experiments/{script}.py --config=configs/{file.name}" in said
     assert re.search(r"[Nn]ot run here|Scores?: (docs/\S+\.md|README\.md)", said)
     for page in re.findall(r"docs/\w+\.md", said):

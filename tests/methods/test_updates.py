@@ -137,7 +137,7 @@ def test_updates_without_names_of_their_own_are_refused() -> None:
         make_train_step(method, {}, OWNER)
 
 
-def project(gradients: Any, losses: Any, method_state: Any) -> Any:
+def project(gradients: Any, losses: Any, counts: Any, method_state: Any) -> Any:
     """Each of two gradients less its part against the other (PCGrad for two tasks), summed."""
 
     def dot(left: Any, right: Any) -> Any:
@@ -196,7 +196,7 @@ def test_combine_costs_one_forward_pass() -> None:
     product = 2 * rows * width * width
     forward, backward = depth * product, (2 * depth - 1) * product  # the input has no gradient
     summed = flops(None)
-    combined = flops(lambda g, losses, state: (jax.tree.map(lambda x, y: x + y, g["a"], g["b"]), state))
+    combined = flops(lambda g, losses, counts, state: (jax.tree.map(lambda x, y: x + y, g["a"], g["b"]), state))
     assert summed == pytest.approx(forward + backward, rel=0.02)
     assert combined == pytest.approx(forward + 2 * backward, rel=0.02)
 

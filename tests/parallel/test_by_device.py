@@ -124,7 +124,7 @@ def linear(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
     }, carried
 
 
-def weighed(gradients: Any, losses: Any, method_state: Any) -> Any:
+def weighed(gradients: Any, losses: Any, counts: Any, method_state: Any) -> Any:
     """A combination that keeps a running mean of the losses."""
     shift = 0.9 * method_state["shift"] + 0.1 * losses["square"]
     return jax.tree.map(lambda a, b: a + shift * b, gradients["square"], gradients["size"]), {"shift": shift}

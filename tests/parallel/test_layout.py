@@ -135,7 +135,7 @@ def linear(params: Any, batch: Any, carried: Carried, context: Context) -> Any:
     }, carried
 
 
-def projected(gradients: Any, losses: Any, method_state: Any) -> tuple[Any, Any]:
+def projected(gradients: Any, losses: Any, counts: Any, method_state: Any) -> tuple[Any, Any]:
     """A combination that is not linear: one gradient without its part along the other (PCGrad)."""
     one, two = gradients["square"], gradients["weighed"]
     along = optax.tree.vdot(one, two) / optax.tree.vdot(two, two)

@@ -13,6 +13,7 @@ from tlx.errors import TlxError
 from tlx.methods.finetune import LossSettings
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
+from tlx.recipes.balanced import BALANCED
 from tlx.recipes.methods import METHODS, MethodInputs, make_method, with_method_fields
 from tlx.training.tasks import Stream
 
@@ -31,7 +32,7 @@ def test_fields_come_from_the_config_and_have_the_papers_defaults() -> None:
         "trade_off": 1.0, "passes": "joint", "discriminator": (1024, 1024), "warm_start": 10.0, "variant": "paper",
         "randomized_size": 1024,
     }  # fmt: skip
-    for name in METHODS.keys() - {"finetune", "source_only", "target_trained"}:
+    for name in METHODS.keys() - BALANCED.keys() - {"finetune", "source_only", "target_trained"}:
         assert made(name=name).streams == (("target",) if name == "shot" else ("train", "target"))
     method = made(name="cdan_e", trade_off=0.3, discriminator=(8,))
     assert method.entropy and method.trade_off == 0.3 and method.discriminator.widths == (8,)

@@ -10,7 +10,7 @@ from tlx.files.atomic import writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, --to, --format, --max-shard-gb and --step."""
+    """Adds RUN, --to, --format, --max-shard-gb, --task and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--to", required=True, metavar="DIR", help="the folder to write; an earlier export in it is replaced"
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=5.0,
         help="largest size of a weight file in GB (%(default)s); larger weights are split into several files",
     )
+    parser.add_argument("--task", metavar="NAME", help="the task whose head is written, of a run of several")
     add_step(parser)
 
 
@@ -34,12 +35,16 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.recipes.run_directory import read_summary
 
     run, max_bytes = Path(arguments.run), int(arguments.max_shard_gb * 1e9)
-    print(write(load(arguments.run, arguments.step), run, read_summary(run), arguments.to, arguments.format, max_bytes))
+    trained = load(arguments.run, arguments.step)
+    if arguments.task is None:
+        _ = trained.head  # of several tasks, one has to be named
+    print(write(trained, run, read_summary(run), arguments.to, arguments.format, max_bytes, arguments.task))
 
 
 def write(
-    trained: Any, run: Path, summary: Any, to: str, format: str = "safetensors", max_shard_bytes: int = 5 * 10**9
-) -> str:
+    trained: Any, run: Path, summary: Any, to: str, format: str = "safetensors", max_shard_bytes: int = 5 * 10**9,
+    task: str | None = None,
+) -> str:  # fmt: skip
     """Writes the folder.
 
     Args:
@@ -49,6 +54,7 @@ def write(
       to: the folder to write.
       format: "safetensors" or "msgpack".
       max_shard_bytes: largest size of a file of weights.
+      task: the task whose head is written; None: the run has one.
 
     Returns:
       A line that says how to open the folder with transformers.
@@ -56,13 +62,17 @@ def write(
     from tlx.pretrained.folder import hub_id
     from tlx.pretrained.names import names_of
     from tlx.pretrained.save import hf_config, write_folder
-    from tlx.recipes.run_directory import read_run
+    from tlx.recipes.run_directory import read_run, written_of_task
     from tlx.reporting.card import model_card
 
+    written = read_run(run)
+    if task is not None:
+        trained = trained.of_task(task)
+        written, summary = written_of_task(written, summary, task)
     base_model = hub_id(trained.config["model"]["checkpoint"])
     kind, inputs = trained.head.kind, trained.inputs
     card = model_card(
-        read_run(run), summary, trained.step, base_model,
+        written, summary, trained.step, base_model,
         pipeline_tag=inputs.pipeline_tag(kind), limits=inputs.limits(kind),
     )  # fmt: skip
     with writable(to):

@@ -19,7 +19,7 @@ Predicted = tuple[Any, dict[str, Any]]  # an input and its prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, TEXT, --input, --output, --format, --sheet and --step."""
+    """Adds RUN, TEXT, --input, --output, --format, --sheet, --task and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument("text", nargs="*", help="texts, or image files")
     parser.add_argument(
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet", metavar="FILE", help="write a picture of the images with the least certain predictions"
     )
+    parser.add_argument("--task", metavar="NAME", help="one task of a run of several; default: all, in one pass")
     add_step(parser)
 
 
@@ -61,6 +62,10 @@ def main(arguments: argparse.Namespace) -> None:
     quiet_logs()
     configure_jax()
     trained = load(arguments.run, arguments.step)
+    if arguments.task is not None:
+        trained = trained.of_task(arguments.task)
+    if arguments.sheet and len(trained.heads) > 1:
+        raise TlxError("--sheet shows the predictions of one task; name it with --task.")
     if arguments.sheet and trained.model.backbone.config.modality != "image":
         raise TlxError(f"--sheet draws images; this run reads {trained.inputs.plural}.")
     if arguments.text:
@@ -79,18 +84,21 @@ def predict_arguments(trained: Any, words: Sequence[str]) -> list[Predicted]:
     """Predicts the words of the command line, prints one line for each, and returns inputs and predictions."""
     from tlx.runs.predictions import rows_of
 
-    inputs = trained.inputs.read_arguments(words, trained.columns, trained.head.kind)
+    inputs = trained.inputs.read_arguments(words, trained.columns, trained.kind)
     rows = rows_of(trained, inputs)
     width = max(len(word) for word in words)
     for word, row in zip(words, rows, strict=True):
-        print(f"{word:{width}}  {in_words(row)}")
+        by_task = {"": row} if "predicted" in row else row
+        answers = (f"{task}: {in_words(own)}" if task else in_words(own) for task, own in by_task.items())
+        print(f"{word:{width}}  {'   '.join(answers)}")
     return list(zip(inputs, rows, strict=True))
 
 
 def predict_source(trained: Any, source: str, to: str, format_: str | None) -> Iterator[list[Predicted]]:
     """Predicts the rows of a source, and writes them with the columns `predicted` and, for classes, `score`.
 
-    If the rows have a column of that name already, the new column is `tlx_predicted` or `tlx_score`.
+    For a run of several tasks these are `TASK_predicted` and `TASK_score`. If the rows have a column of that name
+    already, the new column is `tlx_predicted` or `tlx_score`.
 
     Args:
       trained: the trained run.
@@ -105,7 +113,7 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
     from tlx.data.stream import FORMATS, format_of, writing
     from tlx.runs.predictions import rows_of_examples
 
-    modality, columns, kind = trained.inputs, trained.columns, trained.head.kind
+    modality, columns, kind = trained.inputs, trained.columns, trained.kind
     reading = modality.read_source(source, format_)
     written = format_ if format_ in FORMATS else None
     output_format = written or reading.format if to == "-" else format_of(to, written or reading.file_format)
@@ -124,9 +132,12 @@ def predict_source(trained: Any, source: str, to: str, format_: str | None) -> I
         for chunk, inputs, examples in chunks:
             predictions = rows_of_examples(trained, examples)
             for (place, row), prediction in zip(chunk, predictions, strict=True):
-                predicted = prediction["predicted"]
-                unpredicted += predicted.count(None) if isinstance(predicted, list) else 0
-                values = flat(prediction) if output_format == "csv" else prediction
+                values: dict[str, Any] = {}
+                for task, own in ({"": prediction} if "predicted" in prediction else prediction).items():
+                    predicted = own["predicted"]
+                    unpredicted += predicted.count(None) if isinstance(predicted, list) else 0
+                    own = flat(own) if output_format == "csv" else own
+                    values |= {f"{task}_{name}" if task else name: value for name, value in own.items()}
                 new_columns = {name if name not in row else f"tlx_{name}": value for name, value in values.items()}
                 write({**row, **new_columns}, place)
             if to == "-":

@@ -7,6 +7,7 @@ import numpy as np
 
 from tlx.data.examples import ExampleSet
 from tlx.data.plan import EvaluationPlan, TrainingPlan
+from tlx.data.task_plan import TaskPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Batches:
     """
 
     examples: ExampleSet
-    plan: TrainingPlan | EvaluationPlan
+    plan: TrainingPlan | EvaluationPlan | TaskPlan
     steps: int
     multiple: int = 1
     share: Callable[[int], np.ndarray] | None = None

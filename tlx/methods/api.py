@@ -17,6 +17,8 @@ from tlx.params.rules import Rules
 
 Batch = Mapping[str, Mapping[str, jax.Array]]  # {stream: {field: array}}
 Losses = dict[str, tuple[jax.Array, jax.Array]]  # {name: (total, count)}
+Means = dict[str, jax.Array]  # {name: total / count}
+Counts = dict[str, jax.Array]  # {name: count}
 Gradients = dict[str, Any]  # {name of a loss: its gradient with respect to the trainable parameters}
 
 
@@ -42,12 +44,17 @@ class Update:
         the sum over losses of total / count, where totals and counts are summed over the micro-batches of a batch.
         Totals and counts are scalars. A count is treated as a constant in differentiation unless
         `differentiable_counts` names its loss. With `parallel.mode=pmap` the batch holds the rows of one device. Totals
-        and counts must then be sums over rows, and the method's state must be unchanged (`combine` may change it).
+        and counts must then be sums over rows, and the method's state must be unchanged (`combine` and `weigh` may
+        change it).
       players: names of the players whose parameters are updated.
       name: prefix of the update's metrics, `NAME/loss`. It may be "" only if the method has a single update.
       repeat: how often the update is applied in a step. Each time it uses the same batch and new random numbers.
-      combine: a function `(gradients, {name: total / count}, method_state) -> (gradient, method_state)` that replaces
-        the sum of the losses' gradients. `method_state` is `Carried.method`. All gradients come from one forward pass.
+      combine: a function `(gradients, {name: total / count}, {name: count}, method_state) -> (gradient, method_state)`
+        that replaces the sum of the losses' gradients. `method_state` is `Carried.method`. All gradients come from one
+        forward pass.
+      weigh: a function `({name: total / count}, {name: count}, method_state) -> ({name: weight}, method_state)`. The
+        update then minimizes the sum of weight · total / count, the weights being constants, with one backward pass;
+        the losses are logged without weights. Not together with `combine` or `differentiable_counts`.
       needs: for each player, the losses of which at least one must have a count above 0 in the batch. If none has, the
         player's parameters, moments and step count stay as they are. A player that is not a key is always updated.
       differentiable_counts: names of losses whose count depends on the parameters and is differentiated too.
@@ -57,7 +64,8 @@ class Update:
     players: tuple[str, ...]
     name: str = ""
     repeat: int = 1
-    combine: Callable[[Gradients, dict[str, jax.Array], Any], tuple[Any, Any]] | None = None
+    combine: Callable[[Gradients, Means, Counts, Any], tuple[Any, Any]] | None = None
+    weigh: Callable[[Means, Counts, Any], tuple[dict[str, jax.Array], Any]] | None = None
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     differentiable_counts: tuple[str, ...] = ()
 

@@ -33,6 +33,28 @@ def finetune() -> ConfigDict:
     return config
 
 
+def multitask() -> ConfigDict:
+    """Returns the default config of `experiments/multitask.py`: that of `finetune`, with tasks and their sampler."""
+    config = finetune()
+    # NAME: dict(data=…, head=…, loss=…), the fields in which a task differs from the config's data, head and loss;
+    # metric=…, whose mean over tasks, "validation/joint", selects the checkpoint; weight=…, a factor of its loss.
+    config.tasks = ConfigDict()
+    config.method.name = "equal"  # a method of several tasks
+    config.sampler = _sampler()
+    return config
+
+
+def _sampler() -> ConfigDict:
+    """How the rows of a step are divided among tasks (tlx/data/task_plan.py)."""
+    sampler = ConfigDict()
+    sampler.law = "proportional"  # to the numbers of examples; "uniform", "temperature" or "annealed"
+    sampler.batches = "mixed"  # the task of each row is drawn; "one_task": one task for the whole batch
+    sampler.cap = placeholder(int)  # no task counts more examples than this; None: no cap
+    sampler.temperature = 2.0  # temperature: shares are numbers of examples to the power 1 / temperature
+    sampler.annealed_to = 0.2  # annealed: the power goes from 1 at the first step to this at the last
+    return sampler
+
+
 def _model() -> ConfigDict:
     """The checkpoint and changes to its config."""
     model = ConfigDict()

@@ -33,9 +33,10 @@ from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.selection import check_rows
 from tlx.recipes.splits import TARGET, with_splits
 from tlx.recipes.target import check_streams, check_target, target_streams, with_target_as_source
+from tlx.recipes.tasks import configs_by_task, with_joint_stream
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
-from tlx.training.tasks import Stream, Task
+from tlx.training.tasks import DEFAULT, Stream, Task
 
 
 def build(
@@ -81,7 +82,9 @@ def build(
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables = loaded.model, loaded.variables
     inputs: Inputs = loaded.inputs
-    tasks = {name: make_task(name, config, datasets) for name, datasets in loaded.datasets.items()}
+    configs = configs_by_task(config)
+    tasks = {name: make_task(name, configs[name], datasets) for name, datasets in loaded.datasets.items()}
+    tasks = with_joint_stream(config, tasks)
     streams = {**target_streams(config, loaded.datasets), **(streams or {})}
     layout = layout.with_params(variables.params, model.backbone.kinds)
     check_mixing(inputs, tasks)
@@ -102,7 +105,7 @@ def build(
     lock = on_main(lambda: _open_run(run, lock, config, written, loaded))
     if streams and config.features.cache in ("memory", "disk") and layout.is_main:
         print("features: none are cached, because the run has streams of other data.", flush=True)
-    if len(tasks) == 1 and not streams:
+    if tasks.keys() == {DEFAULT} and not streams:
         ((name, task),) = tasks.items()
         cached = from_features(config, model, variables, setup.assigned, loaded.inputs, task, layout, packing, lengths)
         if cached is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.plan import padded
+from tlx.errors import TlxError
 from tlx.methods.api import Method
 from tlx.models.forward import abstract_variables
 from tlx.models.model import dummy_inputs
@@ -122,6 +123,8 @@ def inspect(config: ConfigDict) -> Inspected:
     """
     config = with_method_fields(with_current_names(config))
     check_config(config)
+    if config.get("tasks"):
+        raise TlxError("tlx inspect reads the config of one task; this config has config.tasks.")
     config = with_splits(with_target_as_source(config)).copy_and_resolve_references()
     config.train.accumulate = 1  # XLA counts a loop's body once
     check_target(config)

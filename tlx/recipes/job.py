@@ -46,7 +46,7 @@ from tlx.training.non_finite import SkipLimit
 from tlx.training.phases import Phase
 from tlx.training.saves import cost
 from tlx.training.state import State
-from tlx.training.tasks import DEFAULT, Stream, Task, class_reports
+from tlx.training.tasks import DEFAULT, Stream, Task, class_reports, joint
 from tlx.training.writers import MetricsWriter, NoWriter, Progress, Writer, read_metrics
 
 
@@ -306,7 +306,7 @@ class Job:
                 values |= task.score(outputs[name], split)
                 if keep is not None:
                     keep |= {key: outputs[key] for key in (name, features_name(name)) if key in outputs}
-        return values
+        return values | joint(values, self.tasks, split)
 
     def _evaluate_in_training(self, variables: Variables, latest: dict[str, np.ndarray]) -> dict[str, float]:
         """The metrics of validation and, of a run with a target, of `target_test` and the validators."""
@@ -339,6 +339,8 @@ class Job:
             metrics |= task.score(values, split)
             reports = class_reports(values, task.splits[split], task.head)
             classes |= {task.file(split): [dataclasses.asdict(report) for report in reports]} if reports else {}
+        for split in ("validation", "test"):
+            metrics |= joint(metrics, self.tasks, split)
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(variables.params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {

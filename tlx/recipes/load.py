@@ -1,6 +1,7 @@
 """Reads the data and the checkpoint of a run. Several runs can share what was read."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from tlx.data.sources import source_digest
 from tlx.data.tables import as_table
+from tlx.errors import TlxError
 from tlx.modalities.api import Modality
 from tlx.models.custom import Custom
 from tlx.models.forward import Variables, init_model_state
@@ -23,6 +25,7 @@ from tlx.recipes.datasets import Datasets, load_datasets
 from tlx.recipes.inputs import open_inputs
 from tlx.recipes.model import load_model
 from tlx.recipes.splits import PARTS
+from tlx.recipes.tasks import configs_by_task
 from tlx.training.tasks import DEFAULT
 
 
@@ -77,22 +80,28 @@ class Loader:
         in_memory = {split: as_table(split, table) for split, table in (tables or {}).items()}
         folder = resolve(config.model.checkpoint)
         inputs = open_inputs(folder, config)
-        datasets = self._cached(
-            None if in_memory else lambda: _data_key(config, folder),
-            lambda: load_datasets(config, inputs, in_memory),
-        )
-        heads = {DEFAULT: datasets.head}
+        configs = configs_by_task(config)
+        if DEFAULT not in configs and (in_memory or backbone is not None):
+            raise TlxError("config.tasks reads files with a checkpoint's backbone; leave out tables and backbone.")
+        datasets = {
+            name: self._cached(
+                None if in_memory else functools.partial(_data_key, own, folder),
+                functools.partial(load_datasets, own, inputs, in_memory),
+            )
+            for name, own in configs.items()
+        }
+        heads = {name: each.head for name, each in datasets.items()}
         if backbone is not None:
-            custom, variables, initialized = initialize_custom(config, backbone, inputs, datasets)
+            custom, variables, initialized = initialize_custom(config, backbone, inputs, datasets[DEFAULT])
             name = type(backbone.module).__name__
-            return Loaded(folder, inputs, {DEFAULT: datasets}, custom, variables, initialized, custom=name)
+            return Loaded(folder, inputs, datasets, custom, variables, initialized, custom=name)
         model, params, initialized = self._cached(
             lambda: _digest("checkpoint", config.model, config.lora, config.seed, source_digest(folder), repr(heads)),
             lambda: load_model(config, folder, heads),
         )
         has_state = model.backbone.config.has_state
         variables = Variables(params, init_model_state(model, dummy_inputs(model)) if has_state else {})
-        return Loaded(folder, inputs, {DEFAULT: datasets}, model, variables, initialized)
+        return Loaded(folder, inputs, datasets, model, variables, initialized)
 
     def _cached(self, make_key: Callable[[], str] | None, make: Callable[[], Any]) -> Any:
         if make_key is None or not self.size:  # the key is not made either: it reads the data

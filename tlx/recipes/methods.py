@@ -25,6 +25,7 @@ from tlx.models.forward import ModelState
 from tlx.models.model import Model
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten, unflatten
+from tlx.recipes.balanced import BALANCED
 from tlx.recipes.parameters import GroupAssignment
 from tlx.training.tasks import DEFAULT, Task
 
@@ -55,7 +56,19 @@ Methods = Mapping[str, tuple[MakeMethod, Mapping[str, Any]]]  # {name: (function
 
 
 def _finetune(inputs: MethodInputs) -> Method:
-    return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, inputs.tasks[DEFAULT].loss)
+    return FineTune(inputs.model, {DEFAULT: "label"}, inputs.prepare, _only_task(inputs).loss)
+
+
+def _only_task(inputs: MethodInputs) -> Task:
+    """The task of a run that has one.
+
+    Raises:
+      TlxError: the run has several.
+    """
+    if DEFAULT in inputs.tasks:
+        return inputs.tasks[DEFAULT]
+    name = inputs.config.method.name
+    raise TlxError(f"config.method.name is {name!r}, which trains one task; of several, take {listed(BALANCED)}.")
 
 
 # Keyword arguments of a method's class that are no fields of the config, and where they come from.
@@ -83,7 +96,7 @@ def _adapting(method: type[TwoDomains], **fixed: Any) -> tuple[MakeMethod, Mappi
     def make(inputs: MethodInputs) -> Method:
         given = {name: inputs.config.method[name] for name in fields}
         given |= {name: OF_THE_RUN[name](inputs) for name in of_the_run}
-        return method(inputs.model, inputs.prepare, inputs.tasks[DEFAULT].loss, **given, **fixed)
+        return method(inputs.model, inputs.prepare, _only_task(inputs).loss, **given, **fixed)
 
     return make, fields
 
@@ -107,6 +120,7 @@ METHODS: dict[str, tuple[MakeMethod, Mapping[str, Any]]] = {
     "adda": _adapting(Adda),
     "pseudo_labels": _adapting(PseudoLabels),
     "shot": _adapting(Shot),
+    **BALANCED,
 }
 
 

@@ -197,14 +197,86 @@ class Trained:
         return Variables(self.params, self.model_state)
 
     @property
+    def heads(self) -> dict[str, Head]:
+        """The heads by name: `default`, or those of the run's tasks."""
+        return dict(self.model.heads_by_name)
+
+    @property
     def head(self) -> Head:
-        """The head `default`, which predicts."""
-        return dict(self.model.heads_by_name)["default"]
+        """The head `default`, which predicts.
+
+        Raises:
+          TlxError: if the run has several tasks.
+        """
+        if "default" not in self.heads:
+            raise TlxError(f"the run has the tasks {listed(self.heads)}; name one with --task.")
+        return self.heads["default"]
+
+    @property
+    def kind(self) -> str:
+        """The kind of the heads, as far as it decides how inputs are read.
+
+        Raises:
+          TlxError: if some tasks tag words and others do not.
+        """
+        kinds = [head.kind for head in self.heads.values()]
+        if len({kind == "tagging" for kind in kinds}) > 1:
+            raise TlxError(f"of the tasks {listed(self.heads)} some read words and some texts; name one with --task.")
+        return kinds[0]
 
     @property
     def columns(self) -> Columns:
-        """The columns of the run's data."""
-        return Columns.of(self.inputs, self.config["data"])
+        """The columns of the run's data.
+
+        Raises:
+          TlxError: if the inputs of its tasks are in different columns.
+        """
+        datas = [{**self.config["data"], **(task.get("data") or {})} for task in self.tasks.values()]
+        columns = [Columns.of(self.inputs, data) for data in datas or [self.config["data"]]]
+        if any(one.inputs != columns[0].inputs for one in columns):
+            raise TlxError(f"the tasks {listed(self.heads)} read different columns; name one with --task.")
+        return columns[0]
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """The content of `config.tasks`; {} if the run has one task."""
+        return self.config.get("tasks") or {}
+
+    def of_task(self, name: str) -> "Trained":
+        """The run as if it had been one of this task alone: its head is called `default`.
+
+        Raises:
+          TlxError: if the run has no such task.
+        """
+        if name not in self.tasks:
+            raise TlxError(f"the run has no task {name!r}; it has {listed(self.tasks or ['one, without a name'])}.")
+        model = self.model.clone(heads_by_name=(("default", self.heads[name]),))
+        params = {**self.params, "heads": {"default": self.params["heads"][name]}}
+        params.pop("aux", None)
+        return dataclasses.replace(self, model=model, params=params, config=config_of_task(self.config, name))
+
+
+def config_of_task(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns a run's config with the fields that a task sets, and without tasks."""
+    given = config["tasks"][name]
+    own = {key: {**config[key], **(given.get(key) or {})} for key in ("data", "head", "loss")}
+    return {**{key: value for key, value in config.items() if key != "tasks"}, **own}
+
+
+def written_of_task(
+    written: Mapping[str, Any], summary: Mapping[str, Any] | None, name: str
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Returns the content of a run's `config.json` and `summary.json` as far as it concerns one of its tasks."""
+    config = {
+        **written,
+        "config": config_of_task(written["config"], name),
+        "heads": {"default": written["heads"][name]},
+    }
+    if summary is None:
+        return config, None
+    prefix = f"{name}/"
+    metrics = {key.removeprefix(prefix): value for key, value in summary["metrics"].items() if key.startswith(prefix)}
+    return config, {**summary, **summary.get("tasks", {}).get(name, {}), "metrics": metrics}
 
 
 def read_run(run: Path) -> dict[str, Any]:

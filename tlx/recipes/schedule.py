@@ -7,7 +7,7 @@ import optax
 from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import ENTITY, default_monitor, higher_is_better, metric_names
+from tlx.evaluation.metrics import ENTITY, higher_is_better, metric_names
 from tlx.optim.schedules import SETTINGS, check_settings, make_schedule
 from tlx.recipes.parameters import Schedules
 from tlx.recipes.phases import PhasePlan
@@ -15,21 +15,22 @@ from tlx.recipes.regularise import averaged_rate
 from tlx.recipes.selection import validator_of
 from tlx.training.loop import LoopSchedule
 from tlx.training.saves import SaveSchedule
-from tlx.training.tasks import Task, full_name
+from tlx.training.tasks import JOINT, Task, full_name, main_metric
 
 
 def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule:
     """Returns the loop's schedule. An epoch has as many steps as the longest stream of the tasks."""
     train = config.train
-    steps_per_epoch = max(task.stream.steps_per_epoch for task in tasks.values())
+    streams = {task.stream_name: task.stream for task in tasks.values()}
+    steps_per_epoch = max(stream.steps_per_epoch for stream in streams.values())
     first = next(iter(tasks.values()))
-    default = first.metric(f"validation/{default_monitor(first.head.kind, first.head.labels)}")
+    default = main_metric(first, "validation") if len(tasks) == 1 else f"validation/{JOINT}"
     monitor = full_name(train.monitor or default, tasks)
     validator = validator_of(monitor, first.head, config.data.target)
     return LoopSchedule(
         total=max(1, round(train.epochs * steps_per_epoch)),
         steps_per_epoch=steps_per_epoch,
-        examples_per_step=sum(task.batch_size for task in tasks.values()),
+        examples_per_step=sum(stream.batch_size for stream in streams.values()),
         evaluate_every=max(1, round(train.evaluate_every * steps_per_epoch)),
         log_every=train.log_every,
         monitor=monitor,
@@ -78,6 +79,8 @@ def _maximized(monitor: str, config_value: str | None, tasks: Mapping[str, Task]
     Raises:
       TlxError: if there is no metric of this name.
     """
+    if len(tasks) > 1 and monitor == f"validation/{JOINT}":
+        return True
     task = tasks[monitor.split("/")[0] if monitor.count("/") > 1 else next(iter(tasks))]
     head, name = task.head, monitor.rpartition("/")[2]
     metrics = ("loss", *metric_names(head.kind, head.labels, head.outputs))

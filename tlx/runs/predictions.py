@@ -27,17 +27,25 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
     Returns:
       Dicts with the key `predicted`, and for classification `score`, the probability of the predicted class.
       `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
-      the words, None for a word that cannot be predicted; for regression, a number or a list of numbers.
+      the words, None for a word that cannot be predicted; for regression, a number or a list of numbers. For a run of
+      several tasks, such a dict for each task, by its name; all come from one pass of the backbone.
     """
-    return rows_of_examples(trained, trained.inputs.encode_inputs(inputs, trained.head.kind))
+    return rows_of_examples(trained, trained.inputs.encode_inputs(inputs, trained.kind))
 
 
 def rows_of_examples(trained: Trained, examples: ExampleSet) -> list[dict[str, Any]]:
     """Predicts encoded inputs; returns what `rows_of` returns."""
-    values = predict_examples(trained, examples)
+    outputs = outputs_of(trained, examples)
+    by_head = {name: _rows(head, outputs[name], examples) for name, head in trained.heads.items()}
+    if list(by_head) == ["default"]:
+        return by_head["default"]
+    return [dict(zip(by_head, rows, strict=True)) for rows in zip(*by_head.values(), strict=True)]
+
+
+def _rows(head: Head, values: np.ndarray, examples: ExampleSet) -> list[dict[str, Any]]:
     if examples.words is None:
-        return ROWS[trained.head.kind](trained.head, values)
-    tags = [[*trained.head.labels, None][tag] for tag in predicted_tags(values)]
+        return ROWS[head.kind](head, values)
+    tags = [[*head.labels, None][tag] for tag in predicted_tags(values)]
     return [{"predicted": tags[start:stop]} for start, stop in itertools.pairwise(examples.words.offsets)]
 
 
@@ -69,11 +77,16 @@ def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
     """Returns the head's outputs for examples: (examples, outputs), for tagging (words, outputs)."""
+    return outputs_of(trained, examples)["default"]
+
+
+def outputs_of(trained: Trained, examples: ExampleSet) -> dict[str, np.ndarray]:
+    """Returns the outputs of each head, by its name, as `predict_examples` does."""
     forward = _forward(trained.model, trained.inputs.prepare)
     size = min(trained.config["train"]["eval_batch_size"], len(examples))
     packs = trained.config["data"]["packing"] != "off" and getattr(trained.model.backbone, "packs", False)
     shape = shape_of_chunk(examples.lengths, size) if packs else None
-    return predict(forward, trained.variables, examples, trained.inputs, size, shape=shape)["default"]
+    return predict(forward, trained.variables, examples, trained.inputs, size, shape=shape)
 
 
 @functools.lru_cache(maxsize=4)

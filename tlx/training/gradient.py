@@ -9,7 +9,7 @@ There are three cases:
   and divided by the summed counts at the end.
 - Several micro-batches and several losses whose sum is minimized: a first pass computes the counts, and a second pass
   needs one backward pass for all losses. XLA removes from the first pass whatever the counts do not depend on, which is
-  the whole network unless a count depends on its outputs.
+  the whole network unless a count depends on its outputs. With `weigh` the first pass computes the losses too.
 
 Under `jax.pmap` each device has its own rows of the batch. Counts are summed over devices before the division, and
 totals and gradients after it, outside of differentiated functions. Each device therefore has the gradient of the whole
@@ -80,7 +80,8 @@ def differentiate(
       context: the context of the forward pass; each micro-batch has a random key derived from its key.
 
     Returns:
-      The losses and the gradient of their sum, or the gradient that `update.combine` returns.
+      The losses and the gradient of their sum, weighted by `update.weigh`, or the gradient that `update.combine`
+      returns.
     """
 
     def losses(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[tuple[Values, Values], Carried]:
@@ -103,9 +104,10 @@ def differentiate(
     keys = jax.vmap(lambda part: jax.random.fold_in(context.key, part))(jnp.arange(parts))
     shapes = jax.eval_shape(losses, trainable, carried, jax.tree.map(lambda x: x[0], (batches, keys)))[0]
     names = tuple(shapes[0])
-    if update.combine is not None or len(names) == 1 or update.differentiable_counts:
+    weighed = update.weigh is not None
+    if update.combine is not None or (len(names) == 1 and not weighed) or update.differentiable_counts:
         return _accumulate_by_loss(update, losses, names, trainable, carried, (batches, keys))
-    return _accumulate_sum(losses, names, trainable, carried, (batches, keys))
+    return _accumulate_sum(update, losses, names, trainable, carried, (batches, keys))
 
 
 # (trainable, carried, micro-batch) -> ((totals, counts), carried)
@@ -120,7 +122,7 @@ def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carri
         totals, counts = _over_devices(update, totals, counts)
         return _means(totals, counts), (counts, after)
 
-    if update.combine is None:
+    if update.combine is None and update.weigh is None:
 
         def total_loss(trainable: Any) -> tuple[jax.Array, tuple[Values, Values, Any]]:
             values, (counts, after) = means(trainable)
@@ -130,8 +132,12 @@ def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carri
         gradient, values = summed((gradient, values))
         return Result(gradient, values, counts, after)
     values, pull, (counts, after) = jax.vjp(means, trainable, has_aux=True)
+    if update.weigh is not None:
+        values = summed(values)
+        weights, after = _weighed(update, values, counts, after)
+        return Result(summed(pull(weights)[0]), values, counts, after)
     gradients, values = summed((_one_by_one(pull, values), values))
-    gradient, after = _combined(update, gradients, values, after)
+    gradient, after = _combined(update, gradients, values, counts, after)
     return Result(gradient, values, counts, after)
 
 
@@ -170,28 +176,34 @@ def _accumulate_by_loss(
                 lambda g, c, s=share: g - s.astype(g.dtype) * c, gradients[name], gradients.pop(f"{name} count")
             )
     if update.combine is not None:
-        gradient, carried = _combined(update, gradients, means, carried)
+        gradient, carried = _combined(update, gradients, means, counts, carried)
     else:
         gradient = jax.tree.map(lambda *leaves: sum(leaves), *(gradients[name] for name in names))
     return Result(gradient, means, counts, carried)
 
 
 def _accumulate_sum(
-    losses: LossFunction, names: tuple[str, ...], trainable: Any, carried: Carried, microbatches: MicroBatch
-) -> Result:
+    update: Update, losses: LossFunction, names: tuple[str, ...], trainable: Any, carried: Carried,
+    microbatches: MicroBatch,
+) -> Result:  # fmt: skip
     """Computes the counts first, so that each micro-batch needs one backward pass for the sum of all losses."""
 
-    def count(carried: Carried, microbatch: MicroBatch) -> tuple[Any, Values]:
-        (_, counts), carried = losses(trainable, carried, microbatch)
-        return carried, counts
+    def count(carried: Carried, microbatch: MicroBatch) -> tuple[Any, tuple[Values, Values]]:
+        (totals, counts), carried = losses(trainable, carried, microbatch)
+        return carried, (counts, {} if update.weigh is None else totals)
 
-    _, counts_by_part = jax.lax.scan(count, carried, microbatches)
+    counted, (counts_by_part, totals_by_part) = jax.lax.scan(count, carried, microbatches)
     counts = summed({name: counts_by_part[name].sum() for name in names})
+    weights, weighed = None, counted
+    if update.weigh is not None:
+        totals = summed({name: totals_by_part[name].sum() for name in names})
+        weights, weighed = _weighed(update, _means(totals, counts), counts, counted)
 
     def share_of_loss(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[jax.Array, tuple[Values, Any]]:
         (totals, _), carried = losses(trainable, carried, microbatch)
         values = _means(totals, counts)
-        return sum(values.values(), jnp.zeros(())), (values, carried)
+        shares = values if weights is None else {name: weights[name] * value for name, value in values.items()}
+        return sum(shares.values(), jnp.zeros(())), (values, carried)
 
     def add(carry: tuple[Any, Any], microbatch: MicroBatch) -> tuple[tuple[Any, Any], Values]:
         gradient, carried = carry
@@ -201,6 +213,8 @@ def _accumulate_sum(
     zeros = jax.tree.map(jnp.zeros_like, trainable)
     (gradient, carried), values = jax.lax.scan(add, (zeros, carried), microbatches)
     gradient, means = summed((gradient, {name: values[name].sum() for name in names}))
+    if update.weigh is not None:
+        carried = dataclasses.replace(carried, method=weighed.method)
     return Result(gradient, means, counts, carried)
 
 
@@ -231,10 +245,20 @@ def _check_by_device(before: Carried, after: Carried) -> None:
         )
 
 
-def _combined(update: Update, gradients: dict[str, Any], means: Values, carried: Carried) -> tuple[Any, Carried]:
+def _combined(
+    update: Update, gradients: dict[str, Any], means: Values, counts: Values, carried: Carried
+) -> tuple[Any, Carried]:
     assert update.combine is not None
-    gradient, method_state = update.combine(gradients, means, carried.method)
+    gradient, method_state = update.combine(gradients, means, counts, carried.method)
     return gradient, dataclasses.replace(carried, method=method_state)
+
+
+def _weighed(update: Update, means: Values, counts: Values, carried: Carried) -> tuple[Values, Carried]:
+    """The weights of the losses, in the losses' dtypes, and the method's state after them."""
+    assert update.weigh is not None
+    weights, method_state = update.weigh(means, counts, carried.method)
+    weights = {name: jax.lax.stop_gradient(jnp.asarray(weights[name], mean.dtype)) for name, mean in means.items()}
+    return weights, dataclasses.replace(carried, method=method_state)
 
 
 def _means(totals: Values, counts: Values) -> Values:

@@ -10,11 +10,13 @@ import numpy as np
 
 from tlx.data.batches import Batches
 from tlx.data.examples import ExampleSet
+from tlx.data.joint import JointExamples
 from tlx.data.packing import PackedShape
 from tlx.data.plan import TrainingPlan
 from tlx.data.samplers import SHUFFLE, Sampler
+from tlx.data.task_plan import TaskPlan, TaskSampling
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import measure
+from tlx.evaluation.metrics import default_monitor, measure
 from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.methods.finetune import LossSettings, head_loss
 from tlx.models.heads import Head
@@ -31,12 +33,14 @@ class Stream:
       batch_size: number of examples of a step.
       sampler: the order of the examples in an epoch.
       shape: the shape of packed batches; None: texts are not packed.
+      sampling: for `JointExamples`, how rows are divided among tasks; `sampler` and `shape` are then not used.
     """
 
     examples: ExampleSet
     batch_size: int
     sampler: Sampler = SHUFFLE
     shape: PackedShape | None = None
+    sampling: TaskSampling | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -57,6 +61,11 @@ class Stream:
           multiple: see `Batches`.
           share: see `Batches`.
         """
+        if self.sampling is not None:
+            assert isinstance(self.examples, JointExamples)
+            parts = self.examples.lengths_by_part
+            of_tasks = TaskPlan(parts, self.batch_size, seed, steps, self.sampling, length_buckets)
+            return Batches(self.examples, of_tasks, steps, multiple, share)
         plan = TrainingPlan(
             self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler,
             shape=self.shape,
@@ -76,6 +85,9 @@ class Task:
       loss: settings of the loss.
       batch_size: number of examples of a training step.
       sampler: the order of the training examples in an epoch.
+      joint: the stream of the training examples of all tasks of the run; None: the task has its own.
+      weight: a constant factor of the loss, for methods of several tasks.
+      main: the task's main metric; None: the default of the head's kind.
     """
 
     name: str
@@ -84,16 +96,19 @@ class Task:
     loss: LossSettings
     batch_size: int
     sampler: Sampler = SHUFFLE
+    joint: Stream | None = None
+    weight: float = 1.0
+    main: str | None = None
 
     @property
     def stream_name(self) -> str:
         """The name of the stream of its training examples."""
-        return "train" if self.name == DEFAULT else self.name
+        return "train" if self.name == DEFAULT or self.joint is not None else self.name
 
     @property
     def stream(self) -> Stream:
         """The stream of its training examples."""
-        return Stream(self.splits["train"], self.batch_size, self.sampler)
+        return self.joint or Stream(self.splits["train"], self.batch_size, self.sampler)
 
     def score(self, predictions: np.ndarray, split: str) -> dict[str, float]:
         """Returns all metrics of a split by their full names."""
@@ -107,6 +122,27 @@ class Task:
     def metric(self, name: str) -> str:
         """Returns the full name of a metric `split/metric`."""
         return name if self.name == DEFAULT else f"{self.name}/{name}"
+
+
+JOINT = "joint"  # the mean over tasks of their main metrics
+
+
+def joint(values: Mapping[str, float], tasks: Mapping[str, Task], split: str) -> dict[str, float]:
+    """Returns `{"split/joint": the mean of the tasks' main metrics}`; {} for one task.
+
+    Args:
+      values: all metrics of a split.
+      tasks: tasks by name.
+      split: the split. Without examples of a task in it there is no mean.
+    """
+    if len(tasks) == 1 or any(split not in task.splits for task in tasks.values()):
+        return {}
+    return {f"{split}/{JOINT}": float(np.mean([values[main_metric(task, split)] for task in tasks.values()]))}
+
+
+def main_metric(task: Task, split: str) -> str:
+    """Returns the full name of a task's main metric."""
+    return task.metric(f"{split}/{task.main or default_monitor(task.head.kind, task.head.labels)}")
 
 
 def full_name(metric: str, tasks: Mapping[str, Task]) -> str:

@@ -1,0 +1,66 @@
+"""Sets of several tasks in one: a batch has the rows of their sets, and each task's labels with a mask."""
+
+import numpy as np
+
+from tlx.data.batches import Batches
+from tlx.data.examples import Examples
+from tlx.data.joint import JointExamples, same_inputs
+from tlx.data.task_plan import TaskPlan, TaskSampling, uniform
+
+random = np.random.default_rng(0)
+
+
+def texts(lengths: list[int], first: int, label: np.ndarray, tags: bool = False) -> Examples:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.arange(first, first + offsets[-1], dtype=np.int32)
+    token_fields = {"label": ids % 3, "label_mask": (ids % 2).astype(np.int32)} if tags else {}
+    fields = {} if tags else {"label": label}
+    return Examples(ids, ids * 0, offsets, fields, np.arange(len(lengths)) + first, -5, token_fields)
+
+
+LENGTHS = {"reviews": [3, 5, 2, 4], "news": [6, 1, 3]}
+GOOD = texts(LENGTHS["reviews"], 100, np.array([1, 0, 1, 1], np.int32))
+SCORE = texts(LENGTHS["reviews"], 100, random.normal(size=(4, 1)).astype(np.float32))
+TOPIC = texts(LENGTHS["news"], 500, np.array([2, 0, 1], np.int32))
+TAGS = texts([4, 2], 900, np.zeros(0), tags=True)
+
+
+def test_rows_and_labels_are_those_of_the_sets() -> None:
+    joint = JointExamples([{"good": GOOD, "score": SCORE}, {"topic": TOPIC}, {"tags": TAGS}])
+    assert len(joint) == 9 and joint.lengths.tolist() == [3, 5, 2, 4, 6, 1, 3, 4, 2]
+    assert list(joint.lengths_by_part) == ["good+score", "topic", "tags"]
+    rows = np.array([5, 1, -1, 7, 3, 4])
+    batch = joint.take(rows, 8)
+    for row, position in enumerate(rows):
+        source = next((s, r) for s, r in ((GOOD, position), (TOPIC, position - 4), (TAGS, position - 7))
+                      if 0 <= r < len(s)) if position >= 0 else None  # fmt: skip
+        expected = source[0].take(np.array([source[1]]), 8) if source else GOOD.take(np.array([-1]), 8)
+        for name in ("input_ids", "token_type_ids", "attention_mask", "example_id", "valid"):
+            np.testing.assert_array_equal(batch[name][row], expected[name][0], err_msg=f"{name} {position}")
+    assert (
+        batch["label_good_mask"].tolist()
+        == batch["label_score_mask"].tolist()
+        == [False, True, False, False, True, False]
+    )
+    assert batch["label_topic_mask"].tolist() == [True, False, False, False, False, True]
+    assert batch["label_good"][[1, 4]].tolist() == [0, 1] and batch["label_topic"][[0, 5]].tolist() == [0, 2]
+    np.testing.assert_array_equal(batch["label_score"][[1, 4]], SCORE.fields["label"][[1, 3]])
+    tags = TAGS.take(np.array([0]), 8)
+    np.testing.assert_array_equal(batch["label_tags"][3], tags["label"][0])
+    np.testing.assert_array_equal(batch["label_tags_mask"][3], tags["label_mask"][0].astype(bool))
+    assert not batch["label_tags_mask"][[0, 1, 2, 4, 5]].any()
+
+
+def test_which_sets_have_the_same_inputs() -> None:
+    assert same_inputs(GOOD, SCORE) and not same_inputs(GOOD, TOPIC)
+
+
+def test_batches_of_the_plan() -> None:
+    """Every step's labels are those of the tasks that the plan drew."""
+    joint = JointExamples([{"good": GOOD, "score": SCORE}, {"topic": TOPIC}])
+    plan = TaskPlan(joint.lengths_by_part, 4, 0, 20, TaskSampling(uniform(), "one_task"))
+    for step in range(20):
+        batch = Batches(joint, plan, 20)[step]
+        reviews, topics = plan.counts(step)
+        assert batch["label_good_mask"].sum() == batch["label_score_mask"].sum() == reviews
+        assert batch["label_topic_mask"].sum() == topics and batch["valid"].all()

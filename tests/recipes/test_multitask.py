@@ -1,0 +1,167 @@
+"""Several tasks from one config: training, per-task metrics, resumption, export and prediction."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.tiny import BAD, GOOD, NEUTRAL, write_checkpoint, write_reviews
+from tlx.cli.main import main
+from tlx.errors import TlxError
+from tlx.models.heads import Head
+from tlx.recipes import defaults, finetune
+from tlx.recipes.run_directory import load_run
+from tlx.runs.predictions import rows_of
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, reviews with two labels, and a set of its own with a third."""
+    folder = tmp_path_factory.mktemp("tasks")
+    write_checkpoint(folder / "checkpoint")
+    write_reviews(folder / "reviews.csv", 120)
+    random = np.random.default_rng(5)
+    lines = ["words,kind"]
+    for _ in range(60):
+        neutral = random.random() < 0.5
+        words = random.choice(NEUTRAL if neutral else GOOD + BAD, 4)
+        lines.append(f"{' '.join(words)},{'neutral' if neutral else 'telling'}")
+    (folder / "kinds.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def config_of(files: Path, method: str = "equal", **fields: Any) -> ConfigDict:
+    config = defaults.multitask()
+    config.model.checkpoint = str(files / "checkpoint")
+    config.data.train, config.data.max_length = f"csv:{files / 'reviews.csv'}", 16
+    config.data.test_fraction, config.data.cache = 0.1, "off"
+    config.tasks = {
+        "tone": {"data": {"label": "label"}, "metric": "macro_f1"},
+        "score": {"data": {"label": "score"}, "head": {"kind": "regression"}, "weight": 0.5},
+        "kind": {"data": {"train": f"csv:{files / 'kinds.csv'}", "text": "words", "label": "kind"}},
+    }
+    config.method.name = method
+    config.optimizer.learning_rate, config.train.batch_size, config.train.epochs = 2e-3, 16, 2.0
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(files: Path) -> tuple[Path, dict[str, Any]]:
+    workdir = files / "run"
+    return workdir, finetune.build(config_of(files), workdir).run(quiet=True)
+
+
+def test_metrics_of_each_task_and_their_mean(run: tuple[Path, dict[str, Any]]) -> None:
+    _, summary = run
+    metrics = summary["metrics"]
+    for split in ("validation", "test"):
+        main_ones = [
+            metrics[f"{name}"] for name in (f"tone/{split}/macro_f1", f"score/{split}/r2", f"kind/{split}/accuracy")
+        ]
+        assert metrics[f"{split}/joint"] == pytest.approx(np.mean(main_ones))
+    assert "validation/joint" in summary["selection"]
+    assert metrics["kind/test/accuracy"] > 0.8  # it is the easiest of the three
+
+
+def test_tasks_of_the_same_rows_share_them(files: Path) -> None:
+    job = finetune.build(config_of(files), files / "shared")
+    stream = job.streams["train"].examples
+    assert list(stream.lengths_by_part) == ["tone+score", "kind"]  # type: ignore[attr-defined]
+    assert list(job.streams) == ["train"]
+    batch = next(iter(job.batches()))["train"]
+    np.testing.assert_array_equal(batch["label_tone_mask"], batch["label_score_mask"])
+    assert not (np.asarray(batch["label_tone_mask"]) & np.asarray(batch["label_kind_mask"])).any()
+
+
+@pytest.mark.parametrize(
+    "method", ["pcgrad", *(pytest.param(name, marks=pytest.mark.long) for name in ("famo", "dwa"))]
+)
+def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, method: str, tmp_path: Path) -> None:
+    fields = {"sampler.law": "annealed", "sampler.batches": "one_task"}
+    whole = finetune.build(config_of(files, method, **fields), tmp_path / "whole")
+    whole.run(quiet=True)
+
+    class Killed(Exception):
+        pass
+
+    def kill(step: int, metrics: Any) -> bool:
+        if step == 12:
+            raise Killed
+        return False
+
+    begun = finetune.build(config_of(files, method, **fields), tmp_path / "parts")
+    with pytest.raises(Killed):
+        from tlx.training.checkpoint import Checkpoints
+
+        with Checkpoints(tmp_path / "parts" / "checkpoints") as checkpoints:
+            begun.fit(checkpoints, quiet=True, after_step=kill)
+    begun.lock = None
+    finetune.build(config_of(files, method, **fields), tmp_path / "parts").run(quiet=True)
+    one, other = (load_run(tmp_path / name) for name in ("whole", "parts"))
+    assert one.step == other.step
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+
+
+def test_predictions_of_all_tasks(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    trained = load_run(run[0])
+    texts = ["a fine film", "the dull plot was grim", "and the was"]
+    with pytest.raises(TlxError, match="read different columns"):
+        _ = trained.columns
+    rows = rows_of(trained, texts)
+    examples = trained.inputs.encode_inputs(texts, "classification")
+    for name, head in trained.heads.items():
+        alone = rows_of(trained.of_task(name), texts)
+        assert [row[name] for row in rows] == alone
+        assert isinstance(head, Head) and len(examples) == 3
+    assert main(["predict", str(run[0]), "--task", "tone", "a fine film"]) in (None, 0)
+
+
+def test_export_of_a_task(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    from tlx.pretrained.load import from_pretrained
+
+    with pytest.raises(TlxError, match="name one with --task"):
+        _ = load_run(run[0]).head
+    assert main(["export", str(run[0]), "--task", "tone", "--to", str(tmp_path / "tone")]) in (None, 0)
+    model, params = from_pretrained(tmp_path / "tone")
+    trained = load_run(run[0]).of_task("tone")
+    assert dict(model.heads_by_name)["default"].labels == ("bad", "good")
+    np.testing.assert_array_equal(
+        params["heads"]["default"]["output"]["kernel"], trained.params["heads"]["default"]["output"]["kernel"]
+    )
+    card = (tmp_path / "tone" / "README.md").read_text()
+    assert "macro" in card and "kind/" not in card
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method.name": "finetune"}, "which trains one task"),
+        ({"tasks.tone.metric": "loss"}, "better when they are higher"),
+        ({"sampler.law": "even"}, "law is 'even'"),
+        ({"sampler.batches": "all"}, "batches is 'all'"),
+    ],
+)
+def test_bad_settings_are_refused(files: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(TlxError, match=message):
+        finetune.build(config_of(files, **fields), tmp_path / "run")
+
+
+def test_unknown_fields_of_a_task_are_refused(files: Path, tmp_path: Path) -> None:
+    config = config_of(files)
+    config.tasks.tone.data.lable = "label"
+    with pytest.raises(TlxError, match="lable is set"):
+        finetune.build(config, tmp_path / "run")
+    config = config_of(files)
+    config.tasks.tone.wieght = 2.0
+    with pytest.raises(TlxError, match="wieght is set"):
+        finetune.build(config, tmp_path / "run")
+    config = config_of(files)
+    config.tasks = ConfigDict()
+    with pytest.raises(TlxError, match="name them in config"):
+        finetune.build(config, tmp_path / "run")
+    assert json.dumps(config.to_dict()["sampler"])
