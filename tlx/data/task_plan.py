@@ -164,7 +164,7 @@ class TaskPlan:
     def _draw(self, block: int) -> np.ndarray:
         random = np.random.default_rng((self.seed, block, DRAWS))
         steps = np.arange(block * BLOCK, (block + 1) * BLOCK)
-        shares = self.sampling.law.shares(self.sizes, steps / max(self.steps - 1, 1))
+        shares = self.sampling.law.shares([int(size) for size in self.sizes], steps / max(self.steps - 1, 1))
         if self.sampling.batches == "mixed":
             return random.multinomial(self.batch_size, shares).astype(np.int64)
         return self.batch_size * random.multinomial(1, shares).astype(np.int64)
