@@ -34,7 +34,7 @@ class TaskLaw:
     end: float | None = None
     cap: int | None = None
 
-    def shares(self, sizes: Sequence[int], progress: np.ndarray) -> np.ndarray:
+    def shares(self, sizes: Sequence[int] | np.ndarray, progress: np.ndarray) -> np.ndarray:
         """Returns the probability of each task.
 
         Args:

@@ -17,7 +17,7 @@ from tlx.training.tasks import DEFAULT, JOINT, Stream, Task, main_metric
 
 SECTIONS = ("data", "head", "loss")  # of the run's config, whose fields a task may set
 OTHERS = ("metric", "weight")
-RESERVED = (DEFAULT, JOINT, "train", "validation", "test", "predicted", "score")  # have a meaning of their own
+RESERVED = (DEFAULT, JOINT, "train", "validation", "test", "predicted")  # have a meaning of their own
 
 
 def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -34,7 +34,7 @@ def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
     for name, given in config.tasks.items():
         if not NAME.fullmatch(name) or name in RESERVED:
             raise TlxError(f"config.tasks.{name}: a task's name is letters, digits and _, and not {name!r}.")
-        if unknown := sorted(given.keys() - {*SECTIONS, *OTHERS}):
+        if unknown := sorted(set(given.keys()) - {*SECTIONS, *OTHERS}):
             raise TlxError(f"config.tasks.{name}.{unknown[0]} is set; a task has {listed((*SECTIONS, *OTHERS))}.")
         own = config.copy_and_resolve_references()
         for section in SECTIONS:

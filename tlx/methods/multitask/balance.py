@@ -72,8 +72,7 @@ class DynamicWeightAverage(Balance):
     temperature: float = 2.0
 
     def init(self, key: jax.Array, tasks: int) -> BalanceState:
-        zero = jnp.zeros(tasks)
-        return {"total": zero, "steps": zero, "last": zero, "before": zero}
+        return {name: jnp.zeros(tasks) for name in ("total", "steps", "last", "before")}
 
     def of_losses(self, values: jax.Array, present: jax.Array, state: BalanceState) -> tuple[jax.Array, BalanceState]:
         known = (state["before"] > 0) & (state["last"] > 0)
@@ -87,10 +86,10 @@ class DynamicWeightAverage(Balance):
             return state
         seen = state["steps"] > 0
         mean = state["total"] / jnp.maximum(state["steps"], 1)
-        zero = jnp.zeros_like(mean)
+        # arrays of their own: the step is given the state's memory, and no memory twice
         return {
-            "total": zero, "steps": zero, "last": jnp.where(seen, mean, state["last"]),
-            "before": jnp.where(seen, state["last"], state["before"]),
+            "total": jnp.zeros_like(mean), "steps": jnp.zeros_like(mean),
+            "last": jnp.where(seen, mean, state["last"]), "before": jnp.where(seen, state["last"], state["before"]),
         }  # fmt: skip
 
 
