@@ -19,6 +19,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 if "TLX_TESTS_COMPILED" not in os.environ:  # pytest's processes share compiled programs
     os.environ["TLX_TESTS_COMPILED"] = tempfile.mkdtemp(prefix="tlx-tests-")
     atexit.register(shutil.rmtree, os.environ["TLX_TESTS_COMPILED"], ignore_errors=True)
+os.environ.setdefault("TLX_KEEP_MEMORY", "0")  # pytest's processes would keep the most that any test needs
 os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["TLX_TESTS_COMPILED"]
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
