@@ -69,7 +69,10 @@ def test_predict_holds_one_chunk(place: Path, tmp_path: Path, monkeypatch: pytes
     """Reading, passing on and writing ten times as many rows takes no more memory (without the model's part)."""
     trained = load_run(place / "run")
     monkeypatch.setattr(predict, "TEXTS", 256)
-    monkeypatch.setattr(predictions, "rows_of", lambda _, inputs: [{"predicted": "a", "score": 0.5} for _ in inputs])
+    answer = {"predicted": "a", "score": 0.5}
+    monkeypatch.setattr(
+        predictions, "rows_of_examples", lambda _, examples: [dict(answer) for _ in range(len(examples))]
+    )
 
     def peak(rows: int) -> int:
         file = tiny.write_reviews(tmp_path / "many.csv", rows)

@@ -16,7 +16,7 @@ def test_refused_folders(tmp_path: Path) -> None:
         return str(raised.value)
 
     folder = checkpoint(tmp_path / "one", "base", model_type="deberta")
-    known = "bert, camembert, deit, distilbert, electra, roberta, vit, xlm-roberta"
+    known = "bert, camembert, deit, distilbert, electra, roberta, tlx_convnet, vit, xlm-roberta"
     assert message(folder) == f"{folder} is a 'deberta' checkpoint; tlx has {known}."
     folder = checkpoint(tmp_path / "two", "base", position_embedding_type="relative_key_query")
     assert "position_embedding_type='relative_key_query'; tlx supports only the plain encoder" in message(folder)

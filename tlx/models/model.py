@@ -190,7 +190,7 @@ def config_of(folder: Any, hf: Mapping[str, Any], heads: Mapping[str, Head], **c
       TlxError: tlx does not support the family.
     """
     if hf["model_type"] not in FAMILIES:
-        raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES))}.")
+        raise TlxError(f"{folder} is a {hf['model_type']!r} checkpoint; tlx has {listed(sorted(FAMILIES), 30)}.")
     config_class = FAMILIES[hf["model_type"]][0]
     config = config_class.from_hf(hf, **changes)
     if "add_pooling_layer" in changes or not heads:

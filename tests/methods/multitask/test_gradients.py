@@ -210,6 +210,7 @@ def test_results_are_finite_in_float32(method: str, gradients: np.ndarray) -> No
     assert np.isfinite(found.gradient).all() and np.isfinite(found.weights).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["three tasks", "opposed", "ten tasks", "agreeing"])
 def test_float32_is_near_float64(x64: None, name: str) -> None:
     gradients = MATRICES[name]

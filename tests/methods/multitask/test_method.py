@@ -113,6 +113,7 @@ GRADIENT_METHODS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == "cagrad" else pytest.mark.long) for name in GRADIENT_METHODS]
@@ -294,6 +295,7 @@ def test_without_any_examples_nothing_is_lost(x64: None) -> None:
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states[-1].params))
 
 
+@pytest.mark.long
 @pytest.mark.long
 @pytest.mark.parametrize("name", EVERY)
 def test_a_run_that_goes_on_ends_with_the_same_bits(name: str) -> None:
