@@ -81,7 +81,6 @@ def test_gradnorm(x64: None, variant: str) -> None:
         def weights_of(p: np.ndarray) -> np.ndarray:
             return p if variant == "paper" else TASKS * softmax(p)
 
-@pytest.mark.long
         norms = np.linalg.norm(gradient, axis=1)
         ratios = losses / initial
         target = (weights_of(parameters) * norms).mean() * (ratios / ratios.mean()) ** alpha
@@ -100,6 +99,9 @@ def test_gradnorm(x64: None, variant: str) -> None:
     again = multitask.gradnorm(jnp.asarray(norms), losses, initial, ours, variant=variant)
     whole = multitask.gradnorm(jnp.asarray(gradient), losses, initial, ours, variant=variant)
     np.testing.assert_allclose(again[1], whole[1])
+
+
+@pytest.mark.long
 def test_gradnorm_brings_the_norms_together(x64: None) -> None:
     """With rates of 1 the weighted norms end up equal."""
     norms = jnp.array([1.0, 10.0, 3.0])

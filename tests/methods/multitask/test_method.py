@@ -296,7 +296,6 @@ def test_without_any_examples_nothing_is_lost(x64: None) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.long
 @pytest.mark.parametrize("name", EVERY)
 def test_a_run_that_goes_on_ends_with_the_same_bits(name: str) -> None:
     """All that a balance knows is arrays of the state."""
@@ -312,6 +311,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(name: str) -> None:
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
 
 
+@pytest.mark.long
 def test_passes_through_the_backbone() -> None:
     """Compiled FLOPs: one forward pass for all tasks; a backward pass, or one a task for methods of gradients."""
     width, depth, rows = 64, 6, 512
