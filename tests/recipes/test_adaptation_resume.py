@@ -51,7 +51,7 @@ def test_one_device_and_eight(method: str, tmp_path: Path) -> None:
         ends.append({path: np.asarray(leaf) for path, leaf in flatten(job.trained(8).params).items()})
         lines = read_metrics(job.run_directory)
         losses.append([line["train/loss"] for line in lines if "train/loss" in line])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
     for path, leaf in ends[0].items():
         np.testing.assert_allclose(ends[1][path], leaf, rtol=1e-3, atol=1e-5, err_msg=path)
 

@@ -65,8 +65,8 @@ def write_folder(
     if max_shard_bytes < 1:
         raise TlxError(f"max_shard_bytes is {max_shard_bytes}; a file holds at least one byte.")
     model, params = merge_lora(model, params)
-    names_of(model.backbone.config.model_type)  # raises if the family has no Hugging Face form
     _check_whole(model, params)
+    names_of(model.backbone.config.model_type)  # raises if the family has no Hugging Face form
     config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
