@@ -25,6 +25,9 @@ from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import compiled, finetune
 
+# A config of several tasks reads files, and this test gives data from memory.
+ONE_TASK = [name for name in CONFIGS if "multitask" not in name]
+
 BLOCKS = {"text": 2, "image": 4}
 VIT = ViTConfig(
     hidden_size=32, num_hidden_layers=BLOCKS["image"], num_attention_heads=4, intermediate_size=48, image_size=8,
@@ -158,7 +161,7 @@ def test_export_for_cuda(checkpoints: Any, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ONE_TASK)
 def test_every_config_is_exported_for_cuda(
     name: str, checkpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +169,7 @@ def test_every_config_is_exported_for_cuda(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ONE_TASK)
 def test_every_config_is_exported_for_tpu(
     name: str, checkpoints: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
