@@ -49,7 +49,7 @@ main(["worker", sys.argv[1]])
 """
 
 
-@pytest.mark.xfail(reason="features are not stored by this study; to be examined")
+@pytest.mark.xfail(reason="features are not stored by this study; to be examined", run=False)
 def test_trials_share_what_they_read_and_compile(tmp_path: Path) -> None:
     rates = {name: {"optimizer.learning_rate": float(name)} for name in ("3e-3", "1e-3")}
     epochs = {"short": {"train.epochs": 2.0}, "long": {"train.epochs": 3.0}}
