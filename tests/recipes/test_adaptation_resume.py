@@ -46,12 +46,15 @@ def test_one_device_and_eight(method: str, tmp_path: Path) -> None:
         config_.parallel.data = devices
         # Adam divides by the square root of what may be rounding alone.
         config_.optimizer.name, config_.optimizer.learning_rate = "sgd", 0.05
+        # With seed 0, MCD passes a kink of the absolute value or of pooling so closely that a change of 3e-7 in the
+        # parameters, on one device too, takes the other side of it.
+        config_.seed = 1
         job = finetune.build(config_, tmp_path / f"devices-{devices}")
         job.run(quiet=True)
         ends.append({path: np.asarray(leaf) for path, leaf in flatten(job.trained(8).params).items()})
         lines = read_metrics(job.run_directory)
         losses.append([line["train/loss"] for line in lines if "train/loss" in line])
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     for path, leaf in ends[0].items():
         np.testing.assert_allclose(ends[1][path], leaf, rtol=1e-3, atol=1e-5, err_msg=path)
 

@@ -13,10 +13,12 @@ import atexit
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,9 +32,10 @@ from tlx.studies.queue import Queue
 from tlx.studies.records import TrialRecord, read_study
 
 STORAGES = ("sqlite", "postgresql")
-KINDS = {"commands": 2.0, "training": 8.0}  # and the longest time until a worker is killed, in seconds
+KINDS = {"commands": 2.0, "training": 15.0}  # and the longest time until a worker is killed, in seconds
 MODULES = ("tlx.cli.main", "tlx.cli.worker", "tlx.studies.worker", "optuna.storages._rdb.storage", "psycopg", "sqlite3")
 PATIENCE = 300.0
+LONG = {"train.epochs": 60.0, "train.evaluate_every": 20.0}  # training that lasts longer than a worker needs to start
 
 
 @dataclasses.dataclass
@@ -139,7 +142,13 @@ def disturb(kind: str, place: Path, storage: str | None, chance: random.Random, 
       chance: random numbers.
       kills: number of kills.
     """
-    make: Any = made.of_commands if kind == "commands" else made.of_training
+    make: Any = made.of_commands
+    if (
+        kind == "training"
+    ):  # the checkpoint is made by another process: workers forked from one that runs JAX would wait
+        write = "import sys; from pathlib import Path; from tests import tiny; tiny.write_checkpoint(Path(sys.argv[1]))"
+        subprocess.run([sys.executable, "-c", write, str(place / "checkpoint")], check=True)
+        make = functools.partial(made.of_training, checkpoint=place / "checkpoint", changes=LONG)
     name = f"{kind} {chance.random()}"  # studies share the server's database
     calm = make(place / "calm", name="calm")
     alone = run(calm, chance, 0, 0.0)

@@ -35,16 +35,13 @@ note("end")
 HEAD = "from tlx.studies.study import Study, Tuning\ndef get_study():\n    return "
 
 
-def write_study(
-    folder: Path, storage: str | None = None, heartbeat: int = 20, full: bool = False, **fields: object
-) -> Plan:
+def write_study(folder: Path, storage: str | None = None, heartbeat: int = 20, **fields: object) -> Plan:
     """Writes a study file with these fields of `Study`, and its plan.
 
     Args:
       folder: the study's directory, in which the file is too.
       storage: URL of the storage; None: SQLite.
       heartbeat: seconds between two heartbeats.
-      full: whether it is the full form.
       fields: fields of the study; without `config` it is that of the digits.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +53,7 @@ def write_study(
     (folder / "study.py").write_text(
         f"{HEAD}Study({', '.join(f'{name}={value!r}' for name, value in fields.items())})\n"
     )
-    plan = make_plan(str(folder / "study.py"), folder, full, storage, heartbeat)
+    plan = make_plan(str(folder / "study.py"), folder, False, storage, heartbeat)
     write_plan(plan)
     return plan
 
@@ -73,10 +70,12 @@ def of_commands(
     return write_study(folder, storage, commands=commands, seeds=seeds, **more)  # type: ignore[arg-type]
 
 
-def of_training(folder: Path, storage: str | None = None, heartbeat: int = 20, **fields: object) -> Plan:
-    """A study of two rates and two seeds of a tiny BERT, which saves often."""
+def of_training(
+    folder: Path, storage: str | None = None, heartbeat: int = 20, checkpoint: Path | None = None, **fields: object
+) -> Plan:
+    """A study of two rates and two seeds of a tiny BERT, which saves often. Without a checkpoint, JAX makes one."""
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = tiny.write_checkpoint(folder / "checkpoint")
+    checkpoint = checkpoint or tiny.write_checkpoint(folder / "checkpoint")
     data = tiny.write_reviews(folder / "reviews.csv", 300)
     (folder / "config.py").write_text(
         "from pathlib import Path\nfrom tests import tiny\ndef get_config():\n"

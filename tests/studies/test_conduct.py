@@ -131,7 +131,6 @@ def ablate(folder: Path, *words: str) -> str:
     return shown.decode()
 
 
-@pytest.mark.xfail(reason="with --full in the same workdir two of four runs are planned")
 def test_the_command_in_a_terminal_with_retry_failed_and_full(tmp_path: Path) -> None:
     note = f"echo {{seed}} {{changes}} >> {tmp_path}/begun"
     flaky = f"{note}; test -e {tmp_path}/repaired || exit 1; {GOOD}"

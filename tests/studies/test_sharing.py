@@ -30,7 +30,7 @@ def counted(place, name):
 
 counted(load, "load_datasets")
 counted(load, "load_model")
-counted(Extractor, "__call__")
+counted(Extractor, "fill")
 jax.monitoring.register_event_listener(lambda event, **_: counts.update([event.rpartition("/")[2]]))
 jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: counts.update([event.rpartition("/")[2]]))
 run = worker.run_config
@@ -49,12 +49,13 @@ main(["worker", sys.argv[1]])
 """
 
 
-@pytest.mark.xfail(reason="features are not stored by this study; to be examined", run=False)
 def test_trials_share_what_they_read_and_compile(tmp_path: Path) -> None:
-    rates = {name: {"optimizer.learning_rate": float(name)} for name in ("3e-3", "1e-3")}
-    epochs = {"short": {"train.epochs": 2.0}, "long": {"train.epochs": 3.0}}
+    levels = {
+        f"{rate} for {epochs} epochs": {"optimizer.learning_rate": rate, "train.epochs": epochs}
+        for rate, epochs in ((3e-3, 2.0), (1e-3, 3.0))
+    }
     made.of_training(
-        tmp_path, factors={"trained": TRAINED, "rate": rates, "epochs": epochs}, seeds=2,
+        tmp_path, factors={"trained": TRAINED, "rate and epochs": levels}, seeds=2,
         changes={"data.packing": "off", "train.save_every": ""},
     )  # fmt: skip
     ended = subprocess.run(
@@ -64,10 +65,10 @@ def test_trials_share_what_they_read_and_compile(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     lines = [line.removeprefix("NOTED ") for line in ended.stdout.splitlines() if line.startswith("NOTED ")]
     trials = [json.loads(line) for line in lines]
-    assert len(trials) == 16 and not [error for *_, error in trials if error]
+    assert len(trials) == 8 and not [error for *_, error in trials if error]
     assert sum(counts.get("load_datasets", 0) for _, counts, _ in trials) == 1
     assert sum(counts.get("load_model", 0) for _, counts, _ in trials) == 2, "one for each seed: heads differ"
-    assert sum(counts.get("__call__", 0) for _, counts, _ in trials) == 3, "the features of each split once"
+    assert sum(counts.get("fill", 0) for _, counts, _ in trials) == 3, "the features of each split once"
     seen = set()
     for fields, counts, _ in trials:
         compiled = counts.get("backend_compile_duration", 0) - counts.get("cache_hits", 0)

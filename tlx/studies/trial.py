@@ -3,6 +3,7 @@
 import contextlib
 import math
 import shutil
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ def run_config(config: ConfigDict, folder: Path, loader: Loader, features: Path,
     reset_peak_memory()
     with failures_told(folder) as failed, (folder / "log.txt").open("a") as log, contextlib.redirect_stdout(log):
         job = finetune.build(config, folder, loader=loader)
-        summary = job.run(quiet=True)
+        summary = job.run(quiet=sys.stderr.isatty())  # no bar in a worker's terminal; lines in the log
         return measured(
             {
                 "metrics": summary["metrics"],
