@@ -146,6 +146,15 @@ def test_a_bad_config_file_is_one_sentence(config: str, message: str, tmp_path: 
     assert process.returncode == 2 and message in process.stderr and process.stderr.count("\n") == 1, process.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["finetune", "ablate"])
+def test_a_script_without_flags_says_what_it_needs(script: str) -> None:
+    command = [sys.executable, f"experiments/{script}.py"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 2 and process.stderr.startswith("tlx: flag --"), process.stderr
+    assert "--workdir must have a value" in process.stderr and process.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "arguments", [["--config=runs"], ["--config", "configs/none.py:mini"], ["--seed=1", "--config"]]
 )

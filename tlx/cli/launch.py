@@ -1,6 +1,7 @@
 """What experiment scripts share: flags, quiet logs, the compilation cache, processes, and errors as one sentence."""
 
 import contextlib
+import itertools
 import os
 import re
 import sys
@@ -161,7 +162,7 @@ def _no_field(name: str, hint: str = "") -> TlxError:
 
 def _config_files(argv: Sequence[str]) -> Iterator[str]:
     """Yields the config files in `--config=FILE.py[:ARGUMENT]` and `--config FILE.py`."""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in itertools.pairwise([*argv, ""]):
         name, joined, file = argument.partition("=")
         if name in ("--config", "-config"):
             yield file if joined else following

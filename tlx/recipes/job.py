@@ -12,8 +12,6 @@ import optax
 
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
-from tlx.evaluation.calibration import reliability
-from tlx.evaluation.per_class import confusion
 from tlx.evaluation.predict import compile_ahead, features_name, make_forward, predict
 from tlx.files.atomic import writable
 from tlx.files.lock import Lock, acquire_lock
@@ -28,14 +26,10 @@ from tlx.recipes import run_directory
 from tlx.recipes.datasets import Datasets
 from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
+from tlx.recipes.results import Domains, plot_domains, write_results
 from tlx.recipes.run_directory import Trained
 from tlx.recipes.selection import choices, validator_values, validators_apply
 from tlx.recipes.splits import TARGET, TARGET_TEST
-from tlx.reporting.confusion import plot_confusion
-from tlx.reporting.curves import plot_curves
-from tlx.reporting.domains import draw_feature_maps, project
-from tlx.reporting.figure import save
-from tlx.reporting.reliability import plot_reliability
 from tlx.signals import stopped_when
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.checkpoint_files import Damaged
@@ -363,26 +357,20 @@ class Job:
         }
         if self.layout.is_main:
             with writable(self.run_directory):
-                self._write(summary, predictions)
-                if domains:
-                    self._plot_domains(*domains)
+                write_results(self.run_directory, self.tasks, summary, predictions)
+                if domains is not None:
+                    plot_domains(self.run_directory, self.tasks[DEFAULT].head, domains)
         barrier()
         return summary
 
-    def _domains(self, variables: Variables) -> tuple[np.ndarray, ...]:
-        """Features of the source's validation split and of the target, labels and predictions; () without a target."""
+    def _domains(self, variables: Variables) -> Domains | None:
+        """What the head reads of the source's validation split and of the target; None for a run without a target."""
         if not self.validates:
-            return ()
+            return None
         split = self.tasks[DEFAULT].splits["validation"]
         source, target = (self.outputs(variables, each) for each in (split, self.streams[TARGET].examples))
         name = features_name(DEFAULT)
-        return source[name], target[name], split.labels, target[DEFAULT].argmax(axis=-1)
-
-    def _plot_domains(self, source: np.ndarray, target: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> None:
-        """Draws what `_domains` returns: dots with the source's labels, crosses with the target's predictions."""
-        maps = {"what the head reads": project(source, target)}
-        figure = draw_feature_maps(maps, labels, predicted, self.tasks[DEFAULT].head.labels)
-        save(figure, self.run_directory / "plots" / "domains.png", dpi=120)
+        return Domains(source[name], target[name], split.labels, target[DEFAULT].argmax(axis=-1))
 
     def _choices(self, best: int) -> dict[str, Any]:
         """What each way to choose a checkpoint gives on the target, under `target`; {} for a run without a target."""
@@ -390,32 +378,3 @@ class Job:
             return {}
         lines = [line for line in read_metrics(self.run_directory) if line["step"] > self.selectable_after]
         return {"target": choices(lines, best, self.tasks[DEFAULT].head)}
-
-    def _write(self, summary: dict[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]) -> None:
-        """Writes predictions, the summary and the plots."""
-        (self.run_directory / "predictions").mkdir(exist_ok=True)
-        for (name, split), values in predictions.items():
-            task = self.tasks[name]
-            examples, words = task.splits[split], task.splits[split].words
-            offsets: dict[str, Any] = {} if words is None else {"word_offsets": words.offsets}
-            np.savez(
-                self.run_directory / "predictions" / f"{task.file(split)}.npz",
-                example_id=examples.example_id if words is None else words.sentence_id,
-                predictions=values, labels=examples.labels, **offsets,
-            )  # fmt: skip
-        run_directory.write_json(self.run_directory / "summary.json", summary)
-        plot_curves(
-            {self.run_directory.name: read_metrics(self.run_directory)}, self.run_directory / "plots" / "curves.png"
-        )
-        for task in self.tasks.values():
-            own = "test" if "test" in task.splits else "validation"
-            for split in (own, TARGET_TEST):
-                if task.head.kind == "classification" and split in task.splits:
-                    labels = task.splits[split].labels
-                    self._plot(task.file(split), task.head.labels, predictions[task.name, split], labels)
-
-    def _plot(self, name: str, classes: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray) -> None:
-        """Draws the confusion matrix and the reliability diagram of a split."""
-        plots = self.run_directory / "plots"
-        plot_confusion(confusion(predictions, labels), classes, plots / f"confusion_{name}.png")
-        plot_reliability(reliability(predictions, labels), plots / f"reliability_{name}.png")

@@ -1,0 +1,78 @@
+"""What a run leaves when it has ended: predictions, the summary, and pictures."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlx.evaluation.calibration import reliability
+from tlx.evaluation.per_class import confusion
+from tlx.models.heads import Head
+from tlx.recipes import run_directory
+from tlx.recipes.splits import TARGET_TEST
+from tlx.reporting.confusion import plot_confusion
+from tlx.reporting.curves import plot_curves
+from tlx.reporting.domains import draw_feature_maps, project
+from tlx.reporting.figure import save
+from tlx.reporting.reliability import plot_reliability
+from tlx.training.tasks import Task
+from tlx.training.writers import read_metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Domains:
+    """What the head reads of both domains.
+
+    Attributes:
+      source: float32 (n, features), of the source's validation split.
+      target: float32 (m, features), of the unlabelled target.
+      labels: integers (n,), the source's classes.
+      predicted: integers (m,), the classes that are predicted for the target.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+
+
+def write_results(
+    run: Path, tasks: Mapping[str, Task], summary: Mapping[str, Any], predictions: Mapping[tuple[str, str], np.ndarray]
+) -> None:
+    """Writes predictions, the summary and the plots.
+
+    Args:
+      run: the run directory.
+      tasks: tasks by name.
+      summary: the summary.
+      predictions: by task and split.
+    """
+    (run / "predictions").mkdir(exist_ok=True)
+    for (name, split), values in predictions.items():
+        task = tasks[name]
+        examples, words = task.splits[split], task.splits[split].words
+        offsets: dict[str, Any] = {} if words is None else {"word_offsets": words.offsets}
+        np.savez(
+            run / "predictions" / f"{task.file(split)}.npz",
+            example_id=examples.example_id if words is None else words.sentence_id,
+            predictions=values, labels=examples.labels, **offsets,
+        )  # fmt: skip
+    run_directory.write_json(run / "summary.json", summary)
+    plot_curves({run.name: read_metrics(run)}, run / "plots" / "curves.png")
+    for task in tasks.values():
+        own = "test" if "test" in task.splits else "validation"
+        for split in (own, TARGET_TEST):
+            if task.head.kind == "classification" and split in task.splits:
+                labels, values = task.splits[split].labels, predictions[task.name, split]
+                counts = confusion(values, labels)
+                plot_confusion(counts, task.head.labels, run / "plots" / f"confusion_{task.file(split)}.png")
+                plot_reliability(reliability(values, labels), run / "plots" / f"reliability_{task.file(split)}.png")
+
+
+def plot_domains(run: Path, head: Head, domains: Domains) -> None:
+    """Draws both domains: dots with the source's labels, crosses with the target's predictions."""
+    maps = {"what the head reads": project(domains.source, domains.target)}
+    figure = draw_feature_maps(maps, domains.labels, domains.predicted, head.labels)
+    save(figure, run / "plots" / "domains.png", dpi=120)
