@@ -16,7 +16,7 @@ from tlx.errors import TlxError, listed
 from tlx.files.strict_json import read_json
 from tlx.models.forward import abstract_variables
 from tlx.models.heads import OUTPUTS, PER_TOKEN, Head
-from tlx.models.model import Model, dummy_inputs
+from tlx.models.model import FAMILIES, Model, dummy_inputs
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.checkpoint_head import PROBLEMS
 from tlx.pretrained.formats.write import write_msgpack, write_safetensors
@@ -65,8 +65,9 @@ def write_folder(
     if max_shard_bytes < 1:
         raise TlxError(f"max_shard_bytes is {max_shard_bytes}; a file holds at least one byte.")
     model, params = merge_lora(model, params)
+    if (family := model.backbone.config.model_type) in FAMILIES:  # a network of the user's own is in none
+        names_of(family)  # raises if the family has no Hugging Face form
     _check_whole(model, params)
-    names_of(model.backbone.config.model_type)  # raises if the family has no Hugging Face form
     config, tensors = hf_config(model), hf_tensors(model, params, flax=format == "msgpack")
     if directory.exists() and not _replaceable(directory):
         raise TlxError(f"{directory} holds something else than an earlier export; name a new folder.")
