@@ -70,7 +70,7 @@ def _before_epoch(job: Job, method: Any) -> Any:
     def with_new_method_state(state: Any, epoch: int) -> Any:
         outputs = _StreamOutputs(job, state.variables)
         method_state = method.before_epoch(state.method_state, state.params, epoch, outputs)
-        method_state = job.layout.put(jax.tree.map(jnp.asarray, method_state))
+        method_state = job.layout.put(jax.tree.map(jnp.array, method_state))  # copies: the step donates each array
         return dataclasses.replace(state, method_state=method_state)
 
     return with_new_method_state
