@@ -13,7 +13,7 @@ import pytest
 
 from tests import tiny
 from tlx.errors import TlxError
-from tlx.recipes import finetune, job
+from tlx.recipes import finetune, job, results
 from tlx.recipes.schedule import save_schedule
 from tlx.signals import Stop, caught
 from tlx.training.checkpoint import Checkpoints
@@ -112,7 +112,7 @@ def test_stopped_again_and_again(
         assert newest(run) == step
     assert len(list((run / "checkpoints").iterdir())) <= 2  # the newest and the best
     with monkeypatch.context() as patch:
-        during(patch, job, "plot_curves")
+        during(patch, results, "plot_curves")
         assert stopped(configured(place), run, lambda _: None).when == "after training"
     summary = finetune.build(configured(place), run).run(quiet=True)
     assert_same_end(place, run, undisturbed)

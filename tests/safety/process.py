@@ -28,6 +28,7 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TLX_TRACEBACK": "",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "TRANSFORMERS_VERBOSITY": "error",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # scikit-learn imports pandas, which imports pyarrow
 }  # fmt: skip
 
 
