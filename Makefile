@@ -15,14 +15,15 @@ demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
 
 test: .venv/.ready
-	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network and not long" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "not interop and not gpu and not network and not long and not faults" $(ARGS)
 
-# The long tests that `make test` leaves out, planted faults too. CI runs both.
+# The long tests that `make test` leaves out. CI runs both.
 long: .venv/.ready
-	@$(BIN)/python -m pytest -n 2 -m "long and not interop" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m "long and not interop and not faults" $(ARGS)
 
+# Planted faults, fuzzing and kills, of which the tests have a sample: about 20 minutes.
 faults: .venv/.ready
-	@$(BIN)/python -m pytest -n 2 tests/models/test_mutations.py tests/recipes/test_faults.py $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m faults $(ARGS)
 
 interop: .venv/.ready $(INTEROP)/.ready
 	@TLX_INTEROP_PYTHON=$(INTEROP)/bin/python $(BIN)/python -m pytest -m interop $(ARGS)

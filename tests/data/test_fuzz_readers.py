@@ -1,4 +1,4 @@
-"""The fuzz of the data readers, for a moment here and for half a minute each among the long tests."""
+"""The fuzz of the data readers, for a moment here and for half a minute each in `make faults`."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.data.fuzz_readers import KINDS, counted, run
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("cases", "seconds"), [(60, 60), pytest.param(10**9, 30, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("cases", "seconds"), [(60, 60), pytest.param(10**9, 30, marks=pytest.mark.faults)])
 def test_no_row_is_lost(kind: str, cases: int, seconds: float, tmp_path: Path) -> None:
     counts = run(kind, seconds, tmp_path, first_seed=cases, most=cases)
     assert counts["WRONG"] == 0, counts

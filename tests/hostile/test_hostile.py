@@ -22,8 +22,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     return Place(tmp_path_factory.mktemp("hostile"))
 
 
+def marks(number: int, case: Case) -> list[pytest.MarkDecorator]:
+    """The quick cases belong to every run of the tests, a third of the others to the long ones."""
+    return [] if case.quick else [pytest.mark.faults if number % 3 else pytest.mark.long]
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.name, marks=[] if case.quick else pytest.mark.long) for case in CASES]
+    "case", [pytest.param(case, id=case.name, marks=marks(number, case)) for number, case in enumerate(CASES)]
 )
 def test_hostile(case: Case, place: Place) -> None:
     arguments, found, wrong = outcome(case, place, PATIENCE)

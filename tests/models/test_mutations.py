@@ -27,7 +27,7 @@ def error_with(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> float:
 
 # A third of them, spread over the families, in every run of the tests; `make faults` plants them all.
 SHARE = 3
-FAULTY = [pytest.param(name, marks=[pytest.mark.long] if i % SHARE else []) for i, name in enumerate(EVERY)]
+FAULTY = [pytest.param(name, marks=[pytest.mark.faults] if i % SHARE else []) for i, name in enumerate(EVERY)]
 
 
 @pytest.mark.parametrize("name", FAULTY)
@@ -41,7 +41,7 @@ def test_fault_is_seen(name: str, x64: None, monkeypatch: pytest.MonkeyPatch) ->
     "variant",
     [
         "bert/plain",
-        pytest.param("deit/dropout", marks=pytest.mark.long),
+        pytest.param("deit/dropout", marks=pytest.mark.faults),
         *(f"{family}/dropout" for family in ("bert", "distilbert", "electra", "roberta", "vit")),
     ],
 )

@@ -34,7 +34,7 @@ def ran(config: Any, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.long) for name in FAULTS]
+    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.faults) for name in FAULTS]
 )
 def test_fault_is_seen(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = FAULTS[name]
@@ -44,7 +44,7 @@ def test_fault_is_seen(name: str, request: pytest.FixtureRequest, monkeypatch: p
     print(f"{name}: {seen.value}")
 
 
-@pytest.mark.long
+@pytest.mark.faults
 @pytest.mark.parametrize("test", TESTS)
 def test_without_fault_nothing_is_seen(test: str, request: pytest.FixtureRequest) -> None:
     run(test, request)

@@ -113,8 +113,9 @@ def started(place: Path, run: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("later", [0.0, 7.0])
+@pytest.mark.parametrize(
+    "later", [pytest.param(0.0, marks=pytest.mark.long), pytest.param(7.0, marks=pytest.mark.faults)]
+)
 def test_two_runs_in_one(later: float, place: Path, tmp_path: Path) -> None:
     """In a folder that does not exist yet, so that neither finds a lock in it: one trains, the other is refused."""
     run = tmp_path / "run"

@@ -148,7 +148,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("safety")
 
 
-@pytest.mark.long
+@pytest.mark.faults
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_found(name: str, place: Path) -> None:
     fault = FAULTS[name]
@@ -158,7 +158,7 @@ def test_a_planted_fault_is_found(name: str, place: Path) -> None:
     assert found.returncode == 1 and fault.says in found.stdout, found.stdout + found.stderr
 
 
-@pytest.mark.long
+@pytest.mark.faults
 def test_without_a_fault_nothing_is_found(place: Path) -> None:
     found = harness("--place", str(place), "--minutes", "2", "--kinds", "plain")
     (place / "results.jsonl").unlink()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.studies import postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 
 
 def harness(*words: str) -> str:
@@ -25,14 +25,17 @@ def killed(said: str) -> int:
     return int(said.rpartition(" workers were killed")[0].rpartition(" ")[2])
 
 
+@pytest.mark.long
 def test_a_study_of_40_commands_on_sqlite() -> None:
     assert killed(harness("--kills", "20")) >= 10
 
 
+@pytest.mark.long
 @pytest.mark.skipif(postgres.absent() is not None, reason=str(postgres.absent()))
 def test_a_study_of_40_commands_on_postgresql() -> None:
     assert killed(harness("--kills", "20", "--storage", "postgresql")) >= 10
 
 
+@pytest.mark.faults
 def test_training_goes_on_from_its_checkpoint() -> None:
     assert " 0 runs were begun again" not in harness("--kind", "training", "--kills", "5")
