@@ -16,8 +16,9 @@ from tlx.recipes.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 TABLES: tuple[dict[str, Any], ...] = (LOSSES, METHODS, READERS, OPERATIONS, FAMILIES, *METRICS.values())
+LONG = ("extending.md", "howto_tasks.md", "howto_adaptation.md", "howto_python.md")
 BLOCKS = [
-    pytest.param(block, id=f"{page.name}-{index}")
+    pytest.param(block, id=f"{page.name}-{index}", marks=[pytest.mark.long] if page.name in LONG else [])
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
     for index, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]

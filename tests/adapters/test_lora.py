@@ -68,7 +68,7 @@ def logits(model: Model, params: Any, inputs: Any, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("spec", LORAS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], pytest.param(NAMES[1], marks=pytest.mark.long)])
 def test_it_answers_as_kernels_changed_by_hand(name: str, spec: str, x64: None) -> None:
     """So does the merged model; unmerging gives the tree back."""
     lora, scale = LORAS[spec]

@@ -83,9 +83,8 @@ def test_rows_depend_on_their_ids_alone(settings: Augmentation) -> None:
     assert len({row.tobytes() for row in run(settings, same)[0]}) > ROWS * 0.8
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "each" else pytest.param(name, marks=pytest.mark.long) for name in MIXES]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", MIXES)
 def test_mixing_depends_on_the_set_of_ids(name: str) -> None:
     settings, given = MIXES[name], batch()
     whole, mix = run(settings, given)

@@ -17,7 +17,7 @@ from tests import tiny
 from tests.models.reference import THIRD_PARTY
 from tlx.cli.main import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).parent.parent.parent
 UNTIED = ("bert", "distilbert", "electra", "roberta")
 Tlx = Callable[..., tuple[int, str, str]]

@@ -76,6 +76,7 @@ def test_at_an_import(module: str, argv: list[str]) -> None:
     assert code == 143 and re.fullmatch(r"tlx: stopped by SIGTERM(; what was saved is whole, .*)?\.\n", said), said
 
 
+@pytest.mark.long
 def test_while_data_is_read(argv: list[str], tmp_path: Path) -> None:
     at_call = AT_CALL.format(module="tlx.recipes.splits", function="load", number=int(signal.SIGINT), argv=argv)
     code, said = ended(started("-c", at_call))
@@ -99,6 +100,7 @@ def first_line(run: Path, process: subprocess.Popen[str], more_than: int) -> Non
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_in_training(argv: list[str], tmp_path: Path) -> None:
     """A signal from outside, once to `timeout`, which hands it on twice; the second run goes on after the first."""
     run, steps = tmp_path / "run", [0]

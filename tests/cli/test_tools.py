@@ -65,6 +65,7 @@ def test_predict_file(
     assert [file.name for file in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+@pytest.mark.long
 def test_predict_holds_one_chunk(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading, passing on and writing ten times as many rows takes no more memory (without the model's part).
 

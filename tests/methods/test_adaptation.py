@@ -157,7 +157,8 @@ def descended(params: Any, gradient: Any, factor: float = 1.0) -> Any:
     return jax.tree.map(lambda leaf, slope: leaf - RATE * factor * slope, params, gradient)
 
 
-@pytest.mark.parametrize("passes", ["joint", pytest.param("separate", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("passes", ["joint", "separate"])
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_step_by_hand(x64: None, name: str, passes: str) -> None:
     make, settings, reference = PLAIN[name]

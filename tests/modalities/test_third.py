@@ -152,6 +152,7 @@ def config(folder: Path) -> Any:
     return made
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(modalities.MODALITIES, "vector", Vectors)

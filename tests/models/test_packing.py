@@ -110,7 +110,6 @@ CASES = [
         else [HEADS["classification"][0], HEADS["tagging"][0]]
     )
 ]
-QUICK = [("bert", HEADS["tagging"][0])]
 LENGTHS = np.array([9, 3, 5, 12, 2, 7, 3])  # of which the second occurs in no batch
 WHOLE = np.array([0, 2, 3, 4, 5, 6, -1])
 PACKED = np.array([[3, -1, 2], [4, 0, 6], [-1, -1, 5], [-1, -1, -1]])
@@ -171,9 +170,10 @@ def compare(family: str, head: Head, dtype: Any, tolerance: float) -> None:
         np.testing.assert_allclose(same[path], leaf, rtol=0, atol=tolerance * largest, err_msg=path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("family", "head"),
-    [case if case in QUICK else pytest.param(*case, marks=pytest.mark.long) for case in CASES],
+    CASES,
     ids=lambda x: x if isinstance(x, str) else f"{x.kind}-{x.pooling}",
 )
 def test_loss_and_every_gradient_are_those_of_texts_alone(family: str, head: Head, x64: None) -> None:

@@ -68,7 +68,7 @@ def gradient(model: Model, params: Any, **options: Any) -> Any:
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(params, inputs_of(model), jax.random.key(5))
 
 
-@pytest.mark.parametrize("made", [bert, vit, lora])
+@pytest.mark.parametrize("made", [bert, *(pytest.param(made, marks=pytest.mark.long) for made in (vit, lora))])
 def test_equal_to_tracing_each_block(made: Any) -> None:
     model, params = made()
     options = {"output_hidden_states": True, "output_attentions": True}

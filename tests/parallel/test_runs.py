@@ -164,8 +164,8 @@ def assert_same(place: Path, one: Path, other: Path) -> None:
     "parallel",
     [
         pytest.param(("parallel.data=8",), id="jit"),
-        pytest.param(("parallel.data=8", "parallel.mode=pmap"), id="pmap"),
-        pytest.param(("parallel.data=2", "parallel.fsdp=4", LARGEST), id="fsdp"),
+        pytest.param(("parallel.data=8", "parallel.mode=pmap"), id="pmap", marks=pytest.mark.long),
+        pytest.param(("parallel.data=2", "parallel.fsdp=4", LARGEST), id="fsdp", marks=pytest.mark.long),
         pytest.param(("parallel.data=1", "parallel.mode=pmap"), id="pmap, one", marks=pytest.mark.long),
         pytest.param(("parallel.data=2",), id="jit, two", marks=pytest.mark.long),
         pytest.param(("parallel.data=2", "parallel.mode=pmap"), id="pmap, two", marks=pytest.mark.long),
@@ -265,8 +265,10 @@ def test_one_of_two_processes_cannot_write(full: int, place: Path, pair: Path, t
     "parallel",
     [
         pytest.param((), id="jit"),
-        pytest.param(("parallel.fsdp=2", LARGEST), id="fsdp"),  # parameters that no process has whole
-        pytest.param(("parallel.mode=pmap",), id="pmap"),
+        pytest.param(
+            ("parallel.fsdp=2", LARGEST), id="fsdp", marks=pytest.mark.long
+        ),  # parameters that no process has whole
+        pytest.param(("parallel.mode=pmap",), id="pmap", marks=pytest.mark.long),
     ],
 )
 def test_two_processes_from_the_beginning(parallel: tuple[str, ...], place: Path, one: Path, tmp_path: Path) -> None:

@@ -104,7 +104,15 @@ def rows_of(job: finetune.Job, steps: int) -> list[tuple[np.ndarray, np.ndarray]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", [{"data": 1}, {"data": 2}, {"data": 8, "mode": "pmap"}], ids=str)
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param({"data": 1}, marks=pytest.mark.long),
+        {"data": 2},
+        pytest.param({"data": 8, "mode": "pmap"}, marks=pytest.mark.long),
+    ],
+    ids=str,
+)
 def test_batch_normalization_as_in_a_loop_of_flax(parallel: dict[str, Any], tmp_path: Path) -> None:
     """SGD over an epoch and a step, with a batch that tlx pads, against linen and optax alone."""
     job = normalized(

@@ -97,7 +97,7 @@ MORE = (flipped, zeroed, cut, folder_deleted, exchanged)
 
 
 @pytest.mark.parametrize(
-    "damage", [deleted, *(pytest.param(damage, marks=pytest.mark.long, id=damage.__name__) for damage in MORE)]
+    "damage", [pytest.param(damage, marks=pytest.mark.long, id=damage.__name__) for damage in (deleted, *MORE)]
 )
 def test_whatever_changes_what_is_restored_is_noticed(
     damage: Callable[[Path, random.Random], None], finished: Path, target: Any, tmp_path: Path
@@ -169,7 +169,7 @@ GOES_ON: list[Any] = [
     ),
     pytest.param(
         [(damage_params, BEST)], [f"renamed {LAST}.without-best, because the best", "begins again from the start"],
-        [f"{BEST}.damaged", f"{LAST}.without-best"], 0, id="best",
+        [f"{BEST}.damaged", f"{LAST}.without-best"], 0, id="best", marks=pytest.mark.long,
     ),
     pytest.param(
         [(lambda checkpoints, step: shutil.rmtree(checkpoints / str(step)), BEST), (damage_params, LAST)],

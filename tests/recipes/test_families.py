@@ -44,6 +44,7 @@ def write_checkpoint(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_fine_tuned_and_exported(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint")

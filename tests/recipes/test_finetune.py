@@ -60,6 +60,7 @@ def test_metrics_count_each_example_once(devices: int, batch_size: int, config: 
     assert job.predictions(job.state.variables, "test").shape == (len(examples), 2)
 
 
+@pytest.mark.long
 def test_early_stopping_and_bfloat16(config: Any, tmp_path: Path) -> None:
     config.model.dtype = "bfloat16"
     config.train.epochs, config.train.patience = 50.0, 2

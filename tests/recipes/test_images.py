@@ -167,6 +167,7 @@ def test_augmented_and_mixed(run: Path, tmp_path: Path) -> None:
     assert [row["predicted"] for row in found] == [str(i) for i in predictions.argmax(-1)]
 
 
+@pytest.mark.long
 def test_mixed_by_device_as_in_the_whole_batch(run: Path, tmp_path: Path) -> None:
     """Augmented, mixup or CutMix, micro-batches, and an epoch's last batch, which leaves devices without a row."""
     losses: dict[str, list[float]] = {}

@@ -68,6 +68,7 @@ def test_multilabel_balanced(place: Path, config: Any, tmp_path: Path) -> None:
     assert (predictions[0] > predictions[2]).tolist() == [False, True]
 
 
+@pytest.mark.long
 def test_pairs_accumulated(place: Path, config: Any, tmp_path: Path) -> None:
     """The label hangs on the second text alone; label smoothing, micro-batches, a pooling of our own."""
     table = load(f"csv:{place}/reviews.csv").columns

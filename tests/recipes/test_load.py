@@ -81,6 +81,7 @@ def test_data_in_memory_is_that_of_the_file(form: str, config: Any, rows: Any, t
     assert found.tasks["default"].head == expected.tasks["default"].head
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_from_memory_ends_as_one_from_a_file(config: Any, rows: Any, tmp_path: Path) -> None:
     config.train.epochs = 1.0

@@ -170,6 +170,7 @@ def test_streams_of_the_same_examples_have_orders_of_their_own(whole: Any) -> No
     assert seen["train"] != seen["target"]
 
 
+@pytest.mark.long
 def test_a_step_leaves_the_parameters_of_another_phases_method(config: Any, place: Path, tmp_path: Path) -> None:
     """One step of the second phase, with decay and with what the first phase left of momentum."""
     job = job_of(config, place, tmp_path / "run")
@@ -183,9 +184,8 @@ def test_a_step_leaves_the_parameters_of_another_phases_method(config: Any, plac
             assert same == path.startswith("aux/"), path
 
 
-@pytest.mark.parametrize(
-    "at", [pytest.param(5, marks=pytest.mark.long), 26]
-)  # in the first phase, and within an epoch of the second
+@pytest.mark.long
+@pytest.mark.parametrize("at", [5, 26])  # in the first phase, and within an epoch of the second
 def test_stopped_and_resumed_to_the_bit(at: int, whole: Any, config: Any, place: Path, tmp_path: Path) -> None:
     tiny.run_and_stop(job_of(config, place, tmp_path / "run"), at)
     job = job_of(config, place, tmp_path / "run")

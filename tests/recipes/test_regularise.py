@@ -111,6 +111,7 @@ def test_l2_sp_draws_to_the_checkpoint(watched: tuple[Path, Path, Any], place: P
         assert by_step[step] == pytest.approx(ALPHA / 2 * old + BETA / 2 * new, rel=1e-4), step
 
 
+@pytest.mark.long
 def test_interpolating(finished: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = interpolate_run(finished, (0.0, 0.5, 1.0))
     summary = json.loads((finished / "summary.json").read_text())

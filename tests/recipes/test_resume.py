@@ -144,6 +144,7 @@ def test_killed_and_resumed(finished: tuple[Path, dict[str, Any]], config: Any, 
     assert_same_end(ConfigDict(json.loads(config.to_json())), finished[0], tmp_path / "run")
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk(finished: tuple[Path, dict[str, Any]], config: Any, tmp_path: Path) -> None:
     """Writes begin to fail, in every library and thread, once a checkpoint is whole: that one stays, and goes on."""

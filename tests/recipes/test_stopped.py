@@ -141,7 +141,7 @@ def test_other_signals(signals: tuple[signal.Signals, ...], place: Path, tmp_pat
     ("every", "steps"),
     [
         pytest.param("15", [15, 30, 44], marks=pytest.mark.long),
-        ("1.5 epochs", [16, 32, 44]),
+        pytest.param("1.5 epochs", [16, 32, 44], marks=pytest.mark.long),
         pytest.param("0.0001s", None, marks=pytest.mark.long),
     ],
 )

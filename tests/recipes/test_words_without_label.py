@@ -95,7 +95,8 @@ def counted(rows: list[dict[str, list]]) -> str:
     )
 
 
-@pytest.mark.parametrize("balanced", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.long
+@pytest.mark.parametrize("balanced", [False, True])
 def test_the_loss_is_that_of_the_words_that_are_left(config: Any, tmp_path: Path, balanced: bool) -> None:
     """Training's and evaluation's, from the logits in NumPy; a batch without any label has loss 0 and gradient 0."""
     config, train, _ = tagging(config, tmp_path)

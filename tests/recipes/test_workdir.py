@@ -46,13 +46,14 @@ def replaced(run: Path) -> None:
     (run / "checkpoints").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("change", [replaced, pytest.param(removed, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("change", [replaced, removed])
 @pytest.mark.parametrize(
     "at",
     [
-        pytest.param(0, id="before a save", marks=pytest.mark.long),
+        pytest.param(0, id="before a save"),
         pytest.param(11, id="while a save is written"),
-        pytest.param(21, id="before the last save", marks=pytest.mark.long),
+        pytest.param(21, id="before the last save"),
     ],
 )
 def test_the_run_directory_vanishes(

@@ -31,7 +31,10 @@ DEPENDENT = {
     "more tasks than parameters": random.normal(size=(6, 3)) + 1,
 }
 ALL = {**MATRICES, **DEPENDENT}
-by_name = pytest.mark.parametrize("name", ALL)
+QUICK = ("two tasks", "opposed", "of other lengths", "twice the same")
+by_name = pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in ALL]
+)
 
 
 def solved(function: Callable[..., Any], gradients: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +108,9 @@ def test_cagrad_of_other_forms_is_divided(x64: None) -> None:
     np.testing.assert_allclose(solved(multitask.cagrad, OPPOSED, c=0.4, rescale="1 + c^2")[0], plain / 1.16)
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in MATRICES]
+)
 def test_nash_mtl_solves_the_bargaining_equation(x64: None, name: str) -> None:
     gradients = MATRICES[name]
     norms = np.linalg.norm(gradients, axis=1)

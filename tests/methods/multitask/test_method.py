@@ -129,6 +129,7 @@ def test_gradient_methods_combine_shared_gradients_alone(name: str, accumulate: 
         same(state.params, params)
 
 
+@pytest.mark.long
 def test_pcgrad_draws_a_new_order_each_step(x64: None) -> None:
     states, _ = run(MultiTask(model_of(), TASKS, prepare, balance.PcGrad()), BATCHES)
     params, base = states[0].params, jax.random.wrap_key_data(states[0].method_state["key"])
