@@ -15,6 +15,7 @@ python docs/update.py loading runs/loading
 python docs/update.py digits runs/digits_transfer
 python docs/update.py images runs/images/1000
 python docs/update.py packing runs/packing
+python docs/update.py packed runs/studies/packing
 python docs/update.py saving runs/saving
 python docs/update.py speed runs/speed
 python docs/update.py memory_kept runs/memory_kept
@@ -53,7 +54,7 @@ TABLES = {
 }  # fmt: skip
 STUDIES = {
     "strategies": "freezing", "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",
-    "cached": "freezing",
+    "cached": "freezing", "packed": "packing",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ SPECS = {  # file -> argument -> number of arms
     "digits": {"": 4},
     "few_shot": {"cifar10-1": 8, "cifar10-0": 8},
     "freezing": {"count": 10, "steps": 10, "head": 3},
+    "packing": {"": 2},
     "sst2_freezing": {"": 12},
     "strategies": {"sst2": 8, "mrpc": 8, "mnist_m": 8},
     "trainer": {"sst2": 2, "mrpc": 2, "ag_news": 2, "stsb": 2, "wnut17": 2},
