@@ -163,7 +163,7 @@ def in_words(row: dict[str, Any]) -> str:
     """Formats a prediction as text: the class and its probability, the labels, or the numbers."""
     predicted = row["predicted"]
     if "score" in row:
-        return f"{predicted}  {row['score']:.1%}"
+        return f"{predicted or '(no answer)'}  {row['score']:.1%}"
     values = predicted if isinstance(predicted, list) else [predicted]
     texts = ("(none)" if value is None else value if isinstance(value, str) else f"{value:.4g}" for value in values)
     return "  ".join(texts) or "(none)"

@@ -6,8 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
+from tlx.data.answers import Answers
 from tlx.data.flat import Flat, chunks
 from tlx.data.places import Places, by_example
+from tlx.data.spans import Spans, span_labels
 from tlx.data.windows import divide
 from tlx.data.words import Words
 
@@ -40,6 +42,16 @@ class Encoder(Protocol):
           token, -1 for a word without tokens.
         """
 
+    def windows(
+        self, questions: Sequence[str], contexts: Sequence[str], stride: int
+    ) -> tuple[list[list[int]], list[list[int]], list[np.ndarray], list[int]]:
+        """Tokenizes questions with their contexts, a long context in windows that overlap by `stride` tokens.
+
+        Returns:
+          The token ids, the token types and the characters of the context (int32 (tokens, 2), see `Spans.chars`) of
+          each window, and the position of its question.
+        """
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -54,6 +66,7 @@ class Examples:
       pad_id: the token id that pads texts.
       token_fields: arrays (tokens,) by name, such as `label` and `label_mask` of tagged words.
       words: the words of tagged sentences; None for other texts.
+      spans: the questions whose answers are spans of a context; None for other texts.
     """
 
     ids: np.ndarray
@@ -64,6 +77,7 @@ class Examples:
     pad_id: int
     token_fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     words: Words | None = None
+    spans: Spans | None = None
 
     @classmethod
     def encode(
@@ -145,6 +159,50 @@ class Examples:
         words = Words(label, token, offsets, source, windowed)
         return dataclasses.replace(examples, token_fields=fields, words=words)
 
+    @classmethod
+    def encode_spans(
+        cls,
+        encoder: Encoder,
+        questions: Sequence[str],
+        contexts: Sequence[str],
+        answers: Sequence[Answers] | None = None,
+        example_id: np.ndarray | None = None,
+        stride: int | None = None,
+    ) -> "Examples":
+        """Tokenizes questions, each with the context in which its answer is a span.
+
+        A question whose context is longer than the encoder's `max_length` leaves room for is read in windows of the
+        context, each of which is an example. The fields of tokens are `label` (see `span_labels`) and `label_mask`, 1.
+
+        Args:
+          encoder: the tokenizer.
+          questions: the questions.
+          contexts: the context of each.
+          answers: the answers of each; None: the set has no labels.
+          example_id: int64 (questions,), the row of each question in the source; None: its position.
+          stride: the number of tokens by which windows overlap; None: a quarter of `max_length`.
+
+        Raises:
+          TlxError: a question leaves no room for its context, or `stride` does not fit.
+        """
+        stride = encoder.max_length // 4 if stride is None else stride
+        flat, chars, owners = Flat(), [np.zeros((0, 2), np.int32)], [np.zeros(0, np.int64)]
+        for chunk in chunks(len(questions)):
+            ids, types, chars_, owner = encoder.windows(questions[chunk], contexts[chunk], stride)
+            flat.add(ids, types)
+            chars += chars_
+            owners.append(np.array(owner, np.int64) + chunk.start)
+        source, of_window = _source_rows(len(questions), example_id), np.concatenate(owners)
+        examples = cls(*flat.arrays(), {}, source[of_window], encoder.pad_id)
+        windows = np.searchsorted(of_window, np.arange(len(questions) + 1)).astype(np.int64)
+        spans = Spans(windows, np.concatenate(chars), contexts, answers, source)
+        if answers is None:
+            return dataclasses.replace(examples, spans=spans)
+        labels, unreachable = span_labels(examples.offsets, windows, spans.chars, answers)
+        fields = {"label": labels, "label_mask": np.ones(len(labels), np.int8)}
+        spans = dataclasses.replace(spans, unreachable=unreachable)
+        return dataclasses.replace(examples, token_fields=fields, spans=spans)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -185,6 +243,8 @@ class Examples:
         fields = (*self.fields.values(), *self.token_fields.values())
         for array in (self.ids, self.offsets, self.example_id, *fields):
             yield np.ascontiguousarray(array).tobytes()
+        if self.spans is not None:
+            yield from self.spans.content()
 
 
 def _source_rows(size: int, rows: np.ndarray | None) -> np.ndarray:
@@ -214,6 +274,9 @@ class ExampleSet(Protocol):
 
     @property
     def words(self) -> Words | None: ...
+
+    @property
+    def spans(self) -> Spans | None: ...
 
     def __len__(self) -> int: ...
 

@@ -133,6 +133,10 @@ class ImageExamples:
     def words(self) -> None:
         """None: images have no words."""
 
+    @property
+    def spans(self) -> None:
+        """None: no question is asked about a context."""
+
     def content(self) -> Iterator[bytes]:
         """The bytes that identify the set: the SHA-256 of each stored image, the rows in the source, and the fields."""
         for row in range(len(self)):

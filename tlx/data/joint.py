@@ -30,7 +30,7 @@ class JointExamples:
         self.example_id = np.concatenate([first.example_id for first in firsts])
         self.fields: dict[str, np.ndarray] = {}
         self.token_fields: dict[str, np.ndarray] = {}
-        self.words = None
+        self.words = self.spans = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -77,7 +77,7 @@ def same_inputs(one: ExampleSet, other: ExampleSet) -> bool:
         type(one) is type(other)
         and np.array_equal(one.example_id, other.example_id)
         and np.array_equal(one.lengths, other.lengths)
-        and (one.words is None) == (other.words is None)
+        and (one.words is None, one.spans is None) == (other.words is None, other.spans is None)
     )
 
 

@@ -12,9 +12,11 @@ from typing import Any, Protocol
 
 from tlx.data.conll import conll_rows
 from tlx.data.npz import read_npz
+from tlx.data.squad import KIND, MOST, squad_rows
 from tlx.data.tabular import Rows, collect, delimited_rows, jsonl_rows
 from tlx.data.textfile import file_lines, lines, pieces
 from tlx.errors import TlxError
+from tlx.files.strict_json import parse, read_json
 
 
 class Reader(Protocol):
@@ -69,10 +71,31 @@ class Archive:
             yield f"{where}, row {row}", dict(zip(columns, values, strict=True))
 
 
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A format that is one JSON object. A file is read at once.
+
+    Attributes:
+      parse: a generator function `(name, object)` that yields `(place, row)` as that of `Text` does.
+    """
+
+    parse: Callable[[str, dict[str, Any]], Rows]
+
+    def columns(self, file: Path) -> dict[str, list[Any]]:
+        return collect(self.rows(str(file)))
+
+    def rows(self, where: str) -> Rows:
+        if where == "-":
+            name = "standard input"
+            return self.parse(name, parse(sys.stdin.buffer.read(MOST + 1), name, KIND, MOST))
+        return self.parse(where, read_json(where, KIND, MOST))
+
+
 READERS: dict[str, Reader] = {
     "csv": Text(functools.partial(delimited_rows, delimiter=",")),
     "tsv": Text(functools.partial(delimited_rows, delimiter="\t")),
     "jsonl": Text(jsonl_rows),
     "conll": Text(conll_rows),
     "npz": Archive(read_npz),
+    "squad": Document(squad_rows),
 }

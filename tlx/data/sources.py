@@ -1,6 +1,6 @@
 """Where rows come from, read into columns.
 
-`csv:`, `tsv:`, `jsonl:`, `conll:` or `npz:PATH` is one file, `folder:PATH[@SPLIT]` a folder of images, `builtin:NAME`
+`csv:`, `tsv:`, `jsonl:`, `conll:`, `squad:` or `npz:PATH` is one file, `folder:PATH[@SPLIT]` a folder of images, `builtin:NAME`
 ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
 """
 

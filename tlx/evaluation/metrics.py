@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tlx.errors import TlxError
-from tlx.evaluation import classification, multilabel, regression, tagging
+from tlx.evaluation import classification, multilabel, regression, spans, tagging
 from tlx.evaluation.calibration import calibration_error
 from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
 
@@ -70,12 +70,13 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
     "tagging": {"accuracy": Metric(tagging.accuracy), "macro_f1": Metric(tagging.macro_f1)},
     "masked_lm": {"accuracy": Metric(classification.accuracy)},
+    "question_answering": {"exact_match": Metric(spans.exact_match), "f1": Metric(spans.f1)},
 }
 ENTITY = ("entity_precision", "entity_recall", "entity_f1")  # if the tags form entities; higher is better
 # The metric that selects the checkpoint by default.
 MONITOR = {
     "classification": "accuracy", "multilabel": "micro_f1", "regression": "r2", "tagging": "accuracy",
-    "masked_lm": "accuracy",
+    "masked_lm": "accuracy", "question_answering": "f1",
 }  # fmt: skip
 
 
@@ -130,8 +131,9 @@ def measure(
     Args:
       kind: the kind of the head.
       predictions: logits (n, classes), (n, labels) or, for tagging, (words, tags); for regression, predictions
-        (n, outputs).
-      labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs).
+        (n, outputs); for question answering, the scores of each question (n, 2), see `spans.question_scores`.
+      labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs); for question answering (n,), of any
+        values, which are not used.
       names: the names of the classes or tags; needed for tagging.
       offsets: for tagging, int64 (sentences + 1,): the index of each sentence's first word, and the number of words.
       predictable: for tagging, bool (words,): whether the model made a prediction for the word. The logits of other
@@ -151,8 +153,7 @@ def measure(
             "tokens alone exceed data.max_length."
         )
     predicted = predictions if predictable is None else predictions[predictable]
-    if bad := int((~np.isfinite(predicted)).any(axis=-1).sum()):
-        raise TlxError(f"{bad} of {len(predicted)} predictions are NaN or infinite; the model has diverged.")
+    check_finite(predicted)
     values = {
         name: metric.measure(predictions, labels)
         for name, metric in METRICS[kind].items()
@@ -163,6 +164,12 @@ def measure(
         by_type = counts(tagging.predicted_tags(predictions), labels, names, offsets)
         values |= dict(zip(ENTITY, precision_recall_f1(*_sums(by_type.values())), strict=True))
     return values
+
+
+def check_finite(predictions: np.ndarray) -> None:
+    """Raises `TlxError` if predictions, (n, …), are not finite numbers."""
+    if bad := int((~np.isfinite(predictions)).any(axis=-1).sum()):
+        raise TlxError(f"{bad} of {len(predictions)} predictions are NaN or infinite; the model has diverged.")
 
 
 def _sums(rows: object) -> tuple[int, int, int]:

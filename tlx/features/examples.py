@@ -7,6 +7,7 @@ import numpy as np
 
 from tlx.data.examples import ExampleSet
 from tlx.data.places import Places, by_example
+from tlx.data.spans import Spans
 from tlx.data.words import Words
 from tlx.features.compute import FeatureSet
 
@@ -65,6 +66,11 @@ class FeatureExamples:
     def words(self) -> Words | None:
         """The words of tagged sentences; None for other sets."""
         return self.examples.words
+
+    @property
+    def spans(self) -> Spans | None:
+        """The questions whose answers are spans of a context; None for other sets."""
+        return self.examples.spans
 
     def content(self) -> Iterator[bytes]:
         """Yields the bytes that identify the set."""

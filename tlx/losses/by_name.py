@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from tlx.errors import TlxError, listed
-from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
+from tlx.losses.supervised import binary_cross_entropy, cross_entropy, span_cross_entropy, squared_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,12 @@ class Loss:
         return tuple(inspect.signature(self.function).parameters)[3:]
 
 
-ONE_OF_SEVERAL = ("classification", "tagging", "masked_lm", "question_answering", "multiple_choice")
+ONE_OF_SEVERAL = ("classification", "tagging", "masked_lm", "multiple_choice")
 LOSSES: dict[str, Loss] = {  # the first one that can train a kind is its usual loss
     "cross_entropy": Loss(cross_entropy, ONE_OF_SEVERAL),
     "binary_cross_entropy": Loss(binary_cross_entropy, ("multilabel",)),
     "squared_error": Loss(squared_error, ("regression",)),
+    "span_cross_entropy": Loss(span_cross_entropy, ("question_answering",)),
 }
 
 

@@ -83,3 +83,33 @@ def squared_error(predictions: jax.Array, targets: jax.Array, weight: jax.Array)
     chex.assert_shape(weight, predictions.shape[:1])
     losses = jnp.mean(jnp.square(predictions - targets), axis=-1)
     return jnp.sum(losses * weight), jnp.sum(weight)
+
+
+def span_cross_entropy(logits: jax.Array, labels: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The mean of the cross entropies of a span's first and last token, over the tokens of each window.
+
+    It is the loss of transformers' question answering models, except that padding is no token that could be chosen.
+
+    Args:
+      logits: (rows, length, 2).
+      labels: (rows, length, 2), 1 in column 0 at the first token of each window's span, and in column 1 at its last.
+      weight: (rows, length), the number of each token's window in its row, from 1; 0 for tokens of no window.
+
+    Returns:
+      (total, count), each (); the count is that of windows.
+    """
+    chex.assert_equal_shape([logits, labels])
+    chex.assert_equal_shape_prefix([logits, weight], 2)
+    most = logits.shape[1] + 1
+
+    def of_row(scores: jax.Array, ends: jax.Array, window: jax.Array) -> tuple[jax.Array, jax.Array]:
+        inside = (window > 0)[:, None]
+        highest = jax.ops.segment_max(jax.lax.stop_gradient(scores), window, most)[window]
+        total = jax.ops.segment_sum(jnp.where(inside, jnp.exp(scores - highest), 0.0), window, most)
+        right = jax.ops.segment_sum(jnp.where(inside, (scores - highest) * ends, 0.0), window, most)
+        there = total[:, 0] > 0
+        losses = jnp.log(jnp.where(there[:, None], total, 1.0)) - right
+        return jnp.sum(jnp.where(there[:, None], losses, 0.0)) / 2, jnp.sum(there)
+
+    totals, counts = jax.vmap(of_row)(logits, labels.astype(logits.dtype), weight.astype(jnp.int32))
+    return jnp.sum(totals), jnp.sum(counts).astype(logits.dtype)

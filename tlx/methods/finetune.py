@@ -100,5 +100,7 @@ class FineTune:
         for name, field in self.labels.items():
             per_token = self.heads[name].kind in PER_TOKEN  # no token of padding has a label
             weight = rows[f"{field}_mask" if per_token else "valid"].astype(jnp.float32)
+            if self.heads[name].kind == "question_answering" and "segment_ids" in rows:
+                weight = weight * rows["segment_ids"]  # the windows that share a row
             losses[name] = self.loss_of[name](output.logits[name], rows[field], weight)
         return losses, dataclasses.replace(carried, model=model_state)

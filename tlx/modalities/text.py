@@ -1,4 +1,4 @@
-"""Texts, pairs of texts and sentences of words, encoded by a checkpoint's tokenizer."""
+"""Texts, pairs of texts, sentences of words and questions about contexts, encoded by a checkpoint's tokenizer."""
 
 import dataclasses
 import hashlib
@@ -11,6 +11,7 @@ import numpy as np
 from tlx.data.examples import Examples, ExampleSet
 from tlx.data.plan import buckets_up_to
 from tlx.data.sources import Table
+from tlx.data.spans import answer_column
 from tlx.data.tabular import Row
 from tlx.data.tags import tag_indices
 from tlx.data.texts import check_text, check_words, text_column, word_column
@@ -24,6 +25,9 @@ from tlx.pretrained.folder import read_config
 from tlx.pretrained.tokenizer import Tokenizer
 from tlx.pretrained.tokenizer_files import copy_files, file_names
 
+# Kind of head -> name of its task on the Hugging Face hub, if it is not text-classification.
+PIPELINES = {"tagging": "token-classification", "question_answering": "question-answering"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
@@ -31,8 +35,8 @@ class Texts:
 
     Attributes:
       tokenizer: the checkpoint's tokenizer; it truncates texts to its `max_length`.
-      stride: the number of tokens by which the windows of a sentence longer than `max_length` overlap; None: a quarter
-        of `max_length`.
+      stride: the number of tokens by which the windows of a sentence or context longer than `max_length` overlap; None:
+        a quarter of `max_length`.
     """
 
     tokenizer: Tokenizer
@@ -100,19 +104,27 @@ class Texts:
         if head is not None and head.kind == "tagging":
             tags = tag_indices(table, text, columns.label, head.labels)
             return Examples.encode_words(self.tokenizer, word_column(table, text), tags, rows, self.stride)
+        if head is not None and head.kind == "question_answering":
+            return self._encode_questions(columns, head, table, rows)
         pairs = text_column(table, pair) if pair else None
         fields = label_fields(columns, head, table)
         return Examples.encode(self.tokenizer, text_column(table, text), pairs, fields, rows)
 
+    def _encode_questions(self, columns: Columns, head: Head, table: Table, rows: np.ndarray | None) -> Examples:
+        questions, contexts = (text_column(table, column) for column in _question_and_context(columns))
+        answers = answer_column(table, columns.label, contexts, may_be_empty=head.null_threshold is not None)
+        return Examples.encode_spans(self.tokenizer, questions, contexts, answers, rows, self.stride)
+
     def count_truncated(self, columns: Columns, table: Table, examples: ExampleSet) -> int:
-        if examples.words is not None:  # long sentences were split into windows
+        if examples.words is not None or examples.spans is not None:  # long inputs were split into windows
             return 0
         full = np.flatnonzero(examples.lengths == self.tokenizer.max_length)
         inputs = [table.column(columns.inputs[name]) for name in self.columns if name in columns.inputs]
         return self.tokenizer.count_longer(*([column[row] for row in full] for column in inputs))
 
     def encode_inputs(self, inputs: Sequence[Any] | np.ndarray, kind: str | None = None) -> Examples:
-        """See `Modality`. The inputs are texts; pairs, as an array (examples, 2) or a list; for tagging, word lists."""
+        """See `Modality`. The inputs are texts; pairs (for question answering, of a question and a context), as
+        an array (examples, 2) or a list; for tagging, word lists."""
         values: Sequence[Any] = inputs.tolist() if hasattr(inputs, "tolist") else inputs
         if kind == "tagging":
             for words in values:
@@ -128,6 +140,11 @@ class Texts:
                     f"example {number} is {row!r:.60}; expected a text, or in every row a pair of texts, none empty."
                 )
         firsts = [str(row[0]) for row in rows]
+        if kind == "question_answering":
+            if rows and width != 2:
+                raise TlxError(f"this run answers questions; an input is a question and its context, found {rows[0]!r:.60}.")
+            contexts = [str(row[1]) for row in rows]
+            return Examples.encode_spans(self.tokenizer, firsts, contexts, stride=self.stride)
         return Examples.encode(self.tokenizer, firsts, [str(row[1]) for row in rows] if width == 2 else None)
 
     def read_arguments(self, words: Sequence[str], columns: Columns, kind: str) -> Sequence[Any]:
@@ -145,10 +162,22 @@ class Texts:
         return inputs[0] if len(inputs) == 1 else tuple(inputs)
 
     def pipeline_tag(self, kind: str) -> str:
-        return "token-classification" if kind == "tagging" else "text-classification"
+        return PIPELINES.get(kind, "text-classification")
 
     def limits(self, kind: str) -> str:
         most = self.tokenizer.max_length
         if kind == "tagging":
             return f"Sentences of more than {most} tokens were read in overlapping windows of {most}."
+        if kind == "question_answering":
+            return f"Contexts that with their question have more than {most} tokens were read in overlapping windows."
         return f"Texts are truncated to {most} tokens."
+
+
+def _question_and_context(columns: Columns) -> tuple[str, str]:
+    """Returns the columns of a question answering head."""
+    if "pair" not in columns.inputs:
+        raise TlxError(
+            "config.data.pair is not set; a question_answering head reads questions (the column config.data.text) and "
+            "contexts (the column config.data.pair), as configs/question_answering.py does."
+        )
+    return columns.inputs["text"], columns.inputs["pair"]

@@ -47,6 +47,11 @@ class Head:
       scale: see `shift`. On export both are folded into W and b.
       tied: for `masked_lm`, whether the output layer reuses the backbone's word embedding (no copy is stored); if
         False, the head has a kernel for it.
+      n_best: for `question_answering`, how many of the best first and of the best last tokens of each window are
+        combined to spans.
+      max_answer_length: for `question_answering`, the most tokens of an answer.
+      null_threshold: for `question_answering`, a question has no answer if the score of none exceeds that of the best
+        span by more than this; None: every question has an answer.
     """
 
     kind: str
@@ -56,6 +61,9 @@ class Head:
     shift: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     tied: bool = True
+    n_best: int = 20
+    max_answer_length: int = 30
+    null_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -66,6 +74,9 @@ class Head:
             raise TlxError(f"a head needs at least one output, found {self.outputs}.")
         if self.outputs != OUTPUTS.get(self.kind, self.outputs):
             raise TlxError(f"a {self.kind} head has {OUTPUTS[self.kind]} outputs, found {self.outputs}.")
+        for name, value in (("n_best", self.n_best), ("max_answer_length", self.max_answer_length)):
+            if value < 1:
+                raise TlxError(f"head {name} is {value}; it is at least 1.")
         for name, count in (("labels", len(self.labels)), ("shift", len(self.shift)), ("scale", len(self.scale))):
             if count not in (0, self.outputs):
                 raise TlxError(f"a head with {self.outputs} outputs has {count} {name}.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data.flat import chunks
+from tlx.data.spans import NOWHERE
 from tlx.errors import TlxError
 from tlx.models.model import FAMILIES, config_of
 from tlx.models.text_config import TextConfig
@@ -106,6 +107,58 @@ class Tokenizer:
         encode = self._fast_words if self._tokenizer.is_fast else self._slow_words
         ids, types, firsts = encode([list(words) for words in sentences])
         return *self._checked(ids, types, None), firsts
+
+    def windows(
+        self, questions: Sequence[str], contexts: Sequence[str], stride: int
+    ) -> tuple[list[list[int]], list[list[int]], list[np.ndarray], list[int]]:
+        """Tokenizes questions with their contexts, a long context in windows that overlap by `stride` tokens.
+
+        Returns:
+          The token ids, the token types and the characters of the context (int32 (tokens, 2), see
+          `tlx.data.spans.Spans.chars`) of each window, and the position of its question.
+
+        Raises:
+          TlxError: the tokenizer is written in Python and so knows no characters; `stride` is negative; a question
+            leaves no room for a window of its context.
+        """
+        if not self._tokenizer.is_fast:
+            raise TlxError(
+                f"the tokenizer in {self.folder} does not say which characters a token stands for, which question "
+                "answering needs; use a checkpoint with a fast tokenizer (tokenizer.json)."
+            )
+        if stride < 0:
+            raise TlxError(f"data.stride is {stride}; it is at least 0.")
+        self._check_room(questions, contexts, stride)
+        encoding = self._run(
+            self._tokenizer,
+            list(questions),
+            list(contexts),
+            truncation="only_second",
+            max_length=self.max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        ids, types = self._checked(encoding["input_ids"], encoding["token_type_ids"], self.max_length)
+        chars = []
+        for row, offsets in enumerate(encoding["offset_mapping"]):
+            of_context = np.array([which == 1 for which in encoding.sequence_ids(row)], bool)
+            chars.append(np.where(of_context[:, None], np.array(offsets, np.int32).reshape(-1, 2), NOWHERE))
+        return ids, types, chars, encoding["overflow_to_sample_mapping"]
+
+    def _check_room(self, questions: Sequence[str], contexts: Sequence[str], stride: int) -> None:
+        """Raises `TlxError` if a context is longer than its question leaves room for, and the room is too small."""
+        special = self._tokenizer.num_special_tokens_to_add(pair=True)
+        distinct = list(dict.fromkeys(questions))
+        tokens = self._run(self._tokenizer, distinct, add_special_tokens=False, truncation=False)["input_ids"]
+        room = {question: self.max_length - special - len(row) for question, row in zip(distinct, tokens, strict=True)}
+        for question, context in zip(questions, contexts, strict=True):
+            if room[question] <= stride and self.count_longer([question], [context]):
+                raise TlxError(
+                    f"the question {question!r:.80} leaves {max(room[question], 0)} of {self.max_length} tokens "
+                    f"(data.max_length) for its context, whose windows overlap by {stride} (data.stride); raise "
+                    "max_length, lower stride, or drop the question."
+                )
 
     def inputs(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None) -> dict[str, np.ndarray]:
         """Makes the model's inputs from texts, padded to the longest text.

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from tlx.data import labels
 from tlx.data.examples import ExampleSet
 from tlx.data.sources import Table
+from tlx.data.spans import Spans
 from tlx.data.tags import tag_column
 from tlx.data.words import Words
 from tlx.errors import listed
@@ -42,6 +43,10 @@ def data_facts(
     facts = _split_facts(config.data, tables, examples, inputs, tell) | _label_facts(config, tables, tell)
     if head.kind == "tagging":
         facts |= _tagging_facts(tables["train"], config.data.label, head, examples, tell)
+    if head.kind == "question_answering":
+        facts["questions"] = {part: count_questions(each.spans) for part, each in examples.items() if each.spans}
+        for part, counts in facts["questions"].items():
+            tell(f"{part}: {format_question_counts(counts)}.")
     return facts
 
 
@@ -151,6 +156,38 @@ def format_word_counts(counts: dict[str, int]) -> str:
         )
         if unlabelled_sentences := counts.get("sentences_without_label"):
             text += f"; in {unlabelled_sentences} sentences, no word has a label"
+    return text
+
+
+def count_questions(spans: Spans) -> dict[str, int]:
+    """Counts the questions of a set.
+
+    Returns:
+      `questions`, `windows` (the examples that they became), `windowed_questions` (those with several windows),
+      `without_answer` and `in_no_window` (those whose first answer no window holds as a whole).
+    """
+    sizes = np.diff(spans.windows)
+    return {
+        "questions": len(spans),
+        "windows": int(sizes.sum()),
+        "windowed_questions": int((sizes > 1).sum()),
+        "without_answer": sum(not known for known in spans.answers or ()),
+        "in_no_window": spans.unreachable,
+    }
+
+
+def format_question_counts(counts: dict[str, int]) -> str:
+    """Formats the counts of `count_questions` as one line of text."""
+    text = f"{counts['questions']} questions in {counts['windows']} windows"
+    if counts["windowed_questions"]:
+        text += f", {counts['windowed_questions']} of them with a context of several overlapping windows"
+    if counts["without_answer"]:
+        text += f", {counts['without_answer']} without an answer"
+    if counts["in_no_window"]:
+        text += (
+            f", {counts['in_no_window']} whose answer no window holds as a whole, so that it is not learned (a larger "
+            "data.stride makes windows overlap more)"
+        )
     return text
 
 

@@ -22,7 +22,7 @@ from tlx.recipes.run_directory import heads_as_json, heads_from
 from tlx.recipes.splits import TARGET, load_tables
 from tlx.training.tasks import DEFAULT
 
-TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging")  # heads that can be trained on a file
+TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging", "question_answering")  # heads that can be trained on a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,9 @@ def make_head(config: ConfigDict, train: Table) -> Head:
       TlxError: if the kind of head is unknown, or the labels have a single class or a constant target.
     """
     kind, pooling, label = config.head.kind, config.head.pooling, config.data.label
+    if kind == "question_answering":
+        settings = {name: config.head[name] for name in ("n_best", "max_answer_length", "null_threshold")}
+        return Head(kind, 2, pooling, **settings)
     if kind == "regression":
         values = regression_targets(train, label).astype(np.float64)
         if not config.head.standardise:

@@ -80,8 +80,8 @@ def _model() -> ConfigDict:
 def _data() -> ConfigDict:
     """The data, its splits and its columns."""
     data = ConfigDict()
-    # Each set is csv:PATH, tsv:PATH, jsonl:PATH, conll:PATH, npz:PATH, folder:PATH[@SPLIT], tfds:NAME[@SPLIT] or
-    # builtin:NAME.
+    # Each set is csv:PATH, tsv:PATH, jsonl:PATH, conll:PATH, squad:PATH, npz:PATH, folder:PATH[@SPLIT],
+    # tfds:NAME[@SPLIT] or builtin:NAME.
     data.train = ""  # the training set
     data.validation = ""  # the validation set; "": validation_fraction of train is split off
     data.test = ""  # the test set; "": test_fraction of train is split off
@@ -97,13 +97,16 @@ def _data() -> ConfigDict:
     data.text = "text"  # column of the texts; for tagging, each row is a list of words
     data.image = "image"  # column of the images
     data.pair = placeholder(str)  # column of the second text of a pair; None: single texts
-    data.label = "label"  # column of the labels; regression and multilabel take several, joined by commas
+    # Column of the labels; regression and multilabel take several, joined by commas. For question answering, text is
+    # the column of the questions, pair that of the contexts and label that of the answers.
+    data.label = "label"
     data.label_separator = "|"  # separates several labels within one column
     data.max_length = 128  # longest input in tokens; longer texts are truncated
     # Several texts share a row, so that all batches of a run have one shape (docs/packing.md): "on", "off", or "auto",
     # which packs where the backbone, the method and the data allow it.
     data.packing = "off"
-    # Tagging splits sentences above max_length into overlapping windows: overlap in tokens; None: max_length / 4.
+    # Tagging and question answering split what is above max_length into overlapping windows: overlap in tokens; None:
+    # max_length / 4.
     data.stride = placeholder(int)
     # Encoded texts of large files are kept on disk for the next run on the same data: "auto" in tlx/encoded in the
     # user's cache folder, "off" nowhere, or the path of a folder.
@@ -123,9 +126,14 @@ def _augment() -> ConfigDict:
 def _head() -> ConfigDict:
     """The head."""
     head = ConfigDict()
-    head.kind = "classification"  # "classification", "multilabel", "regression" or "tagging"
+    head.kind = "classification"  # "classification", "multilabel", "regression", "tagging" or "question_answering"
     head.pooling = "pooler"  # what the head reads: "pooler", "cls" (first token) or "mean" (of all tokens)
     head.standardise = True  # regression: targets are standardized by their training mean and deviation
+    # Question answering: how many best first and last tokens of a window are combined, the most tokens of an answer,
+    # and by how much the score of no answer exceeds that of the best answer for there to be none (SQuAD 2.0: 0.0).
+    head.n_best = 20
+    head.max_answer_length = 30
+    head.null_threshold = placeholder(float)  # None: every question has an answer
     return head
 
 

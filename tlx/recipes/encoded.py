@@ -106,7 +106,8 @@ class Entry:
 def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
     """Returns the entry of a run's data; None if the data is not kept.
 
-    Kept are texts from files of rows that have 4 MiB or more together, unless `config.data.cache` is "off".
+    Kept are texts from files of rows that have 4 MiB or more together, unless `config.data.cache` is "off". Questions
+    with contexts are not kept.
 
     Args:
       config: the run's config.
@@ -115,6 +116,8 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
     specs = {split: config.data[split] for split in PARTS if config.data[split]}
     specs |= {f"sources/{index}": source for index, source in enumerate(config.data.sources)}
     files = [_file(spec) for spec in specs.values()]
+    if config.head.kind == "question_answering":  # its contexts and answers are texts, which an entry does not hold
+        return None
     if config.data.cache == "off" or not inputs.has_lengths or not all(file.is_file() for file in files):
         return None
     if sum(file.stat().st_size for file in files) < LEAST:

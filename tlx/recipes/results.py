@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tlx.data.examples import ExampleSet
 from tlx.evaluation.calibration import reliability
 from tlx.evaluation.per_class import confusion
+from tlx.evaluation.spans import best_answers, question_scores
 from tlx.models.heads import Head
 from tlx.recipes import run_directory
 from tlx.recipes.splits import TARGET_TEST
@@ -52,13 +54,8 @@ def write_results(
     (run / "predictions").mkdir(exist_ok=True)
     for (name, split), values in predictions.items():
         task = tasks[name]
-        examples, words = task.splits[split], task.splits[split].words
-        offsets: dict[str, Any] = {} if words is None else {"word_offsets": words.offsets}
-        np.savez(
-            run / "predictions" / f"{task.file(split)}.npz",
-            example_id=examples.example_id if words is None else words.sentence_id,
-            predictions=values, labels=examples.labels, **offsets,
-        )  # fmt: skip
+        arrays = saved_arrays(values, task.splits[split], task.head)
+        np.savez(run / "predictions" / f"{task.file(split)}.npz", **arrays)
     run_directory.write_json(run / "summary.json", summary)
     plot_curves({run.name: read_metrics(run)}, run / "plots" / "curves.png")
     for task in tasks.values():
@@ -69,6 +66,33 @@ def write_results(
                 counts = confusion(values, labels)
                 plot_confusion(counts, task.head.labels, run / "plots" / f"confusion_{task.file(split)}.png")
                 plot_reliability(reliability(values, labels), run / "plots" / f"reliability_{task.file(split)}.png")
+
+
+def saved_arrays(values: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, Any]:
+    """Returns what is saved of a split's predictions.
+
+    `example_id`, `predictions` and `labels`, with one entry per example; for tagging `predictions` and `labels` have one
+    per word, and `word_offsets` says where each sentence begins. For question answering they are texts, the answer that
+    is predicted and the first true one ("" for none), and `scores` (questions, 2) are exact match and F1.
+
+    Args:
+      values: the predictions, as `Job.predictions` returns them.
+      examples: the split.
+      head: the head.
+    """
+    if (words := examples.words) is not None:
+        ids = {"example_id": words.sentence_id, "word_offsets": words.offsets}
+        return {**ids, "predictions": values, "labels": examples.labels}
+    if (spans := examples.spans) is None:
+        return {"example_id": examples.example_id, "predictions": values, "labels": examples.labels}
+    assert spans.answers is not None
+    texts = [answer.text for answer in best_answers(values, examples.offsets, spans, head)]
+    return {
+        "example_id": spans.question_id,
+        "predictions": np.array(texts, np.str_),
+        "labels": np.array([answers[0][0] if answers else "" for answers in spans.answers], np.str_),
+        "scores": question_scores(texts, spans.answers),
+    }
 
 
 def plot_domains(run: Path, head: Head, domains: Domains) -> None:

@@ -89,7 +89,9 @@ def _head(file: Path, name: str, head: Any) -> dict[str, Any]:
     written = _mapping(file, f"heads.{name}", head)
     if unknown := written.keys() - fields.keys():
         _refuse(file, f"heads.{name}", f"has fields that no head has: {listed(sorted(unknown))}")
-    kinds = {"kind": str, "outputs": int, "pooling": str}
+    kinds = {"kind": str, "outputs": int, "pooling": str, "n_best": int, "max_answer_length": int}
+    if written.get("null_threshold") is not None:
+        kinds["null_threshold"] = float
     for key, kind in kinds.items():
         if key not in written and fields[key].default is dataclasses.MISSING:
             _refuse(file, f"heads.{name}.{key}", "is missing")

@@ -217,11 +217,12 @@ class Trained:
         """The kind of the heads, as far as it decides how inputs are read.
 
         Raises:
-          TlxError: if some tasks tag words and others do not.
+          TlxError: if tasks read their inputs in several ways: words, questions with contexts, or texts.
         """
         kinds = [head.kind for head in self.heads.values()]
-        if len({kind == "tagging" for kind in kinds}) > 1:
-            raise TlxError(f"of the tasks {listed(self.heads)} some read words and some texts; name one with --task.")
+        ways = {"tagging": "words", "question_answering": "questions with contexts"}
+        if len(found := {ways.get(kind, "texts") for kind in kinds}) > 1:
+            raise TlxError(f"of the tasks {listed(self.heads)} some read {' and some '.join(sorted(found))}; name one with --task.")
         return kinds[0]
 
     @property

@@ -23,7 +23,7 @@ class Evaluated:
     """The result of evaluating a set.
 
     Attributes:
-      examples: number of examples (for tagging, of sentences).
+      examples: number of examples (for tagging, of sentences; for question answering, of questions).
       step: step of the checkpoint.
       metrics: metrics by name.
       classes: precision, recall and F1 of each class, label or type of entity; empty for regression.
@@ -59,6 +59,7 @@ def evaluate(run: Path, data: str | None = None, step: int | None = None) -> dic
         words = examples.words
         classes = class_reports(predictions, examples, head)
         count = len(examples) if words is None else len(words.sentence_id)
+        count = count if examples.spans is None else len(examples.spans)
         metrics = score(predictions, examples, head)
         results[part] = Evaluated(count, trained.step, metrics, classes, count_words(words))
     return results

@@ -9,7 +9,9 @@ import numpy as np
 
 from tlx.data.examples import ExampleSet
 from tlx.data.packed_shape import shape_of_chunk
+from tlx.evaluation.metrics import check_finite
 from tlx.evaluation.predict import Forward, make_forward, predict
+from tlx.evaluation.spans import best_answers
 from tlx.evaluation.tagging import predicted_tags
 from tlx.modalities.api import Prepare
 from tlx.models.heads import Head
@@ -22,10 +24,12 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
 
     Args:
       trained: a trained run.
-      inputs: texts, pairs of texts or lists of words; for an image model, paths or arrays.
+      inputs: texts, pairs of texts (for question answering, of a question and its context) or lists of words; for an image model, paths or arrays.
 
     Returns:
-      Dicts with the key `predicted`, and for classification `score`, the probability of the predicted class.
+      Dicts with the key `predicted`, and for classification `score`, the probability of the predicted class. For question
+      answering `predicted` is the answer, "" for none, `score` its probability among the best answers, and `start` the
+      position of its first character in the context, None for none.
       `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
       the words, None for a word that cannot be predicted; for regression, a number or a list of numbers. For a run of
       several tasks, such a dict for each task, by its name; all come from one pass of the backbone.
@@ -43,6 +47,10 @@ def rows_of_examples(trained: Trained, examples: ExampleSet) -> list[dict[str, A
 
 
 def _rows(head: Head, values: np.ndarray, examples: ExampleSet) -> list[dict[str, Any]]:
+    if examples.spans is not None:
+        check_finite(values)
+        answers = best_answers(values, examples.offsets, examples.spans, head)
+        return [{"predicted": one.text, "score": one.probability, "start": one.start} for one in answers]
     if examples.words is None:
         return ROWS[head.kind](head, values)
     tags = [[*head.labels, None][tag] for tag in predicted_tags(values)]
@@ -71,12 +79,16 @@ ROWS = {"classification": _classes, "multilabel": _labels, "regression": _number
 
 
 def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
-    """Returns the head's outputs for inputs as in `rows_of`: (inputs, outputs), for tagging (words, outputs)."""
+    """Returns the head's outputs for inputs as in `rows_of`: (inputs, outputs), for tagging (words, outputs), for question
+    answering (tokens, 2).
+    """
     return predict_examples(trained, trained.inputs.encode_inputs(inputs, trained.head.kind))
 
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
-    """Returns the head's outputs for examples: (examples, outputs), for tagging (words, outputs)."""
+    """Returns the head's outputs for examples: (examples, outputs), for tagging (words, outputs), for question
+    answering (tokens, 2).
+    """
     return outputs_of(trained, examples)["default"]
 
 

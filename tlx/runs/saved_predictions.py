@@ -21,7 +21,8 @@ class SavedPredictions:
     Attributes:
       head: the head that made them.
       ids: int64 (examples,), the row of each example in the source.
-      values: (examples, outputs); for tagging (words, outputs), NaN for a word that cannot be predicted.
+      values: (examples, outputs); for tagging (words, outputs), NaN for a word that cannot be predicted; for question
+        answering (questions, 2), exact match and F1.
       labels: (examples, …); for tagging (words,).
       offsets: for tagging, int64 (examples + 1,): the index of each sentence's first word; otherwise None.
       entities: if the tags form entities, int64 (examples, 3): the numbers of correct, predicted and true entities.
@@ -75,7 +76,8 @@ def read_predictions(run: Path, split: str, head: Head) -> SavedPredictions:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             offsets = arrays.get("word_offsets")
-            name = "predictions" if "predictions" in arrays else "answers"  # their name in earlier runs
+            names = ("scores", "predictions", "answers")  # of question answering, of others, of others in earlier runs
+            name = next((name for name in names if name in arrays), "predictions")
             found = SavedPredictions(head, arrays["example_id"], arrays[name], arrays["labels"], offsets)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise TlxError(f"{file} cannot be read ({error!s:.200}); {again}.") from None

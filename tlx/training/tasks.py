@@ -16,8 +16,9 @@ from tlx.data.plan import TrainingPlan
 from tlx.data.samplers import SHUFFLE, Sampler
 from tlx.data.task_plan import TaskPlan, TaskSampling
 from tlx.errors import TlxError, listed
-from tlx.evaluation.metrics import default_monitor, measure
+from tlx.evaluation.metrics import check_finite, default_monitor, measure
 from tlx.evaluation.per_class import ClassReport, per_class
+from tlx.evaluation.spans import best_answers, mean_loss, question_scores
 from tlx.methods.finetune import LossSettings, head_loss
 from tlx.models.heads import Head
 
@@ -165,13 +166,18 @@ def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str
     """Returns the metrics of a head and its mean loss over all examples.
 
     In tagging, a word that cannot be predicted counts as wrong in all metrics and does not enter the loss. A word
-    without a label enters neither.
+    without a label enters neither. In question answering, metrics are of questions and the loss is that of windows.
 
     Args:
-      predictions: float (examples, outputs), for tagging (words, outputs).
+      predictions: float (examples, outputs), for tagging (words, outputs), for question answering (tokens, 2).
       examples: the examples with their labels.
       head: the head that made the predictions.
     """
+    if examples.spans is not None:
+        check_finite(predictions)
+        scores = scores_of_questions(predictions, examples, head)
+        loss = mean_loss(predictions, examples.token_fields["label"], examples.offsets)
+        return {"loss": loss, **measure(head.kind, scores, examples.spans.question_id)}
     if examples.words is None:
         labels = examples.labels
         values = measure(head.kind, predictions, labels, head.labels)
@@ -183,8 +189,17 @@ def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str
     return {"loss": float(total / count), **values}
 
 
+def scores_of_questions(predictions: np.ndarray, examples: ExampleSet, head: Head) -> np.ndarray:
+    """Returns exact match and F1 of each question, float64 (questions, 2), from the logits of all tokens."""
+    assert examples.spans is not None and examples.spans.answers is not None
+    chosen = best_answers(predictions, examples.offsets, examples.spans, head)
+    return question_scores([answer.text for answer in chosen], examples.spans.answers)
+
+
 def class_reports(predictions: np.ndarray, examples: ExampleSet, head: Head) -> list[ClassReport]:
-    """Returns precision, recall and F1 of each class, over the same examples as `score`; [] for regression."""
+    """Returns precision, recall and F1 of each class, over the same examples as `score`; [] for regression and question answering."""
+    if examples.spans is not None:
+        return []
     if examples.words is None:
         return per_class(head.kind, predictions, examples.labels, head.labels)
     predictions, words = examples.words.measured(predictions)
