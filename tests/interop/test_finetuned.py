@@ -13,10 +13,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests import tiny
+from tests.recipes.questions import write_squad
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
 from tlx.recipes.run_directory import load_run
 from tlx.recipes.splits import load_tables
+from tlx.runs.predictions import predict_examples
 
 pytestmark = pytest.mark.interop
 SCRIPT = Path(__file__).with_name("classify_with_torch.py")
@@ -55,3 +57,28 @@ def test_same_predictions(kind: str, torch_python: str, tmp_path: Path) -> None:
 @pytest.mark.skipif("TLX_RUN" not in os.environ, reason="TLX_RUN names no run directory")
 def test_same_predictions_of_a_given_run(torch_python: str, tmp_path: Path) -> None:
     compare(Path(os.environ["TLX_RUN"]), torch_python, tmp_path)
+
+
+def test_question_answering_has_the_windows_logits_and_loss_of_transformers(torch_python: str, tmp_path: Path) -> None:
+    """Of a run on contexts of several windows: the same tokens, and the same loss for the labels of both."""
+    config = tiny.config(tiny.write_checkpoint(tmp_path / "c"), tmp_path)
+    data = write_squad(tmp_path / "data.json", 30, 0, impossible=True)
+    config.data.train = config.data.test = f"squad:{data}"
+    config.data.text, config.data.pair, config.data.label = "question", "context", "answers"
+    config.data.test_fraction, config.data.max_length, config.data.stride = 0.0, 20, 6
+    config.head.kind, config.head.null_threshold, config.train.epochs = "question_answering", 0.0, 2.0
+    job = finetune.build(config, tmp_path / "run")
+    summary = job.run(quiet=True)
+    trained = load_run(tmp_path / "run")
+    write_folder(tmp_path / "export", trained.model, trained.params, tokenizer_from=trained.pretrained)
+    subprocess.run(
+        [torch_python, str(SCRIPT.with_name("answer_with_torch.py")), str(tmp_path / "export"), str(data), "20", "6",
+         str(tmp_path / "found.npz")],
+        check=True, timeout=600,
+    )  # fmt: skip
+    examples = job.tasks["default"].splits["test"]
+    with np.load(tmp_path / "found.npz") as theirs:
+        np.testing.assert_array_equal(examples.ids, theirs["ids"])  # type: ignore[attr-defined]
+        np.testing.assert_allclose(predict_examples(trained, examples), theirs["logits"], atol=1e-4)
+        assert len(theirs["losses"]) == len(examples) > 60
+        assert summary["metrics"]["test/loss"] == pytest.approx(theirs["losses"].mean(), rel=1e-5)

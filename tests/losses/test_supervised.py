@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlx.losses.supervised import binary_cross_entropy, cross_entropy, squared_error
+from tlx.losses.supervised import binary_cross_entropy, cross_entropy, span_cross_entropy, squared_error
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(size=(7, 4)) * 3
@@ -91,3 +91,31 @@ def test_soft_labels_are_the_mean_of_the_hard_ones() -> None:
     _, count = cross_entropy(jnp.asarray(logits), jnp.asarray(q), jnp.asarray(weight), class_weights=weights)
     expected = sum(weight * (0.3 * np.array(weights)[one] + 0.7 * np.array(weights)[other]))
     np.testing.assert_allclose(count, expected, rtol=1e-6)
+
+
+def test_span_cross_entropy_is_scipys_of_each_window_and_the_same_packed() -> None:
+    from scipy.special import log_softmax
+
+    random = np.random.default_rng(0)
+    lengths = [5, 3, 7, 4]
+    logits, ends = [3 * random.normal(size=(n, 2)) for n in lengths], [random.integers(0, n, 2) for n in lengths]
+    losses = [
+        -(log_softmax(one, axis=0)[first, 0] + log_softmax(one, axis=0)[last, 1]) / 2
+        for one, (first, last) in zip(logits, ends, strict=True)
+    ]
+    loss = jax.jit(jax.value_and_grad(span_cross_entropy, has_aux=True))
+    for rows in ([[0], [1], [2], [3]], [[0, 1], [2], [3], []], [[2, 1], [], [], [3, 0]]):
+        scores = random.normal(size=(len(rows), 12, 2)) * 100  # those of padding do not count
+        labels, window = np.zeros_like(scores, np.int8), np.zeros(scores.shape[:2], np.int32)
+        for row, texts in enumerate(rows):
+            at = 0
+            for number, text in enumerate(texts, 1):
+                stop = at + lengths[text]
+                scores[row, at:stop], window[row, at:stop] = logits[text], number
+                labels[row, at + ends[text], [0, 1]] = 1
+                at = stop
+        (total, count), gradient = loss(jnp.asarray(scores), jnp.asarray(labels), jnp.asarray(window))
+        used = [losses[text] for texts in rows for text in texts]
+        assert float(count) == len(used)
+        np.testing.assert_allclose(total, sum(used), rtol=1e-5)
+        assert np.isfinite(gradient).all() and not np.asarray(gradient)[window == 0].any()

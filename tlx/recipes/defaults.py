@@ -93,7 +93,8 @@ def _data() -> ConfigDict:
     data.target = ""
     data.target_test = ""  # labelled test set of that domain; it is measured at each evaluation and selects nothing
     data.per_class = 0  # number of training examples of each class, sampled with split_seed; 0: all
-    data.group = placeholder(str)  # column whose equal values stay in the same split; None: the input itself
+    # Column whose equal values stay in the same split; None: the input itself, for question answering the context.
+    data.group = placeholder(str)
     data.text = "text"  # column of the texts; for tagging, each row is a list of words
     data.image = "image"  # column of the images
     data.pair = placeholder(str)  # column of the second text of a pair; None: single texts

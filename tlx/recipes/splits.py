@@ -102,7 +102,7 @@ def load_tables(
         if sources[part] == "" and config[f"{part}_fraction"] > 0
     }
     columns = Columns.of(inputs, config)
-    keys = labels.groups(train, config.group) if config.group else inputs.group_keys(columns, train)
+    keys = _group_keys(train, config, inputs, columns, kind)
     rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: train.rows(chosen) for part, chosen in rows.items()}
     if config.get("per_class"):
@@ -116,3 +116,12 @@ def load_tables(
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables
+
+
+def _group_keys(train: Table, config: ConfigDict, inputs: Modality, columns: Columns, kind: str) -> list[str]:
+    """Strings that are equal for rows which stay in the same split; of questions those about the same context."""
+    if config.group:
+        return labels.groups(train, config.group)
+    if kind == "question_answering" and config.pair:
+        return [str(context) for context in train.column(config.pair)]
+    return inputs.group_keys(columns, train)
