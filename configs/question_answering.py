@@ -20,8 +20,8 @@ from tlx.recipes import defaults
 def get_config(arg: str = "") -> ConfigDict:
     """The config of `experiments/finetune.py`; data.train names the file.
 
-    Rows of other files (jsonl:) have the columns question, context and answers. Contexts longer than max_length are read
-    in windows that overlap by data.stride tokens. All questions of a context are in the same split.
+    Rows of other files (jsonl:) have the columns question, context and answers. Contexts longer than max_length are
+    read in windows that overlap by data.stride tokens. All questions of a context are in the same split.
 
     Args:
       arg: "" if every question has an answer, "v2" if some have none.

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "glue_mrpc": ["", "minilm"],
     "multilabel": ["", "labels"],
     "multitask": ["", "pcgrad"],
+    "question_answering": ["", "v2"],
     "vit_cifar10": ["", "sgd", "mini"],
     "adapt_digits": ["", "mnist-usps"],
     "adapt_text": ["", "books-electronics"],

@@ -1,6 +1,6 @@
 """Spoils data files at random and reads them: python tests/data/fuzz_readers.py --minutes 10
 
-For every reader (csv, tsv, jsonl, conll, npz, folder) a valid file is edited. What is read then either gives a
+For every reader (csv, tsv, jsonl, conll, npz, squad, folder) a valid file is edited. What is read then either gives a
 `TlxError` of one line, or every row: as many as an independent count finds. Training's columns and the rows of
 `tlx predict` are the same, or both are refused. No other exception. What breaks this is written to --keep, and the
 exit code is 1.
@@ -68,6 +68,14 @@ def made(kind: str, random_: random.Random) -> bytes:
         return "\n".join(given).encode()
     if kind == "conll":
         return "\n\n".join("\n".join(f"{word} O" for word in text.split()) for text, _ in rows).encode()
+    if kind == "squad":
+        paragraphs = []
+        for index, (text, label) in enumerate(rows):
+            start = random_.randrange(len(text.rstrip()))
+            answers = [{"text": text[start:], "answer_start": start}] if text[start:].strip() else []
+            question = {"id": str(index), "question": label, "answers": answers, "is_impossible": not answers}
+            paragraphs.append({"context": text, "qas": [question]})
+        return json.dumps({"data": [{"paragraphs": paragraphs}]}, ensure_ascii=random_.choice([True, False])).encode()
     stream_ = io.BytesIO()
     np.savez(stream_, text=np.array([text for text, _ in rows]), label=np.arange(len(rows)) / 2)
     return stream_.getvalue()
@@ -111,10 +119,13 @@ def _records(text: str, delimiter: str) -> int:
 
 
 def counted(kind: str, content: bytes) -> int:
-    """The rows of a file that is read, counted by hand: no reader of tlx and, but for npz, no library."""
+    """The rows of a file that is read, counted by hand: no reader of tlx and, but for npz and JSON, no library."""
     if kind == "npz":
         with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(archive.namelist()[0]) as stream:
             return len(np.lib.format.read_array(stream, allow_pickle=False))
+    if kind == "squad":
+        articles = json.loads(content)["data"]
+        return sum(len(paragraph["qas"]) for article in articles for paragraph in article["paragraphs"])
     text = re.sub("\r\n|\r", "\n", content.decode().removeprefix("\ufeff"))
     if kind in ("csv", "tsv"):
         return _records(text, "," if kind == "csv" else "\t") - 1

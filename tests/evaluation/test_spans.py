@@ -6,6 +6,7 @@ transformers decodes in two ways. `reference` follows, in plain loops over Pytho
 """
 
 import collections
+import itertools
 import re
 import string
 from typing import Any
@@ -56,7 +57,7 @@ def reference(logits: np.ndarray, offsets: np.ndarray, spans: Spans, head: Head)
             score = logits[rows[0], 0] + logits[rows[0], 1]
             if null is None or score < null["score"]:
                 null = {"score": score, "text": "", "ends": (logits[rows[0], 0], logits[rows[0], 1])}
-            best = [sorted(rows, key=lambda row: -logits[row, end])[: head.n_best] for end in (0, 1)]  # noqa: B023
+            best = [sorted(rows, key=lambda row: -logits[row, end])[: head.n_best] for end in (0, 1)]
             for first in best[0]:
                 for last in best[1]:
                     outside = spans.chars[first, 0] < 0 or spans.chars[last, 0] < 0
@@ -181,7 +182,7 @@ def test_mean_loss_is_that_of_scipy() -> None:
 
     logits, offsets, _ = made(0)
     random, labels, losses = np.random.default_rng(1), np.zeros_like(logits, np.int8), []
-    for start, stop in zip(offsets, offsets[1:], strict=False):
+    for start, stop in itertools.pairwise(offsets):
         ends = random.integers(0, stop - start, 2)
         labels[start + ends, [0, 1]] = 1
         logs = log_softmax(logits[start:stop].astype(np.float64), axis=0)

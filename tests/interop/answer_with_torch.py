@@ -2,8 +2,8 @@
 
 python answer_with_torch.py FOLDER squad.json MAX_LENGTH STRIDE found.npz
 
-Each window is a batch of its own, so that nothing is padded. The labels follow the definition of transformers' examples:
-the tokens around the first answer, and the first token of a window that does not hold all of it.
+Each window is a batch of its own, so that nothing is padded. The labels follow the definition of transformers'
+examples: the tokens around the first answer, and the first token of a window that does not hold all of it.
 """
 
 import json

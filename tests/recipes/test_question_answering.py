@@ -32,7 +32,7 @@ def configured(place: Path, contexts: int = 80, **changes: Any) -> Any:
     config.data.test_fraction = 0.0
     config.data.max_length, config.data.stride, config.data.packing = 20, 8, "auto"
     config.head.kind, config.head.null_threshold = "question_answering", 0.0
-    config.train.epochs, config.train.evaluate_every = 24.0, 8.0
+    config.train.epochs, config.train.evaluate_every = 20.0, 10.0
     config.update_from_flattened_dict(changes)
     return config
 
@@ -93,12 +93,13 @@ def test_one_step_and_one_evaluation_are_compiled(tmp_path: Path) -> None:
     assert validation and not train & validation
 
 
+@pytest.mark.long
 def test_export_and_csv(place: Path, tmp_path: Path) -> None:
     """The exported head is transformers' `qa_outputs`; the folder loads as the same model; a CSV of questions works."""
     main(["export", f"{place}/run", "--to", str(tmp_path / "export")])
     written = json.loads((tmp_path / "export" / "config.json").read_text())
     assert written["architectures"] == ["BertForQuestionAnswering"]
-    assert "pipeline_tag: \"question-answering\"" in (tmp_path / "export" / "README.md").read_text()
+    assert 'pipeline_tag: "question-answering"' in (tmp_path / "export" / "README.md").read_text()
     model, params = from_pretrained(tmp_path / "export")
     trained, (one, *_) = load_run(place / "run"), questions(place / "test.json")
     assert dict(model.heads_by_name)["default"].kind == "question_answering"
@@ -126,11 +127,11 @@ def test_odd_inputs_are_refused(place: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"data.pair": None}, r"config\.data\.pair is not set; a question_answering head reads questions"),
+        ({"data.pair": None, "data.group": "context"}, r"config\.data\.pair is not set; a question_answ"),
         ({"head.null_threshold": None}, r"row \d+: the question has no answer in 'answers'"),
         ({"head.n_best": 0}, "head n_best is 0"),
         ({"data.stride": 18}, r"leaves 16 of 20 tokens .* overlap by 18"),
-        ({"loss.label_smoothing": 0.1}, "span_cross_entropy, the loss of this question_answering head, takes no setting"),
+        ({"loss.label_smoothing": 0.1}, "span_cross_entropy, the loss of this question_answering head, takes no"),
         ({"train.monitor": "validation/accuracy"}, "has validation/loss, validation/exact_match, validation/f1"),
     ],
 )
@@ -141,9 +142,9 @@ def test_bad_settings_are_refused(change: dict[str, Any], message: str, tmp_path
 
 @pytest.mark.long
 def test_a_run_that_goes_on_ends_with_the_same_bits(tmp_path: Path) -> None:
-    changes = {"train.epochs": 3.0, "train.evaluate_every": 1.0, "train.accumulate": 2}
+    changes = {"train.epochs": 2.0, "train.evaluate_every": 1.0, "train.accumulate": 2}
     finetune.build(configured(tmp_path, 30, **changes), tmp_path / "whole").run(quiet=True)
-    tiny.run_and_stop(finetune.build(configured(tmp_path, 30, **changes), tmp_path / "parts"), 7)
+    tiny.run_and_stop(finetune.build(configured(tmp_path, 30, **changes), tmp_path / "parts"), 6)
     finetune.build(configured(tmp_path, 30, **changes), tmp_path / "parts").run(quiet=True)
     one, other = (load_run(tmp_path / name) for name in ("whole", "parts"))
     assert one.step == other.step
@@ -155,7 +156,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_as_one_of_several_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside a classification of other texts: a metric each, predictions and an export of the task by its name."""
-    alone = configured(tmp_path, 60)
+    alone = configured(tmp_path, 40)
     config = defaults.multitask()
     config.model.checkpoint, config.parallel.data = alone.model.checkpoint, 1
     config.data.max_length, config.data.stride = 20, 8
@@ -168,16 +169,19 @@ def test_as_one_of_several_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[s
         },
         "tone": {"data": {"train": f"csv:{reviews}"}},
     }
-    config.optimizer.learning_rate, config.train.batch_size, config.train.epochs = 3e-3, 20, 12.0
-    config.train.evaluate_every = 6.0
+    config.optimizer.learning_rate, config.train.batch_size, config.train.epochs = 3e-3, 20, 8.0
+    config.train.evaluate_every = 8.0
     summary = finetune.build(config, tmp_path / "run").run(quiet=True)
-    assert summary["metrics"]["answer/test/f1"] > 0.4 and summary["metrics"]["tone/validation/accuracy"] > 0.7
+    main_ones = [summary["metrics"][f"{name}"] for name in ("answer/validation/f1", "tone/validation/accuracy")]
+    assert summary["metrics"]["validation/joint"] == pytest.approx(np.mean(main_ones))
     with pytest.raises(TlxError, match="some read questions with contexts and some texts"):
         _ = load_run(tmp_path / "run").kind
     capsys.readouterr()
     source = ["--input", f"{tmp_path}/test.json", "--format", "squad"]
     main(["predict", f"{tmp_path}/run", *source, "--task", "answer"])
-    assert len(capsys.readouterr().out.splitlines()) == 40
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    right = [row["predicted"] == "".join(row["answers"]["text"]) for row in rows]
+    assert len(rows) == 40 and summary["metrics"]["answer/test/exact_match"] == pytest.approx(np.mean(right)) > 0
     main(["export", f"{tmp_path}/run", "--task", "answer", "--to", str(tmp_path / "answer")])
     written = json.loads((tmp_path / "answer" / "config.json").read_text())
     assert written["architectures"] == ["BertForQuestionAnswering"]

@@ -1,7 +1,7 @@
 """Where rows come from, read into columns.
 
-`csv:`, `tsv:`, `jsonl:`, `conll:`, `squad:` or `npz:PATH` is one file, `folder:PATH[@SPLIT]` a folder of images, `builtin:NAME`
-ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
+`csv:`, `tsv:`, `jsonl:`, `conll:`, `squad:` or `npz:PATH` is one file, `folder:PATH[@SPLIT]` a folder of images,
+`builtin:NAME` ships with the packages that tlx needs, `tfds:NAME` was prepared by tensorflow-datasets.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Reads question answering files in the form of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): one JSON object a file."""
+"""Reads question answering files in the form of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): one JSON object."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -142,7 +142,9 @@ class Texts:
         firsts = [str(row[0]) for row in rows]
         if kind == "question_answering":
             if rows and width != 2:
-                raise TlxError(f"this run answers questions; an input is a question and its context, found {rows[0]!r:.60}.")
+                raise TlxError(
+                    f"this run answers questions; an input is a question and its context, not {rows[0]!r:.60}."
+                )
             contexts = [str(row[1]) for row in rows]
             return Examples.encode_spans(self.tokenizer, firsts, contexts, stride=self.stride)
         return Examples.encode(self.tokenizer, firsts, [str(row[1]) for row in rows] if width == 2 else None)

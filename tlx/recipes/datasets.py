@@ -22,7 +22,8 @@ from tlx.recipes.run_directory import heads_as_json, heads_from
 from tlx.recipes.splits import TARGET, load_tables
 from tlx.training.tasks import DEFAULT
 
-TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging", "question_answering")  # heads that can be trained on a file
+# The heads that can be trained on a file.
+TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging", "question_answering")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,9 +71,10 @@ def write_results(
 def saved_arrays(values: np.ndarray, examples: ExampleSet, head: Head) -> dict[str, Any]:
     """Returns what is saved of a split's predictions.
 
-    `example_id`, `predictions` and `labels`, with one entry per example; for tagging `predictions` and `labels` have one
-    per word, and `word_offsets` says where each sentence begins. For question answering they are texts, the answer that
-    is predicted and the first true one ("" for none), and `scores` (questions, 2) are exact match and F1.
+    These are `example_id`, `predictions` and `labels`, with one entry per example. For tagging `predictions` and
+    `labels` have one per word, and `word_offsets` says where each sentence begins. For question answering they are
+    texts, the answer that is predicted and the first true one ("" for none), and `scores` (questions, 2) are exact
+    match and F1.
 
     Args:
       values: the predictions, as `Job.predictions` returns them.

@@ -222,7 +222,8 @@ class Trained:
         kinds = [head.kind for head in self.heads.values()]
         ways = {"tagging": "words", "question_answering": "questions with contexts"}
         if len(found := {ways.get(kind, "texts") for kind in kinds}) > 1:
-            raise TlxError(f"of the tasks {listed(self.heads)} some read {' and some '.join(sorted(found))}; name one with --task.")
+            inputs = " and some ".join(sorted(found, key=[*ways.values(), "texts"].index))
+            raise TlxError(f"of the tasks {listed(self.heads)} some read {inputs}; name one with --task.")
         return kinds[0]
 
     @property

@@ -24,12 +24,13 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
 
     Args:
       trained: a trained run.
-      inputs: texts, pairs of texts (for question answering, of a question and its context) or lists of words; for an image model, paths or arrays.
+      inputs: texts, pairs of texts (for question answering, of a question and its context) or lists of words; for an
+        image model, paths or arrays.
 
     Returns:
-      Dicts with the key `predicted`, and for classification `score`, the probability of the predicted class. For question
-      answering `predicted` is the answer, "" for none, `score` its probability among the best answers, and `start` the
-      position of its first character in the context, None for none.
+      Dicts with the key `predicted`, and for classification `score`, the probability of the predicted class. For
+      question answering `predicted` is the answer, "" for none, `score` its probability among the best answers, and
+      `start` the position of its first character in the context, None for none.
       `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
       the words, None for a word that cannot be predicted; for regression, a number or a list of numbers. For a run of
       several tasks, such a dict for each task, by its name; all come from one pass of the backbone.
@@ -79,8 +80,9 @@ ROWS = {"classification": _classes, "multilabel": _labels, "regression": _number
 
 
 def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
-    """Returns the head's outputs for inputs as in `rows_of`: (inputs, outputs), for tagging (words, outputs), for question
-    answering (tokens, 2).
+    """Returns the head's outputs for inputs as in `rows_of`: (inputs, outputs).
+
+    For tagging they are (words, outputs), for question answering (tokens, 2).
     """
     return predict_examples(trained, trained.inputs.encode_inputs(inputs, trained.head.kind))
 

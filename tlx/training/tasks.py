@@ -197,7 +197,10 @@ def scores_of_questions(predictions: np.ndarray, examples: ExampleSet, head: Hea
 
 
 def class_reports(predictions: np.ndarray, examples: ExampleSet, head: Head) -> list[ClassReport]:
-    """Returns precision, recall and F1 of each class, over the same examples as `score`; [] for regression and question answering."""
+    """Returns precision, recall and F1 of each class, over the same examples as `score`.
+
+    For regression and question answering, which have no classes, the list is empty.
+    """
     if examples.spans is not None:
         return []
     if examples.words is None:
