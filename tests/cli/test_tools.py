@@ -266,7 +266,7 @@ def test_unmet_requirements() -> None:
         (
             "in.txt",
             "good\n",
-            "the format 'txt' is not one of csv, tsv, jsonl, conll, npz; give the file that suffix, or --format",
+            "the format 'txt' is not one of csv, tsv, jsonl, conll, npz, squad; give the file that suffix, or --format",
         ),
     ],
 )

@@ -128,7 +128,7 @@ def test_refused_files(tmp_path: Path, kind: str, content: str | bytes, message:
         ("builtin:colours", "there is no builtin set 'colours'; there is colors, digits"),
         (
             "train.csv",
-            "is not of the form KIND:PATH with KIND one of csv, tsv, jsonl, conll, npz, folder, builtin, tfds",
+            "is not of the form KIND:PATH with KIND one of csv, tsv, jsonl, conll, npz, squad, folder, builtin, tfds",
         ),
         ("conll:/no/such.conll", "data 'conll:/no/such.conll': there is no file /no/such.conll"),
         ("xml:a.xml", "data 'xml:a.xml' is not of the form KIND:PATH"),

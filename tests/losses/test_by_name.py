@@ -21,7 +21,8 @@ def absolute_error(predictions, targets, weight, power=1.0):  # type: ignore[no-
 def test_every_kind_has_a_usual_loss() -> None:
     usual = {kind: LOSSES[loss_name(kind)].function for kind in KINDS}
     assert usual.pop("regression") is squared_error and usual.pop("multilabel") is by_name.binary_cross_entropy
-    assert set(usual.values()) == {cross_entropy} and len(usual) == len(KINDS) - 2
+    assert usual.pop("question_answering") is by_name.span_cross_entropy
+    assert set(usual.values()) == {cross_entropy} and len(usual) == len(KINDS) - 3
     assert head_loss(Head("tagging", 3)) is cross_entropy
     assert LOSSES["cross_entropy"].settings == ("label_smoothing", "class_weights")
 

@@ -14,6 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests import tiny
+from tests.recipes.questions import write_squad
 from tlx.data.examples import Examples
 from tlx.errors import TlxError
 from tlx.pretrained.folder import resolve
@@ -82,9 +83,13 @@ def of_kind(config: ConfigDict, kind: str, folder: Path) -> None:
         write_pairs(folder / "pairs.csv")
         config.data.train, config.data.pair, config.data.label = f"csv:{folder / 'pairs.csv'}", "other", "score,rank"
     config.head.kind, config.data.max_length = kind, 8
+    if kind == "question_answering":
+        config.data.train = f"squad:{write_squad(folder / 'asked.json', 30, 0, impossible=True)}"
+        config.data.text, config.data.pair, config.data.label = "question", "context", "answers"
+        config.head.null_threshold, config.data.max_length = 0.0, 16
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "tagging"])
+@pytest.mark.parametrize("kind", ["classification", "regression", "tagging", "question_answering"])
 def test_equal_to_encoding(
     kind: str, kept: ConfigDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="FILE",
-        help="a jsonl, csv, tsv, conll or npz file with the run's columns, - for standard input, or a folder of images",
+        help="a jsonl, csv, tsv, conll, squad or npz file with the run's columns, - for standard input, or a folder of "
+        "images",
     )
     parser.add_argument(
         "--output",

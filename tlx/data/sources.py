@@ -111,7 +111,7 @@ def load(spec: str) -> Table:
     """
     kind, colon, where = os.path.expandvars(spec).partition(":")
     if not colon or kind not in {**READERS, **SETS}:
-        raise TlxError(f"data {spec!r} is not of the form KIND:PATH with KIND one of {listed([*READERS, *SETS])}.")
+        raise TlxError(f"data {spec!r} is not of the form KIND:PATH with KIND one of {listed([*READERS, *SETS], 99)}.")
     if "$" in where:
         raise TlxError(f"data {spec!r} names an environment variable that is not set.")
     if kind in SETS:

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from tlx.data.examples import Examples, ExampleSet
 from tlx.data.readers import READERS
 from tlx.data.sources import source_digest
+from tlx.data.spans import Spans
 from tlx.data.words import Words
 from tlx.errors import TlxError
 from tlx.files.atomic import atomic_write
@@ -106,8 +107,7 @@ class Entry:
 def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
     """Returns the entry of a run's data; None if the data is not kept.
 
-    Kept are texts from files of rows that have 4 MiB or more together, unless `config.data.cache` is "off". Questions
-    with contexts are not kept.
+    Kept are texts from files of rows that have 4 MiB or more together, unless `config.data.cache` is "off".
 
     Args:
       config: the run's config.
@@ -116,8 +116,6 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
     specs = {split: config.data[split] for split in PARTS if config.data[split]}
     specs |= {f"sources/{index}": source for index, source in enumerate(config.data.sources)}
     files = [_file(spec) for spec in specs.values()]
-    if config.head.kind == "question_answering":  # its contexts and answers are texts, which an entry does not hold
-        return None
     if config.data.cache == "off" or not inputs.has_lengths or not all(file.is_file() for file in files):
         return None
     if sum(file.stat().st_size for file in files) < LEAST:
@@ -161,22 +159,39 @@ def _arrays(examples: Mapping[str, Examples], values: Mapping[str, Any]) -> dict
             words = {field.name: getattr(one.words, field.name) for field in dataclasses.fields(Words)}
             windowed = words.pop("windowed")
             named |= {f"words/{name}": array for name, array in words.items()}
+        questions = None
+        if one.spans is not None:
+            named |= {f"spans/{name}": getattr(one.spans, name) for name in ("windows", "chars", "question_id")}
+            numbers = {context: number for number, context in enumerate(dict.fromkeys(one.spans.contexts))}
+            named["spans/context"] = np.array([numbers[context] for context in one.spans.contexts], np.int64)
+            questions = {
+                "contexts": list(numbers), "answers": one.spans.answers, "unreachable": one.spans.unreachable,
+            }  # fmt: skip
         arrays |= {f"{split}/{name}": _smallest(array) for name, array in named.items()}
         dtypes = {name: str(array.dtype) for name, array in named.items()}
-        splits[split] = {"dtypes": dtypes, "pad_id": one.pad_id, "windowed": windowed}
+        splits[split] = {"dtypes": dtypes, "pad_id": one.pad_id, "windowed": windowed, "questions": questions}
     meta = json.dumps({"splits": splits, "values": values}).encode()
     return {**arrays, META: np.frombuffer(meta, np.uint8)}
 
 
 def _examples(split: str, arrays: Any, meta: Mapping[str, Any]) -> Examples:
     about = meta["splits"][split]
-    groups: dict[str, dict[str, np.ndarray]] = {"": {}, "fields": {}, "token_fields": {}, "words": {}}
+    groups: dict[str, dict[str, np.ndarray]] = {"": {}, "fields": {}, "token_fields": {}, "words": {}, "spans": {}}
     for path, dtype in about["dtypes"].items():
         group, _, name = path.rpartition("/")
         groups[group][name] = arrays[f"{split}/{path}"].astype(dtype, copy=False)
     words = None if about["windowed"] is None else Words(**groups["words"], windowed=about["windowed"])
-    by_token = groups["token_fields"]
-    return Examples(**groups[""], fields=groups["fields"], pad_id=about["pad_id"], token_fields=by_token, words=words)
+    spans = None if about.get("questions") is None else _spans(groups["spans"], about["questions"])
+    return Examples(
+        groups[""]["ids"], groups[""]["types"], groups[""]["offsets"], groups["fields"], groups[""]["example_id"],
+        about["pad_id"], groups["token_fields"], words, spans,
+    )  # fmt: skip
+
+
+def _spans(arrays: dict[str, np.ndarray], texts: Mapping[str, Any]) -> Spans:
+    contexts = [texts["contexts"][number] for number in arrays.pop("context")]
+    answers = None if texts["answers"] is None else [tuple(map(tuple, each)) for each in texts["answers"]]
+    return Spans(**arrays, contexts=contexts, answers=answers, unreachable=texts["unreachable"])
 
 
 def _smallest(array: np.ndarray) -> np.ndarray:

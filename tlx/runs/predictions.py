@@ -88,9 +88,7 @@ def predict_inputs(trained: Trained, inputs: Sequence[Any]) -> np.ndarray:
 
 
 def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
-    """Returns the head's outputs for examples: (examples, outputs), for tagging (words, outputs), for question
-    answering (tokens, 2).
-    """
+    """Returns the head's outputs for examples, as `predict_inputs` does."""
     return outputs_of(trained, examples)["default"]
 
 
