@@ -104,8 +104,8 @@ def test_locate_is_the_smallest_run_of_tokens_around_the_answer() -> None:
     for _ in range(300):
         borders = np.cumsum(random.integers(1, 4, 2 * random.integers(1, 9)))
         chars = np.concatenate([np.full((2, 2), -1), borders.reshape(-1, 2), np.full((1, 2), -1)])
-        token = random.integers(2, len(chars) - 1, 2)
-        start, stop = chars[token.min(), 0], chars[token.max(), 1]
+        start = random.integers(chars[2, 0], chars[-2, 1])  # also within a token, or between two
+        stop = random.integers(start, chars[-2, 1]) + 1
         around = [
             (last - first, (first, last))
             for first in range(2, len(chars) - 1)
@@ -170,5 +170,8 @@ def test_a_question_is_never_cut(tokenizer: Tokenizer) -> None:
     assert len(short) == 1 and short.lengths.tolist() == [15]
     with pytest.raises(TlxError, match=r"leaves 3 of 16 tokens \(data\.max_length\) .* overlap by 4 \(data\.stride\)"):
         Examples.encode_spans(tokenizer, [question], ["a plot and a plot"], stride=4)
+    with pytest.raises(TlxError, match="leaves 3 of 16 tokens .* overlap by 3"):  # windows would not move
+        Examples.encode_spans(tokenizer, [question], ["a plot and a plot"], stride=3)
+    assert len(Examples.encode_spans(tokenizer, [question], ["a plot and a plot"], stride=2)) == 3
     with pytest.raises(TlxError, match="leaves 0 of 16 tokens"):
         Examples.encode_spans(tokenizer, [question + " film" * 9], ["plot"], stride=0)
