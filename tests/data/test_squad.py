@@ -170,7 +170,7 @@ def test_a_question_is_never_cut(tokenizer: Tokenizer) -> None:
     assert len(short) == 1 and short.lengths.tolist() == [15]
     with pytest.raises(TlxError, match=r"leaves 3 of 16 tokens \(data\.max_length\) .* overlap by 4 \(data\.stride\)"):
         Examples.encode_spans(tokenizer, [question], ["a plot and a plot"], stride=4)
-    with pytest.raises(TlxError, match="leaves 3 of 16 tokens .* overlap by 3"):  # windows would not move
+    with pytest.raises(TlxError, match=r"leaves 3 of 16 tokens .* overlap by 3"):  # windows would not move
         Examples.encode_spans(tokenizer, [question], ["a plot and a plot"], stride=3)
     assert len(Examples.encode_spans(tokenizer, [question], ["a plot and a plot"], stride=2)) == 3
     with pytest.raises(TlxError, match="leaves 0 of 16 tokens"):
