@@ -79,6 +79,24 @@ def test_tasks_of_the_same_rows_share_them(files: Path) -> None:
 
 
 @pytest.mark.long
+def test_words_and_texts_are_judged_in_one_run(files: Path, tmp_path: Path) -> None:
+    """The head of the words answers for every token of the texts, and the head of the texts once for each sentence."""
+    (tmp_path / "tags.conll").write_text(
+        "".join(f"{GOOD[i % 3]} B-X\n{BAD[i % 2]} O\n{'a O' * (i % 2)}\n\n" for i in range(60))
+    )
+    config = config_of(files)
+    config.tasks = {
+        "tone": {"data": {"label": "label"}},
+        "words": {
+            "data": {"train": f"conll:{tmp_path / 'tags.conll'}", "text": "tokens", "label": "tags"},
+            "head": {"kind": "tagging"},
+        },
+    }
+    found = finetune.build(config, tmp_path / "run").run(quiet=True)["metrics"]
+    assert found["words/validation/accuracy"] > 0.9 and np.isfinite(found["tone/validation/loss"])
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["pcgrad", "famo", "dwa"])
 def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, method: str, tmp_path: Path) -> None:
     fields = {"sampler.law": "annealed", "sampler.batches": "one_task"}

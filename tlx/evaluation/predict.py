@@ -73,17 +73,21 @@ def predict(
       and NaN if it cannot be predicted (`Words.predictable`).
     """
     predictions: dict[str, np.ndarray] = {}
+    by_token = set()
     batches = _batches(examples, inputs, batch_size, layout, shape, length_buckets)
     for rows, outputs in map_batches(forward, variables, batches, inputs.fields, layout):
         for head, values in outputs.items():
             offsets = examples.offsets if values.ndim == 3 else None
+            if offsets is not None:
+                by_token.add(head)
             if head not in predictions:
                 size = len(examples) if offsets is None else int(offsets[-1])
                 predictions[head] = np.zeros((size, values.shape[-1]), values.dtype)
             store(predictions[head], offsets, rows, values)
     if examples.words is None:
         return predictions
-    return {head: examples.words.spread(values) for head, values in predictions.items()}
+    words = examples.words
+    return {head: words.spread(found) if head in by_token else found for head, found in predictions.items()}
 
 
 def compile_ahead(
