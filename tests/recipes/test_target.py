@@ -12,11 +12,12 @@ from tlx.cli.main import main
 from tlx.data.sources import Table, joined
 from tlx.errors import TlxError
 from tlx.evaluation.validators import VALIDATORS
+from tlx.models.heads import Head
 from tlx.params.paths import flatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.inspect import inspect
 from tlx.recipes.run_directory import load_run
-from tlx.recipes.selection import choices, validator_values
+from tlx.recipes.selection import choices, metrics_of_choices, validator_values
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of
 from tlx.training.writers import read_metrics
@@ -111,12 +112,18 @@ def test_what_each_choice_is_worth(trained: Any) -> None:
 
 
 def test_choices_without_labels_have_no_value() -> None:
-    from tlx.models.heads import Head
-
     lines = [{"step": 3, "validator/entropy": 0.5}, {"step": 6, "validator/entropy": 0.2}, {"step": 7, "loss": 1.0}]
     found = choices(lines, 3, Head("classification", 2))
     assert found["validators"] == {"entropy": {"step": 6}} and found["selected"] == {"step": 3}
     assert "oracle" not in found and found["last"] == {"step": 6}
+    assert metrics_of_choices(found) == metrics_of_choices({}) == {}
+
+
+def test_metrics_of_choices() -> None:
+    name, by = "target_test/accuracy", "validator/entropy"
+    lines = [{"step": 3, by: 0.5, name: 0.75}, {"step": 6, by: 0.2, name: 0.5}, {"step": 9, by: 0.3, name: 0.25}]
+    found = metrics_of_choices(choices(lines, 3, Head("classification", 2)))
+    assert found == {f"last/{name}": 0.25, f"oracle/{name}": 0.75, f"entropy/{name}": 0.5}
 
 
 def test_its_runs_open_without_a_script(trained: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

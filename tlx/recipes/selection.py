@@ -114,6 +114,18 @@ def choices(lines: Sequence[Mapping[str, Any]], selected: int, head: Head) -> di
     }
 
 
+def metrics_of_choices(target: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the target's metric by each choice but the run's own, as `CHOICE/target_test/METRIC`, for a study.
+
+    Args:
+      target: the result of `choices`; empty for a run without a target.
+    """
+    if not target:
+        return {}
+    by = {"last": target["last"], "oracle": target.get("oracle", {}), **target["validators"]}
+    return {f"{choice}/{target['metric']}": at["value"] for choice, at in by.items() if "value" in at}
+
+
 def table_of_choices(target: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Returns `(by, step, value)` for each choice of `choices`, for a table."""
     named = {"the run": target["selected"], "last step": target["last"]} | target["validators"]

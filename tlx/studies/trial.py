@@ -33,6 +33,7 @@ def run_config(config: ConfigDict, folder: Path, loader: Loader, features: Path,
       `metrics`, `seconds`, `peak_memory_bytes`, `trainable_parameters`, `digest` and `revision`; or `error`.
     """
     from tlx.recipes import finetune
+    from tlx.recipes.selection import metrics_of_choices
 
     folder.mkdir(parents=True, exist_ok=True)
     if config.features.cache == "auto":
@@ -43,7 +44,7 @@ def run_config(config: ConfigDict, folder: Path, loader: Loader, features: Path,
         summary = job.run(quiet=sys.stderr.isatty())  # no bar in a worker's terminal; lines in the log
         return measured(
             {
-                "metrics": summary["metrics"],
+                "metrics": summary["metrics"] | metrics_of_choices(summary.get("target", {})),
                 "seconds": summary["seconds"],
                 "peak_memory_bytes": peak_memory(),
                 "trainable_parameters": summary["parameters"]["trainable"],
