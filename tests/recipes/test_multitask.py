@@ -1,6 +1,7 @@
 """Several tasks from one config: training, per-task metrics, resumption, export and prediction."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,18 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from sklearn.metrics import accuracy_score, f1_score, r2_score
 
 from tests.tiny import BAD, GOOD, NEUTRAL, write_checkpoint, write_reviews
 from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.models.heads import Head
 from tlx.recipes import defaults, finetune
+from tlx.recipes.datasets import load_datasets
 from tlx.recipes.run_directory import load_run
-from tlx.runs.predictions import rows_of
+from tlx.recipes.tasks import configs_by_task
+from tlx.runs.predictions import predict_examples, rows_of
+from tlx.training.writers import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,8 @@ def config_of(files: Path, method: str = "equal", **fields: Any) -> ConfigDict:
 @pytest.fixture(scope="module")
 def run(files: Path) -> tuple[Path, dict[str, Any]]:
     workdir = files / "run"
-    return workdir, finetune.build(config_of(files), workdir).run(quiet=True)
+    config = config_of(files, **{"train.evaluate_every": 0.5, "data.validation_fraction": 0.3, "train.epochs": 3.0})
+    return workdir, finetune.build(config, workdir).run(quiet=True)
 
 
 def test_metrics_of_each_task_and_their_mean(run: tuple[Path, dict[str, Any]]) -> None:
@@ -65,7 +71,37 @@ def test_metrics_of_each_task_and_their_mean(run: tuple[Path, dict[str, Any]]) -
         ]
         assert metrics[f"{split}/joint"] == pytest.approx(np.mean(main_ones))
     assert "validation/joint" in summary["selection"]
-    assert metrics["kind/test/accuracy"] > 0.8  # it is the easiest of the three
+    own = summary["best_by_task"]["kind"]["metrics"]
+    assert own["kind/validation/accuracy"] > 0.8  # it is the easiest of the three
+
+
+def task_data(workdir: Path, task: str) -> tuple[ConfigDict, Any]:
+    """The config of a task and its data, read again."""
+    config = configs_by_task(ConfigDict(load_run(workdir).config))[task]
+    return config, load_datasets(config, load_run(workdir).inputs)
+
+
+def test_the_best_checkpoint_of_each_task(run: tuple[Path, dict[str, Any]]) -> None:
+    """Against the evaluations in the log, and the predictions of the checkpoint that was kept."""
+    workdir, summary = run
+    names = {"tone": "macro_f1", "score": "r2", "kind": "accuracy"}
+    lines = [line for line in read_metrics(workdir) if "validation/joint" in line]
+    joint = max(lines, key=lambda line: (line["validation/joint"], -line["step"]))["step"]
+    assert len({joint, *(best["step"] for best in summary["best_by_task"].values())}) > 1, (
+        "all tasks have the same best"
+    )
+    kept = {int(folder.name) for folder in (workdir / "checkpoints").iterdir()}
+    assert kept == {joint, lines[-1]["step"], *(best["step"] for best in summary["best_by_task"].values())}
+    for task, name in names.items():
+        best, metric = summary["best_by_task"][task], f"{task}/validation/{name}"
+        line = max(lines, key=lambda line: (line[metric], -line["step"]))
+        assert (best["step"], best["by"], best["metrics"][metric]) == (line["step"], metric, line[metric])
+        assert best["metrics"].keys() == {key for key in summary["metrics"] if key.startswith(f"{task}/")}
+        examples = finetune.make_task(task, *task_data(workdir, task)).splits["test"]
+        predicted = predict_examples(load_run(workdir, best["step"]).of_task(task), examples)
+        measures = {"macro_f1": partial(f1_score, average="macro"), "r2": r2_score, "accuracy": accuracy_score}
+        measured = measures[name](examples.labels, predicted if task == "score" else predicted.argmax(-1))
+        assert best["metrics"][f"{task}/test/{name}"] == pytest.approx(measured, abs=1e-5)
 
 
 def test_tasks_of_the_same_rows_share_them(files: Path) -> None:
@@ -138,20 +174,30 @@ def test_predictions_of_all_tasks(run: tuple[Path, dict[str, Any]], tmp_path: Pa
     assert main(["predict", str(run[0]), "a fine film", "--task", "tone"]) in (None, 0)
 
 
-def test_export_of_a_task(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_export_of_a_task(run: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tlx.pretrained.load import from_pretrained
 
     with pytest.raises(TlxError, match="name one with --task"):
         _ = load_run(run[0]).head
-    assert main(["export", str(run[0]), "--task", "tone", "--to", str(tmp_path / "tone")]) in (None, 0)
-    model, params = from_pretrained(tmp_path / "tone")
-    trained = load_run(run[0]).of_task("tone")
-    assert dict(model.heads_by_name)["default"].labels == ("bad", "good")
-    np.testing.assert_array_equal(
-        params["heads"]["default"]["output"]["kernel"], trained.params["heads"]["default"]["output"]["kernel"]
-    )
-    card = (tmp_path / "tone" / "README.md").read_text()
-    assert "macro" in card and "kind/" not in card
+    joint, to = load_run(run[0]).step, tmp_path / "exported"
+    task, best = next((task, best) for task, best in run[1]["best_by_task"].items() if best["step"] != joint)
+    for options, step, metrics in (([], best["step"], best["metrics"]), (["--joint"], joint, run[1]["metrics"])):
+        assert main(["export", str(run[0]), "--task", task, "--to", str(to), *options]) in (None, 0)
+        said = capsys.readouterr().err
+        assert f"step {step}, its best" in said and (f"by {task}/validation/" in said) == (not options)
+        model, params = from_pretrained(to)
+        trained = load_run(run[0], step).of_task(task)
+        assert dict(model.heads_by_name)["default"].labels == trained.head.labels
+        np.testing.assert_array_equal(
+            params["heads"]["default"]["output"]["kernel"], trained.params["heads"]["default"]["output"]["kernel"]
+        )
+        card = (to / "README.md").read_text()
+        assert (
+            f"{metrics[f'{task}/test/loss']:.4f}" in card and f"step {step}" in card and "validation/loss" not in card
+        )
+    with pytest.raises(SystemExit):
+        main(["export", str(run[0]), "--joint", "--to", str(to)])
+    assert "give it with --task" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import Any
 
 from tlx.cli.launch import quiet_logs
 from tlx.cli.steps import add_step, load
+from tlx.errors import TlxError
 from tlx.files.atomic import writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, --to, --format, --max-shard-gb, --task and --step."""
+    """Adds RUN, --to, --format, --max-shard-gb, --task, --joint and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--to", required=True, metavar="DIR", help="the folder to write; an earlier export in it is replaced"
@@ -25,20 +26,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=5.0,
         help="largest size of a weight file in GB (%(default)s); larger weights are split into several files",
     )
-    parser.add_argument("--task", metavar="NAME", help="the task whose head is written, of a run of several")
+    parser.add_argument(
+        "--task", metavar="NAME",
+        help="the task whose head is written, of a run of several, from the checkpoint that is best by its own metric",
+    )  # fmt: skip
+    parser.add_argument("--joint", action="store_true", help="with --task: from the checkpoint that the run selected")
     add_step(parser)
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Writes the best checkpoint's weights, config, tokenizer or image processor, and model card."""
+    """Writes the best checkpoint's weights, config, tokenizer or image processor, and model card.
+
+    Of a task of several that is the checkpoint that is best by the task's own metric. A run that has not ended, or that
+    an earlier version trained, has the run's best for all tasks. The line on standard error says which it is.
+    """
     quiet_logs()
     from tlx.recipes.run_directory import read_summary
 
     run, max_bytes = Path(arguments.run), int(arguments.max_shard_gb * 1e9)
-    trained = load(arguments.run, arguments.step)
+    if arguments.joint and (arguments.task is None or arguments.step is not None):
+        raise TlxError("--joint chooses the checkpoint of one task; give it with --task, and without --step.")
+    summary = read_summary(run)
+    best_by_task = {} if summary is None or arguments.joint else summary.get("best_by_task", {})
+    trained = load(arguments.run, arguments.step, best_by_task.get(arguments.task))
     if arguments.task is None:
         _ = trained.head  # of several tasks, one has to be named
-    print(write(trained, run, read_summary(run), arguments.to, arguments.format, max_bytes, arguments.task))
+    print(write(trained, run, summary, arguments.to, arguments.format, max_bytes, arguments.task))
 
 
 def write(
@@ -68,7 +81,7 @@ def write(
     written = read_run(run)
     if task is not None:
         trained = trained.of_task(task)
-        written, summary = written_of_task(written, summary, task)
+        written, summary = written_of_task(written, summary, task, trained.step)
     base_model = hub_id(trained.config["model"]["checkpoint"])
     kind, inputs = trained.head.kind, trained.inputs
     card = model_card(

@@ -52,6 +52,8 @@ class Update:
       combine: a function `(gradients, {name: total / count}, {name: count}, method_state) -> (gradient, method_state)`
         that replaces the sum of the losses' gradients. `method_state` is `Carried.method`. All gradients come from one
         forward pass.
+      measure: a function `(gradients, {name: count}) -> {name: scalar}` of what `combine` is given. The values are
+        logged as metrics; a NaN is left out of the logged mean.
       weigh: a function `({name: total / count}, {name: count}, method_state) -> ({name: weight}, method_state)`. The
         update then minimizes the sum of weight · total / count, the weights being constants, with one backward pass;
         the losses are logged without weights. Not together with `combine` or `differentiable_counts`.
@@ -65,6 +67,7 @@ class Update:
     name: str = ""
     repeat: int = 1
     combine: Callable[[Gradients, Means, Counts, Any], tuple[Any, Any]] | None = None
+    measure: Callable[[Gradients, Counts], dict[str, jax.Array]] | None = None
     weigh: Callable[[Means, Counts, Any], tuple[dict[str, jax.Array], Any]] | None = None
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     differentiable_counts: tuple[str, ...] = ()

@@ -39,6 +39,10 @@ def multitask() -> ConfigDict:
     # NAME: dict(data=…, head=…, loss=…), the fields in which a task differs from the config's data, head and loss;
     # metric=…, whose mean over tasks, "validation/joint", selects the checkpoint; weight=…, a factor of its loss.
     config.tasks = ConfigDict()
+    config.single_task = ""  # NAME: only this task is trained, as a baseline of the run of all; "": all tasks
+    # A folder with the finished run of each task alone, under the task's name, over which the summary gives the mean
+    # relative gain; experiments/multitask.py trains those that are missing. "": no baselines.
+    config.baselines = ""
     config.method.name = "equal"  # a method of several tasks
     config.sampler = _sampler()
     return config

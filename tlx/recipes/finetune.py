@@ -19,6 +19,7 @@ from tlx.parallel.layout import Layout, make_layout
 from tlx.parallel.processes import on_main
 from tlx.recipes import run_directory
 from tlx.recipes.advice import warn_of_half_precision
+from tlx.recipes.baselines import read_baselines
 from tlx.recipes.cached_features import from_features
 from tlx.recipes.checks import check_config, check_mixing
 from tlx.recipes.compiled import compiled_phases
@@ -79,6 +80,7 @@ def build(
     layout = layout_from(config)
     config = with_splits(with_target_as_source(config))
     check_target(config, tables or ())
+    baselines = read_baselines(config)
     loaded = (loader or Loader()).load(config, tables, backbone)
     model, variables = loaded.model, loaded.variables
     inputs: Inputs = loaded.inputs
@@ -120,6 +122,7 @@ def build(
         streams={**{task.stream_name: _stream(task, packing) for task in tasks.values()}, **streams},
         datasets=loaded.datasets,
         facts=facts,
+        baselines=baselines,
         groups=setup.assigned,
         initialized=loaded.initialized,
         state=_initial_state(setup, layout.put(variables), layout),

@@ -23,6 +23,7 @@ from tlx.parallel.processes import barrier, is_multiprocess
 from tlx.params.partition import FROZEN
 from tlx.params.paths import flatten
 from tlx.recipes import run_directory
+from tlx.recipes.baselines import Baselines, gains
 from tlx.recipes.datasets import Datasets
 from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
@@ -57,6 +58,7 @@ class Job:
       streams: by name, the examples from which the batches of a training step are taken.
       datasets: by task, the data as it was read.
       facts: facts about the data, for the summary.
+      baselines: metrics of runs of each task alone, by task; {} if there are none.
       groups: the group of each parameter's path. A parameter that is trained in some phases only has its group of the
         first phase in which it is trained.
       initialized: paths of the parameters that were initialized, not loaded from the checkpoint.
@@ -93,6 +95,7 @@ class Job:
     max_skipped: int
     layout: Layout
     length_buckets: tuple[int, ...]
+    baselines: Baselines = dataclasses.field(default_factory=dict)
     packing: Packing | None = None
     seed: int
     lock: Lock | None = None
@@ -163,7 +166,8 @@ class Job:
                 variables = state.with_eval_params().variables
                 if best != int(state.step):
                     variables, latest = self._best(checkpoints, best, variables), {}
-                return self._summarize(variables, best, progressed, int(state.step), latest)
+                by_task = self._best_by_task(checkpoints, variables, best, progressed)
+                return self._summarize(variables, best, progressed, int(state.step), latest, by_task)
 
     def _best(self, checkpoints: Checkpoints, step: int, variables: Variables) -> Variables:
         """The best parameters and model state at the end of a run; `variables` gives their shapes."""
@@ -174,6 +178,26 @@ class Job:
                 f"the checkpoint {damaged.folder}, the best of the run, was damaged after it was saved "
                 f"({damaged.reason}); give the same command again, which trains this step again."
             ) from None
+
+    def _best_by_task(
+        self, checkpoints: Checkpoints, variables: Variables, best: int, progressed: Progressed
+    ) -> dict[str, dict[str, Any]]:
+        """For each task of several the checkpoint that is best by its own metric, with its metrics on all splits.
+
+        Without `metrics` where the checkpoint is the run's best. A run that began with an earlier version knows the
+        evaluations since then alone.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        steps = {int(each["step"]) for each in progressed.by_task.values()}
+        for step in sorted(steps):
+            own = variables if step == best else self._best(checkpoints, step, variables)
+            for name, each in progressed.by_task.items():
+                if each["step"] == step:
+                    task, values = self.tasks[name], dict[str, float]()
+                    for split in [] if step == best else [split for split in task.splits if split != "train"]:
+                        values |= task.score(self.predictions(own, split, name), split)
+                    found[name] = {"step": step, "by": self.schedule.by_task[name], "metrics": values}
+        return {name: found[name] for name in self.tasks if name in found}
 
     def _writer(self, start: int) -> Writer:
         return MetricsWriter(self.run_directory, start) if self.layout.is_main else NoWriter()
@@ -313,8 +337,9 @@ class Job:
         return values
 
     def _summarize(
-        self, variables: Variables, best: int, progressed: Progressed, last: int, validation: Mapping[str, np.ndarray]
-    ) -> dict[str, Any]:
+        self, variables: Variables, best: int, progressed: Progressed, last: int,
+        validation: Mapping[str, np.ndarray], by_task: Mapping[str, dict[str, Any]],
+    ) -> dict[str, Any]:  # fmt: skip
         """Evaluates the best parameters; `validation` are predictions that are known already, by task."""
         known = {(name, "validation"): predictions for name, predictions in validation.items()}
         predictions = {
@@ -335,6 +360,9 @@ class Job:
             classes |= {task.file(split): [dataclasses.asdict(report) for report in reports]} if reports else {}
         for split in ("validation", "test"):
             metrics |= joint(metrics, self.tasks, split)
+        for name, each in by_task.items():
+            each["metrics"] = each["metrics"] or {key: metrics[key] for key in metrics if key.startswith(f"{name}/")}
+        metrics |= gains(metrics, self.baselines, self.tasks)
         sizes = {path: int(np.prod(leaf.shape)) for path, leaf in flatten(variables.params).items()}
         trainable = sum(size for path, size in sizes.items() if self.groups[path] != FROZEN)
         summary = {
@@ -350,6 +378,7 @@ class Job:
                 "initialized": count_initialized(variables.params, self.initialized),
             },
             **self._choices(best),
+            **({"best_by_task": by_task} if by_task else {}),
             "seconds": round(progressed.seconds, 1),
             "saves": cost(self.run_directory),
             "versions": run_directory.versions(),

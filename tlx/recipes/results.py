@@ -14,6 +14,7 @@ from tlx.evaluation.spans import best_answers, question_scores
 from tlx.models.heads import Head
 from tlx.recipes import run_directory
 from tlx.recipes.splits import TARGET_TEST
+from tlx.reporting.conflicts import plot_conflicts
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
 from tlx.reporting.domains import draw_feature_maps, project
@@ -57,7 +58,10 @@ def write_results(
         arrays = saved_arrays(values, task.splits[split], task.head)
         np.savez(run / "predictions" / f"{task.file(split)}.npz", **arrays)
     run_directory.write_json(run / "summary.json", summary)
-    plot_curves({run.name: read_metrics(run)}, run / "plots" / "curves.png")
+    lines = read_metrics(run)
+    plot_curves({run.name: lines}, run / "plots" / "curves.png")
+    if len(tasks) > 1:
+        plot_conflicts(lines, list(tasks), run / "plots" / "conflicts.png")
     for task in tasks.values():
         own = "test" if "test" in task.splits else "validation"
         for split in (own, TARGET_TEST):

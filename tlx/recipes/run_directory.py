@@ -69,7 +69,10 @@ EARLIER = {
 }  # fmt: skip
 
 # Fields that decide no number of a run, and may be others when it goes on.
-CHANGEABLE = ("config.resume", "config.parallel.", "config.train.save_every", "config.train.keep", "config.data.cache")
+CHANGEABLE = (
+    "config.resume", "config.parallel.", "config.train.save_every", "config.train.keep", "config.data.cache",
+    "config.baselines",
+)  # fmt: skip
 
 
 def open_run(
@@ -116,7 +119,7 @@ def _compatible(now: Mapping[str, Any], before: Mapping[str, Any]) -> set[str]:
 
     These are facts that are new, fields of the config that are new and have their defaults, and `EARLIER`.
     """
-    default_values = _leaves({"config": json.loads(json.dumps(defaults.finetune().to_dict()))})
+    default_values = _leaves({"config": json.loads(json.dumps(defaults.multitask().to_dict()))})
     written = _leaves(before)
     new = {
         name
@@ -241,8 +244,9 @@ class Trained:
 
     @property
     def tasks(self) -> dict[str, Any]:
-        """The content of `config.tasks`; {} if the run has one task."""
-        return self.config.get("tasks") or {}
+        """The content of `config.tasks`, of the tasks that the run has; {} if its task has no name."""
+        tasks, alone = self.config.get("tasks") or {}, self.config.get("single_task")
+        return {alone: tasks[alone]} if alone else tasks
 
     def of_task(self, name: str) -> "Trained":
         """The run as if it had been one of this task alone: its head is called `default`.
@@ -266,9 +270,12 @@ def config_of_task(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def written_of_task(
-    written: Mapping[str, Any], summary: Mapping[str, Any] | None, name: str
+    written: Mapping[str, Any], summary: Mapping[str, Any] | None, name: str, step: int
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Returns the content of a run's `config.json` and `summary.json` as far as it concerns one of its tasks."""
+    """Returns the content of a run's `config.json` and `summary.json` as far as it concerns one of its tasks.
+
+    The metrics are those of the task's best checkpoint if `step` is its step, else those of the run's.
+    """
     config = {
         **written,
         "config": config_of_task(written["config"], name),
@@ -276,9 +283,13 @@ def written_of_task(
     }
     if summary is None:
         return config, None
-    prefix = f"{name}/"
-    metrics = {key.removeprefix(prefix): value for key, value in summary["metrics"].items() if key.startswith(prefix)}
-    return config, {**summary, **summary.get("tasks", {}).get(name, {}), "metrics": metrics}
+    own, prefix = summary.get("best_by_task", {}).get(name, {}), f"{name}/"
+    chosen = dict(summary)
+    if own.get("step") == step:
+        selection = f"step {step}: the best {own['by']} of the run's evaluations"
+        chosen |= {"metrics": own["metrics"], "selection": selection}
+    metrics = {key.removeprefix(prefix): value for key, value in chosen["metrics"].items() if key.startswith(prefix)}
+    return config, {**chosen, **summary.get("tasks", {}).get(name, {}), "metrics": metrics}
 
 
 def read_run(run: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def loop_schedule(config: ConfigDict, tasks: Mapping[str, Task]) -> LoopSchedule
         mode="max" if (validator.higher if validator else _maximized(monitor, train.monitor, tasks)) else "min",
         patience=train.patience,
         saves=save_schedule(train.save_every, train.keep, steps_per_epoch),
+        by_task={name: main_metric(task, "validation") for name, task in tasks.items()} if len(tasks) > 1 else {},
     )
 
 

@@ -23,6 +23,8 @@ RESERVED = (DEFAULT, JOINT, "train", "validation", "test", "predicted")  # have 
 def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
     """Returns the config of each task: the run's, with the fields that the task sets. Without tasks, `default`.
 
+    If `config.single_task` names a task, it is the only one.
+
     Raises:
       TlxError: a task's name or a field is not possible.
     """
@@ -30,6 +32,8 @@ def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
         return {DEFAULT: config}
     if config.data.target or config.data.target_test:
         raise TlxError("config.tasks and config.data.target are set; a run has several tasks or a target, not both.")
+    if (alone := config.get("single_task")) and alone not in config.tasks:
+        raise TlxError(f"config.single_task is {alone!r}; the tasks are {listed(config.tasks)}.")
     found = {}
     for name, given in config.tasks.items():
         if not NAME.fullmatch(name) or name in RESERVED:
@@ -43,7 +47,8 @@ def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
                     known = listed(own[section], 99)
                     raise TlxError(f"config.tasks.{name}.{section}.{field} is set; config.{section} has {known}.")
                 own[section][field] = value
-        found[name] = with_splits(own)
+        if alone in ("", None, name):
+            found[name] = with_splits(own)
     return found
 
 
@@ -85,7 +90,8 @@ def with_joint_stream(config: ConfigDict, tasks: Mapping[str, Task]) -> dict[str
     parts: dict[str, dict[str, Task]] = {}
     for name, task in tasks.items():
         given = config.tasks[name]
-        task = dataclasses.replace(task, weight=float(given.get("weight", 1.0)), main=given.get("metric"))
+        weight = 1.0 if config.get("single_task") else float(given.get("weight", 1.0))
+        task = dataclasses.replace(task, weight=weight, main=given.get("metric"))
         _check_metric(task)
         key = next(
             (first for first in parts if _shares_inputs(config, tasks, first, name)),

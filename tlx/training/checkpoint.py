@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ EARLIER_EVAL_PARAMS = "answers"  # name of the average in earlier versions
 class Checkpoints:
     """The checkpoints of a run directory.
 
-    The newest checkpoints and the best one are kept. A checkpoint has these items:
+    The newest checkpoints and the best one are kept, and of a run of several tasks the best one for each. A checkpoint
+    has these items:
 
     - `params`: the model's parameters.
     - `aux`: the parameters that only training needs, if there are any.
@@ -73,7 +74,8 @@ class Checkpoints:
 
         Args:
           state: the state; nothing is done if there is a checkpoint of its step already.
-          meta: JSON values that are saved too. `meta["best"]["step"]` is the step of the best checkpoint.
+          meta: JSON values that are saved too. `meta["best"]["step"]` is the step of the best checkpoint, and
+            `meta["by_task"][TASK]["step"]` that of the best for a task.
 
         Raises:
           TlxError: if the folder of the checkpoints is no longer there.
@@ -83,7 +85,7 @@ class Checkpoints:
         with self._writing():
             if step in self._manager.all_steps():
                 return
-            self._policy.best = (meta.get("best") or {}).get("step")
+            self._policy.best = best_steps(meta)
             items = _items(state)
             args = {name: ocp.args.StandardSave(item) for name, item in items.items()}
             lines = {name: digests(item) for name, item in items.items()}
@@ -134,19 +136,19 @@ class Checkpoints:
         self._manager.reload()
         return name or ""
 
-    def tidy(self, best: int) -> None:
+    def tidy(self, best: Collection[int]) -> None:
         """Deletes the checkpoints that are no longer kept. All processes call it together.
 
         A process that is killed while it deletes one leaves a part of it, which no later save deletes if the run ends.
 
         Args:
-          best: the best step, which is kept with the newest.
+          best: the best steps, which are kept with the newest.
         """
         assert self._manager is not None, "opened to read only"
 
         def delete() -> None:
             steps = self.steps()
-            for step in set(steps) - {best, *steps[-self._policy.keep :]}:
+            for step in set(steps) - {*best, *steps[-self._policy.keep :]}:
                 shutil.rmtree(self._folder(step), ignore_errors=True)
 
         on_main(delete)
@@ -292,6 +294,12 @@ class Checkpoints:
             os.close(self._held)
             with contextlib.suppress(Exception):  # it waits again, and raises the same error again
                 self._manager.close()
+
+
+def best_steps(record: Mapping[str, Any]) -> frozenset[int]:
+    """Returns the steps that a record names as best: of the run (`best`) and for each task (`by_task`)."""
+    bests = [record.get("best"), *record.get("by_task", {}).values()]
+    return frozenset(int(best["step"]) for best in bests if best)
 
 
 def _is_step(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from tlx.errors import TlxError, listed
 from tlx.models.forward import Variables
 from tlx.parallel.processes import in_all, is_main
-from tlx.training.checkpoint import Checkpoints
+from tlx.training.checkpoint import Checkpoints, best_steps
 from tlx.training.checkpoint_files import Damaged
 from tlx.training.state import State
 
@@ -17,7 +17,7 @@ DAMAGED, WITHOUT_BEST = "damaged", "without-best"  # endings of the folders that
 def resume(checkpoints: Checkpoints, target: Callable[[int], State]) -> tuple[State, dict[str, Any]] | None:
     """Returns the state of the newest checkpoint from which a run can go on, and its `meta`; None: from the start.
 
-    A damaged checkpoint is renamed `STEP.damaged`. A run must be able to return its best parameters at the end. If the
+    A damaged checkpoint is renamed `STEP.damaged`. A run must be able to return its best parameters at the end. If a
     best step that a checkpoint names is missing or damaged, the run cannot go on from this checkpoint: it is renamed
     `STEP.without-best`, and the run goes on from an earlier one and trains the best step again. Nothing is deleted.
     Each renaming is reported on standard error.
@@ -33,11 +33,13 @@ def resume(checkpoints: Checkpoints, target: Callable[[int], State]) -> tuple[St
     while (step := checkpoints.newest()) is not None:
         try:
             meta, shapes = _meta(checkpoints, step), target(step)
-            best = (meta["loop"]["best"] or {"step": step})["step"]
-            lost = None if best == step else damage(checkpoints, best, shapes.with_eval_params().variables)
+            bests = best_steps(meta["loop"])
+            variables = shapes.with_eval_params().variables
+            damages = (damage(checkpoints, best, variables) for best in sorted(bests - {step}))
+            lost = next((found for found in damages if found is not None), None)
             if lost is None:
                 state = checkpoints.restore(step, shapes)
-                checkpoints.tidy(best)
+                checkpoints.tidy(bests)
                 if renamed:
                     _say(f"the run goes on from step {step}, the newest whole checkpoint.")
                 return state, meta
@@ -50,8 +52,8 @@ def resume(checkpoints: Checkpoints, target: Callable[[int], State]) -> tuple[St
                 f"the checkpoint of step {step} was renamed {name}, because the best step of the run has to be trained "
                 f"again: {lost.folder} is damaged ({lost.reason})."
             )
-            if best in checkpoints.steps():
-                checkpoints.set_aside(best, DAMAGED)
+            if lost.step in checkpoints.steps():
+                checkpoints.set_aside(lost.step, DAMAGED)
         renamed = True
     if renamed:
         _say("the run begins again from the start, because no checkpoint is left from which it can go on.")

@@ -42,12 +42,14 @@ class Result:
       losses: total / count of each loss over the whole batch.
       counts: count of each loss over the whole batch.
       carried: the method's and the model's state after the update.
+      measured: what `update.measure` returned.
     """
 
     gradient: Any
     losses: Values
     counts: Values
     carried: Carried
+    measured: Values = dataclasses.field(default_factory=dict)
 
     @property
     def loss(self) -> jax.Array:
@@ -55,7 +57,7 @@ class Result:
         return sum(self.losses.values(), jnp.zeros(()))
 
 
-jax.tree_util.register_dataclass(Result, ["gradient", "losses", "counts", "carried"], [])
+jax.tree_util.register_dataclass(Result, ["gradient", "losses", "counts", "carried", "measured"], [])
 
 
 def to_microbatches(batch: Batch, parts: int) -> Batch:
@@ -137,8 +139,7 @@ def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carri
         weights, after = _weighed(update, values, counts, after)
         return Result(summed(pull(weights)[0]), values, counts, after)
     gradients, values = summed((_one_by_one(pull, values), values))
-    gradient, after = _combined(update, gradients, values, counts, after)
-    return Result(gradient, values, counts, after)
+    return _combined(update, gradients, values, counts, after)
 
 
 def _accumulate_by_loss(
@@ -176,9 +177,8 @@ def _accumulate_by_loss(
                 lambda g, c, s=share: g - s.astype(g.dtype) * c, gradients[name], gradients.pop(f"{name} count")
             )
     if update.combine is not None:
-        gradient, carried = _combined(update, gradients, means, counts, carried)
-    else:
-        gradient = jax.tree.map(lambda *leaves: sum(leaves), *(gradients[name] for name in names))
+        return _combined(update, gradients, means, counts, carried)
+    gradient = jax.tree.map(lambda *leaves: sum(leaves), *(gradients[name] for name in names))
     return Result(gradient, means, counts, carried)
 
 
@@ -245,12 +245,11 @@ def _check_by_device(before: Carried, after: Carried) -> None:
         )
 
 
-def _combined(
-    update: Update, gradients: dict[str, Any], means: Values, counts: Values, carried: Carried
-) -> tuple[Any, Carried]:
+def _combined(update: Update, gradients: dict[str, Any], means: Values, counts: Values, carried: Carried) -> Result:
     assert update.combine is not None
     gradient, method_state = update.combine(gradients, means, counts, carried.method)
-    return gradient, dataclasses.replace(carried, method=method_state)
+    measured = {} if update.measure is None else update.measure(gradients, counts)
+    return Result(gradient, means, counts, dataclasses.replace(carried, method=method_state), measured)
 
 
 def _weighed(update: Update, means: Values, counts: Values, carried: Carried) -> tuple[Values, Carried]:

@@ -41,6 +41,8 @@ class LoopSchedule:
       mode: "max" or "min", whether a larger or a smaller metric is better.
       patience: number of evaluations without improvement that end the run; None: no early stopping.
       saves: when checkpoints are saved.
+      by_task: the metric of each task of a run of several, a larger one being better. The checkpoint that is best by it
+        is kept too.
     """
 
     total: int
@@ -52,6 +54,7 @@ class LoopSchedule:
     mode: str
     patience: int | None = None
     saves: SaveSchedule = dataclasses.field(default_factory=SaveSchedule)
+    by_task: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +66,37 @@ class Progressed:
       stale: number of evaluations since the best.
       finished: whether the run has ended.
       seconds: time spent in the loop, in seconds.
+      by_task: `best` for each task's own metric, of a run of several tasks.
     """
 
     best: Mapping[str, float] | None = None
     stale: int = 0
     finished: bool = False
     seconds: float = 0.0
+    by_task: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
     def after(self, step: int, value: float, mode: str) -> "Progressed":
         """Returns the record after one more evaluation. An equal value is not better, and NaN is never better."""
-        sign = 1 if mode == "max" else -1
-        better = not math.isnan(value) and (self.best is None or sign * value > sign * self.best["value"])
-        if better:
+        if _better(value, self.best, mode):
             return dataclasses.replace(self, best={"step": step, "value": value}, stale=0)
         return dataclasses.replace(self, stale=self.stale + 1)
+
+    def after_tasks(self, step: int, values: Mapping[str, float]) -> "Progressed":
+        """Returns the record after an evaluation's metric of each task; they decide nothing but `by_task`."""
+        new = {task: {"step": step, "value": value} for task, value in values.items() if self._best_of(task, value)}
+        return dataclasses.replace(self, by_task={**self.by_task, **new}) if new else self
+
+    def _best_of(self, task: str, value: float) -> bool:
+        return _better(value, self.by_task.get(task), "max")
+
+    def is_best(self, step: int) -> bool:
+        """Whether a step is the best, of the run or for a task."""
+        return any(best["step"] == step for best in (self.best, *self.by_task.values()) if best)
+
+
+def _better(value: float, best: Mapping[str, float] | None, mode: str) -> bool:
+    sign = 1 if mode == "max" else -1
+    return not math.isnan(value) and (best is None or sign * value > sign * best["value"])
 
 
 def fit(
@@ -213,7 +233,7 @@ class _Loop:
             self.check_skipped(finished)
             self.state = phase.enter(self.state)
             if phase.selects_anew:
-                self.progressed = dataclasses.replace(self.progressed, best=None, stale=0)
+                self.progressed = dataclasses.replace(self.progressed, best=None, stale=0, by_task={})
         if phase.before_epoch is not None and done % self.schedule.steps_per_epoch == 0:
             self.state = phase.before_epoch(self.state, done // self.schedule.steps_per_epoch)
 
@@ -241,6 +261,7 @@ class _Loop:
         give_back()
         monitored = values[schedule.monitor]
         progressed = self.progressed.after(step, monitored, schedule.mode)
+        progressed = progressed.after_tasks(step, {task: values[name] for task, name in schedule.by_task.items()})
         stale = schedule.patience is not None and progressed.stale >= schedule.patience
         self.progressed = dataclasses.replace(progressed, finished=stale or step == schedule.total)
         self.writer.write(step, values)
@@ -257,7 +278,7 @@ class _Loop:
         self.saves.poll()
         wish = STOP + requested() if requested() else SAVE if self.saves.overdue and self.layout.is_main else 0
         request = self.agreed.settled(wish) if finished else self.agreed(wish)
-        due = self.schedule.saves.due(step, evaluated, best=self.progressed.stale == 0)
+        due = self.schedule.saves.due(step, evaluated, best=self.progressed.is_best(step))
         if finished or request or due:
             self.save(phase)
             self.agreed.forget()
@@ -275,6 +296,7 @@ class _Loop:
             "phase": self.phases.index(phase),
             "loop": dataclasses.asdict(self.progressed),
             "best": self.progressed.best,
+            "by_task": self.progressed.by_task,
             "since_log": self.means.record(),
         }
         give_back()

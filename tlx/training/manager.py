@@ -11,7 +11,7 @@ from tlx.parallel.processes import is_multiprocess
 
 
 class NewestAndBest:
-    """Preservation policy that keeps the newest checkpoints and the best one.
+    """Preservation policy that keeps the newest checkpoints and the best ones.
 
     Orbax's own policy for the best checkpoint may delete the newest, and may keep another one of several equal ones.
 
@@ -21,12 +21,12 @@ class NewestAndBest:
 
     def __init__(self, keep: int) -> None:
         self.keep = keep
-        self.best: int | None = None
+        self.best: frozenset[int] = frozenset()
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
         newest = sorted(checkpoint.step for checkpoint in checkpoints)[-self.keep :]
-        return [checkpoint.step in (*newest, self.best) for checkpoint in checkpoints]
+        return [checkpoint.step in (*newest, *self.best) for checkpoint in checkpoints]
 
 
 class Manager(ocp.CheckpointManager):

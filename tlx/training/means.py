@@ -10,7 +10,7 @@ from tlx.training.step import Metrics
 
 
 class Means:
-    """Adds up metrics of steps; a mean is over the steps that have the metric.
+    """Adds up metrics of steps; a mean is over the steps that have the metric, with another value than NaN.
 
     Steps of which an update was skipped (`tlx.training.step`) are left out, and counted in `train/skipped` if there are
     any.
@@ -46,6 +46,8 @@ class Means:
                 self._sums["skipped"] = (self._sums.get("skipped", (np.int32(0), 1))[0] + np.int32(1), 1)
                 continue
             for name, value in metrics.items():
+                if np.isnan(value):  # of a step that is not skipped: not measured, such as the angle to an absent task
+                    continue
                 total, count = self._sums.get(name, (0, 0))
                 self._sums[name] = (total + value, count + 1)
         self._pending = []

@@ -199,7 +199,7 @@ class TrainStep:
         )  # fmt: skip
         by_loss = {f"loss/{name}": mean for name, mean in result.losses.items()} if len(result.losses) > 1 else {}
         skipped = 1 - applied.astype(jnp.int32)
-        return state, {"loss": result.loss, "gradient_norm": norm, **by_loss, "skipped": skipped}
+        return state, {"loss": result.loss, "gradient_norm": norm, **by_loss, **result.measured, "skipped": skipped}
 
     def split(self, update: Update, state: State) -> tuple[Any, Any]:
         """The parameters that an update trains, and the others; each tree has None where the other has a leaf."""

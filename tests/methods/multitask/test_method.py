@@ -1,6 +1,7 @@
 """Several heads on a small dense network in the training step, in float64, against gradients of losses written anew."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from tlx.methods.multitask.method import MultiTask, TaskLabels, UncertaintyWeigh
 from tlx.models.custom import Custom, CustomConfig
 from tlx.models.heads import Head
 from tlx.models.model import Model
+from tlx.training.means import Means
 from tlx.training.step import make_train_step
 
 random = np.random.default_rng(2)
@@ -127,6 +129,27 @@ def test_gradient_methods_combine_shared_gradients_alone(name: str, accumulate: 
             assert float(logged[f"loss/{task}"]) == pytest.approx(float(loss(params, batch["train"], task)), rel=1e-9)
         params = by_hand(params, batch["train"], lambda g, losses: weigh(g), heads=False)
         same(state.params, params)
+
+
+def test_cosines_of_shared_gradients_are_logged(x64: None) -> None:
+    """Against the angle between gradients that are written anew; a task without examples has none."""
+    batches = [BATCHES[0], batch_of(1, missing=("shape",))]
+    states, metrics = run(MultiTask(model_of(), TASKS, prepare, balance.PcGrad()), batches)
+    means = Means()
+    for batch, state, logged in zip(batches, states[:-1], metrics, strict=True):
+        means.add(logged)
+        found = [jax.grad(loss)(state.params, batch["train"], name)["backbone"] for name in NAMES]
+        rows = np.stack([ravel_pytree(tree)[0] for tree in found])
+        for (i, one), (j, other) in itertools.combinations(enumerate(NAMES), 2):
+            absent = "shape" in (one, other) and batch is batches[1]
+            expected = np.nan if absent else rows[i] @ rows[j] / np.linalg.norm(rows[i]) / np.linalg.norm(rows[j])
+            assert float(logged[f"cosine/{one}/{other}"]) == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    taken = means.take()
+    assert taken["train/cosine/colour/shape"] == float(metrics[0]["cosine/colour/shape"])
+    both = [float(logged["cosine/colour/size"]) for logged in metrics]
+    assert taken["train/cosine/colour/size"] == pytest.approx(np.mean(both))
+    losses = run(MultiTask(model_of(), TASKS, prepare), BATCHES[:1])[1]
+    assert not any(name.startswith("cosine/") for name in losses[0])
 
 
 @pytest.mark.long

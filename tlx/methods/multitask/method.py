@@ -6,6 +6,7 @@ their moments, as they are.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -84,6 +85,7 @@ class MultiTask:
         update = Update(
             self.losses, tuple(self.players), needs=needs,
             combine=self.combine if self.balance.by_gradient else None,
+            measure=self.cosines if self.balance.by_gradient else None,
             weigh=None if self.balance.by_gradient else self.weigh,
         )  # fmt: skip
         if not isinstance(self.balance, Famo) or self.balance.after == "next_batch":
@@ -128,6 +130,19 @@ class MultiTask:
 
     def combine(self, gradients: Mapping[str, Any], means: Values, counts: Values, state: Any) -> tuple[Any, Any]:
         """The weighted sum of the tasks' gradients of shared parameters, and each head's own gradient."""
+        trees, inner = [gradients[name] for name in self.tasks], self.inner(gradients)
+        weights, state = self.balance.of_gradients(inner, self.array(means), self.present(counts), state)
+
+        def weighted(path: str, *leaves: jax.Array) -> jax.Array:
+            if path.startswith(OWN) and not self.balance.weighs_heads:
+                return sum(leaves[1:], leaves[0])  # all but its task's are 0
+            parts = [weight.astype(leaf.dtype) * leaf for weight, leaf in zip(weights, leaves, strict=True)]
+            return sum(parts[1:], parts[0])
+
+        return map_with_path(weighted, *trees), state
+
+    def inner(self, gradients: Mapping[str, Any]) -> jax.Array:
+        """(tasks, tasks), the inner products of the tasks' gradients of shared parameters."""
         trees = [gradients[name] for name in self.tasks]
         inner = jnp.zeros((len(trees), len(trees)))
 
@@ -139,15 +154,20 @@ class MultiTask:
                 inner = inner + jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
 
         map_with_path(add, *trees)
-        weights, state = self.balance.of_gradients(inner, self.array(means), self.present(counts), state)
+        return inner
 
-        def weighted(path: str, *leaves: jax.Array) -> jax.Array:
-            if path.startswith(OWN) and not self.balance.weighs_heads:
-                return sum(leaves[1:], leaves[0])  # all but its task's are 0
-            parts = [weight.astype(leaf.dtype) * leaf for weight, leaf in zip(weights, leaves, strict=True)]
-            return sum(parts[1:], parts[0])
+    def cosines(self, gradients: Mapping[str, Any], counts: Values) -> Values:
+        """The cosine of the angle between two tasks' gradients, by `cosine/ONE/OTHER`; NaN if one has no examples.
 
-        return map_with_path(weighted, *trees), state
+        The compiler computes the inner products once for this and `combine`.
+        """
+        inner, present = self.inner(gradients), self.present(counts) > 0
+        norms = jnp.sqrt(jnp.diag(inner))
+        product = norms[:, None] * norms
+        known = present[:, None] & present & (product > 0)
+        cosines = jnp.where(known, inner / jnp.where(product > 0, product, 1), jnp.nan)
+        pairs = itertools.combinations(enumerate(self.tasks), 2)
+        return {f"cosine/{one}/{other}": cosines[i, j] for (i, one), (j, other) in pairs}
 
     def losses_after(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
         """The losses at the parameters after the step, with which FAMO's logits move; the model keeps its state."""
