@@ -23,6 +23,7 @@ ARGUMENTS = {
     "glue_mrpc": ["", "minilm"],
     "multilabel": ["", "labels"],
     "multitask": ["", "pcgrad"],
+    "multitask_texts": ["", "cagrad"],
     "question_answering": ["", "v2"],
     "vit_cifar10": ["", "sgd", "mini"],
     "adapt_digits": ["", "mnist-usps"],

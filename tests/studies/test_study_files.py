@@ -20,6 +20,7 @@ SPECS = {  # file -> argument -> number of arms
     "packing": {"": 2},
     "sst2_freezing": {"": 12},
     "strategies": {"sst2": 8, "mrpc": 8, "mnist_m": 8},
+    "tasks": {"": 12},
     "trainer": {"sst2": 2, "mrpc": 2, "ag_news": 2, "stsb": 2, "wnut17": 2},
 }
 

@@ -31,12 +31,14 @@ class Table:
       columns: the columns by name: lists, arrays, or `Lazy` columns, whose values are read row by row.
       numbers: for each row, the index of that row in the source; None: the table has all rows of the source.
       left_out: the number of rows of the source that were left out because they have no label.
+      excluded: the number of rows that were left out because their text is in a set of `config.data.exclude`.
     """
 
     name: str
     columns: dict[str, Any]
     numbers: np.ndarray | None = None
     left_out: int = 0
+    excluded: int = 0
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -67,7 +69,7 @@ class Table:
             for name, column in self.columns.items()
         }
         numbers = np.asarray(indices) if self.numbers is None else self.numbers[indices]
-        return Table(self.name, columns, numbers, self.left_out)
+        return dataclasses.replace(self, columns=columns, numbers=numbers)
 
 
 def joined(tables: Sequence[Table]) -> Table:

@@ -41,6 +41,16 @@ def split_by_group(keys: Sequence[str], fractions: Mapping[str, float], seed: in
     return {part: np.flatnonzero(parts == part) for part in ("train", *fractions)}
 
 
+def subsample(count: int, most: int, seed: int) -> np.ndarray:
+    """Samples `most` of `count` rows, those with the smallest SHA-256 of `seed:row`; all if there are not more.
+
+    Returns:
+      The row indices, int64, ascending.
+    """
+    order = sorted(range(count), key=lambda row: hashlib.sha256(f"{seed}:{row}".encode()).digest())
+    return np.sort(np.array(order[:most], dtype=np.int64))
+
+
 def subsample_per_class(labels: Sequence[Any], per_class: int, seed: int) -> np.ndarray:
     """Samples the same number of rows from each class: those with the smallest SHA-256 of `seed:row`.
 

@@ -96,6 +96,10 @@ def _data() -> ConfigDict:
     # Domain adaptation (docs/howto_adaptation.md): a set of another domain, of which no label is read.
     data.target = ""
     data.target_test = ""  # labelled test set of that domain; it is measured at each evaluation and selects nothing
+    # Sets whose texts are not trained on, pairs (set, columns of its texts joined by commas). Rows of train with one of
+    # these texts are left out before the split, and counted; case, spaces and punctuation do not matter.
+    data.exclude = ()
+    data.train_rows = 0  # number of training rows, sampled with split_seed; 0: all
     data.per_class = 0  # number of training examples of each class, sampled with split_seed; 0: all
     # Column whose equal values stay in the same split; None: the input itself, for question answering the context.
     data.group = placeholder(str)

@@ -40,6 +40,7 @@ LEAST = 4 * 2**20  # bytes of data files below which nothing is kept: encoding t
 MOST = 4 * 2**30  # bytes of all entries; the ones that were not used for longest are removed
 DAY = 86_400.0  # seconds
 META = "meta"  # the array that holds the JSON
+NEW = (TARGET, TARGET_TEST, "sources", "exclude", "train_rows")  # fields that older entries lack: left out if not set
 IRRELEVANT = ("cache", "packing")  # fields of config.data that do not change the examples
 
 
@@ -115,6 +116,7 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
     """
     specs = {split: config.data[split] for split in PARTS if config.data[split]}
     specs |= {f"sources/{index}": source for index, source in enumerate(config.data.sources)}
+    specs |= {f"exclude/{index}": spec for index, (spec, _) in enumerate(config.data.exclude)}
     files = [_file(spec) for spec in specs.values()]
     if config.data.cache == "off" or not inputs.has_lengths or not all(file.is_file() for file in files):
         return None
@@ -127,7 +129,7 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
         "data": {
             name: value
             for name, value in config.data.to_dict().items()
-            if name not in IRRELEVANT and (value or name not in (TARGET, TARGET_TEST, "sources"))
+            if name not in IRRELEVANT and (value or name not in NEW)
         },
         "head": config.head.to_dict(),
         "preprocessing": inputs.digest,

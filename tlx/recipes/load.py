@@ -118,7 +118,7 @@ class Loader:
 def _data_key(config: ConfigDict, folder: Path) -> str:
     """Digest of everything that determines the examples."""
     files = [source_digest(config.data[split]) for split in PARTS if config.data[split]]
-    files += [source_digest(source) for source in config.data.sources]
+    files += [source_digest(source) for source in [*config.data.sources, *(spec for spec, _ in config.data.exclude)]]
     image_size = config.model.image_size
     return _digest("data", config.data, config.head, config.augment, image_size, source_digest(folder), files)
 

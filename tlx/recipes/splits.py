@@ -1,17 +1,20 @@
 """The splits of a run's data: reads the tables of `config.data` and splits off validation and test."""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data import labels
 from tlx.data.sources import Table, joined, load, splits_of
-from tlx.data.splits import split_by_group, subsample_per_class
+from tlx.data.splits import split_by_group, subsample, subsample_per_class
 from tlx.errors import TlxError, listed
 from tlx.modalities.api import Columns, Modality
 
 TARGET, TARGET_TEST = "target", "target_test"  # of the target domain: without labels, and the labelled test set
+NO_WORD = re.compile(r"[\W_]+")  # between words
 PARTS = ("train", "validation", "test", TARGET, TARGET_TEST)  # fields of `config.data` that name a set
 
 
@@ -35,6 +38,46 @@ def load_labelled(source: str | Table, label: str, kind: str) -> Table:
     if len(rows) == len(table):
         return table
     return dataclasses.replace(table.rows(rows), left_out=len(table) - len(rows))
+
+
+def without_texts(table: Table, columns: Sequence[str], exclude: Sequence[Sequence[str]]) -> Table:
+    """Leaves out the rows of which a text is also in another set, such as the test set of another task.
+
+    Two texts are the same if they have the same words: case, spaces and punctuation do not matter. A list of words is
+    the text with spaces between. A text without letters and digits is never left out.
+
+    Args:
+      table: the rows.
+      columns: its columns of texts.
+      exclude: pairs of a data spec and that set's columns of texts, joined by commas.
+
+    Returns:
+      The table; `excluded` has the number of rows that were left out.
+
+    Raises:
+      TlxError: if a set has no such column, a column holds no texts, or no row is left.
+    """
+    if not exclude:
+        return table
+    if malformed := [each for each in exclude if isinstance(each, str) or len(each) != 2]:
+        raise TlxError(f"config.data.exclude has {malformed[0]!r}, expected a pair (set, columns joined by commas).")
+    known: set[str] = set()
+    for spec, names in exclude:
+        other = load(spec)
+        known.update(text for name in names.split(",") for text in _words(other, name.strip()) if text)
+    leaks = np.array([[text in known for text in _words(table, name)] for name in columns]).any(axis=0)
+    if leaks.all():
+        raise TlxError(f"{table.name}: every row has a text of the sets in config.data.exclude, so no row is left.")
+    return dataclasses.replace(table.rows(np.flatnonzero(~leaks)), excluded=int(leaks.sum()))
+
+
+def _words(table: Table, name: str) -> list[str]:
+    """The words of each text of a column, in lower case and joined by spaces."""
+    column: Sequence[str | list[str]] = table.column(name)
+    if any(not isinstance(value, str) and not isinstance(value, list) for value in column):
+        raise TlxError(f"{table.name}: config.data.exclude compares texts, and the column {name!r} holds none.")
+    texts = [value if isinstance(value, str) else " ".join(value) for value in column]
+    return [" ".join(NO_WORD.sub(" ", text.casefold()).split()) for text in texts]
 
 
 def with_splits(config: ConfigDict) -> ConfigDict:
@@ -102,9 +145,13 @@ def load_tables(
         if sources[part] == "" and config[f"{part}_fraction"] > 0
     }
     columns = Columns.of(inputs, config)
+    train = without_texts(train, list(columns.inputs.values()), config.get("exclude", ()))
     keys = _group_keys(train, config, inputs, columns, kind)
     rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: train.rows(chosen) for part, chosen in rows.items()}
+    if config.get("train_rows"):
+        rows_kept = subsample(len(tables["train"]), config.train_rows, config.split_seed)
+        tables["train"] = tables["train"].rows(rows_kept)
     if config.get("per_class"):
         sampled = subsample_per_class(labels.names(tables["train"], config.label), config.per_class, config.split_seed)
         tables["train"] = tables["train"].rows(sampled)

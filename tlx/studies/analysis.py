@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from tlx.errors import TlxError, listed
+from tlx.studies.gains import FIELD, has_metric
 from tlx.studies.records import StudyFacts, TrialRecord
 from tlx.studies.statistics import Difference, Interval, Method, compare_with, mean_interval
 
@@ -44,6 +45,10 @@ class ArmTrials:
     def factors(self) -> Mapping[str, str]:
         """The level of each factor."""
         return self.trials[0].factors
+
+    def has(self, metric: str) -> bool:
+        """Whether its trials can have a metric: a single-task baseline has those of its task alone."""
+        return has_metric(metric, self.trials[0].changes.get(FIELD))
 
     def values(self, metric: str) -> dict[int, float]:
         """The finite values of a metric by seed."""

@@ -63,7 +63,7 @@ def _unfinished(study: Analysis) -> Iterator[str]:
 
 def _without_metric(study: Analysis) -> Iterator[str]:
     for metric in study.metrics:
-        without = [arm for arm in study.arms if len(arm.values(metric)) < len(arm.complete)]
+        without = [arm for arm in study.arms if arm.has(metric) and len(arm.values(metric)) < len(arm.complete)]
         if without:
             yield f"Finished trials have no finite value of {metric}, and are left out of it: {_names(without)}."
 

@@ -89,7 +89,7 @@ def make_plan(spec: str, workdir: Path, full: bool = False, storage: str | None 
     stem, py, argument = spec.partition(".py")
     spec = str(Path(f"{stem}{py}").absolute()) + argument
     study, config = load_study(spec, full)
-    data = [source_digest(config.data[split]) for split in ("train", "validation", "test") if config.data[split]]
+    data = [source_digest(spec) for spec in _sources(config)]
     every = arms(study)
     runs = [_run(study, config, arm, seed, data) for seed in study.every_seed for arm in every]
     storage = storage or f"sqlite:///{workdir.absolute() / 'study.db'}"
@@ -145,11 +145,20 @@ def open_plan(workdir: Path) -> Plan:
 def selection(plan: Plan) -> str:
     """Returns the rule by which checkpoints, and values of fields, are selected."""
     monitor = plan.config.train.monitor
-    by = f"validation/{monitor.removeprefix('validation/')}" if monitor else "the default metric of the head"
-    rule = f"the checkpoint of each run by {by} on validation" if not monitor else f"the checkpoint of each run by {by}"
+    default = "the mean of the tasks' main metrics" if plan.config.get("tasks") else "the default metric of the head"
+    by = f"validation/{monitor.removeprefix('validation/')}" if monitor else f"{default} on validation"
+    rule = f"the checkpoint of each run by {by}"
     if (tuning := plan.study.tuning) is not None:
         rule += f"; {listed(tuning.space)} of each arm by {plan.study.select}, {tuning.trials} {tuning.sampler} trials"
     return rule
+
+
+def _sources(config: ConfigDict) -> list[str]:
+    """The sets of the config and of its tasks, without those that are not set."""
+    sections = [config.data, *(task.get("data", {}) for task in config.get("tasks", {}).values())]
+    names = [section.get(split) for section in sections for split in ("train", "validation", "test")]
+    names += [spec for section in sections for spec, _ in section.get("exclude", ())]
+    return [name for name in names if name]
 
 
 def digest(*parts: Any) -> str:

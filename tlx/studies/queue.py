@@ -110,7 +110,8 @@ class Queue:
                 taken.trial.set_user_attr("error", result["error"])
                 study.tell(taken.trial, state=states().FAIL)
             else:
-                study.tell(taken.trial, result["metrics"][metric])
+                metrics = result["metrics"]  # without Δm, which no run knows alone: Optuna gets another one for it
+                study.tell(taken.trial, metrics[metric] if metric in metrics else next(iter(metrics.values())))
         return True
 
     def give_back(self, taken: Taken, busy: bool = False) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tlx.errors import TlxError
 from tlx.files.strict_json import read_json
+from tlx.studies.gains import with_gains
 from tlx.studies.storage import read_trials, state_by_key
 
 FILE = "study.json"
@@ -95,7 +96,7 @@ def read_study(workdir: Path) -> tuple[StudyFacts, list[TrialRecord]]:
         revision=found,
         dirty="-dirty" in (found or ""),
     )
-    return facts, records
+    return facts, with_gains(facts, records)
 
 
 def _last_trials(plan: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:

@@ -17,10 +17,11 @@ METHODS = {"t": "Student's t", "bootstrap": "percentile bootstrap"}
 def results(study: Analysis, metric: str) -> Table:
     """The results on one metric: means, paired differences, p-values, seeds and failures."""
     differences = study.differences(metric)
-    intervals = {arm.name: study.interval(arm, metric) for arm in study.arms}
+    arms = [arm for arm in study.arms if arm.has(metric)]
+    intervals = {arm.name: study.interval(arm, metric) for arm in arms}
     decimals = _decimals(interval.mean for interval in intervals.values())
     rows = []
-    for arm in study.arms:
+    for arm in arms:
         difference = differences.get(arm.name)
         rows.append((
             text(arm.name), _interval(intervals[arm.name], decimals), _difference(difference, decimals),

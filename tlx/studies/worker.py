@@ -9,6 +9,7 @@ from tlx.files.lock import Lock, acquire_lock
 from tlx.recipes.load import Loader
 from tlx.signals import Stop, requested
 from tlx.studies.command import run_command
+from tlx.studies.gains import FIELD, measured
 from tlx.studies.plan import Plan, open_plan
 from tlx.studies.queue import Queue, Taken
 from tlx.studies.trial import Result, remove_checkpoints, run_config
@@ -94,7 +95,7 @@ def _locked(folder: Path) -> Lock:
 
 def _run(plan: Plan, taken: Taken, folder: Path, loader: Loader, lock: Lock) -> Result:
     study, arm = plan.study, taken.run.arm
-    wanted: Sequence[str] = (study.select,) if taken.search else tuple(study.metrics)
+    wanted: Sequence[str] = (study.select,) if taken.search else measured(study.metrics, arm.changes.get(FIELD))
     if arm.command:
         return run_command(arm.command, folder, taken.run.seed, study.changes, wanted, lock)
     config = plan.config_of(taken.run, taken.values)
