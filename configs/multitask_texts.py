@@ -2,8 +2,8 @@
 
     python experiments/multitask.py --config=configs/multitask_texts.py --workdir=runs/multitask_texts
 
-Training rows whose text is in the test set of another task are left out: sst2 and subj share sentences. Score: not run
-here; configs/studies/tasks.py compares the methods.
+Training rows whose text is in the test set of another task are left out: sst2 and subj share sentences. Score:
+not run here; configs/studies/tasks.py compares the methods.
 """
 
 from ml_collections import ConfigDict

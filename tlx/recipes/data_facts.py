@@ -42,9 +42,9 @@ def data_facts(
     """
     facts = _split_facts(config.data, tables, examples, inputs, tell) | _label_facts(config, tables, tell)
     if config.data.get("exclude"):
-        excluded, sets = tables["train"].excluded, listed([spec for spec, _ in config.data.exclude])
-        tell(f"train: {excluded} rows have a text that is also in {sets}, and are left out.")
-        facts["excluded"] = excluded
+        facts["excluded"] = tables["train"].excluded
+        name, sets = tables["train"].name, listed([spec for spec, _ in config.data.exclude], most=99)
+        tell(f"{name}: {facts['excluded']} rows have a text that is also in {sets}, and are left out.")
     if head.kind == "tagging":
         facts |= _tagging_facts(tables["train"], config.data.label, head, examples, tell)
     if head.kind == "question_answering":

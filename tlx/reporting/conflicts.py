@@ -56,7 +56,7 @@ def plot_conflicts(lines: Sequence[Mapping[str, Any]], tasks: Sequence[str], fil
     pairs = list(itertools.combinations(range(len(tasks)), 2))
     size = 1.2 + 0.5 * len(tasks)
     figure = Figure(figsize=(1.0 + size * len(spans), size + 1.2 + 0.22 * len(pairs)), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[size, 1.0 + 0.22 * len(pairs)])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[size, 1.0 + 0.22 * len(pairs)])[:, 0]
     colors: dict[str, Any] = {"cmap": "RdBu", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
     for column, (axis, span) in enumerate(zip(above.subplots(1, len(spans), squeeze=False)[0], spans, strict=True)):
         mean = _mean(matrices[span])
