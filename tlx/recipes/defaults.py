@@ -91,10 +91,11 @@ def _data() -> ConfigDict:
     data.test = ""  # the test set; "": test_fraction of train is split off
     data.validation_fraction = 0.1  # share of train that becomes the validation set
     data.test_fraction = 0.0  # share of train that becomes the test set; 0: there is no test set
-    data.split_seed = 0  # seed of these splits and of per_class
+    data.split_seed = 0  # seed of these splits, of per_class and of target_size
     data.sources = ()  # further labelled sets of other domains, which train is joined with before it is split
     # Domain adaptation (docs/howto_adaptation.md): a set of another domain, of which no label is read.
     data.target = ""
+    data.target_size = 0  # number of its examples, sampled with split_seed; 0: all
     data.target_test = ""  # labelled test set of that domain; it is measured at each evaluation and selects nothing
     # Sets whose texts are not trained on, pairs (set, columns of its texts joined by commas). Rows of train with one of
     # these texts are left out before the split, and counted; case, spaces and punctuation do not matter.

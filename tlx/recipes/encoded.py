@@ -40,7 +40,7 @@ LEAST = 4 * 2**20  # bytes of data files below which nothing is kept: encoding t
 MOST = 4 * 2**30  # bytes of all entries; the ones that were not used for longest are removed
 DAY = 86_400.0  # seconds
 META = "meta"  # the array that holds the JSON
-NEW = (TARGET, TARGET_TEST, "sources", "exclude", "train_rows")  # fields that older entries lack: left out if not set
+NEW = (TARGET, TARGET_TEST, "target_size", "sources", "exclude", "train_rows")  # fields that older entries lack: left out if not set
 IRRELEVANT = ("cache", "packing")  # fields of config.data that do not change the examples
 
 

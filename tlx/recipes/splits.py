@@ -159,7 +159,7 @@ def load_tables(
         if sources[part] != "":
             tables[part] = load_labelled(sources[part], config.label, kind)
     if (target := sources[TARGET]) != "":
-        tables[TARGET] = load(target) if isinstance(target, str) else target
+        tables[TARGET] = _sampled(load(target) if isinstance(target, str) else target, config)
     if "validation" not in tables:
         raise TlxError("there is no validation data; give config.data.validation or a validation_fraction above 0.")
     return tables
@@ -172,3 +172,13 @@ def _group_keys(train: Table, config: ConfigDict, inputs: Modality, columns: Col
     if kind == "question_answering" and config.pair:
         return [str(context) for context in train.column(config.pair)]
     return inputs.group_keys(columns, train)
+
+
+def _sampled(target: Table, config: ConfigDict) -> Table:
+    """`config.target_size` rows of the unlabelled target in their order, or all of them."""
+    size = config.get("target_size", 0)
+    if not 0 <= size <= len(target):
+        raise TlxError(f"config.data.target_size is {size}; {target.name} has {len(target)} examples.")
+    if not size:
+        return target
+    return target.rows(np.sort(np.random.default_rng(config.split_seed).permutation(len(target))[:size]))

@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 
 from tlx.data.sources import source_digest
 from tlx.errors import TlxError, listed
+from tlx.recipes.methods import with_method_fields
 from tlx.recipes.run_directory import CHANGEABLE, revision, versions, write_json
+from tlx.recipes.splits import PARTS
 from tlx.studies.design import Arm, arms
 from tlx.studies.records import FILE, read_plan_file
 from tlx.studies.study import Study, changed, load_study
@@ -156,7 +158,8 @@ def selection(plan: Plan) -> str:
 def _sources(config: ConfigDict) -> list[str]:
     """The sets of the config and of its tasks, without those that are not set."""
     sections = [config.data, *(task.get("data", {}) for task in config.get("tasks", {}).values())]
-    names = [section.get(split) for section in sections for split in ("train", "validation", "test")]
+    names = [section.get(part) for section in sections for part in PARTS]
+    names += [spec for section in sections for spec in section.get("sources", ())]
     names += [spec for section in sections for spec, _ in section.get("exclude", ())]
     return [name for name in names if name]
 
@@ -172,6 +175,7 @@ def _run(study: Study, base: ConfigDict, arm: Arm, seed: int, data: list[str]) -
         key = digest(arm.command, seed, dict(study.changes))
     else:
         config = _config(study, base, arm, seed, {})
+        with_method_fields(config)  # a wrong field ends the command before anything runs
         fields = {name: value for name, value in _flat(config) if not f"config.{name}".startswith(CHANGEABLE)}
         tuning = study.tuning and dataclasses.asdict(study.tuning)
         key = digest(fields, data, tuning)

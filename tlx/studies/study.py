@@ -14,6 +14,7 @@ from tlx.recipes import defaults
 
 DESIGNS = ("grid", "one_at_a_time", "leave_one_out", "paired")
 DIRECTIONS = ("maximize", "minimize")
+UNSEEN = ("test/", "target_test/")  # beginnings of the metrics that no search may see
 Changes = Mapping[str, Any]  # values of fields of the config, by their paths, such as `optimizer.learning_rate`
 
 
@@ -118,8 +119,12 @@ def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
     """
     copied = copy.deepcopy(config)  # ConfigDict(config) would share its sections
     for field, value in changes.items():
+        section, _, name = field.partition(".")
         try:
-            copied.update_from_flattened_dict({field: value})
+            if section == "method" and name:  # its fields are those of the method; the plan checks them
+                copied.method[name] = value
+            else:
+                copied.update_from_flattened_dict({field: value})
         except (KeyError, AttributeError):
             raise TlxError(
                 f"the study changes {field!r}, which no config has; tlx/recipes/defaults.py lists the fields."
@@ -153,7 +158,7 @@ def _check(spec: str, study: Study) -> None:
         raise TlxError(f"{spec}: the design 'paired' needs the same number of levels in each factor.")
     if study.tuning and study.select not in study.metrics:
         raise TlxError(f"{spec}: metrics has to give the direction of {study.select!r}, which selects tuned values.")
-    if study.tuning and study.select.startswith("test/"):
+    if study.tuning and study.select.startswith(UNSEEN):
         raise TlxError(f"{spec}: select is {study.select!r}; tuned values are selected on validation.")
     if study.tuning and (study.tuning.sampler not in ("random", "tpe") or study.tuning.trials < 1):
         raise TlxError(f'{spec}: tuning needs trials above 0 and the sampler "random" or "tpe".')
