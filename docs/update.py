@@ -24,6 +24,7 @@ python docs/update.py depth runs/depth
 python docs/update.py first_step runs/first_step
 python docs/update.py overhead runs/overhead
 python docs/update.py shifts runs/shifts
+python docs/update.py adaptation runs/studies/adapt_*
 """
 
 import functools
@@ -57,6 +58,11 @@ STUDIES = {
     "cached": "freezing", "packed": "packing",
 }  # fmt: skip
 
+CHOICES = {  # of a checkpoint, and how the metrics of a study of domain adaptation name them
+    "oracle": "oracle/", "last step": "last/", "source validation": "", "information maximization":
+    "information_maximization/", "soft neighborhood density": "soft_neighborhood_density/",
+}  # fmt: skip
+
 
 def table(part: str, run: Path) -> None:
     """Writes a study's table into its page, and copies its picture if there is one."""
@@ -84,6 +90,38 @@ def study(page: Path, part: str, *workdirs: Path, below: str = "") -> None:
         title = f"{found.facts.name}, {seeds} {'seed' if seeds == 1 else 'seeds'}, revision {found.facts.revision}:"
         parts.append(f"{title}\n\n{markdown(('arm', *(name for name, _, _ in columns)), rows)}")
     insert(page, part, "\n".join(parts) + below)
+
+
+def adaptation(*workdirs: Path) -> None:
+    """Writes a table for each study of domain adaptation: what every way to choose a checkpoint gives on the target."""
+    published = json.loads((ROOT / "benchmarks" / "adaptation" / "published.json").read_text())
+    parts = []
+    for workdir in workdirs:
+        found = analyse(*read_study(workdir))
+        facts, known = found.facts, published.get(found.facts.name, {"source": "none", "accuracy": {}})
+        differences = found.differences(found.main)
+        rows, below = [], []
+        for arm in found.arms:
+            by = [found.interval(arm, f"{name}target_test/accuracy") for name in CHOICES.values()]
+            difference = differences.get(arm.name)
+            gain = (
+                "–" if difference is None else f"{difference.interval.mean:+.3f} ± {difference.interval.half_width:.3f}"
+            )
+            value = known["accuracy"].get(arm.name)
+            if value is not None and by[0].high < value:
+                below.append(arm.name)
+            cells = [f"{each.mean:.3f} ± {each.half_width:.3f}" if each.count > 1 else "–" for each in by]
+            seconds = found.seconds(arm).mean
+            rows.append((arm.name, *cells, shown, "–" if value is None else f"{value:.3f}", f"{seconds:.0f}"))
+        sizes = ", ".join(f"{name.removeprefix('data.')} {value}" for name, value in facts.sizes.items())
+        minutes = sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
+        parts.append(
+            f"{facts.name} ({sizes}), revision {facts.revision}, {minutes:.0f} minutes in all; "
+            f"published: {known['source']}. The gain is that of the oracle over {found.baseline.name}.\n\n"
+            + markdown(("method", *CHOICES, "gain", "published", "s"), rows)
+            + (f"\nBelow the published value by more than the interval: {', '.join(below)}.\n" if below else "")
+        )
+    insert(ROOT / "docs" / "adaptation_methods.md", "adaptation", "\n".join(parts))
 
 
 def example(workdir: Path) -> None:
@@ -159,7 +197,7 @@ def tools(run: Path) -> None:
 
 if __name__ == "__main__":
     parts = {
-        "demo": demo, "results": results, "tools": tools, "sst2_freezing": example,
+        "demo": demo, "results": results, "tools": tools, "sst2_freezing": example, "adaptation": adaptation,
         **{part: functools.partial(table, part) for part in TABLES},
         **{part: functools.partial(study, ROOT / "docs" / f"{page}.md", part) for part, page in STUDIES.items()},
     }  # fmt: skip

@@ -200,8 +200,13 @@ def test_dann(x64: None, parts: int) -> None:
     method = Dann(model_of(), prepare, trade_off=0.6, discriminator=DISCRIMINATOR)
     state, player_of = start(method)
     expected = adversarial_step(state.params, lambda p: domain_losses(p, features), FACTOR)
-    found, _ = stepped(method, state, player_of, BATCH, RATE, accumulate=parts)
+    found, metrics = stepped(method, state, player_of, BATCH, RATE, accumulate=parts)
     compare(found.params, expected)
+    loss = labelled(logits(state.params, XS)) + domain_losses(state.params, features)
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-9)  # the accuracies are not in it
+    shares = [np.mean(np.asarray(discriminator(state.params, features(state.params, x))) > 0) for x in (XS, XT)]
+    accuracies = [metrics[f"{domain}_domain_accuracy"] for domain in ("source", "target")]
+    np.testing.assert_allclose(accuracies, [shares[0], 1 - shares[1]], rtol=1e-9)
 
 
 @pytest.mark.parametrize("variant", ["paper", "tllib"])

@@ -18,6 +18,7 @@ from tlx.recipes import defaults, finetune
 from tlx.recipes.inspect import inspect
 from tlx.recipes.run_directory import load_run
 from tlx.recipes.selection import choices, metrics_of_choices, validator_values
+from tlx.reporting.domains import discriminator_curves
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of
 from tlx.training.writers import read_metrics
@@ -109,6 +110,26 @@ def test_what_each_choice_is_worth(trained: Any) -> None:
     p = np.exp(logits - logits.max(1, keepdims=True)) / np.exp(logits - logits.max(1, keepdims=True)).sum(1)[:, None]
     expected = -(p * np.log(np.maximum(p, 1e-30))).sum(1).mean()
     np.testing.assert_allclose(entropy[selected], expected, rtol=1e-4)
+
+
+def test_the_discriminator_is_followed(trained: Any) -> None:
+    job, _ = trained
+    found = discriminator_curves(read_metrics(job.run_directory))
+    ((steps, shares),) = found.values()
+    assert steps and all(0 <= share <= 1 for share in shares)
+    assert (job.run_directory / "plots" / "discriminator.png").is_file()
+
+
+def test_a_sample_of_the_target(trained: Any, tmp_path: Path) -> None:
+    made = config(tmp_path)
+    made.data.target_size = 20
+    ids = [finetune.build(made, tmp_path / run).streams["target"].examples.example_id for run in ("a", "b")]
+    assert len(set(ids[0].tolist())) == 20 and (np.diff(ids[0]) > 0).all() and (ids[0] == ids[1]).all()
+    made.data.split_seed = 1
+    assert (finetune.build(made, tmp_path / "c").streams["target"].examples.example_id != ids[0]).any()
+    made.data.target_size = 46
+    with pytest.raises(TlxError, match=r"target_size is 46; .* has 45 examples"):
+        finetune.build(made, tmp_path / "d")
 
 
 def test_choices_without_labels_have_no_value() -> None:

@@ -44,6 +44,22 @@ def test_a_run_is_known_by_its_config_and_its_data(tmp_path: Path) -> None:
     assert not set(keys(of_csv(tmp_path)).values()) & set(first.values())
 
 
+def test_fields_of_a_method(tmp_path: Path) -> None:
+    """A study sets them in the config; one that the method lacks is an error before anything runs."""
+    tiny.write_reviews(tmp_path / "reviews.csv", 20)
+    tiny.write_reviews(tmp_path / "target.csv", 20, seed=1)
+    changes = {"data.target": f"csv:{tmp_path / 'target.csv'}"}
+    levels = {"DANN": {"method.name": "dann", "method.trade_off": 0.5}, "fine-tuning": {}}
+    plan = of_csv(tmp_path, (), factors={"method": levels}, changes=changes)
+    method = plan.config_of(plan.runs[0]).method
+    assert (method.name, method.trade_off) == ("dann", 0.5)
+    tiny.write_reviews(tmp_path / "target.csv", 20, seed=2)
+    after = keys(of_csv(tmp_path, (), factors={"method": levels}, changes=changes))
+    assert not {*after.values()} & {*keys(plan).values()}  # the target is part of the data
+    with pytest.raises(TlxError, match=r"config\.method\.tradeoff is set, but the method dann has"):
+        of_csv(tmp_path, (), factors={"method": {"DANN": {"method.name": "dann", "method.tradeoff": 0.5}}})
+
+
 def test_a_changed_revision_runs_nothing_again_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = made.of_commands(tmp_path, arms=2, seeds=2)
     queue = Queue(plan)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "studies").glob("*.py"))
 SPECS = {  # file -> argument -> number of arms
     "adapt_digits": {"mnist-usps": 7, "usps-mnist": 7, "mnist-mnist_m": 7},
+    "adapt_reviews": {"books-electronics": 8},
     "digits": {"": 4},
     "few_shot": {"cifar10-1": 8, "cifar10-0": 8},
     "freezing": {"count": 10, "steps": 10, "head": 3},

@@ -75,6 +75,22 @@ def domain_cross_entropy(
     return jnp.sum(losses * weight), weight.sum()
 
 
+def domain_accuracy(logits: jax.Array, is_source: bool, weight: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """How many rows of one domain the domain classifier takes for rows of it: Σ w over these rows, and Σ w.
+
+    Args:
+      logits: (n,) or (n, 1), any float, above 0 where a row looks like the source.
+      is_source: which domain the rows are of.
+      weight: bool or number (n,).
+
+    Returns:
+      `(total, count)`, both (), without gradient.
+    """
+    logits = in_float32(logits).reshape(len(logits))
+    weight = weight_of(weight, logits)
+    return jnp.sum(((logits > 0) == is_source) * weight), weight.sum()
+
+
 def domain_adversarial(
     source_logits: jax.Array,
     target_logits: jax.Array,

@@ -15,12 +15,13 @@ from tlx.losses.adversarial import (
     MULTILINEAR_LIMIT,
     cdan_map,
     cdan_projections,
+    domain_accuracy,
     domain_cross_entropy,
     entropy_weights,
     gradient_reversal,
 )
-from tlx.methods.api import Carried, Context, Losses
-from tlx.methods.discriminator import Discriminator
+from tlx.methods.api import Carried, Context, Losses, Update
+from tlx.methods.discriminator import ACCURACIES, Discriminator
 from tlx.methods.finetune import LossSettings
 from tlx.methods.two_domains import USUAL_LOSS, Domain, TwoDomains, grown, outputs_of, width_of
 from tlx.modalities.api import Prepare
@@ -48,6 +49,7 @@ class Dann(TwoDomains):
     ):  # fmt: skip
         super().__init__(model, prepare, settings, trade_off=trade_off, passes=passes)
         self.discriminator, self.warm_start = Discriminator(tuple(discriminator)), warm_start
+        self.updates = (Update(self.losses, ("model",), only_logged=ACCURACIES),)
 
     def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
         """The discriminator's parameters."""
@@ -58,12 +60,13 @@ class Dann(TwoDomains):
         return grown(self.trade_off, self.warm_start, context)
 
     def adaptation(self, params: Any, source: Domain, target: Domain, carried: Carried, context: Context) -> Losses:
-        """The discriminator's loss in each domain."""
-        losses = {}
+        """The discriminator's loss and accuracy in each domain."""
+        found = {}
         for name, domain in (("source_domain", source), ("target_domain", target)):
             logits = self.discriminator.logits(params, gradient_reversal(domain.features, self.reversal(context)))
-            losses[name] = domain_cross_entropy(logits, domain is source, domain.valid)
-        return losses
+            found[name] = domain_cross_entropy(logits, domain is source, domain.valid)
+            found[f"{name}_accuracy"] = domain_accuracy(logits, domain is source, domain.valid)
+        return found
 
 
 class Cdan(Dann):
@@ -104,7 +107,10 @@ class Cdan(Dann):
         return self.discriminator.initial(of_discriminator, self.randomized_size), {"projections": projections}
 
     def adaptation(self, params: Any, source: Domain, target: Domain, carried: Carried, context: Context) -> Losses:
-        """The discriminator's loss in each domain; of CDAN+E the sum of weighted losses over the number of rows."""
+        """The discriminator's loss and accuracy in each domain.
+
+        The loss of CDAN+E is the sum of weighted losses over the number of rows; the accuracy is not weighted.
+        """
         alpha = self.reversal(context)
         sides = [
             domain.replace(  # type: ignore[attr-defined]
@@ -119,6 +125,8 @@ class Cdan(Dann):
         losses = {}
         for name, domain, weight in zip(("source_domain", "target_domain"), sides, weights):
             mapped = cdan_map(domain.features, domain.logits, carried.method.get("projections"), variant=self.variant)
-            total, _ = domain_cross_entropy(self.discriminator.logits(params, mapped), domain is sides[0], weight)
+            found = self.discriminator.logits(params, mapped)
+            total, _ = domain_cross_entropy(found, domain is sides[0], weight)
             losses[name] = total, domain.valid.sum()
+            losses[f"{name}_accuracy"] = domain_accuracy(found, domain is sides[0], domain.valid)
         return losses

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlx.errors import TlxError
-from tlx.losses.adversarial import domain_cross_entropy
+from tlx.losses.adversarial import domain_accuracy, domain_cross_entropy
 from tlx.losses.predictions import information_maximization
 from tlx.losses.supervised import cross_entropy
 from tlx.methods.api import Batch, Carried, Context, Losses, StreamOutputs, Update
-from tlx.methods.discriminator import Discriminator
+from tlx.methods.discriminator import ACCURACIES, Discriminator
 from tlx.methods.finetune import LossSettings
 from tlx.methods.two_domains import SOURCE, TARGET, USUAL_LOSS, Domain, TwoDomains, of_whole_batch, width_of
 from tlx.modalities.api import Prepare
@@ -190,7 +190,7 @@ class Adda(TwoDomains):
         self.discriminator, self.model_state = Discriminator(tuple(discriminator)), model_state or {}
         self.before_epoch = self.copy
         self.updates = (
-            Update(self.discriminator_losses, ("discriminator",), name="discriminator"),
+            Update(self.discriminator_losses, ("discriminator",), name="discriminator", only_logged=ACCURACIES),
             Update(self.encoder_losses, ("encoder",), name="encoder"),
         )
 
@@ -208,18 +208,17 @@ class Adda(TwoDomains):
     def discriminator_losses(
         self, params: Any, batch: Batch, carried: Carried, context: Context
     ) -> tuple[Losses, Carried]:
-        """The discriminator's loss in each domain, on the source's features by the encoder that stays."""
+        """The discriminator's loss and accuracy in each domain, on the source's features by the encoder that stays."""
         target, after = self.one(params, batch, TARGET, carried, context)
         kept = {**params, **carried.method["params"]}
         inputs, rows = self.inputs_of(batch, SOURCE, context)
         source, _ = self.run(kept, inputs, rows, carried.method["model_state"], EVALUATION)
-        losses = {
-            name: domain_cross_entropy(
-                self.discriminator.logits(params, domain.features), domain is source, domain.valid
-            )
-            for name, domain in (("source_domain", source), ("target_domain", target))
-        }
-        return losses, after
+        found = {}
+        for name, domain in (("source_domain", source), ("target_domain", target)):
+            logits = self.discriminator.logits(params, domain.features)
+            found[name] = domain_cross_entropy(logits, domain is source, domain.valid)
+            found[f"{name}_accuracy"] = domain_accuracy(logits, domain is source, domain.valid)
+        return found, after
 
     def encoder_losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
         """The target's rows with the label of the source."""

@@ -17,7 +17,7 @@ from tlx.recipes.splits import TARGET_TEST
 from tlx.reporting.conflicts import plot_conflicts
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
-from tlx.reporting.domains import draw_feature_maps, project
+from tlx.reporting.domains import discriminator_curves, draw_discriminator, draw_feature_maps, project
 from tlx.reporting.figure import save
 from tlx.reporting.reliability import plot_reliability
 from tlx.training.tasks import Task
@@ -62,6 +62,8 @@ def write_results(
     plot_curves({run.name: lines}, run / "plots" / "curves.png")
     if len(tasks) > 1:
         plot_conflicts(lines, list(tasks), run / "plots" / "conflicts.png")
+    if curves := discriminator_curves(lines):
+        save(draw_discriminator(curves), run / "plots" / "discriminator.png", dpi=120)
     for task in tasks.values():
         own = "test" if "test" in task.splits else "validation"
         for split in (own, TARGET_TEST):

@@ -96,6 +96,28 @@ def draw_feature_maps(
     return figure
 
 
+def discriminator_curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
+    """Returns a discriminator's accuracy by step, the mean of both domains, for `draw_discriminator`.
+
+    Args:
+      lines: the lines of a run's `metrics.jsonl`.
+
+    Returns:
+      By the prefix of the metric's name, the steps and the accuracies; {} for a run without a discriminator.
+    """
+    source, target = (f"{domain}_domain_accuracy" for domain in ("source", "target"))
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for line in lines:
+        for name in line:
+            other = name.replace(source, target)
+            if name.endswith(source) and other in line:
+                prefix = name.removesuffix(source).strip("/_")
+                steps, shares = curves.setdefault(prefix, ([], []))
+                steps.append(line["step"])
+                shares.append((line[name] + line[other]) / 2)
+    return curves
+
+
 def draw_discriminator(curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Any:
     """Draws a discriminator's accuracy by step, with the line of chance.
 

@@ -42,7 +42,7 @@ class Result:
       losses: total / count of each loss over the whole batch.
       counts: count of each loss over the whole batch.
       carried: the method's and the model's state after the update.
-      measured: what `update.measure` returned.
+      measured: what `update.measure` returned, or total / count of what is only logged (`Update.only_logged`).
     """
 
     gradient: Any
@@ -100,6 +100,25 @@ def differentiate(
         }
         return (totals, counts), carried
 
+    result = _differentiated(update, losses, trainable, batches, carried, context)
+    if not update.only_logged:
+        return result
+    loss, measured = _apart(update, result.losses)
+    return dataclasses.replace(result, losses=loss, measured=measured)
+
+
+def _apart(update: Update, values: Values) -> tuple[Values, Values]:
+    """The values that are minimized, and those that are only logged."""
+    return (
+        {name: value for name, value in values.items() if name not in update.only_logged},
+        {name: value for name, value in values.items() if name in update.only_logged},
+    )
+
+
+def _differentiated(
+    update: Update, losses: "LossFunction", trainable: Any, batches: Batch, carried: Carried, context: Context
+) -> Result:
+    """The result with what is only logged among its losses, from which it has to be parted."""
     parts = jax.tree.leaves(batches)[0].shape[0]
     if parts == 1:
         return _single(update, losses, trainable, carried, (jax.tree.map(lambda x: x[0], batches), context.key))
@@ -128,7 +147,7 @@ def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carri
 
         def total_loss(trainable: Any) -> tuple[jax.Array, tuple[Values, Values, Any]]:
             values, (counts, after) = means(trainable)
-            return sum(values.values(), jnp.zeros(())), (values, counts, after)
+            return sum(_apart(update, values)[0].values(), jnp.zeros(())), (values, counts, after)
 
         (_, (values, counts, after)), gradient = jax.value_and_grad(total_loss, has_aux=True)(trainable)
         gradient, values = summed((gradient, values))
@@ -202,7 +221,8 @@ def _accumulate_sum(
     def share_of_loss(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[jax.Array, tuple[Values, Any]]:
         (totals, _), carried = losses(trainable, carried, microbatch)
         values = _means(totals, counts)
-        shares = values if weights is None else {name: weights[name] * value for name, value in values.items()}
+        shares = _apart(update, values)[0]
+        shares = shares if weights is None else {name: weights[name] * value for name, value in shares.items()}
         return sum(shares.values(), jnp.zeros(())), (values, carried)
 
     def add(carry: tuple[Any, Any], microbatch: MicroBatch) -> tuple[tuple[Any, Any], Values]:
