@@ -103,10 +103,8 @@ def adaptation(*workdirs: Path) -> None:
         rows, below = [], []
         for arm in found.arms:
             by = [found.interval(arm, f"{name}target_test/accuracy") for name in CHOICES.values()]
-            difference = differences.get(arm.name)
-            gain = (
-                "–" if difference is None else f"{difference.interval.mean:+.3f} ± {difference.interval.half_width:.3f}"
-            )
+            gain = differences[arm.name].interval if arm.name in differences else None
+            shown = "–" if gain is None else f"{gain.mean:+.3f} ± {gain.half_width:.3f}"
             value = known["accuracy"].get(arm.name)
             if value is not None and by[0].high < value:
                 below.append(arm.name)
