@@ -209,6 +209,31 @@ def test_dann(x64: None, parts: int) -> None:
     np.testing.assert_allclose(accuracies, [shares[0], 1 - shares[1]], rtol=1e-9)
 
 
+@pytest.mark.parametrize("parts", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_dann_with_a_discriminator_for_each_source(x64: None, parts: int) -> None:
+    """Rows 0 to 9 are of the first source, rows 10 to 14 of the second; the loss is the mean of both pairs'."""
+    method = Dann(
+        model_of(), prepare, trade_off=0.6, discriminator=DISCRIMINATOR, discriminators="each", sources=(10, 5)
+    )
+    state, player_of = start(method)
+    rows = np.array([9, 10, 0, 14, 3, -1])
+    of_source = [np.flatnonzero((rows[:5] >= low) & (rows[:5] < high)) for low, high in ((0, 10), (10, 15))]
+
+    def domain(params: Any) -> Any:
+        value = 0.0
+        for index, own in enumerate(of_source):
+            layers = {**params, "aux": {"discriminator": params["aux"]["discriminator"][f"source_{index}"]}}
+            s, t = (discriminator(layers, features(params, x)) for x in (XS[own], XT))
+            value += jnp.mean(jnp.log(1 + jnp.exp(-s))) + jnp.mean(jnp.log(1 + jnp.exp(t)))
+        return value / 2
+
+    batch = {**BATCH, "train": {**BATCH["train"], "example_id": rows}}
+    found, metrics = stepped(method, state, player_of, batch, RATE, accumulate=parts)
+    compare(found.params, adversarial_step(state.params, domain, FACTOR))
+    np.testing.assert_allclose(metrics["loss"], labelled(logits(state.params, XS)) + domain(state.params), rtol=1e-9)
+    assert {f"source_{index}/{name}_domain_accuracy" for index in (0, 1) for name in ("source", "target")} <= {*metrics}
+
+
 @pytest.mark.parametrize("variant", ["paper", "tllib"])
 @pytest.mark.parametrize("entropy", [False, True])
 @pytest.mark.parametrize("randomized", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -334,6 +359,10 @@ def test_a_domain_without_rows_leaves_finite_parameters(name: str, empty: str) -
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(TlxError, match="passes is 'both'"):
         Dann(model_of(), prepare, passes="both")
+    with pytest.raises(TlxError, match="discriminators is 'both'"):
+        Dann(model_of(), prepare, discriminators="both")
+    with pytest.raises(TlxError, match="discriminators is 'each', and there is one source"):
+        Dann(model_of(), prepare, discriminators="each")
     with pytest.raises(TlxError, match="layers is"):
         Dan(model_of(), prepare, layers=("inputs",))
     with pytest.raises(TlxError, match=r"trade_off is -1\.0"):

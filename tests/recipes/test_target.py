@@ -132,6 +132,22 @@ def test_a_sample_of_the_target(trained: Any, tmp_path: Path) -> None:
         finetune.build(made, tmp_path / "d")
 
 
+def test_a_discriminator_for_each_source(tmp_path: Path) -> None:
+    """Every row of a batch is known by its source: rows are numbered through all sources."""
+    made = config(tmp_path)
+    made.data.sources = (images(tmp_path / "s2.npz", 30, 4),)
+    made.method.discriminators = "each"
+    job = finetune.build(made, tmp_path / "run")
+    assert job.facts["sources"] == [60, 30]
+    paths = {path.split("/")[2] for path in flatten(job.state.params) if path.startswith("aux/")}
+    assert paths == {"source_0", "source_1"}
+    second = np.load(tmp_path / "s2.npz")["image"]
+    train = job.tasks["default"].splits["train"]
+    images_of = job.datasets["default"].tables["train"].columns["image"]
+    for index in np.flatnonzero(train.example_id >= 60)[:5]:
+        assert (np.asarray(images_of[index]) == second[train.example_id[index] - 60]).all()
+
+
 def test_choices_without_labels_have_no_value() -> None:
     lines = [{"step": 3, "validator/entropy": 0.5}, {"step": 6, "validator/entropy": 0.2}, {"step": 7, "loss": 1.0}]
     found = choices(lines, 3, Head("classification", 2))

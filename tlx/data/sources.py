@@ -32,6 +32,7 @@ class Table:
       numbers: for each row, the index of that row in the source; None: the table has all rows of the source.
       left_out: the number of rows of the source that were left out because they have no label.
       excluded: the number of rows that were left out because their text is in a set of `config.data.exclude`.
+      parts: if the source is several tables that were joined, the number of rows of each; ().
     """
 
     name: str
@@ -39,6 +40,7 @@ class Table:
     numbers: np.ndarray | None = None
     left_out: int = 0
     excluded: int = 0
+    parts: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -93,7 +95,8 @@ def joined(tables: Sequence[Table]) -> Table:
             raise TlxError(f"{name}: a set that is read row by row (tfds:) cannot be joined with another.")
         same = all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts)
         columns[column] = np.concatenate(parts) if same else [value for part in parts for value in part]
-    return Table(name, columns, left_out=sum(table.left_out for table in tables))
+    parts = tuple(len(table) for table in tables)
+    return Table(name, columns, left_out=sum(table.left_out for table in tables), parts=parts)
 
 
 BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {

@@ -28,11 +28,21 @@ class Discriminator(nn.Module):
             x = nn.relu(nn.Dense(width, name=f"layer_{index}")(x))
         return nn.Dense(1, name=f"layer_{len(self.widths)}")(x)[:, 0]
 
-    def initial(self, key: jax.Array, size: int) -> Any:
-        """Returns its parameters for vectors of this size, as `Method.init` gives them: `{"discriminator": …}`."""
-        return {NAME: self.init(key, jnp.zeros((1, size)))["params"]}
+    def initial(self, key: jax.Array, size: int, parts: Sequence[str] = ()) -> Any:
+        """Returns its parameters for vectors of this size, as `Method.init` gives them: `{"discriminator": …}`.
 
-    def logits(self, params: Any, x: jax.Array) -> jax.Array:
-        """Returns the logits (batch,), by the parameters of a run."""
-        found: jax.Array = self.apply({"params": params["aux"][NAME]}, x)  # type: ignore[assignment]
+        Args:
+          key: the random key.
+          size: the length of the vectors.
+          parts: names of several discriminators, of which each has its parameters at `discriminator/NAME`.
+        """
+        if not parts:
+            return {NAME: self.init(key, jnp.zeros((1, size)))["params"]}
+        keys = jax.random.split(key, len(parts))
+        return {NAME: {part: self.initial(one, size)[NAME] for part, one in zip(parts, keys, strict=True)}}
+
+    def logits(self, params: Any, x: jax.Array, part: str = "") -> jax.Array:
+        """Returns the logits (batch,), by the parameters of a run; of several discriminators, those of a part."""
+        own = params["aux"][NAME]
+        found: jax.Array = self.apply({"params": own[part] if part else own}, x)  # type: ignore[assignment]
         return found

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from tlx.errors import TlxError
 from tlx.losses.adversarial import (
@@ -34,11 +36,18 @@ class Dann(TwoDomains):
     The trade-off is the factor of the reversed gradient and grows as `losses.warm_start`; the discriminator's own
     learning is not scaled.
 
+    Of several sources (`config.data.sources`), `discriminators="each"` compares each source with the target by a
+    discriminator of its own, and minimizes the mean of their losses. This is MDAN (Zhao et al. 2018) with equal weights
+    of the sources, where the paper takes the maximum over them or a soft maximum. A source without rows in a batch adds
+    the target's part of its loss alone.
+
     Args:
       model, prepare, settings, trade_off, passes: as in `TwoDomains`.
       discriminator: the widths of its hidden layers; the paper has (100,) for MNIST and (1024, 1024) for larger
         networks.
       warm_start: alpha of `losses.warm_start`; 0: the factor is constant.
+      discriminators: "joint", one for all sources together, or "each".
+      sources: the number of rows of each source; () for one.
     """
 
     needs_classes = False
@@ -46,26 +55,48 @@ class Dann(TwoDomains):
     def __init__(
         self, model: Model, prepare: Prepare, settings: LossSettings = USUAL_LOSS, *, trade_off: float = 1.0,
         passes: str = "joint", discriminator: Sequence[int] = (1024, 1024), warm_start: float = 10.0,
+        discriminators: str = "joint", sources: Sequence[int] = (),
     ):  # fmt: skip
         super().__init__(model, prepare, settings, trade_off=trade_off, passes=passes)
+        if discriminators not in ("joint", "each"):
+            raise TlxError(f"config.method.discriminators is {discriminators!r}; it is 'joint' or 'each'.")
+        if discriminators == "each" and len(sources) < 2:
+            raise TlxError("config.method.discriminators is 'each', and there is one source; see config.data.sources.")
         self.discriminator, self.warm_start = Discriminator(tuple(discriminator)), warm_start
-        self.updates = (Update(self.losses, ("model",), only_logged=ACCURACIES),)
+        self.ends = np.cumsum(sources)  # the example_id after the last row of each source
+        self.parts = tuple(f"source_{index}" for index in range(len(sources))) if discriminators == "each" else ()
+        logged = tuple(f"{part}/{name}" for part in self.parts for name in ACCURACIES) or ACCURACIES
+        self.updates = (Update(self.losses, ("model",), only_logged=logged),)
 
     def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
-        """The discriminator's parameters."""
-        return self.discriminator.initial(key, width_of(shapes)), {}
+        """The parameters of the discriminator, or of each."""
+        return self.discriminator.initial(key, width_of(shapes), self.parts), {}
 
     def reversal(self, context: Context) -> jax.Array | float:
         """The factor of the reversed gradient at this step."""
         return grown(self.trade_off, self.warm_start, context)
 
     def adaptation(self, params: Any, source: Domain, target: Domain, carried: Carried, context: Context) -> Losses:
-        """The discriminator's loss and accuracy in each domain."""
-        found = {}
-        for name, domain in (("source_domain", source), ("target_domain", target)):
-            logits = self.discriminator.logits(params, gradient_reversal(domain.features, self.reversal(context)))
-            found[name] = domain_cross_entropy(logits, domain is source, domain.valid)
-            found[f"{name}_accuracy"] = domain_accuracy(logits, domain is source, domain.valid)
+        """The loss and accuracy of the discriminator, or of each, in each domain."""
+        reversed_features = [gradient_reversal(each.features, self.reversal(context)) for each in (source, target)]
+        if not self.parts:
+            return self._against(params, "", reversed_features, (source.valid, target.valid))
+        of_source = jnp.searchsorted(jnp.asarray(self.ends), source.rows["example_id"], side="right")
+        found: Losses = {}
+        for index, part in enumerate(self.parts):
+            valid = source.valid * (of_source == index), target.valid
+            for name, (total, count) in self._against(params, part, reversed_features, valid).items():
+                share = 1 if name in ACCURACIES else 1 / len(self.parts)
+                found[f"{part}/{name}"] = share * total, count
+        return found
+
+    def _against(self, params: Any, part: str, features: Sequence[jax.Array], valid: Sequence[jax.Array]) -> Losses:
+        """The loss and accuracy of one discriminator on the rows of the source and those of the target."""
+        found: Losses = {}
+        for name, rows, weight in zip(("source_domain", "target_domain"), features, valid, strict=True):
+            logits = self.discriminator.logits(params, rows, part)
+            found[name] = domain_cross_entropy(logits, name == "source_domain", weight)
+            found[f"{name}_accuracy"] = domain_accuracy(logits, name == "source_domain", weight)
         return found
 
 

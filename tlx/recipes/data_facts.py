@@ -74,6 +74,7 @@ def _split_facts(
     return {
         "examples": {part: len(table) for part, table in tables.items()},
         "also_in_train": {part: sum(key in train_keys for key in keys[part]) for part in keys if part != "train"},
+        **({"sources": list(tables["train"].parts)} if tables["train"].parts else {}),
         **({"groups": groups} if groups else {}),
         **({"texts_cut": truncated} if any(truncated.values()) else {}),
         "sha256": {part: digest(part_examples) for part, part_examples in examples.items()},

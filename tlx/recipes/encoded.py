@@ -131,6 +131,7 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
             for name, value in config.data.to_dict().items()
             if name not in IRRELEVANT and (value or name not in NEW)
         },
+        **({"facts": "sources"} if config.data.sources else {}),  # entries without this fact are not read
         "head": config.head.to_dict(),
         "preprocessing": inputs.digest,
         "files": {split: source_digest(spec) for split, spec in specs.items()},

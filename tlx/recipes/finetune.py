@@ -93,6 +93,7 @@ def build(
     make_setup = functools.partial(
         train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
         model_state=variables.model_state, sizes={name: len(stream.examples) for name, stream in streams.items()},
+        sources=loaded.datasets[DEFAULT].facts.get("sources", ()) if DEFAULT in loaded.datasets else (),
     )  # fmt: skip
     setup = make_setup(tasks, inputs)
     check_streams(setup.methods, {*(task.stream_name for task in tasks.values()), *streams})

@@ -41,6 +41,7 @@ class MethodInputs:
       prepare: makes the model's inputs from the rows of a batch, with augmentation.
       sizes: the number of examples of each stream besides those of the tasks.
       model_state: the model's mutable collections; {} for most models.
+      sources: the number of rows of each labelled set, if the training data is joined from several; ().
     """
 
     config: ConfigDict
@@ -49,6 +50,7 @@ class MethodInputs:
     prepare: Prepare
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     model_state: ModelState = dataclasses.field(default_factory=dict)
+    sources: tuple[int, ...] = ()
 
 
 MakeMethod = Callable[[MethodInputs], Method]
@@ -75,6 +77,7 @@ def _only_task(inputs: MethodInputs) -> Task:
 OF_THE_RUN: dict[str, Callable[[MethodInputs], Any]] = {
     "target_size": lambda inputs: inputs.sizes.get(TARGET, 0),
     "model_state": lambda inputs: inputs.model_state,
+    "sources": lambda inputs: inputs.sources,
 }
 
 

@@ -73,6 +73,7 @@ def train_setup(
     methods: Methods | None = None,
     model_state: ModelState | None = None,
     sizes: Mapping[str, int] | None = None,
+    sources: Sequence[int] = (),
 ) -> TrainSetup:
     """Makes the methods, the parameter groups, an optimizer for each player and the training steps.
 
@@ -88,6 +89,7 @@ def train_setup(
       methods: additional methods by name.
       model_state: the model's mutable collections, if it has any, as arrays or as their shapes.
       sizes: the number of examples of each stream besides those of the tasks.
+      sources: the number of rows of each labelled set, if the training data is joined from several.
 
     Raises:
       TlxError: if a field of the config is invalid.
@@ -97,7 +99,7 @@ def train_setup(
     plans = plan_phases(config, model.backbone.config.num_blocks, schedule.steps_per_epoch, schedule.total)
     check_schedules(config, plans)
     plans = plans if sweep is None else plans[:1]
-    method_by_name = _make_methods(plans, model, tasks, inputs, methods, model_state or {}, sizes or {})
+    method_by_name = _make_methods(plans, model, tasks, inputs, methods, model_state or {}, sizes or {}, tuple(sources))
     aux = AuxParams(method_by_name, config.seed, params)
     all_params = {**params, "aux": aux.shapes} if aux.shapes else params
     assignments = [
@@ -122,12 +124,13 @@ def train_setup(
 def _make_methods(
     plans: Sequence[PhasePlan], model: Model, tasks: Mapping[str, Task], inputs: Inputs,
     methods: Methods | None, model_state: ModelState, sizes: Mapping[str, int],
+    sources: tuple[int, ...],
 ) -> dict[str, Method]:  # fmt: skip
     """Makes each method that a phase uses, by name."""
     prepare = inputs.training(next(iter(tasks.values())).head)
     return {
         plan.method: make_method(
-            plan.method, MethodInputs(plan.config, model, tasks, prepare, sizes, model_state), methods
+            plan.method, MethodInputs(plan.config, model, tasks, prepare, sizes, model_state, sources), methods
         )
         for plan in plans
     }
