@@ -60,8 +60,8 @@ class Update:
       needs: for each player, the losses of which at least one must have a count above 0 in the batch. If none has, the
         player's parameters, moments and step count stay as they are. A player that is not a key is always updated.
       differentiable_counts: names of losses whose count depends on the parameters and is differentiated too.
-      only_logged: names in what `losses` returns that are no losses: their total / count is logged, such as an accuracy,
-        and not minimized. Not together with `combine`, `weigh` or `differentiable_counts`.
+      only_logged: names in what `losses` returns that are no losses: their total / count, such as an accuracy, is
+        logged and not minimized. Not together with `combine`, `weigh` or `differentiable_counts`.
     """
 
     losses: Callable[[Any, Batch, Carried, Context], tuple[Losses, Carried]]

@@ -40,7 +40,8 @@ LEAST = 4 * 2**20  # bytes of data files below which nothing is kept: encoding t
 MOST = 4 * 2**30  # bytes of all entries; the ones that were not used for longest are removed
 DAY = 86_400.0  # seconds
 META = "meta"  # the array that holds the JSON
-NEW = (TARGET, TARGET_TEST, "target_size", "sources", "exclude", "train_rows")  # fields that older entries lack: left out if not set
+# Fields that older entries lack, which are left out if they are not set.
+NEW = (TARGET, TARGET_TEST, "target_size", "sources", "exclude", "train_rows")
 IRRELEVANT = ("cache", "packing")  # fields of config.data that do not change the examples
 
 
@@ -131,7 +132,7 @@ def entry_of(config: ConfigDict, inputs: Modality) -> Entry | None:
             for name, value in config.data.to_dict().items()
             if name not in IRRELEVANT and (value or name not in NEW)
         },
-        **({"facts": "sources"} if config.data.sources else {}),  # entries without this fact are not read
+        **({"facts": "sources"} if config.data.sources else {}),  # older entries lack the sizes of the sources
         "head": config.head.to_dict(),
         "preprocessing": inputs.digest,
         "files": {split: source_digest(spec) for split, spec in specs.items()},

@@ -181,4 +181,4 @@ def _sampled(target: Table, config: ConfigDict) -> Table:
         raise TlxError(f"config.data.target_size is {size}; {target.name} has {len(target)} examples.")
     if not size:
         return target
-    return target.rows(np.sort(np.random.default_rng(config.split_seed).permutation(len(target))[:size]))
+    return target.rows(subsample(len(target), size, config.split_seed))
