@@ -104,7 +104,7 @@ def adaptation(*workdirs: Path) -> None:
         for arm in found.arms:
             by = [found.interval(arm, f"{name}target_test/accuracy") for name in CHOICES.values()]
             gain = differences[arm.name].interval if arm.name in differences else None
-            shown = "–" if gain is None else f"{gain.mean:+.3f} ± {gain.half_width:.3f}"
+            shown = "–" if gain is None or gain.count < 2 else f"{gain.mean:+.3f} ± {gain.half_width:.3f}"
             value = known["accuracy"].get(arm.name)
             if value is not None and by[0].high < value:
                 below.append(arm.name)
