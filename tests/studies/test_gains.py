@@ -1,5 +1,8 @@
 """Δm of a study with single-task arms, against the closed form, and what its report says of arms that lack metrics."""
 
+import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +56,23 @@ def test_the_report_lists_an_arm_where_it_has_the_metric() -> None:
     assert rows["tone/test/accuracy"] == ["equal", "pcgrad", "tone alone"]
     assert rows["size/validation/loss"] == ["equal", "pcgrad", "size alone"]
     assert not any("no finite value" in sentence for sentence in warnings(study))
+
+
+def test_test_sets_are_compared_task_by_task(tmp_path: Path) -> None:
+    def folder(name: str, content: Any) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+        return str(tmp_path / name)
+
+    both = {"data": {"tasks": {"tone": {"sha256": {"test": "a"}}, "size": {"sha256": {"test": "b"}}}}}
+    found = [dataclasses.replace(run("equal", 0, tone=0.8, size=0.5), workdir=folder("both", both))]
+    for task, digest in (("tone", "a"), ("size", "b"), ("size", "other")):
+        alone = {"config": {"single_task": task}, "data": {"sha256": {"test": digest}}}
+        one = run(f"{task} alone", 0, task, tone=0.8, size=0.5)
+        found.append(dataclasses.replace(one, workdir=folder(f"{task} {digest}", alone)))
+    known: Any = facts(metrics=METRICS, baseline="equal")
+    assert not any("different test sets" in sentence for sentence in warnings(analyse(known, found[:3])))
+    assert any("different test sets" in sentence for sentence in warnings(analyse(known, [found[0], found[3]])))
 
 
 def test_what_a_run_measures_itself() -> None:

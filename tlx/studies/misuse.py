@@ -8,6 +8,7 @@ from pathlib import Path
 from tlx.errors import TlxError, listed
 from tlx.files.strict_json import read_json
 from tlx.studies.analysis import Analysis, ArmTrials, split_of
+from tlx.studies.gains import FIELD
 from tlx.studies.statistics import FEWEST_PAIRS
 
 MOST_READ = 500  # run directories whose data is looked at, of all arms alike
@@ -33,19 +34,22 @@ def _same_sets(study: Analysis) -> Iterator[str]:
     """Compares the digests of the runs' data, as far as the runs can be read."""
     by_arm = [[trial.workdir for trial in arm.complete if trial.workdir] for arm in study.arms]
     folders = [folder for row in itertools.zip_longest(*by_arm) for folder in row if folder][:MOST_READ]
-    digests, shared = [], 0
+    digests, shared = [], 0  # of each run's tasks
     for folder in folders:
         try:
-            data = read_json(Path(folder) / "config.json", "config of a run").get("data", {})
+            written = read_json(Path(folder) / "config.json", "config of a run")
         except TlxError:
             continue  # removed, or no run of tlx
-        digests.append(data.get("sha256", {}))
-        shared = max([shared, *data.get("also_in_train", {}).values()])
-    if any(found.get("test") and found.get("test") == found.get("validation") for found in digests):
+        data, alone = written.get("data", {}), written.get("config", {}).get(FIELD) or ""
+        for task, facts in (data.get("tasks") or {alone: data}).items():
+            digests.append((task, facts.get("sha256", {})))
+            shared = max([shared, *facts.get("also_in_train", {}).values()])
+    if any(found.get("test") and found.get("test") == found.get("validation") for _, found in digests):
         yield "Validation and test are the same set: the results on test are selected on test, and are too good."
     if shared:
         yield f"Up to {shared} examples of validation or test are also in train."
-    if len({found["test"] for found in digests if "test" in found}) > 1:
+    tests = {(task, found["test"]) for task, found in digests if "test" in found}
+    if len(tests) > len({task for task, _ in tests}):
         yield "The runs have different test sets: their results cannot be compared."
 
 
