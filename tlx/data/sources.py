@@ -95,8 +95,8 @@ def joined(tables: Sequence[Table]) -> Table:
             raise TlxError(f"{name}: a set that is read row by row (tfds:) cannot be joined with another.")
         same = all(isinstance(part, np.ndarray) and part.shape[1:] == parts[0].shape[1:] for part in parts)
         columns[column] = np.concatenate(parts) if same else [value for part in parts for value in part]
-    parts = tuple(len(table) for table in tables)
-    return Table(name, columns, left_out=sum(table.left_out for table in tables), parts=parts)
+    sizes = tuple(len(table) for table in tables)
+    return Table(name, columns, left_out=sum(table.left_out for table in tables), parts=sizes)
 
 
 BUILTIN: dict[str, Callable[[], dict[str, Any]]] = {
