@@ -52,6 +52,13 @@ def test_none_of_a_text_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values.config.data.label == "None"
 
 
+def test_fields_of_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need not be in the config, because they depend on the method that is named."""
+    words = ["--config.method.name=dann", "--config.method.trade_off", "0.5", "method.discriminator=(8,4)"]
+    method = launched_with(monkeypatch, CONFIG, *words, "method.passes=separate", "method.trade_off=2").config.method
+    assert method.to_dict() == {"name": "dann", "trade_off": 2, "discriminator": (8, 4), "passes": "separate"}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlx.allocator import keep_memory, keeps_memory
-from tlx.cli.words import as_flags, without_none
+from tlx.cli.words import as_flags, without_method_fields, without_none
 from tlx.errors import TlxError, one_sentence
 from tlx.files.user_cache import user_cache
 from tlx.signals import caught
@@ -87,6 +87,7 @@ def parse(argv: list[str], values: Any = None) -> list[str]:
         for file in _config_files(words):  # for a missing file, ml_collections prints a page of text
             if not Path(file.partition(".py")[0] + ".py").is_file():
                 raise TlxError(f"there is no config file {file!r}; expected FILE.py[:ARGUMENT].")
+        words, of_method = without_method_fields(words, configs)
         words, empty = without_none(words, configs)
         original_argv, sys.argv = sys.argv, [argv[0], *words]  # ml_collections reads overrides from sys.argv
         try:
@@ -110,6 +111,8 @@ def parse(argv: list[str], values: Any = None) -> list[str]:
             sys.argv = original_argv
         for flag, field in empty:
             _set_none(values[flag].value, field)
+        for flag, field, value in of_method:
+            _set_method_field(values[flag].value, field, value)
         if len(remaining) > 1:
             raise TlxError(f"{remaining[1]!r} is no flag and no FIELD=VALUE of a config; --help lists the flags.")
     return remaining
@@ -154,6 +157,18 @@ def _set_none(config: Any, path: str) -> None:
         config[field] = "None"
     else:
         config[field] = None
+
+
+def _set_method_field(config: Any, field: str, value: Any) -> None:
+    """Sets a field of `config.method`, which need not be there yet: each method has its own (`recipes.methods`)."""
+    if not hasattr(config, "get") or "method" not in config:
+        raise _no_field("method")
+    with config.unlocked():
+        try:
+            config.method[field] = value
+        except TypeError:
+            kind = config.method.get_type(field).__name__
+            raise TlxError(f"config.method.{field} is {value!r}; its type is {kind}.") from None
 
 
 def _no_field(name: str, hint: str = "") -> TlxError:

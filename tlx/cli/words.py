@@ -3,8 +3,10 @@
 Scripts take flags, `--config=FILE.py --config.FIELD=VALUE`; commands take words, `FILE.py FIELD=VALUE`.
 """
 
+import ast
 import re
 from collections.abc import Sequence
+from typing import Any
 
 
 def as_words(argv: Sequence[str]) -> list[str]:
@@ -77,3 +79,32 @@ def without_none(words: Sequence[str], configs: Sequence[str]) -> tuple[list[str
             if override:
                 empty.pop((override[1], override[2]), None)
     return kept, list(empty)
+
+
+def without_method_fields(words: Sequence[str], configs: Sequence[str]) -> tuple[list[str], list[tuple[str, str, Any]]]:
+    """Removes each `--FLAG.method.FIELD=VALUE` of a config, whose fields depend on the method that is named.
+
+    Args:
+      words: the command line without the program's name.
+      configs: names of the flags that are configs.
+
+    Returns:
+      The other words, and `(flag, field, value)` of the removed ones in order; a value that is no literal is a string.
+    """
+    kept, fields = list[str](), list[tuple[str, str, Any]]()
+    for word in words:
+        override = re.fullmatch(rf"--?({'|'.join(configs) or '$^'})\.method\.(?!name=)(\w+)=(.*)", word, re.DOTALL)
+        if override:
+            fields.append((override[1], override[2], _literal(override[3])))
+        else:
+            kept.append(word)
+    return kept, fields
+
+
+def _literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
