@@ -54,6 +54,7 @@ def build(workdir: Path) -> finetune.Job:
     return finetune.build(config(), workdir, backbone=custom_backbone(Convolutions(), ("low", "high")))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_learns_in_phases_and_goes_on_after_a_stop(tmp_path: Path) -> None:
     job, seen = build(tmp_path / "whole"), []

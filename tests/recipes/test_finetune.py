@@ -24,6 +24,7 @@ def run(config: Any, workdir: Path) -> dict[str, Any]:
     return finetune.build(config, workdir).run(quiet=True)
 
 
+@pytest.mark.long
 def test_regression_and_export(config: Any, tmp_path: Path) -> None:
     """The exported weights, read as any checkpoint, give the run's own answers: shift and scale are folded in."""
     config.data.label, config.head.kind = "score", "regression"

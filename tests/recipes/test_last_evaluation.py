@@ -9,6 +9,7 @@ import pytest
 from tlx.recipes import finetune, job
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("best_is_last", [True, False])
 def test_validation_is_predicted_once_more_only_if_needed(
     best_is_last: bool, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -121,6 +121,7 @@ def test_what_is_not_a_number_stays_python() -> None:
     assert table.columns["text"] == ["a", "b"] and table.columns["score"].dtype == np.float64
 
 
+@pytest.mark.long
 def test_runs_that_share_data_and_checkpoint_read_them_once(
     config: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,7 @@ def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return job
 
 
+@pytest.mark.long
 def test_parameters_of_a_method_are_trained_saved_and_left_out_of_the_model(whole: Any) -> None:
     _, items = end(whole)
     assert set(flatten(items["aux"])) == {"discriminator/kernel"}
@@ -148,6 +149,7 @@ def test_parameters_of_a_method_are_trained_saved_and_left_out_of_the_model(whol
     assert {"train/model/loss", "train/domain/loss", "train/domain/loss/target", "train/loss"} <= logged
 
 
+@pytest.mark.long
 def test_in_the_second_phase_the_first_methods_parameters_do_not_move(whole: Any) -> None:
     with Checkpoints(whole.run_directory / "checkpoints") as checkpoints:
         steps = checkpoints.steps()
@@ -159,6 +161,7 @@ def test_in_the_second_phase_the_first_methods_parameters_do_not_move(whole: Any
     assert kernels and all(np.array_equal(kernels[0], kernel) for kernel in kernels)
 
 
+@pytest.mark.long
 def test_streams_of_the_same_examples_have_orders_of_their_own(whole: Any) -> None:
     names = ("train", "target")
     twice = dataclasses.replace(whole, streams=dict.fromkeys(names, whole.streams["target"]))

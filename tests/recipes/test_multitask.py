@@ -64,6 +64,7 @@ def run(files: Path) -> tuple[Path, dict[str, Any]]:
     return workdir, finetune.build(config, workdir).run(quiet=True)
 
 
+@pytest.mark.long
 def test_metrics_of_each_task_and_their_mean(run: tuple[Path, dict[str, Any]]) -> None:
     _, summary = run
     metrics = summary["metrics"]
@@ -82,6 +83,7 @@ def task_data(workdir: Path, task: str) -> tuple[ConfigDict, Any]:
     return config, load_datasets(config, load_run(workdir).inputs)
 
 
+@pytest.mark.long
 def test_the_best_checkpoint_of_each_task(run: tuple[Path, dict[str, Any]]) -> None:
     """Against the evaluations in the log, and the predictions of the checkpoint that was kept."""
     workdir, summary = run
@@ -161,6 +163,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, method: str, tm
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
 
 
+@pytest.mark.long
 def test_predictions_of_all_tasks(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     trained = load_run(run[0])
     texts = ["a fine film", "the dull plot was grim", "and the was"]
@@ -175,6 +178,7 @@ def test_predictions_of_all_tasks(run: tuple[Path, dict[str, Any]], tmp_path: Pa
     assert main(["predict", str(run[0]), "a fine film", "--task", "tone"]) in (None, 0)
 
 
+@pytest.mark.long
 def test_export_of_a_task(run: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tlx.pretrained.load import from_pretrained
 

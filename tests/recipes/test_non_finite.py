@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 RATE = 3e38  # of SGD: the first updates bring a head to the end of float32's range
 
 
+@pytest.mark.long
 def test_the_report_names_what_happened(config: Any, tmp_path: Path) -> None:
     """The loss overflows. Only the head is trained and nothing is dropped out: evaluation has each step's logits."""
     config.params.trainable, config.features.cache = "heads", "off"

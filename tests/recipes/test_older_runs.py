@@ -16,6 +16,7 @@ from tlx.training.checkpoint import Checkpoints
 OLDER = Path(__file__).parent / "format_2"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_it_is_opened_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(OLDER, tmp_path / "older")

@@ -70,6 +70,7 @@ def states(config: Any, folder: Path) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(keys): np.asarray(leaf) for keys, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
+@pytest.mark.long
 def test_inspect_counts_the_factored_moments(config: Any) -> None:
     """By hand: of a matrix from 16 × 16 on a row, a column and a placeholder; of other leaves the whole and two
     placeholders; of Lion one number a parameter; and the counts, an int32 of each optimizer and of each schedule."""

@@ -50,6 +50,7 @@ def questions(file: Path) -> list[dict[str, Any]]:
     return [{**question, "context": each["context"]} for each in paragraphs for question in each["qas"]]
 
 
+@pytest.mark.long
 def test_a_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It learns; summary, saved predictions, `tlx predict` and `tlx evaluate` agree, counted here by hand."""
     summary = json.loads((place / "run" / "summary.json").read_text())
@@ -115,6 +116,7 @@ def test_export_and_csv(place: Path, tmp_path: Path) -> None:
     assert header == "question,context,predicted,score,start" and line.split(",")[2] == row["predicted"]
 
 
+@pytest.mark.long
 def test_odd_inputs_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = load_run(place / "run")
     with pytest.raises(TlxError, match="an input is a question and its context"):

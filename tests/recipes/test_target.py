@@ -78,6 +78,7 @@ def test_labels_of_the_target_are_not_read(labels: str, trained: Any, tmp_path: 
     assert summary["sha256"] == trained[1]["sha256"]
 
 
+@pytest.mark.long
 def test_labels_of_the_test_set_change_the_report_alone(trained: Any, tmp_path: Path) -> None:
     made = config(tmp_path)
     made.data.target_test = images(tmp_path / "tt.npz", 40, 3, 60, "wrong")
