@@ -236,7 +236,8 @@ def pair(place: Path) -> Path:
     return place / "pair"
 
 
-@pytest.mark.parametrize("full", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("full", [0, 1])
 def test_one_of_two_processes_cannot_write(full: int, place: Path, pair: Path, tmp_path: Path) -> None:
     """Both end soon with a sentence each; the same command goes on and ends with the bits of an undisturbed run."""
     run, began = tmp_path / "run", time.monotonic()

@@ -93,11 +93,15 @@ def exchanged(file: Path, generator: random.Random) -> None:
     other.write_bytes(one)
 
 
-MORE = (flipped, zeroed, cut, folder_deleted, exchanged)
+DAMAGES = (deleted, zeroed, cut, folder_deleted, exchanged)
 
 
 @pytest.mark.parametrize(
-    "damage", [pytest.param(damage, marks=pytest.mark.long, id=damage.__name__) for damage in (deleted, *MORE)]
+    "damage",
+    [
+        pytest.param(flipped, marks=pytest.mark.faults, id="flipped"),
+        *(pytest.param(damage, marks=pytest.mark.long, id=damage.__name__) for damage in DAMAGES),
+    ],
 )
 def test_whatever_changes_what_is_restored_is_noticed(
     damage: Callable[[Path, random.Random], None], finished: Path, target: Any, tmp_path: Path
