@@ -21,7 +21,7 @@ test: .venv/.ready
 long: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m "long and not interop and not faults" $(ARGS)
 
-# Planted faults, fuzzing and kills, of which the tests have a sample: about 20 minutes.
+# Planted faults, fuzzing and kills, of which the tests have a sample.
 faults: .venv/.ready
 	@$(BIN)/python -m pytest -n 2 -m faults $(ARGS)
 

@@ -25,7 +25,7 @@ def error_with(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> float:
     return worst(errors(found, {name: right for name, right in given.expected.items() if name in found}))[0]
 
 
-# A third of them, spread over the families, in every run of the tests; `make faults` plants them all.
+# A third of them, spread over the families, in every run of the tests; `make faults` plants the others.
 SHARE = 3
 FAULTY = [pytest.param(name, marks=[pytest.mark.faults] if i % SHARE else []) for i, name in enumerate(EVERY)]
 

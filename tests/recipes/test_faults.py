@@ -9,7 +9,7 @@ import pytest
 from tests.recipes import test_compiled, test_methods
 from tests.recipes.faults import FAULTS, SLOW, TESTS
 
-# A part of them in every run of the tests; `make faults` plants them all.
+# A part of them in every run of the tests; `make faults` plants the others.
 SHARE = 4
 SAMPLE = [name for name, fault in FAULTS.items() if fault.test not in SLOW][::SHARE]
 

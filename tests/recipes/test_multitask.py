@@ -263,6 +263,8 @@ def read_metrics_of(run: Path) -> dict[str, float]:
         ({"tasks.tone.metric": "loss"}, "better when they are higher"),
         ({"sampler.law": "even"}, "law is 'even'"),
         ({"sampler.batches": "all"}, "batches is 'all'"),
+        ({"data.train_rows": -1}, "data.train_rows is -1"),
+        ({"tasks.tone.data.max_length": 8}, "all tasks of a run share it, so set config.data.max_length"),
     ],
 )
 def test_bad_settings_are_refused(files: Path, tmp_path: Path, fields: dict[str, Any], message: str) -> None:

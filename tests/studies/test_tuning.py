@@ -14,7 +14,7 @@ from tlx.studies.plan import Plan, open_plan
 from tlx.studies.queue import Queue, Taken
 from tlx.studies.records import read_study
 from tlx.studies.report import write
-from tlx.studies.study import Tuning
+from tlx.studies.study import Tuning, is_unseen
 from tlx.studies.worker import work
 
 RATE = "optimizer.learning_rate"
@@ -122,6 +122,18 @@ def test_repeated_values_are_one_run_and_failed_trials_count(tmp_path: Path) -> 
 def test_values_are_not_tuned_on_test(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match="tuned values are selected on validation"):
         tuned(tmp_path, select="test/accuracy")
+
+
+@pytest.mark.parametrize(
+    ("metric", "unseen"),
+    [
+        ("test/accuracy", True), ("tone/test/accuracy", True), ("target_test/accuracy", True),
+        ("oracle/target_test/accuracy", True), ("test/delta_m", True), ("validation/accuracy", False),
+        ("tone/validation/latest", False), ("validator/entropy", False),
+    ],
+)  # fmt: skip
+def test_a_search_sees_no_metric_of_a_test_set(metric: str, unseen: bool) -> None:
+    assert is_unseen(metric) == unseen
 
 
 @pytest.mark.slow

@@ -149,9 +149,10 @@ def load_tables(
     keys = _group_keys(train, config, inputs, columns, kind)
     rows = split_by_group(keys, fractions, config.split_seed)
     tables = {part: train.rows(chosen) for part, chosen in rows.items()}
-    if config.get("train_rows"):
-        rows_kept = subsample(len(tables["train"]), config.train_rows, config.split_seed)
-        tables["train"] = tables["train"].rows(rows_kept)
+    if most := config.get("train_rows"):
+        if most < 0:
+            raise TlxError(f"config.data.train_rows is {most}; it is above 0, or 0 for all rows.")
+        tables["train"] = tables["train"].rows(subsample(len(tables["train"]), most, config.split_seed))
     if config.get("per_class"):
         sampled = subsample_per_class(labels.names(tables["train"], config.label), config.per_class, config.split_seed)
         tables["train"] = tables["train"].rows(sampled)

@@ -17,6 +17,7 @@ from tlx.training.tasks import DEFAULT, JOINT, Stream, Task, main_metric
 
 SECTIONS = ("data", "head", "loss")  # of the run's config, whose fields a task may set
 OTHERS = ("metric", "weight")
+OF_THE_RUN = ("max_length", "stride", "packing")  # fields of data that are the same for all tasks
 RESERVED = (DEFAULT, JOINT, "train", "validation", "test", "predicted")  # have a meaning of their own
 
 
@@ -40,6 +41,10 @@ def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
             raise TlxError(f"config.tasks.{name}: a task's name is letters, digits and _, and not {name!r}.")
         if unknown := sorted(set(given.keys()) - {*SECTIONS, *OTHERS}):
             raise TlxError(f"config.tasks.{name}.{unknown[0]} is set; a task has {listed((*SECTIONS, *OTHERS))}.")
+        if shared := [field for field in OF_THE_RUN if field in given.get("data", {})]:
+            raise TlxError(
+                f"config.tasks.{name}.data.{shared[0]} is set; all tasks of a run share it, so set config.data.{shared[0]}."
+            )
         own = config.copy_and_resolve_references()
         for section in SECTIONS:
             for field, value in given.get(section, {}).items():

@@ -14,7 +14,7 @@ from tlx.recipes import defaults
 
 DESIGNS = ("grid", "one_at_a_time", "leave_one_out", "paired")
 DIRECTIONS = ("maximize", "minimize")
-UNSEEN = ("test/", "target_test/")  # beginnings of the metrics that no search may see
+UNSEEN = {"test", "target_test"}  # splits that no search may see
 Changes = Mapping[str, Any]  # values of fields of the config, by their paths, such as `optimizer.learning_rate`
 
 
@@ -111,6 +111,11 @@ def load_study(spec: str, full: bool = False) -> tuple[Study, ConfigDict]:
     return study, changed(config, study.changes)
 
 
+def is_unseen(metric: str) -> bool:
+    """Returns whether a metric is one of a test set, of any task and by any choice of a checkpoint."""
+    return not UNSEEN.isdisjoint(metric.split("/"))
+
+
 def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
     """Returns a copy of a config with fields changed.
 
@@ -158,7 +163,7 @@ def _check(spec: str, study: Study) -> None:
         raise TlxError(f"{spec}: the design 'paired' needs the same number of levels in each factor.")
     if study.tuning and study.select not in study.metrics:
         raise TlxError(f"{spec}: metrics has to give the direction of {study.select!r}, which selects tuned values.")
-    if study.tuning and study.select.startswith(UNSEEN):
+    if study.tuning and is_unseen(study.select):
         raise TlxError(f"{spec}: select is {study.select!r}; tuned values are selected on validation.")
     if study.tuning and (study.tuning.sampler not in ("random", "tpe") or study.tuning.trials < 1):
         raise TlxError(f'{spec}: tuning needs trials above 0 and the sampler "random" or "tpe".')

@@ -12,7 +12,7 @@ from tlx.studies.command import run_command
 from tlx.studies.gains import FIELD, measured
 from tlx.studies.plan import Plan, open_plan
 from tlx.studies.queue import Queue, Taken
-from tlx.studies.study import UNSEEN
+from tlx.studies.study import is_unseen
 from tlx.studies.trial import Result, remove_checkpoints, run_config
 
 PATIENCE = 3.0  # seconds
@@ -102,7 +102,7 @@ def _run(plan: Plan, taken: Taken, folder: Path, loader: Loader, lock: Lock) -> 
     config = plan.config_of(taken.run, taken.values)
     result = run_config(config, folder, loader, plan.workdir / "features", wanted)
     if taken.search and "metrics" in result:  # a search does not see test
-        result["metrics"] = {name: value for name, value in result["metrics"].items() if not name.startswith(UNSEEN)}
+        result["metrics"] = {name: value for name, value in result["metrics"].items() if not is_unseen(name)}
     return {**result, "tuned": dict(taken.values), "folder": taken.folder}
 
 
