@@ -43,7 +43,8 @@ def configs_by_task(config: ConfigDict) -> dict[str, ConfigDict]:
             raise TlxError(f"config.tasks.{name}.{unknown[0]} is set; a task has {listed((*SECTIONS, *OTHERS))}.")
         if shared := [field for field in OF_THE_RUN if field in given.get("data", {})]:
             raise TlxError(
-                f"config.tasks.{name}.data.{shared[0]} is set; all tasks of a run share it, so set config.data.{shared[0]}."
+                f"config.tasks.{name}.data.{shared[0]} is set; all tasks of a run share it, so set "
+                f"config.data.{shared[0]}."
             )
         own = config.copy_and_resolve_references()
         for section in SECTIONS:
