@@ -152,6 +152,17 @@ def test_texts_alone_are_padded_to_few_lengths(config: Any, tmp_path: Path, monk
     assert finetune.build(packed(config, "off"), tmp_path / "off").length_buckets == job.modality.length_buckets
 
 
+def test_auto_does_not_pack_where_that_costs_more(config: Any, tmp_path: Path) -> None:
+    """All texts have the largest length: rows of one text have no padding, and packed ones are longer."""
+    config.data.max_length = 4
+    job, together = (finetune.build(packed(config, mode), tmp_path / mode) for mode in ("auto", "on"))
+    train = job.tasks["default"].splits["train"].lengths
+    assert set(train.tolist()) == {4} and job.packing is None and job.length_buckets == (4,)
+    assert together.packing is not None
+    shape = together.packing.training
+    assert shape.rows * shape.length > config.train.batch_size * 4
+
+
 def test_a_run_that_packs_goes_on_packing(config: Any, tmp_path: Path) -> None:
     first = finetune.build(packed(config, "auto"), tmp_path / "run").packing
     assert first is not None and inspect(packed(config)).batch == (first.training.rows, first.training.length)

@@ -61,12 +61,16 @@ def _candidates(tokens: float, size: int, longest: int, multiple: int) -> Iterat
             if texts < length:  # so that fields of texts and fields of tokens differ in shape
                 found.append(PackedShape(rows, texts, length))
 
-    def cost(shape: PackedShape) -> tuple[bool, float]:
-        places = shape.rows * shape.length
+    def order(shape: PackedShape) -> tuple[bool, float]:
         undivided = UNDIVIDED if shape.rows % DEVICES else 1.0
-        return 1 - tokens / places > MOST_PADDING, places * (1 + shape.length / DOUBLES_AT) * undivided
+        return 1 - tokens / (shape.rows * shape.length) > MOST_PADDING, cost(shape.rows, shape.length) * undivided
 
-    return iter(sorted(found, key=cost))
+    return iter(sorted(found, key=order))
+
+
+def cost(rows: int, length: int) -> float:
+    """What rows of a length cost, in tokens of very short rows."""
+    return rows * length * (1 + length / DOUBLES_AT)
 
 
 def _fits(lengths: np.ndarray, size: int, shape: PackedShape, sampler: Sampler, most: int) -> bool:

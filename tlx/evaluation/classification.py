@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tlx.evaluation import multilabel
-from tlx.evaluation.multilabel import averaged_f1
+from tlx.evaluation.decisions import Decisions
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -31,44 +31,33 @@ def worst_class_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 averaged over the classes that occur in labels or predictions; a class that is never predicted counts as 0."""
-    return averaged_f1(labels, logits.argmax(-1), "macro")
+    decisions = _decisions(logits, labels)
+    return float(decisions.f1[decisions.occurring].mean())
 
 
 def micro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 over the decisions for all classes at once, which equals the accuracy."""
-    return averaged_f1(labels, logits.argmax(-1), "micro")
+    return _decisions(logits, labels).averaged_f1("micro")
 
 
 def weighted_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 of each class weighted by how often it occurs in the labels; a class that is never predicted counts as 0."""
-    return averaged_f1(labels, logits.argmax(-1), "weighted")
+    return _decisions(logits, labels).averaged_f1("weighted")
 
 
 def f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 of the second of two classes, as GLUE reports it; 0 if that class neither occurs nor is predicted."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(labels == 1, logits.argmax(-1) == 1, zero_division=0.0))
+    return float(_decisions(logits, labels).f1[1])
 
 
 def mcc(logits: np.ndarray, labels: np.ndarray) -> float:
     """Matthews' correlation of labels and predictions; 0 if either is constant."""
-    from sklearn.metrics import matthews_corrcoef
-
-    predictions = logits.argmax(-1)
-    if len(np.unique(labels)) == 1 and len(np.unique(predictions)) == 1:
-        return 0.0
-    return float(matthews_corrcoef(labels, predictions))
+    return _decisions(logits, labels).mcc()
 
 
 def kappa(logits: np.ndarray, labels: np.ndarray) -> float:
     """Cohen's kappa of labels and predictions; 0 if both are the same class throughout."""
-    from sklearn.metrics import cohen_kappa_score
-
-    predictions = logits.argmax(-1)
-    if len(np.unique(np.concatenate([labels, predictions]))) == 1:
-        return 0.0
-    return float(cohen_kappa_score(labels, predictions))
+    return _decisions(logits, labels).kappa()
 
 
 def top_k_accuracy(k: int) -> Callable[[np.ndarray, np.ndarray], float]:
@@ -126,13 +115,15 @@ def roc_auc_ovo(logits: np.ndarray, labels: np.ndarray) -> float:
     counts, areas = np.bincount(labels, minlength=logits.shape[-1]), []
     for label in occurring:
         score = scores[:, label]
-        positives = np.sort(score[labels == label])
-        rank = (np.searchsorted(positives, score, "left") + np.searchsorted(positives, score, "right")) / 2
-        above = (len(positives) - rank) / len(positives)  # fraction of the class's examples that score higher
+        above = multilabel.fraction_above(score[labels == label], score)
         sums = np.bincount(labels, weights=above, minlength=logits.shape[-1])
         others = occurring[occurring != label]
         areas += (sums[others] / counts[others]).tolist()
     return float(np.mean(areas)) if areas else 0.5
+
+
+def _decisions(logits: np.ndarray, labels: np.ndarray) -> Decisions:
+    return Decisions.of_classes(labels, logits.argmax(-1), logits.shape[-1])
 
 
 def _one_vs_rest(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tlx.evaluation.decisions import Decisions
 from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
 from tlx.evaluation.tagging import predicted_tags
 
@@ -46,19 +47,14 @@ def per_class(
     if kind == "tagging" and offsets is not None and has_entities(names):
         table = counts(predicted_tags(predictions), labels, names, offsets)
         return [ClassReport(name, *precision_recall_f1(*row), row[2]) for name, row in table.items()]
-    outputs: Sequence[int] = range(predictions.shape[-1])
-    if kind == "tagging":
-        predicted = predicted_tags(predictions)
-    elif kind == "classification":
-        predicted = predictions.argmax(-1)
-    elif kind == "multilabel":
-        predicted = (predictions > 0).astype(int)
-        outputs = outputs if len(outputs) > 1 else [1]  # scikit-learn reads a single column as the classes 0 and 1
+    if kind == "multilabel":
+        found = Decisions.of_labels(labels == 1, predictions > 0)
+    elif kind in ("classification", "tagging"):
+        predicted = predicted_tags(predictions) if kind == "tagging" else predictions.argmax(-1)
+        found = Decisions.of_classes(labels, predicted, predictions.shape[-1])
     else:
         return []
-    from sklearn.metrics import precision_recall_fscore_support
-
-    columns = precision_recall_fscore_support(labels, predicted, labels=outputs, zero_division=0.0)
+    columns = (found.precision, found.recall, found.f1, found.true)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [ClassReport(names[i] if len(names) else str(i), *row) for i, row in enumerate(rows)]
 
@@ -70,6 +66,5 @@ def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
       logits: (n, classes).
       labels: integers (n,).
     """
-    from sklearn.metrics import confusion_matrix
-
-    return np.asarray(confusion_matrix(labels, logits.argmax(-1), labels=np.arange(logits.shape[-1])))
+    classes = logits.shape[-1]
+    return np.bincount(labels * classes + logits.argmax(-1), minlength=classes**2).reshape(classes, classes)

@@ -5,6 +5,8 @@ A word for which the model made no prediction has the logits NaN and counts as w
 
 import numpy as np
 
+from tlx.evaluation.decisions import Decisions
+
 
 def predicted_tags(logits: np.ndarray) -> np.ndarray:
     """Returns the tag with the largest logit of each word, int64 (words,); -1 for a word without prediction."""
@@ -18,8 +20,5 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
     """F1 averaged over the tags that occur in labels or predictions; a word without prediction is a false negative."""
-    from sklearn.metrics import f1_score
-
-    predicted = predicted_tags(logits)
-    occurring = np.union1d(labels, predicted[predicted >= 0])
-    return float(f1_score(labels, predicted, labels=occurring, average="macro", zero_division=0.0))
+    decisions = Decisions.of_classes(labels, predicted_tags(logits), logits.shape[-1])
+    return float(decisions.f1[decisions.occurring].mean())

@@ -114,7 +114,7 @@ def _data() -> ConfigDict:
     data.max_length = 128  # longest input in tokens; longer texts are truncated
     # Several texts share a row, so that all batches of a run have one shape (docs/packing.md): "on", "off", or "auto",
     # which packs where the backbone, the method and the data allow it.
-    data.packing = "off"
+    data.packing = "auto"
     # Tagging and question answering split what is above max_length into overlapping windows: overlap in tokens; None:
     # max_length / 4.
     data.stride = placeholder(int)

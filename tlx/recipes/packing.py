@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from tlx.data.lengths import choose_lengths
-from tlx.data.packed_shape import choose_shape
+from tlx.data.packed_shape import choose_shape, cost
 from tlx.data.packing import PackedShape
 from tlx.errors import TlxError
 from tlx.methods.api import Method
@@ -84,11 +84,12 @@ def plan_packing(
     train, size = lengths["train"], min(config.train.batch_size, len(lengths["train"]))
     shape = choose_shape(train, config.train.batch_size, multiple=config.train.accumulate, sampler=task.sampler)
     padding = 1 - float(train.mean()) * size / (shape.rows * shape.length)
-    if wanted == "auto" and padding > MOST_PADDING:
+    longest = max(int(each.max()) for each in lengths.values())
+    cheaper = cost(shape.rows, shape.length) < cost(size, int(train.max()))  # not if nearly all texts are long
+    if wanted == "auto" and (padding > MOST_PADDING or not cheaper):
         return None
     measured = lengths["validation"]
     batches = -(-len(measured) // config.train.eval_batch_size)
-    longest = max(int(each.max()) for each in lengths.values())
     evaluation = choose_shape(np.asarray(measured), -(-len(measured) // batches), longest=longest)
     return Packing(shape, evaluation, padding)
 

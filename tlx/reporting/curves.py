@@ -6,9 +6,11 @@ from typing import Any
 
 from tlx.reporting.figure import save
 
+IN_A_ROW = 4  # panels, at most
+
 
 def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> Path:
-    """Plots the learning curves of runs, one color for each run.
+    """Plots the learning curves of runs, one color for each run: the losses, then a panel for each metric.
 
     Args:
       runs: the lines of each run's `metrics.jsonl`, by the run's name.
@@ -23,8 +25,17 @@ def plot_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> 
         {name for lines in runs.values() for line in lines for name in line if name.startswith("validation/")}
     )
     metrics = [name for name in metrics if name != "validation/loss"]
-    figure = Figure(figsize=(4.2 * (1 + len(metrics)), 3.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(metrics), squeeze=False)[0]
+    panels = 1 + len(metrics)
+    rows = -(-panels // IN_A_ROW)
+    columns = -(-panels // rows)
+    width, height = 4.2 * columns, 3.2 * rows
+    # Fixed margins in inches: the panels are alike, and matplotlib's layout engines take longer than the drawing.
+    margins = {"left": 0.55 / width, "right": 1 - 0.15 / width, "bottom": 0.5 / height, "top": 1 - 0.35 / height}
+    figure = Figure(figsize=(width, height))
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=margins | {"wspace": 0.2, "hspace": 0.4})
+    axes, unused = grid.flat[:panels], grid.flat[panels:]
+    for axis in unused:
+        axis.set_axis_off()
     for index, (name, lines) in enumerate(runs.items()):
         color = f"C{index}"
         for metric, style in (("train/loss", ":"), ("validation/loss", "-")):
