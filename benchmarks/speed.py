@@ -69,6 +69,10 @@ ROWS = (
     Row("sst2, 2,775 texts, LoRA", "sst2", 2775, "LoRA r=8", goals=(float("inf"), 0.8)),
     Row("sst2, 2,775 texts, head only, 3 epochs", "sst2", 2775, "head only", 3.0, (float("inf"), 0.3)),
 )
+PARTS_OF_A_RUN = (
+    "run", "steps", "programs compiled: step + evaluation", "first step ends, cache empty, s", "cache filled, s",
+    "from there to the end, cache filled, s",
+)  # fmt: skip
 STEPS = {"MiniLM": 32, "BERT-base": 8, "ViT-B/16": 8}  # shape -> examples in a batch
 STEP_GOALS = {"full": 0.95, "last 2": 0.9, "head only": 0.7}
 
@@ -111,7 +115,7 @@ def whole_runs(options: argparse.Namespace) -> str:
         "run", "seeds", *(f"{side}, s" for side in SIDES), "cache empty / peer", "filled / peer",
         "peak MB, tlx / peer", "score, tlx", "score, peer", "difference, 95 %",
     )  # fmt: skip
-    folder, table = options.workdir / "runs", []
+    folder, table, parts = options.workdir / "runs", [], []
     for seed in range(options.seeds):
         for number in options.rows:
             for side in SIDES:
@@ -122,8 +126,9 @@ def whole_runs(options: argparse.Namespace) -> str:
         done = [[json.loads(file.read_text()) for file in four] for four in files if all(f.is_file() for f in four)]
         if done:
             table.append(run_cells(ROWS[number], done))
+            parts.append(part_cells(ROWS[number], done))
     publish(options.workdir, "whole runs", header, table)
-    return markdown(header, table)
+    return f"{markdown(header, table)}\n{markdown(PARTS_OF_A_RUN, parts)}"
 
 
 def one_run(workdir: Path, row: Row, seed: int, side: str) -> dict[str, Any]:
@@ -184,6 +189,17 @@ def run_cells(row: Row, done: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[st
     return (row.name, str(len(done)), *shown, *ratios, f"{peaks[0]:,.0f} / {peaks[1]:,.0f}", *means, difference)
 
 
+def part_cells(row: Row, done: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[str, ...]:
+    """The cells of a row about the parts of the runs of tlx."""
+    empty, filled = ([each[side] for each in done] for side in (2, 3))
+    names = empty[0]["programs"]["names"]
+    programs = " + ".join(str(names.get(f"jit({name})", 0)) for name in ("train_step", "forward"))
+    first = [[each["programs"]["first_step"] for each in side] for side in (empty, filled)]
+    rest = [each["wall"] - each["programs"]["first_step"] for each in filled]
+    seconds = (f"{statistics.median(values):.1f}" for values in (*first, rest))
+    return (row.name, str(empty[0]["steps"]), programs, *seconds)
+
+
 # Steps alone
 
 
@@ -191,8 +207,12 @@ def steps(options: argparse.Namespace) -> str:
     """Measures compiled steps on one padded batch, and returns their table."""
     from beside import measure
 
-    header = ("model × batch", "trained", "tlx, ms", "torch, ms", "tlx / torch", "peak MB, tlx / torch")
+    header = (
+        "model × batch", "trained", "tlx, ms", "torch, ms", "tlx / torch", "peak MB, tlx / torch",
+        "needed products, GFLOP/s", "of the fastest product",
+    )  # fmt: skip
     table, left = [], []
+    fastest = measured(options, options.workdir / "steps" / "product.json", fastest_product)
     for shape, rows in STEPS.items():
         for strategy, goal in STEP_GOALS.items():
             file = options.workdir / "steps" / f"{shape.replace('/', '_')}-{strategy.replace(' ', '_')}.json"
@@ -203,9 +223,37 @@ def steps(options: argparse.Namespace) -> str:
             ours, theirs = (statistics.median(found[side]["milliseconds"]) for side in ("tlx", "torch"))
             peaks = " / ".join(f"{found[side]['peak'] / 1e6:,.0f}" for side in ("tlx", "torch"))
             ratio = f"{ours / theirs:.2f} (goal {goal})"
-            table.append((f"{shape} × {rows}", strategy, f"{ours:,.0f}", f"{theirs:,.0f}", ratio, peaks))
+            rate = needed_products(shape, strategy, rows) / ours / 1e6
+            share = "–" if fastest is None else f"{rate / fastest:.0%}"
+            cells = (f"{shape} × {rows}", strategy, f"{ours:,.0f}", f"{theirs:,.0f}", ratio, peaks)
+            table.append((*cells, f"{rate:,.0f}", share))
     publish(options.workdir, "steps", header, table, below=not_run(left))
     return f"{markdown(header, table)}\n{not_run(left).strip()}".strip()
+
+
+def needed_products(shape: str, strategy: str, rows: int) -> int:
+    """Operations of the matrix products that a step needs."""
+    from arms import CLASSES, SHAPES, arm, step_setup
+    from count import expected
+
+    config, _, length = SHAPES[shape]
+    player_of = step_setup(*arm(config, strategy), rows, length).player_of
+    learning = [path for path, player in player_of.items() if player]
+    return sum(expected(config, rows, length, CLASSES, learning))
+
+
+def fastest_product() -> float:
+    """GFLOP/s of the fastest of twenty products of float32 matrices of 2048 x 2048 in JAX, on all cores."""
+    import jax
+    import jax.numpy as jnp
+
+    size, seconds = 2048, []
+    product, matrix = jax.jit(jnp.matmul), jnp.ones((size, size))
+    for _ in range(21):
+        began = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds[1:]) / 1e9
 
 
 # Predictions
