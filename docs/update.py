@@ -23,6 +23,7 @@ python docs/update.py masks runs/masks
 python docs/update.py depth runs/depth
 python docs/update.py first_step runs/first_step
 python docs/update.py growth runs/growth
+python docs/update.py jax_versions runs/jax_versions
 python docs/update.py overhead runs/overhead
 python docs/update.py shifts runs/shifts
 python docs/update.py adaptation runs/studies/adapt_*
@@ -51,7 +52,7 @@ ROOT = Path(__file__).parent.parent
 TABLES = {
     "formats": "formats", "loading": "formats", "digits": "images", "images": "images", "packing": "packing",
     "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
-    "depth": "speed", "first_step": "speed", "growth": "speed",
+    "depth": "speed", "first_step": "speed", "growth": "speed", "jax_versions": "speed",
     "overhead": "studies", "shifts": "adaptation_methods",
 }  # fmt: skip
 STUDIES = {
