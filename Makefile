@@ -7,6 +7,7 @@ export PYTHONDONTWRITEBYTECODE =
 BIN := .venv/bin
 INTEROP := .venv-interop
 FLAX := .venv-flax
+ADAPTATION := .venv-adaptation
 RUNS ?= runs
 
 .PHONY: demo test long faults interop interop-flax lint lock fixtures clean
@@ -47,7 +48,7 @@ lock: .venv/.ready
 		--no-emit-index-url --extra demo --extra studies --extra adaptation --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv $(INTEROP) $(FLAX)
+	rm -rf .venv $(INTEROP) $(FLAX) $(ADAPTATION)
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tlx needs Python 3.11, 3.12 or 3.13 on the PATH; none was found (or say PYTHON=/path/to/python)."; exit 1; }
@@ -70,4 +71,12 @@ $(FLAX)/.ready: third_party/requirements-flax.txt
 	@echo "setting up $(FLAX) with $(PYTHON) ..."
 	@$(FLAX)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(FLAX)
 	@$(FLAX)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-flax.txt
+	@touch $@
+
+# An environment with scikit-adaptation's methods on torch, for arms of configs/studies/adapt_digits.py.
+$(ADAPTATION)/.ready: third_party/requirements-adaptation.txt
+	@echo "setting up $(ADAPTATION) with $(PYTHON) ..."
+	@$(ADAPTATION)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(ADAPTATION)
+	@$(ADAPTATION)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-adaptation.txt
+	@$(ADAPTATION)/bin/python -c "import torch, skada; print('torch', torch.__version__, '- skada', skada.__version__)"
 	@touch $@

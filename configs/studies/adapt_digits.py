@@ -9,9 +9,18 @@ grows from 0, and nothing is tuned; skada-bench chooses trade-offs on a grid.
 
 The short form has 100 source images of each class, 1,000 target images and batches of 64. With `--full` all images of
 $TLX_DATA are used, in batches of 256.
+
+The arms "…, skada" are the same methods in scikit-adaptation, on the same images in the same batches with the same
+recipe (benchmarks/adaptation/theirs.py). Its Python is TLX_ADAPTATION_PYTHON, or that of
+`make .venv-adaptation/.ready`.
 """
 
+import json
+import os
+
 from tlx.studies.study import Study
+
+SKADA = os.environ.get("TLX_ADAPTATION_PYTHON", ".venv-adaptation/bin/python")
 
 METHODS = {
     "source only": {"method.name": "source_only"},
@@ -27,16 +36,23 @@ METHODS = {
 }  # fmt: skip
 
 
+THEIRS = ("source only", "DAN", "Deep CORAL", "DANN", "MCC")
+
+
 def get_study(pair: str = "mnist-usps") -> Study:
     """The study of one pair of domains."""
+    script = (SKADA, "benchmarks/adaptation/theirs.py", pair, "{seed}", "{result}", "{changes}")
     return Study(
         name=f"adapt_{pair}",
         config=f"../adapt_digits.py:{pair}",
+        commands={f"{name}, skada": (*script, json.dumps(METHODS[name])) for name in THEIRS},
         factors={"method": METHODS},
         seeds=3,
         seed_fields=("seed", "data.split_seed"),
         metrics={f"{by}target_test/accuracy": "maximize" for by in ("oracle/", "last/", "")},
-        changes={"optimizer.clip": 0.0, "train.epochs": 10.0},
+        changes={
+            "optimizer.learning_rate": 0.1, "optimizer.momentum": 0.0, "optimizer.clip": 0.0, "train.epochs": 10.0,
+        },
         short={
             "data.per_class": 100, "data.target_size": 1000, "train.batch_size": 64, "train.evaluate_every": 2.0,
         },
