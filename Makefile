@@ -7,9 +7,10 @@ export PYTHONDONTWRITEBYTECODE =
 BIN := .venv/bin
 INTEROP := .venv-interop
 FLAX := .venv-flax
+LIBMTL := .venv-libmtl
 RUNS ?= runs
 
-.PHONY: demo test long faults interop interop-flax lint lock fixtures clean
+.PHONY: demo test long faults interop interop-flax interop-libmtl lint lock fixtures clean
 
 demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
@@ -31,23 +32,27 @@ interop: .venv/.ready $(INTEROP)/.ready
 interop-flax: .venv/.ready $(FLAX)/.ready
 	@TLX_FLAX_PYTHON=$(FLAX)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_flax.py $(ARGS)
 
+interop-libmtl: .venv/.ready $(LIBMTL)/.ready
+	@TLX_LIBMTL_PYTHON=$(LIBMTL)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_libmtl.py $(ARGS)
+
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 # Makes the reference outputs under third_party/ by running the software they come from.
-fixtures: $(INTEROP)/.ready $(FLAX)/.ready
+fixtures: $(INTEROP)/.ready $(FLAX)/.ready $(LIBMTL)/.ready
 	$(INTEROP)/bin/python third_party/make/make.py
 	$(INTEROP)/bin/python third_party/statistics/make.py
 	$(INTEROP)/bin/python third_party/formats/make.py torch
 	$(FLAX)/bin/python third_party/formats/make.py flax
 	$(FLAX)/bin/python third_party/make/flax_names.py
+	$(LIBMTL)/bin/python third_party/libmtl/make.py
 
 lock: .venv/.ready
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --extra demo --extra studies --extra adaptation --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv $(INTEROP) $(FLAX)
+	rm -rf .venv $(INTEROP) $(FLAX) $(LIBMTL)
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tlx needs Python 3.11, 3.12 or 3.13 on the PATH; none was found (or say PYTHON=/path/to/python)."; exit 1; }
@@ -70,4 +75,11 @@ $(FLAX)/.ready: third_party/requirements-flax.txt
 	@echo "setting up $(FLAX) with $(PYTHON) ..."
 	@$(FLAX)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(FLAX)
 	@$(FLAX)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-flax.txt
+	@touch $@
+
+# LibMTL, another library that trains several tasks at once. torchvision, which it requires, is not used.
+$(LIBMTL)/.ready: third_party/requirements-libmtl.txt
+	@echo "setting up $(LIBMTL) with $(PYTHON) ..."
+	@$(LIBMTL)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(LIBMTL)
+	@$(LIBMTL)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-libmtl.txt
 	@touch $@
