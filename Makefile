@@ -7,10 +7,10 @@ export PYTHONDONTWRITEBYTECODE =
 BIN := .venv/bin
 INTEROP := .venv-interop
 FLAX := .venv-flax
-ADAPTATION := .venv-adaptation
+LIBMTL := .venv-libmtl
 RUNS ?= runs
 
-.PHONY: demo test long faults interop interop-flax lint lock fixtures clean
+.PHONY: demo test long faults interop interop-flax interop-libmtl lint lock fixtures clean
 
 demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
@@ -32,23 +32,27 @@ interop: .venv/.ready $(INTEROP)/.ready
 interop-flax: .venv/.ready $(FLAX)/.ready
 	@TLX_FLAX_PYTHON=$(FLAX)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_flax.py $(ARGS)
 
+interop-libmtl: .venv/.ready $(LIBMTL)/.ready
+	@TLX_LIBMTL_PYTHON=$(LIBMTL)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_libmtl.py $(ARGS)
+
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 # Makes the reference outputs under third_party/ by running the software they come from.
-fixtures: $(INTEROP)/.ready $(FLAX)/.ready
+fixtures: $(INTEROP)/.ready $(FLAX)/.ready $(LIBMTL)/.ready
 	$(INTEROP)/bin/python third_party/make/make.py
 	$(INTEROP)/bin/python third_party/statistics/make.py
 	$(INTEROP)/bin/python third_party/formats/make.py torch
 	$(FLAX)/bin/python third_party/formats/make.py flax
 	$(FLAX)/bin/python third_party/make/flax_names.py
+	$(LIBMTL)/bin/python third_party/libmtl/make.py
 
 lock: .venv/.ready
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --extra demo --extra studies --extra adaptation --extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv $(INTEROP) $(FLAX) $(ADAPTATION)
+	rm -rf .venv .venv-*
 
 .venv/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "tlx needs Python 3.11, 3.12 or 3.13 on the PATH; none was found (or say PYTHON=/path/to/python)."; exit 1; }
@@ -59,24 +63,9 @@ clean:
 	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(INTEROP)/.ready: third_party/requirements-interop.txt
-	@echo "setting up $(INTEROP) with $(PYTHON) ..."
-	@$(INTEROP)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(INTEROP)
-	@$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-interop.txt
-	@$(INTEROP)/bin/python -c "import torch, transformers; print('torch', torch.__version__, '- transformers', transformers.__version__)"
-	@touch $@
-
-# An environment with the last version of transformers that had Flax.
-$(FLAX)/.ready: third_party/requirements-flax.txt
-	@echo "setting up $(FLAX) with $(PYTHON) ..."
-	@$(FLAX)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(FLAX)
-	@$(FLAX)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-flax.txt
-	@touch $@
-
-# An environment with scikit-adaptation's methods on torch, for arms of configs/studies/adapt_digits.py.
-$(ADAPTATION)/.ready: third_party/requirements-adaptation.txt
-	@echo "setting up $(ADAPTATION) with $(PYTHON) ..."
-	@$(ADAPTATION)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(ADAPTATION)
-	@$(ADAPTATION)/bin/python -m pip install --quiet --disable-pip-version-check -r third_party/requirements-adaptation.txt
-	@$(ADAPTATION)/bin/python -c "import torch, skada; print('torch', torch.__version__, '- skada', skada.__version__)"
+# Environments with other libraries: .venv-NAME has those of third_party/requirements-NAME.txt.
+.venv-%/.ready: third_party/requirements-%.txt
+	@echo "setting up .venv-$* with $(PYTHON) ..."
+	@$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -13,6 +13,7 @@ from tlx.training.tasks import DEFAULT
 if TYPE_CHECKING:
     from tlx.recipes.methods import MethodInputs
 
+UNCERTAINTY = {"variant": "paper", "initial": 0.0}
 Entry = tuple[Callable[["MethodInputs"], Method], Mapping[str, Any]]
 
 
@@ -28,8 +29,8 @@ def _balanced(chosen: type[balance.Balance]) -> Entry:
 
 
 def _uncertainty(inputs: "MethodInputs") -> Method:
-    variant = inputs.config.method.variant
-    return UncertaintyWeighted(inputs.model, _task_labels(inputs), inputs.prepare, variant=variant)
+    settings = {name: inputs.config.method[name] for name in UNCERTAINTY}
+    return UncertaintyWeighted(inputs.model, _task_labels(inputs), inputs.prepare, **settings)
 
 
 def _task_labels(inputs: "MethodInputs") -> dict[str, TaskLabels]:
@@ -44,7 +45,7 @@ def _task_labels(inputs: "MethodInputs") -> dict[str, TaskLabels]:
 
 BALANCED: dict[str, Entry] = {
     "equal": _balanced(balance.Balance),
-    "uncertainty": (_uncertainty, {"variant": "paper"}),
+    "uncertainty": (_uncertainty, UNCERTAINTY),
     "rlw": _balanced(balance.RandomWeights),
     "dwa": _balanced(balance.DynamicWeightAverage),
     "famo": _balanced(balance.Famo),

@@ -197,19 +197,20 @@ class UncertaintyWeighted(MultiTask):
     Args:
       arguments: those of `MultiTask`, without a balance.
       variant: a variant of `uncertainty`.
+      initial: the log variances before the first step. LibMTL's are −0.5.
     """
 
-    def __init__(self, *arguments: Any, variant: str = "paper"):
+    def __init__(self, *arguments: Any, variant: str = "paper", initial: float = 0.0):
         super().__init__(*arguments)
         known_variant("uncertainty", variant, UNCERTAINTY)
         heads = dict(self.model.heads_by_name)
-        self.variant = variant
+        self.variant, self.initial = variant, initial
         self.squares = {name: heads[name].kind == "regression" for name in self.tasks}
 
     def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
-        """Returns log variances of 0."""
+        """Returns the log variances."""
         del key, shapes
-        return {"uncertainty": {name: {"log_variance": jnp.zeros(())} for name in self.tasks}}, {}
+        return {"uncertainty": {name: {"log_variance": jnp.full((), self.initial)} for name in self.tasks}}, {}
 
     def changed(self, losses: Losses, params: Any) -> Losses:
         """Losses with the gradients of the uncertainty's, and their own values."""
