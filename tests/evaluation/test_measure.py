@@ -183,7 +183,7 @@ def test_top_k_breaks_ties_as_scikit_learn() -> None:
 
 def test_lower_is_better_of_errors_alone() -> None:
     lower = {name for kind, metrics in METRICS.items() for name in metrics if not higher_is_better(kind, name)}
-    assert lower == {"mean_error", "brier", "ece"}
+    assert lower == {"mean_error", "brier", "ece", "perplexity"}
 
 
 @pytest.mark.parametrize("outputs", [2, 3, 4, 6])

@@ -110,7 +110,7 @@ def test_texts_of_test_that_are_in_train_are_counted(place: Path, config: Any, t
         ({"loss.class_weights": (1.0, 2.0), "loss.balanced": True}, r"or none with config\.loss\.balanced"),
         ({"train.accumulate": 0}, r"config\.train\.accumulate is 0; it must be above 0"),
         ({"head.kind": "tagging", "data.label": "label"}, "expected a list of tags"),
-        ({"head.kind": "masked_lm"}, "config.head.kind is 'masked_lm'; it is one of"),
+        ({"head.kind": "multiple_choice"}, "config.head.kind is 'multiple_choice'; it is one of"),
         ({"head.kind": "regression"}, "the column 'label' is not all numbers"),
         ({"head.pooling": "max"}, "head pooling is 'max'; tlx has pooler, cls, mean"),
         ({"optimizer.schedule": "steep"}, "schedule is 'steep'; tlx has constant, linear"),

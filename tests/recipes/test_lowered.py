@@ -81,6 +81,8 @@ def rows(config: Any, kind: str) -> list[dict[str, Any]]:
         if config.head.kind == "question_answering":
             row["question"], row["context"] = words[0], " ".join(words[1:])
             row[config.data.label] = {"text": [words[1]], "answer_start": [0]}
+        elif config.head.kind == "masked_lm":
+            pass  # there are no labels
         elif config.head.kind == "tagging":
             row[config.data.label] = ["B-A" if word in tiny.BAD else "O" for word in words]
         else:

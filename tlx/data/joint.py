@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tlx.data.examples import ExampleSet
+from tlx.data.tokens import MASKABLE
 
 LABEL, MASK = "label", "label_mask"
 
@@ -78,6 +79,7 @@ def same_inputs(one: ExampleSet, other: ExampleSet) -> bool:
         and np.array_equal(one.example_id, other.example_id)
         and np.array_equal(one.lengths, other.lengths)
         and (one.words is None, one.spans is None) == (other.words is None, other.spans is None)
+        and (MASKABLE in one.token_fields) == (MASKABLE in other.token_fields)  # the inputs of the one are masked
     )
 
 

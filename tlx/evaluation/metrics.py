@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tlx.errors import TlxError
-from tlx.evaluation import classification, multilabel, regression, spans, tagging
+from tlx.evaluation import classification, masked, multilabel, regression, spans, tagging
 from tlx.evaluation.calibration import calibration_error
 from tlx.evaluation.entities import counts, has_entities, precision_recall_f1
 
@@ -69,7 +69,10 @@ METRICS: dict[str, dict[str, Metric]] = {
         "kendall": Metric(regression.kendall),
     },
     "tagging": {"accuracy": Metric(tagging.accuracy), "macro_f1": Metric(tagging.macro_f1)},
-    "masked_lm": {"accuracy": Metric(classification.accuracy)},
+    "masked_lm": {
+        "accuracy": Metric(masked.accuracy),
+        "perplexity": Metric(masked.perplexity, higher_is_better=False),
+    },
     "question_answering": {"exact_match": Metric(spans.exact_match), "f1": Metric(spans.f1)},
 }
 ENTITY = ("entity_precision", "entity_recall", "entity_f1")  # if the tags form entities; higher is better
@@ -131,7 +134,8 @@ def measure(
     Args:
       kind: the kind of the head.
       predictions: logits (n, classes), (n, labels) or, for tagging, (words, tags); for regression, predictions
-        (n, outputs); for question answering, the scores of each question (n, 2), see `spans.question_scores`.
+        (n, outputs); for question answering, the scores of each question (n, 2), see `spans.question_scores`; for
+        masked language modelling, those of the measured tokens (n, 4), see `masked.token_scores`.
       labels: integers (n,) or (words,); 0 and 1 (n, labels); targets (n, outputs); for question answering (n,), of any
         values, which are not used.
       names: the names of the classes or tags; needed for tagging.

@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tlx.data.batches import Batches
 from tlx.data.examples import ExampleSet
 from tlx.data.packing import PackedShape
+from tlx.data.tokens import ASKED, MASKABLE
+from tlx.evaluation.masked import COLUMNS, spread, token_scores
 from tlx.features.whole_set import in_batches, inputs_of, map_batches, store
 from tlx.modalities.api import Inputs, Prepare
 from tlx.models.forward import ModelState, Variables
@@ -22,22 +25,39 @@ Forward = Callable[[Any, ModelState, Mapping[str, jax.Array]], dict[str, jax.Arr
 def make_forward(model: Model, prepare: Prepare, features_of: str | None = None) -> Forward:
     """Returns a jitted function `(params, model_state, batch) -> {head: logits}` that runs without dropout.
 
+    For heads of the kind `masked_lm` it returns the scores of tokens (`tlx.evaluation.masked`) instead of logits.
+
     Args:
       model: the model.
       prepare: computes the model's inputs from a batch.
       features_of: name of a head of whole texts or images; what it reads is returned too, under `features_name`.
     """
 
+    masked = [name for name, head in model.heads_by_name if head.kind == "masked_lm"]
+
     @jax.jit
     def forward(params: Any, model_state: ModelState, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        inputs = prepare(batch, None)[0]
+        inputs, rows = prepare(batch, None)
+        if masked and "read_at" not in inputs and ASKED not in rows:  # rows of another task
+            inputs = {**inputs, "read_at": jnp.zeros((len(inputs["input_ids"]), 1), jnp.int32)}
         output, _ = run(model, params, model_state, inputs)
         logits: dict[str, jax.Array] = output.logits
+        logits |= {name: _scores(logits[name], inputs, rows) for name in masked}
         if features_of is None:
             return logits
         return {**logits, features_name(features_of): read_by_head(model, features_of, output, inputs)}
 
     return forward
+
+
+def _scores(logits: jax.Array, inputs: Mapping[str, Any], rows: Mapping[str, jax.Array]) -> jax.Array:
+    """The scores of all tokens, (rows, length, 4), from the logits of those that were read."""
+    if "read_at" not in inputs:
+        return token_scores(logits)
+    read_at, length = inputs["read_at"], inputs["input_ids"].shape[1]
+    if MASKABLE not in rows:
+        return jnp.zeros((len(read_at), length, COLUMNS))
+    return spread(token_scores(logits, rows["label"], rows["label_mask"]), read_at, length)
 
 
 def features_name(head: str) -> str:
@@ -70,7 +90,7 @@ def predict(
     Returns:
       {head: (examples, outputs)}, and the features that `forward` returns, (examples, hidden). For a head that predicts
       every token, (words, outputs), all sentences one after the other: each word has the prediction of its first token,
-      and NaN if it cannot be predicted (`Words.predictable`).
+      and NaN if it cannot be predicted (`Words.predictable`). For a head of masked language modelling, (tokens, 4).
     """
     predictions: dict[str, np.ndarray] = {}
     by_token = set()
@@ -105,7 +125,7 @@ def compile_ahead(
     by_length = {batches.length(step): step for step in range(len(batches))}  # batches of one length have one shape
     for step in by_length.values():
         shapes = {
-            name: jax.ShapeDtypeStruct(rows.shape, rows.dtype, sharding=layout.batch)
+            name: jax.ShapeDtypeStruct(rows.shape, jax.dtypes.canonicalize_dtype(rows.dtype), sharding=layout.batch)
             for name, rows in inputs_of(batches[step], inputs.fields).items()
         }
         forward.lower(variables.params, variables.model_state, shapes).compile()

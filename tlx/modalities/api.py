@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import jax
 import numpy as np
 
+from tlx.augment.masking import Masking
 from tlx.augment.settings import Augmentation
 from tlx.data import labels
 from tlx.data.examples import ExampleSet
@@ -69,12 +70,16 @@ class InputSettings:
         `max_length`.
       image_size: the height of the model's images in pixels; None: the checkpoint's.
       augmentation: the augmentation of images in training.
+      masking: how tokens are masked where examples are those of a masked language model.
+      masked_tasks: the names of the tasks of masked language modelling.
     """
 
     max_length: int | None = None
     stride: int | None = None
     image_size: int | None = None
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    masking: Masking = dataclasses.field(default_factory=Masking)
+    masked_tasks: tuple[str, ...] = ()
 
 
 class Inputs(Protocol):

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from tlx.augment.masking import Masking, Words, mask_tokens
 from tlx.data.examples import Examples, ExampleSet
 from tlx.data.plan import buckets_up_to
 from tlx.data.sources import Table
@@ -15,6 +18,7 @@ from tlx.data.spans import answer_column
 from tlx.data.tabular import Row
 from tlx.data.tags import tag_indices
 from tlx.data.texts import check_text, check_words, text_column, word_column
+from tlx.data.tokens import ASKED, MASKABLE, to_fill, to_mask
 from tlx.errors import TlxError
 from tlx.files.regular import open_regular
 from tlx.modalities.api import Columns, Fields, InputSettings, Prepare, Source, label_fields, source_of_rows, value_of
@@ -26,7 +30,10 @@ from tlx.pretrained.tokenizer import Tokenizer
 from tlx.pretrained.tokenizer_files import copy_files, file_names
 
 # Kind of head -> name of its task on the Hugging Face hub, if it is not text-classification.
-PIPELINES = {"tagging": "token-classification", "question_answering": "question-answering"}
+PIPELINES = {
+    "tagging": "token-classification", "question_answering": "question-answering", "masked_lm": "fill-mask",
+}  # fmt: skip
+READ = ("input_ids", "attention_mask", "token_type_ids", "segment_ids", "text_starts")  # by the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +44,18 @@ class Texts:
       tokenizer: the checkpoint's tokenizer; it truncates texts to its `max_length`.
       stride: the number of tokens by which the windows of a sentence or context longer than `max_length` overlap; None:
         a quarter of `max_length`.
+      masking: how tokens are masked for masked language modelling: in training by the key of the step, in evaluation
+        always the same.
+      masked_tasks: the names of the tasks whose examples are masked; the labels of a task of several are `label_NAME`.
     """
 
     tokenizer: Tokenizer
     stride: int | None = None
+    masking: Masking = dataclasses.field(default_factory=Masking)
+    masked_tasks: tuple[str, ...] = ()
 
     plural: ClassVar[str] = "texts"
     columns: ClassVar[Mapping[str, str | None]] = {"text": "text", "pair": None}
-    fields: ClassVar[tuple[str, ...]] = (
-        "input_ids", "attention_mask", "token_type_ids", "segment_ids", "text_starts",
-    )  # fmt: skip
     has_lengths: ClassVar[bool] = True
     augments: ClassVar[bool] = False
 
@@ -56,7 +65,11 @@ class Texts:
         if max_length is None:
             config: Any = config_of(folder, read_config(folder), {})
             max_length = config.max_length
-        return cls(Tokenizer(folder, max_length), settings.stride)
+        return cls(Tokenizer(folder, max_length), settings.stride, settings.masking, settings.masked_tasks)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (*READ, MASKABLE, ASKED, "example_id") if self.masked_tasks else READ
 
     @property
     def preprocessor(self) -> Tokenizer:
@@ -79,12 +92,27 @@ class Texts:
         return buckets_up_to(self.tokenizer.max_length)
 
     def prepare(self, rows: Fields, key: Any) -> tuple[dict[str, Any], Fields]:
-        del key
-        return {name: rows[name] for name in self.fields if name in rows}, by_text(rows)
+        inputs = {name: rows[name] for name in READ if name in rows}
+        return self._masked(inputs, rows, key) if MASKABLE in rows else (inputs, by_text(rows))
 
     def training(self, head: Head) -> Prepare:
         del head
         return self.prepare
+
+    def _masked(self, inputs: dict[str, Any], rows: Fields, key: Any) -> tuple[dict[str, Any], Fields]:
+        """The inputs with masked tokens and the tokens to predict, whose labels replace those of all tokens."""
+        key = jax.random.key(0, impl="threefry2x32") if key is None else key
+        words = Words(self.tokenizer.mask_id, self.tokenizer.size)
+        ids, read_at, labels, chosen = mask_tokens(
+            self.masking, words, key, rows["input_ids"], rows[MASKABLE], rows["example_id"], rows.get("segment_ids"),
+            rows.get("text_starts"),
+        )  # fmt: skip
+        changed = dict(by_text(rows))
+        for name in ("label", *(f"label_{task}" for task in self.masked_tasks)):
+            known = rows.get(f"{name}_mask", rows[MASKABLE])  # whether the token is one of this task
+            changed[name] = labels
+            changed[f"{name}_mask"] = chosen & (jnp.take_along_axis(known, read_at, axis=1) != 0)
+        return {**inputs, "input_ids": ids, "read_at": read_at}, changed
 
     def tokens(self, model: Model, batch: Mapping[str, Any]) -> int:
         del model
@@ -107,8 +135,12 @@ class Texts:
         if head is not None and head.kind == "question_answering":
             return self._encode_questions(columns, head, table, rows)
         pairs = text_column(table, pair) if pair else None
-        fields = label_fields(columns, head, table)
-        return Examples.encode(self.tokenizer, text_column(table, text), pairs, fields, rows)
+        masked = head is not None and head.kind == "masked_lm"
+        fields = {} if masked else label_fields(columns, head, table)
+        examples = Examples.encode(self.tokenizer, text_column(table, text), pairs, fields, rows)
+        if not masked:
+            return examples
+        return dataclasses.replace(examples, token_fields=to_mask(examples.ids, self.tokenizer.special_ids))
 
     def _encode_questions(self, columns: Columns, head: Head, table: Table, rows: np.ndarray | None) -> Examples:
         questions, contexts = (text_column(table, column) for column in _question_and_context(columns))
@@ -147,7 +179,11 @@ class Texts:
                 )
             contexts = [str(row[1]) for row in rows]
             return Examples.encode_spans(self.tokenizer, firsts, contexts, stride=self.stride)
-        return Examples.encode(self.tokenizer, firsts, [str(row[1]) for row in rows] if width == 2 else None)
+        examples = Examples.encode(self.tokenizer, firsts, [str(row[1]) for row in rows] if width == 2 else None)
+        if kind != "masked_lm":
+            return examples
+        asked = to_fill(examples.ids, examples.offsets, self.tokenizer.mask_id, self.tokenizer.mask_token)
+        return dataclasses.replace(examples, token_fields=asked)
 
     def read_arguments(self, words: Sequence[str], columns: Columns, kind: str) -> Sequence[Any]:
         if "pair" in columns.inputs:

@@ -150,6 +150,7 @@ class HeadInputs:
       segment_ids: (batch, length), the number of the text of each token in its row from 1, 0 for padding; None if texts
         are not packed.
       text_starts: integers (batch, texts), where each text begins in its row; None if texts are not packed.
+      read_at: integers (batch, tokens), the only tokens for which `masked_lm` heads predict; None: all.
     """
 
     last_hidden_state: jax.Array
@@ -158,6 +159,7 @@ class HeadInputs:
     word_embeddings: jax.Array | None
     segment_ids: jax.Array | None = None
     text_starts: jax.Array | None = None
+    read_at: jax.Array | None = None
 
 
 def pool(pooling: str, features: HeadInputs) -> jax.Array:
@@ -253,7 +255,7 @@ class Decoder(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Masked language modeling (Devlin et al. 2019, 3.1): logits over the vocabulary for every token.
+    """Masked language modeling (Devlin et al. 2019, 3.1): logits over the vocabulary for every token, or those read.
 
     The output layer is the transposed word embedding, or a separate kernel if `head.tied` is False, plus a bias.
     """
@@ -271,7 +273,10 @@ class MaskedLMHead(nn.Module):
             raise TlxError(
                 f"a masked_lm head has one output for every word: expected {table.shape[0]}, found {self.head.outputs}."
             )
-        x = Transform(self.settings, self.dtype, name="transform")(features.last_hidden_state)
+        x = features.last_hidden_state
+        if features.read_at is not None:
+            x = jnp.take_along_axis(x, features.read_at[..., None], axis=1)
+        x = Transform(self.settings, self.dtype, name="transform")(x)
         bias = self.param("bias", nn.initializers.zeros, (self.head.outputs,), jnp.float32)
         if self.head.tied:
             x = x @ table.T.astype(x.dtype)

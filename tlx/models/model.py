@@ -42,7 +42,8 @@ class ModelOutput:
     """The output of a model. For multiple choice, the batch of all fields except `logits` is batch · choices.
 
     Attributes:
-      logits: the logits by head name: (batch, outputs); (batch, length, outputs) for heads that predict every token;
+      logits: the logits by head name: (batch, outputs); (batch, length, outputs) for heads that predict every token, or
+        (batch, tokens, outputs) of a `masked_lm` head that is told what to read;
         (batch, choices) for multiple choice. Empty without heads. If texts are packed, the batch of a head that
         predicts whole texts is all places for texts, row after row.
       last_hidden_state: as in `BackboneOutput`.
@@ -83,6 +84,7 @@ class Model(nn.Module):
         deterministic: bool = True,
         frozen: Collection[str] = (),
         pooled: jax.Array | None = None,
+        read_at: jax.Array | None = None,
         **inputs: Any,
     ) -> ModelOutput:
         """Runs the model.
@@ -92,6 +94,7 @@ class Model(nn.Module):
           frozen: path prefixes (`backbone/encoder/layer/0`) of blocks that run without dropout.
           pooled: the pooled vector, (batch, 1, hidden), or (batch, 2, hidden) for heads that read two tokens. If it is
             given, there are no inputs and only the heads run.
+          read_at: integers (batch, tokens), the tokens for which heads of the kind `masked_lm` predict; None: all.
           inputs: the backbone's inputs; for multiple choice each is (batch, choices, length).
         """
         if pooled is not None:
@@ -104,7 +107,7 @@ class Model(nn.Module):
             }
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
         features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
-        logits = self.heads(self._readable(features, inputs), deterministic) if self.heads_by_name else {}
+        logits = self.heads(self._readable(features, inputs, read_at), deterministic) if self.heads_by_name else {}
         if choices:
             logits = {
                 name: x.reshape(choices) if dict(self.heads_by_name)[name].kind == "multiple_choice" else x
@@ -114,7 +117,7 @@ class Model(nn.Module):
             logits, features.last_hidden_state, features.pooler_output, features.hidden_states, features.attentions
         )
 
-    def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any]) -> HeadInputs:
+    def _readable(self, features: BackboneOutput, inputs: Mapping[str, Any], read_at: jax.Array | None) -> HeadInputs:
         tied = any(head.kind == "masked_lm" for _, head in self.heads_by_name)
         packed = inputs.get("text_starts") is not None
         return HeadInputs(
@@ -124,6 +127,7 @@ class Model(nn.Module):
             self.backbone.word_embeddings() if tied else None,
             inputs.get("segment_ids") if packed else None,
             inputs.get("text_starts"),
+            read_at,
         )
 
 

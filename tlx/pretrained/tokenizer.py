@@ -88,6 +88,41 @@ class Tokenizer:
         """The class of the tokenizer, and the sizes of the checkpoint's tables: what `config.json` decides of it."""
         return f"{type(self._tokenizer).__name__} {self.tables}"
 
+    @property
+    def size(self) -> int:
+        """The number of tokens, of which each is a row of the checkpoint's embedding table."""
+        size = len(self._tokenizer)
+        return size if self.tables is None else min(size, self.tables.vocabulary)
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of tokens that stand for no text, such as [CLS], [SEP], [UNK] and [MASK]."""
+        return tuple(self._tokenizer.all_special_ids)
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask token.
+
+        Raises:
+          TlxError: the tokenizer has none, or it is no row of the embedding table.
+        """
+        mask_id = self._tokenizer.mask_token_id
+        if mask_id is None or mask_id >= self.size:
+            raise TlxError(
+                f"the tokenizer in {self.folder} has no mask token, which masked language modelling needs; use a "
+                "checkpoint that was pretrained with one."
+            )
+        return int(mask_id)
+
+    @property
+    def mask_token(self) -> str:
+        """How the mask token is written in a text."""
+        return str(self._tokenizer.mask_token)
+
+    def word(self, token: int) -> str:
+        """Returns a token as it is written, without spaces around it."""
+        return str(self._tokenizer.decode([token])).strip()
+
     def count_longer(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> int:
         """Returns how many texts, or pairs of texts, have more than `max_length` tokens before truncation."""
         longer = 0

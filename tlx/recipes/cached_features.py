@@ -82,12 +82,11 @@ def from_features(
     """
     settings = config.features
     log = functools.partial(print, flush=True) if layout.is_main else lambda _: None
-    augmented = inputs.training(task.head) != inputs.prepare
-    spec = None if settings.cache == "off" or augmented else cacheable_features(model, groups, task.head)
+    changing = _changing(inputs, task.head)
+    spec = None if settings.cache == "off" or changing else cacheable_features(model, groups, task.head)
     if spec is None:
         if settings.cache in ("memory", "disk"):
-            reason = "the images are augmented in each step (config.augment)"
-            reason = reason if augmented else "no whole block is frozen below all trainable parameters in every phase"
+            reason = changing or "no whole block is frozen below all trainable parameters in every phase"
             log(f"features: none are cached, because {reason}.")
         return None
     placed = layout.put(variables)
@@ -116,6 +115,14 @@ def from_features(
         for split, examples in task.splits.items()
     }
     return cached, dataclasses.replace(task, splits=splits)
+
+
+def _changing(inputs: Modality, head: Head) -> str:
+    """Why the inputs of the backbone are others in each step; "" if they are not."""
+    if head.kind == "masked_lm":
+        return "other tokens are masked in each step (config.masking)"
+    augmented = inputs.training(head) != inputs.prepare
+    return "the images are augmented in each step (config.augment)" if augmented else ""
 
 
 def check_features(config: ConfigDict) -> None:

@@ -15,7 +15,9 @@ from tlx.data.tags import tag_names
 from tlx.data.targets import label_names, regression_targets
 from tlx.errors import TlxError, listed
 from tlx.modalities.api import Columns, Modality
+from tlx.modalities.text import Texts
 from tlx.models.heads import Head
+from tlx.pretrained.own_head import masked_lm_head
 from tlx.recipes.data_facts import data_facts
 from tlx.recipes.encoded import entry_of
 from tlx.recipes.run_directory import heads_as_json, heads_from
@@ -23,7 +25,7 @@ from tlx.recipes.splits import TARGET, load_tables
 from tlx.training.tasks import DEFAULT
 
 # The heads that can be trained on a file.
-TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging", "question_answering")
+TRAINABLE_KINDS = ("classification", "multilabel", "regression", "tagging", "question_answering", "masked_lm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +51,20 @@ class Datasets:
         return self.read_tables()
 
 
-def make_head(config: ConfigDict, train: Table) -> Head:
+def make_head(config: ConfigDict, train: Table, inputs: Modality) -> Head:
     """Makes the head that fits the labels of the training split.
 
     Args:
       config: the run's config.
       train: the table of the training split.
+      inputs: the modality; it has the checkpoint, whose head of masked language modelling is used.
 
     Raises:
       TlxError: if the kind of head is unknown, or the labels have a single class or a constant target.
     """
     kind, pooling, label = config.head.kind, config.head.pooling, config.data.label
+    if kind == "masked_lm":
+        return masked_lm_head_of(config, inputs)
     if kind == "question_answering":
         settings = {name: config.head[name] for name in ("n_best", "max_answer_length", "null_threshold")}
         return Head(kind, 2, pooling, **settings)
@@ -87,6 +92,21 @@ def make_head(config: ConfigDict, train: Table) -> Head:
     return Head(kind, len(names), pooling, labels=names)
 
 
+def masked_lm_head_of(config: ConfigDict, inputs: Modality) -> Head:
+    """Returns the checkpoint's head of masked language modelling, or a new one, tied to the word embeddings.
+
+    Raises:
+      TlxError: the checkpoint reads no texts, or its tokenizer has no mask token.
+    """
+    if not isinstance(inputs, Texts):
+        raise TlxError(f"config.head.kind is 'masked_lm', which reads texts; this checkpoint reads {inputs.plural}.")
+    tokenizer, tables = inputs.tokenizer, inputs.tokenizer.tables
+    _ = tokenizer.mask_id  # there is one
+    assert tables is not None  # tlx has the family, or there would be no modality
+    own = masked_lm_head(tokenizer.folder) if config.model.weights == "pretrained" else None
+    return own or Head("masked_lm", tables.vocabulary)
+
+
 def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None = None) -> Datasets:
     """Reads and encodes the data of `config.data` and `config.head`, or reads what an earlier run has encoded.
 
@@ -110,6 +130,8 @@ def load_datasets(config: ConfigDict, inputs: Modality, in_memory: Mapping[str, 
         for line in values["lines"]:
             tell(line)
         heads = heads_from({DEFAULT: values["head"]})
+        if config.head.kind == "masked_lm":  # the weights, which are no part of the entry's name, decide
+            heads[DEFAULT] = masked_lm_head_of(config, inputs)
         read = functools.partial(load_tables, config.data, inputs, config.head.kind)
         return Datasets(examples, read, heads[DEFAULT], values["facts"])
     lines: list[str] = []
@@ -129,7 +151,7 @@ def _read(
     config: ConfigDict, inputs: Modality, in_memory: Mapping[str, Table] | None, tell: Callable[[str], None]
 ) -> Datasets:
     tables = load_tables(config.data, inputs, config.head.kind, in_memory)
-    head, columns = make_head(config, tables["train"]), Columns.of(inputs, config.data)
+    head, columns = make_head(config, tables["train"], inputs), Columns.of(inputs, config.data)
     examples = {
         part: inputs.encode(columns, None if part == TARGET else head, table, table.source_rows)
         for part, table in tables.items()

@@ -18,6 +18,7 @@ def finetune() -> ConfigDict:
     config.model = _model()
     config.data = _data()
     config.augment = _augment()
+    config.masking = _masking()
     config.head = _head()
     config.method = _method()
     config.loss = _loss()
@@ -108,7 +109,7 @@ def _data() -> ConfigDict:
     data.image = "image"  # column of the images
     data.pair = placeholder(str)  # column of the second text of a pair; None: single texts
     # Column of the labels; regression and multilabel take several, joined by commas. For question answering, text is
-    # the column of the questions, pair that of the contexts and label that of the answers.
+    # the column of the questions, pair that of the contexts and label that of the answers. masked_lm needs no labels.
     data.label = "label"
     data.label_separator = "|"  # separates several labels within one column
     data.max_length = 128  # longest input in tokens; longer texts are truncated
@@ -133,10 +134,20 @@ def _augment() -> ConfigDict:
     return augment
 
 
+def _masking() -> ConfigDict:
+    """Masking of tokens for heads of the kind "masked_lm" (tlx/augment/masking.py)."""
+    masking = ConfigDict()
+    masking.rate = 0.15  # share of a text's tokens that are predicted
+    masking.masked = 0.8  # share of these that become the mask token
+    masking.random = 0.1  # share of these that become a random token; the rest stays as it is
+    return masking
+
+
 def _head() -> ConfigDict:
     """The head."""
     head = ConfigDict()
-    head.kind = "classification"  # "classification", "multilabel", "regression", "tagging" or "question_answering"
+    # "classification", "multilabel", "regression", "tagging", "question_answering" or "masked_lm".
+    head.kind = "classification"
     head.pooling = "pooler"  # what the head reads: "pooler", "cls" (first token) or "mean" (of all tokens)
     head.standardise = True  # regression: targets are standardized by their training mean and deviation
     # Question answering: how many best first and last tokens of a window are combined, the most tokens of an answer,

@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tlx.augment.masking import Masking
 from tlx.augment.settings import Augmentation, preset
 from tlx.modalities.api import InputSettings, Modality
 from tlx.modalities.open import open_modality
+
+MASKED = "masked_lm"
 
 
 def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
@@ -24,8 +27,18 @@ def open_inputs(folder: Path, config: Mapping[str, Any]) -> Modality:
             stride=data.get("stride"),
             image_size=model.get("image_size"),
             augmentation=augmentation(config.get("augment", {})),
+            masking=Masking(**dict(config.get("masking") or {})),
+            masked_tasks=masked_tasks(config),
         ),
     )
+
+
+def masked_tasks(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the names of the tasks of masked language modelling; `default` is that of a run without tasks."""
+    own = config["head"]["kind"]
+    tasks: Mapping[str, Any] = config.get("tasks") or {"default": {}}
+    kinds = {name: (task.get("head") or {}).get("kind", own) for name, task in tasks.items()}
+    return tuple(name for name, kind in kinds.items() if kind == MASKED)
 
 
 def augmentation(config: Mapping[str, Any]) -> Augmentation:

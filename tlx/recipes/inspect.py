@@ -22,6 +22,7 @@ from tlx.params.paths import flatten
 from tlx.params.rules import Rules
 from tlx.pretrained.folder import resolve
 from tlx.pretrained.load import abstract_params, selected
+from tlx.pretrained.own_head import masked_lm_head
 from tlx.recipes.advice import advise, half_precision
 from tlx.recipes.checks import check_config, check_mixing
 from tlx.recipes.datasets import load_datasets
@@ -137,8 +138,11 @@ def inspect(config: ConfigDict) -> Inspected:
         flatten(params), reinitialized(config.model, model.backbone.config.block_paths), model.backbone.kinds
     )
     pretrained = config.model.weights == "pretrained"
+    own = pretrained and datasets.head.kind == "masked_lm" and masked_lm_head(folder) is not None
     initialized = {
-        path for path in flatten(params) if path in reinitialized_paths or path.startswith("heads/") or not pretrained
+        path
+        for path in flatten(params)
+        if path in reinitialized_paths or (path.startswith("heads/") and not own) or not pretrained
     }
     tasks = {DEFAULT: make_task(DEFAULT, config, datasets)}
     has_state = model.backbone.config.has_state

@@ -50,7 +50,7 @@ def _check_fields(config: ConfigDict, head: Head, arguments: set[str]) -> None:
             f"config.loss.{field} is {config[field]!r}, but {name}, the loss of this {head.kind} head, "
             + (f"takes {listed(settings)}." if settings else "takes no settings.")
         )
-    if config.balanced and (head.kind == "regression" or "class_weights" not in settings):
+    if config.balanced and (head.kind in ("regression", "masked_lm") or "class_weights" not in settings):
         raise TlxError(f"config.loss.balanced is true, but {name} of a {head.kind} head has no classes to weigh.")
 
 

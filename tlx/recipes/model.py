@@ -1,7 +1,7 @@
 """Makes the model of a config: the checkpoint's network with new heads, or one with random weights, and LoRA."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from tlx.models.heads import Head
 from tlx.models.model import Model, build_model, config_of
 from tlx.params.kinds import KindTable
 from tlx.params.partition import FROZEN
-from tlx.params.paths import Tree, flatten
+from tlx.params.paths import Tree, flatten, unflatten
 from tlx.params.rules import Rules, assign
 from tlx.pretrained.folder import read_config
-from tlx.pretrained.load import random_params, start_from
+from tlx.pretrained.load import random_params, selected, start_from
+from tlx.pretrained.own_head import masked_lm_head, masked_lm_params
 from tlx.recipes.regularise import reinitialized
 
 BASE_FROZEN = ("backbone/.*", FROZEN)
@@ -52,9 +53,40 @@ def load_model(config: ConfigDict, folder: Path, heads: dict[str, Head]) -> tupl
         folder, heads, initialise=c.initialise, reinitialise=reinitialise, ignore=c.ignore, seed=config.seed,
         dtype=compute_dtype(c), attention=model.backbone.config.attention, **model_changes(c),
     )  # fmt: skip
+    params, initialized = with_own_heads(folder, heads, params, initialized, model, reinitialise)
     loaded = flatten(params).keys() - initialized
     model, params = adapt(model, params, config)
     return model, params, frozenset(flatten(params).keys() - loaded)
+
+
+def with_own_heads(
+    folder: Path, heads: Mapping[str, Head], params: Tree, initialized: frozenset[str], model: Model,
+    reinitialise: Sequence[str],
+) -> tuple[Tree, frozenset[str]]:  # fmt: skip
+    """Reads the heads of masked language modelling from the checkpoint, if it has one; a line says if it has none.
+
+    Args:
+      folder: the checkpoint's folder.
+      heads: heads by name.
+      params: the model's parameters.
+      initialized: the paths that were initialized.
+      model: the model.
+      reinitialise: selectors of parameters that stay initialized.
+
+    Returns:
+      The parameters, and the paths that are still initialized ones.
+    """
+    names = [name for name, head in heads.items() if head.kind == "masked_lm"]
+    if not names:
+        return params, initialized
+    own = masked_lm_head(folder)
+    if own is None:
+        print(f"model: {folder} has no masked language modelling head; that of the run begins untrained.", flush=True)
+        return params, initialized
+    found = {path: leaf for name in names for path, leaf in masked_lm_params(folder, own, name).items()}
+    kept = selected(found, reinitialise, model.backbone.kinds) if reinitialise else frozenset()
+    found = {path: leaf for path, leaf in found.items() if path not in kept}
+    return unflatten({**flatten(params), **found}), initialized - found.keys()
 
 
 def describe_model(folder: Path, config: Mapping[str, Any], heads: Mapping[str, Head]) -> Model:

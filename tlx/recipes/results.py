@@ -9,6 +9,7 @@ import numpy as np
 
 from tlx.data.examples import ExampleSet
 from tlx.evaluation.calibration import reliability
+from tlx.evaluation.masked import measured_tokens
 from tlx.evaluation.per_class import confusion
 from tlx.evaluation.spans import best_answers, question_scores
 from tlx.models.heads import Head
@@ -80,13 +81,18 @@ def saved_arrays(values: np.ndarray, examples: ExampleSet, head: Head) -> dict[s
     These are `example_id`, `predictions` and `labels`, with one entry per example. For tagging `predictions` and
     `labels` have one per word, and `word_offsets` says where each sentence begins. For question answering they are
     texts, the answer that is predicted and the first true one ("" for none), and `scores` (questions, 2) are exact
-    match and F1.
+    match and F1. For masked language modelling there is one entry per masked token: its text's `example_id`, its id in
+    `labels`, and in `predictions` what `tlx.evaluation.masked.token_scores` returns.
 
     Args:
       values: the predictions, as `Job.predictions` returns them.
       examples: the split.
       head: the head.
     """
+    if head.kind == "masked_lm":
+        there = measured_tokens(values)
+        ids = np.repeat(examples.example_id, examples.lengths)[there]
+        return {"example_id": ids, "predictions": values[there], "labels": examples.token_fields["label"][there]}
     if (words := examples.words) is not None:
         ids = {"example_id": words.sentence_id, "word_offsets": words.offsets}
         return {**ids, "predictions": values, "labels": examples.labels}

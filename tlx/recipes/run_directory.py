@@ -220,10 +220,12 @@ class Trained:
         """The kind of the heads, as far as it decides how inputs are read.
 
         Raises:
-          TlxError: if tasks read their inputs in several ways: words, questions with contexts, or texts.
+          TlxError: if tasks read their inputs in several ways, such as words and texts.
         """
         kinds = [head.kind for head in self.heads.values()]
-        ways = {"tagging": "words", "question_answering": "questions with contexts"}
+        ways = {
+            "tagging": "words", "question_answering": "questions with contexts", "masked_lm": "texts with masks",
+        }  # fmt: skip
         if len(found := {ways.get(kind, "texts") for kind in kinds}) > 1:
             inputs = " and some ".join(sorted(found, key=[*ways.values(), "texts"].index))
             raise TlxError(f"of the tasks {listed(self.heads)} some read {inputs}; name one with --task.")

@@ -16,7 +16,7 @@ from tlx.runs.differences import differences
 from tlx.runs.saved_predictions import read_predictions
 
 SPLITS = ("test", "validation")
-CLASSES = ("classification", "masked_lm")  # kinds of heads of which a prediction is right or wrong
+CLASSES = ("classification",)  # kinds of heads of which a prediction is right or wrong
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,8 @@ import numpy as np
 
 from tlx.data.examples import ExampleSet
 from tlx.data.packed_shape import shape_of_chunk
+from tlx.data.tokens import ASKED
+from tlx.evaluation.masked import BEST
 from tlx.evaluation.metrics import check_finite
 from tlx.evaluation.predict import Forward, make_forward, predict
 from tlx.evaluation.spans import best_answers
@@ -32,8 +34,9 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
       question answering `predicted` is the answer, "" for none, `score` its probability among the best answers, and
       `start` the position of its first character in the context, None for none.
       `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
-      the words, None for a word that cannot be predicted; for regression, a number or a list of numbers. For a run of
-      several tasks, such a dict for each task, by its name; all come from one pass of the backbone.
+      the words, None for a word that cannot be predicted; for regression, a number or a list of numbers; for masked
+      language modelling, the words in place of the mask tokens, each by itself. For a run of several tasks, such a dict
+      for each task, by its name; all come from one pass of the backbone.
     """
     return rows_of_examples(trained, trained.inputs.encode_inputs(inputs, trained.kind))
 
@@ -41,21 +44,32 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
 def rows_of_examples(trained: Trained, examples: ExampleSet) -> list[dict[str, Any]]:
     """Predicts encoded inputs; returns what `rows_of` returns."""
     outputs = outputs_of(trained, examples)
-    by_head = {name: _rows(head, outputs[name], examples) for name, head in trained.heads.items()}
+    by_head = {name: _rows(trained, head, outputs[name], examples) for name, head in trained.heads.items()}
     if list(by_head) == ["default"]:
         return by_head["default"]
     return [dict(zip(by_head, rows, strict=True)) for rows in zip(*by_head.values(), strict=True)]
 
 
-def _rows(head: Head, values: np.ndarray, examples: ExampleSet) -> list[dict[str, Any]]:
+def _rows(trained: Trained, head: Head, values: np.ndarray, examples: ExampleSet) -> list[dict[str, Any]]:
     if examples.spans is not None:
         check_finite(values)
         answers = best_answers(values, examples.offsets, examples.spans, head)
         return [{"predicted": one.text, "score": one.probability, "start": one.start} for one in answers]
+    if head.kind == "masked_lm":
+        check_finite(values)
+        return _filled(trained.inputs.preprocessor, values, examples)
     if examples.words is None:
         return ROWS[head.kind](head, values)
     tags = [[*head.labels, None][tag] for tag in predicted_tags(values)]
     return [{"predicted": tags[start:stop]} for start, stop in itertools.pairwise(examples.words.offsets)]
+
+
+def _filled(tokenizer: Any, values: np.ndarray, examples: ExampleSet) -> list[dict[str, Any]]:
+    """The most probable token in place of each mask token, of each text."""
+    asked = examples.token_fields[ASKED] != 0
+    words = [tokenizer.word(int(token)) for token in values[asked, BEST]]
+    ends = np.concatenate([[0], np.cumsum(asked)])[examples.offsets]
+    return [{"predicted": words[start:stop]} for start, stop in itertools.pairwise(ends)]
 
 
 def _classes(head: Head, logits: np.ndarray) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from tlx.data.plan import TrainingPlan
 from tlx.data.samplers import SHUFFLE, Sampler
 from tlx.data.task_plan import TaskPlan, TaskSampling
 from tlx.errors import TlxError, listed
+from tlx.evaluation import masked
 from tlx.evaluation.metrics import check_finite, default_monitor, measure
 from tlx.evaluation.per_class import ClassReport, per_class
 from tlx.evaluation.spans import best_answers, mean_loss, question_scores
@@ -166,10 +167,12 @@ def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str
     """Returns the metrics of a head and its mean loss over all examples.
 
     In tagging, a word that cannot be predicted counts as wrong in all metrics and does not enter the loss. A word
-    without a label enters neither. In question answering, metrics are of questions and the loss is that of windows.
+    without a label enters neither. In question answering, metrics are of questions and the loss is that of windows. In
+    masked language modelling, both are of the masked tokens.
 
     Args:
-      predictions: float (examples, outputs), for tagging (words, outputs), for question answering (tokens, 2).
+      predictions: float (examples, outputs), for tagging (words, outputs), for question answering (tokens, 2), for
+        masked language modelling (tokens, 4), see `tlx.evaluation.masked`.
       examples: the examples with their labels.
       head: the head that made the predictions.
     """
@@ -178,6 +181,11 @@ def score(predictions: np.ndarray, examples: ExampleSet, head: Head) -> dict[str
         scores = scores_of_questions(predictions, examples, head)
         loss = mean_loss(predictions, examples.token_fields["label"], examples.offsets)
         return {"loss": loss, **measure(head.kind, scores, examples.spans.question_id)}
+    if head.kind == "masked_lm":
+        there = masked.measured_tokens(predictions)
+        scores, labels = predictions[there], examples.token_fields["label"][there]
+        values = measure(head.kind, scores, labels)
+        return {"loss": masked.mean_loss(scores), **values}
     if examples.words is None:
         labels = examples.labels
         values = measure(head.kind, predictions, labels, head.labels)
@@ -199,9 +207,9 @@ def scores_of_questions(predictions: np.ndarray, examples: ExampleSet, head: Hea
 def class_reports(predictions: np.ndarray, examples: ExampleSet, head: Head) -> list[ClassReport]:
     """Returns precision, recall and F1 of each class, over the same examples as `score`.
 
-    For regression and question answering, which have no classes, the list is empty.
+    For regression, question answering and masked language modelling, which have no classes, the list is empty.
     """
-    if examples.spans is not None:
+    if examples.spans is not None or head.kind == "masked_lm":
         return []
     if examples.words is None:
         return per_class(head.kind, predictions, examples.labels, head.labels)
