@@ -135,6 +135,7 @@ def batch_of(job: Any, step: int) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in {**inputs, "label": labels["label"]}.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("packing", ["off", "on"])
 def test_other_tokens_are_masked_in_each_epoch(packing: str, tmp_path: Path) -> None:
     """And with the logits of the chosen tokens alone, which are those that the model has of all tokens."""
