@@ -51,7 +51,8 @@ def main() -> None:
         seconds = [f"{statistics.median(one[stage] for one in turns):.2f}" for stage in STAGES]
         costs = (f"{turns[0]['temporary'] / 1e6:,.0f}", f"{turns[0]['flops'] / 1e9:,.1f}", str(turns[0]["fusions"]))
         rows.append((str(depth), MODES[mode], *seconds, *costs))
-    publish(options.workdir, "a step by depth", HEADER, rows, above=f"Medians of {options.turns} processes.")
+    above = f"Medians of {options.turns} processes." if options.turns > 1 else "One process each."
+    publish(options.workdir, "a step by depth", HEADER, rows, above=above)
 
 
 def measured(workdir: Path, mode: str, depth: str) -> dict[str, Any]:
