@@ -39,8 +39,13 @@ def main(argv: list[str]) -> None:
         failed = [record for record in records if record.state == "failed"]
         for record in failed:
             print(f"{record.arm}, seed {record.seed} failed: {record.error}")
+        if not WORKERS.value and not PER_GPU.value:
+            for arm in dict.fromkeys(record.arm for record in records):
+                print(f"{arm}: seeds {', '.join(str(record.seed) for record in records if record.arm == arm)}")
         complete = sum(record.state == "complete" for record in records)
         print(f"{complete} of {len(records)} runs are complete, {len(failed)} failed; {WORKDIR.value}/study.json")
+        if failed:
+            raise SystemExit(1)
 
 
 if __name__ == "__main__":

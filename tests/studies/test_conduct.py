@@ -107,8 +107,8 @@ def test_broken_arms_are_reported_and_the_others_complete(tmp_path: Path) -> Non
     assert Queue(plan).unfinished() == 0
 
 
-def ablate(folder: Path, *words: str) -> str:
-    """experiments/ablate.py in a terminal; returns what it shows."""
+def ablate(folder: Path, *words: str, code: int = 0) -> str:
+    """experiments/ablate.py in a terminal, which ends with this code; returns what it shows."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "experiments/ablate.py", f"--study={folder / 'study.py'}", f"--workdir={folder}", *words]
     process = subprocess.Popen(
@@ -127,7 +127,7 @@ def ablate(folder: Path, *words: str) -> str:
     except OSError:  # the terminal is closed
         pass
     os.close(ours)
-    assert process.wait() == 0, shown.decode()
+    assert process.wait() == code, shown.decode()
     return shown.decode()
 
 
@@ -138,11 +138,13 @@ def test_the_command_in_a_terminal_with_retry_failed_and_full(tmp_path: Path) ->
         tmp_path, {"flaky": flaky, "good": f"{note}; {GOOD}"}, seeds=1, full={"seeds": 2, "train.epochs": 9.0},
         short={"train.epochs": 1.0},
     )  # fmt: skip
-    shown = ablate(tmp_path)
+    listed = ablate(tmp_path, "--workers=0")
+    assert "good: seeds 0" in listed and "0 of 2 runs are complete, 0 failed" in listed
+    shown = ablate(tmp_path, code=1)
     assert "made: 2 of 2 runs ended, 0 running; 1 failed; best test/accuracy 0.5000 (good, seed 0)" in shown
     assert "flaky, seed 0 failed: sh ended with code 1: it printed nothing" in shown
     (tmp_path / "repaired").touch()
-    assert "1 of 2 runs are complete, 1 failed" in ablate(tmp_path)
+    assert "1 of 2 runs are complete, 1 failed" in ablate(tmp_path, code=1)
     begun = (tmp_path / "begun").read_text().splitlines()
     assert len(begun) == 2, "neither the complete nor the failed run is run again by itself"
     assert "2 of 2 runs are complete, 0 failed" in ablate(tmp_path, "--retry_failed")

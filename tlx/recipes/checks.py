@@ -12,12 +12,14 @@ from tlx.modalities.api import Inputs
 from tlx.models.model import Model
 from tlx.optim.groups import as_group
 from tlx.recipes.cached_features import check_features
+from tlx.recipes.fields import check_fields
 from tlx.recipes.packing import check_packing
 from tlx.training.tasks import Task
 
 
 def check_config(config: ConfigDict) -> None:
     """Raises `TlxError` for invalid values that can be detected without data and checkpoint."""
+    check_fields(config)
     if not config.model.checkpoint:
         raise TlxError("config.model.checkpoint names no checkpoint (a folder, package:NAME/FOLDER, or a hub id).")
     positive = {

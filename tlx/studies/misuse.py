@@ -99,8 +99,8 @@ def _no_variation(study: Analysis) -> Iterator[str]:
     constant = [arm for arm in study.arms if len(arm.complete) > 1 and len(set(arm.values(study.main).values())) == 1]
     if constant:
         yield (
-            f"All seeds have the same {study.main}, so that they are no repetitions; the seed may not reach the run: "
-            f"{_names(constant)}."
+            f"All seeds have the same {study.main}, so that they are no repetitions; the seed may not reach the run, "
+            f"or the model predicts one class for all examples: {_names(constant)}."
         )
 
 

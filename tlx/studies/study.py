@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from tlx.errors import TlxError, listed
 from tlx.recipes import defaults
+from tlx.recipes.fields import check_fields
 
 DESIGNS = ("grid", "one_at_a_time", "leave_one_out", "paired")
 DIRECTIONS = ("maximize", "minimize")
@@ -137,6 +138,7 @@ def changed(config: ConfigDict, changes: Changes) -> ConfigDict:
         except (TypeError, ValueError):
             kind = copied.get_ref(field).get_type().__name__ if "." not in field else "another type"
             raise TlxError(f"the study sets {field} to {value!r}, expected {kind}.") from None
+    check_fields(copied)
     return copied
 
 
