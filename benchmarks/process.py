@@ -2,15 +2,18 @@
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
 def peak() -> int:
-    """The peak resident memory of the process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The peak resident memory of the process so far, in bytes (Linux).
+
+    Not `ru_maxrss` of `getrusage`, which begins with the memory of the process that started this one.
+    """
+    line = next(each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def since_start() -> float:
