@@ -8,9 +8,10 @@ BIN := .venv/bin
 INTEROP := .venv-interop
 FLAX := .venv-flax
 LIBMTL := .venv-libmtl
+ADAPTATION := .venv-adaptation
 RUNS ?= runs
 
-.PHONY: demo test long faults interop interop-flax interop-libmtl lint lock fixtures clean
+.PHONY: demo test long faults interop interop-flax interop-libmtl interop-adaptation lint lock fixtures clean
 
 demo: .venv/.ready
 	@$(BIN)/python experiments/demo.py --workdir=$(RUNS)/demo
@@ -34,6 +35,9 @@ interop-flax: .venv/.ready $(FLAX)/.ready
 
 interop-libmtl: .venv/.ready $(LIBMTL)/.ready
 	@TLX_LIBMTL_PYTHON=$(LIBMTL)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_libmtl.py $(ARGS)
+
+interop-adaptation: .venv/.ready $(ADAPTATION)/.ready
+	@TLX_ADAPTATION_PYTHON=$(ADAPTATION)/bin/python $(BIN)/python -m pytest -m interop tests/interop/test_adaptation.py $(ARGS)
 
 lint: .venv/.ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -26,6 +26,7 @@ python docs/update.py growth runs/growth
 python docs/update.py jax_versions runs/jax_versions
 python docs/update.py overhead runs/overhead
 python docs/update.py shifts runs/shifts
+python docs/update.py multitask_toy runs/multitask_toy
 python docs/update.py adaptation runs/studies/adapt_*
 """
 
@@ -53,7 +54,7 @@ TABLES = {
     "formats": "formats", "loading": "formats", "digits": "images", "images": "images", "packing": "packing",
     "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
     "depth": "speed", "first_step": "speed", "growth": "speed", "jax_versions": "speed",
-    "overhead": "studies", "shifts": "adaptation_methods",
+    "overhead": "studies", "shifts": "adaptation_methods", "multitask_toy": "howto_tasks",
 }  # fmt: skip
 STUDIES = {
     "strategies": "freezing", "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",

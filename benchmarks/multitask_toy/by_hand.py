@@ -1,5 +1,8 @@
 """The same runs in NumPy and SciPy, without tlx or JAX: the papers' formulas for two tasks, and slopes by hand."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 
@@ -85,12 +88,26 @@ COMBINE = {
 }  # fmt: skip
 
 
-def end(name: str, start: np.ndarray, steps: int) -> np.ndarray:
-    """Where Adam is after so many steps, (2,)."""
-    x, combine = np.array(start, float), COMBINE[name]
-    m, v, logits = np.zeros(2), np.zeros(2), np.zeros(2)
+class Point(NamedTuple):
+    """Where a run is: a point, Adam's moments, FAMO's logits, all (2,), and the number of steps taken."""
+
+    x: np.ndarray
+    m: np.ndarray
+    v: np.ndarray
+    logits: np.ndarray
+    steps: int
+
+
+def beginning(start: Sequence[float]) -> Point:
+    """A run before its first step."""
+    return Point(np.array(start, float), np.zeros(2), np.zeros(2), np.zeros(2), 0)
+
+
+def advance(name: str, point: Point, steps: int) -> np.ndarray:
+    """Where Adam is after so many more steps, (2,)."""
+    combine, (x, m, v, logits, taken) = COMBINE[name], point
     values, gradients = losses_and_slopes(x)
-    for step in range(1, steps + 1):
+    for step in range(taken + 1, taken + steps + 1):
         shares = np.exp(logits) / np.exp(logits).sum()
         weights = shares / (values - LOWER)
         direction = combine(gradients) if combine else weights @ gradients / weights.sum()
@@ -101,6 +118,16 @@ def end(name: str, start: np.ndarray, steps: int) -> np.ndarray:
             change = np.log((before - LOWER) / (values - LOWER))
             logits = logits - FAMO_RATE * (shares * (change - shares @ change) + FAMO_DECAY * logits)
     return x
+
+
+def end(name: str, start: Sequence[float], steps: int) -> np.ndarray:
+    """Where Adam is after so many steps from a start, (2,)."""
+    return advance(name, beginning(start), steps)
+
+
+def pieces(name: str, points: Sequence[Point], steps: int) -> np.ndarray:
+    """Where Adam is so many steps after each of these points, (points, 2)."""
+    return np.array([advance(name, point, steps) for point in points])
 
 
 def pareto_front(points: int = 4001) -> tuple[np.ndarray, np.ndarray]:

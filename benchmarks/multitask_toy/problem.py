@@ -68,13 +68,16 @@ METHODS = {
 
 
 @functools.partial(jax.jit, static_argnames=("name", "steps", "every"))
-def trajectories(name: str, steps: int, every: int = 1) -> jax.Array:
-    """Adam's paths from all starts, (starts, steps / every + 1, 2), in float64.
+def trajectories(name: str, steps: int, every: int = 1) -> dict[str, jax.Array]:
+    """Adam's paths from all starts, in float64.
 
     Args:
       name: a key of `METHODS`.
       steps: number of steps, a multiple of `every`.
       every: steps between two points of the result.
+
+    Returns:
+      `x`, the points, Adam's moments `m` and `v`, and FAMO's `logits`, all (starts, steps / every + 1, 2).
     """
     method, adam = METHODS[name], optax.adam(RATE)
 
@@ -91,12 +94,17 @@ def trajectories(name: str, steps: int, every: int = 1) -> jax.Array:
             logits = multitask.famo_logits(logits, before, losses(x), lower=jnp.asarray(LOWER), **FAMO)
         return (x, moments, logits), None
 
-    def some(carry: Any, _: Any) -> tuple[Any, jax.Array]:
-        carry, _ = jax.lax.scan(step, carry, length=every)
-        return carry, carry[0]
+    def shown(carry: Any) -> dict[str, jax.Array]:
+        x, (moments, *_), logits = carry
+        return {"x": x, "m": moments.mu, "v": moments.nu, "logits": logits}
 
-    def path(start: jax.Array) -> jax.Array:
-        _, points = jax.lax.scan(some, (start, adam.init(start), jnp.zeros(2)), length=steps // every)
-        return jnp.concatenate([start[None], points])
+    def some(carry: Any, _: Any) -> tuple[Any, Any]:
+        carry, _ = jax.lax.scan(step, carry, length=every)
+        return carry, shown(carry)
+
+    def path(start: jax.Array) -> dict[str, jax.Array]:
+        first = (start, adam.init(start), jnp.zeros(2))
+        _, points = jax.lax.scan(some, first, length=steps // every)
+        return jax.tree.map(lambda one, rest: jnp.concatenate([one[None], rest]), shown(first), points)
 
     return jax.vmap(path)(jnp.asarray(STARTS, float))
