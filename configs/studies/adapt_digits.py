@@ -5,9 +5,9 @@ python experiments/ablate.py --study=configs/studies/adapt_digits.py:mnist-usps 
 The argument is SOURCE-TARGET of `mnist`, `usps`, `mnist_m`; each pair is a study of its own. The recipe is SGD at 0.1
 for 10 epochs of the source. Methods have their papers' settings, except for DAN, whose trade-off grows from 0, and
 nothing is tuned. skada-bench has a momentum of 0.6 and a weight decay of 1e-5 besides, normalises USPS by its own
-moments, has a discriminator of 1024 x 1024 with dropout, and chooses trade-offs on a grid. DANN has a second arm with a tenth of the trade-off, because
-in trials of both libraries it was better on the target: it was chosen with the target's labels, so its gain is none
-that a user could have had.
+moments, has a discriminator of 1024 x 1024 with dropout, and chooses trade-offs on a grid. DANN has a second arm with a
+tenth of the trade-off, because in trials of both libraries it was better on the target: it was chosen with the target's
+labels, so its gain is none that a user could have had.
 
 The short form has 100 source images of each class, 1,000 target images and batches of 64. With `--full` all images of
 $TLX_DATA are used, in batches of 256.
