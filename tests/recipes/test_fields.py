@@ -39,5 +39,6 @@ def test_a_run_refuses_it_before_anything_is_read(tmp_path: Path) -> None:
 def test_names_of_methods_tasks_and_groups_are_free() -> None:
     config = defaults.multitask()
     config.method.trade_off, config.params.groups.slow = 0.5, ConfigDict({"multiplier": 0.1})
+    config.loss.gamma = 1.5  # of the loss "focal", say
     config.tasks.mine = ConfigDict({"data": {"train": "csv:mine.csv"}})
     check_fields(config)

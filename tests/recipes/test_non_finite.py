@@ -21,7 +21,7 @@ RATE = 3e38  # of SGD: the first updates bring a head to the end of float32's ra
 @pytest.mark.long
 def test_the_report_names_what_happened(config: Any, tmp_path: Path) -> None:
     """The loss overflows. Only the head is trained and nothing is dropped out: evaluation has each step's logits."""
-    config.params.trainable, config.features.cache = "heads", "off"
+    config.params.trainable, config.features.cache, config.data.packing = "heads", "off", "off"
     config.model.classifier_dropout = 0.0
     config.optimizer.name, config.optimizer.clip = "sgd", 0.0
     config.optimizer.learning_rate, config.optimizer.schedule, config.optimizer.warmup_fraction = RATE, "constant", 0.0
