@@ -7,7 +7,7 @@ losses at the end to the Pareto front: of `tlx.methods.multitask` in JAX and of 
 (`by_hand.py`), both in float64.
 
 Runs that pass through the narrow valleys above x_2 = 0, where gradients reach 1e5, are chaotic: the last bit of a
-number decides where they end. So each run of tlx is also compared in pieces of 50 steps: NumPy begins each piece at
+number decides where they end. So each run of tlx is also compared in pieces of ten steps: NumPy begins each piece at
 tlx's point, with its moments. Where whole runs are more than 1e-3 apart, NumPy also runs from starts that are moved by
 1e-12, and the table has the range of the ends.
 
@@ -32,7 +32,7 @@ from problem import METHODS, STARTS, losses, trajectories
 from tlx.reporting.figure import save
 
 jax.config.update("jax_enable_x64", True)
-EVERY = 50  # steps between two drawn points, and of a piece
+EVERY = 10  # steps between two drawn points, and of a piece
 TOLERANCE = 1e-3
 MOVED = 1e-12 * np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
 FIELDS = ("x", "m", "v", "logits")
