@@ -272,7 +272,7 @@ def predictions(options: argparse.Namespace) -> str:
         f"{found['sentences']:,}",
         *(f"{s:.0f}" for s in seconds),
         ratio,
-        " / ".join("–" if p is None else f"{p / 1e6:,.0f}" for p in peaks),
+        " / ".join(f"{p / 1e6:,.0f}" for p in peaks),
         f"{found['same']:.2%}",
     )
     publish(options.workdir, "predictions", header, [cells])

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -15,7 +17,8 @@ from tlx.models.bert import BertConfig
 from tlx.models.model import build_model
 from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder
-from tlx.recipes import defaults
+from tlx.recipes import defaults, finetune
+from tlx.recipes.run_directory import load_run
 
 GOOD = ("fine", "great", "lovely", "sweet", "warm")
 BAD = ("awful", "bitter", "cold", "dull", "grim")
@@ -92,6 +95,18 @@ def run_and_stop(job: Any, steps: int) -> None:
     before_each_step(job, stop)
     with pytest.raises(Stopped):
         job.run(quiet=True)
+
+
+def check_stopped_and_resumed(config: Callable[[], ConfigDict], folder: Path, steps: int) -> None:
+    """A run that is stopped after so many steps and goes on has the bits and metrics of an undisturbed one."""
+    finetune.build(config(), folder / "whole").run(quiet=True)
+    run_and_stop(finetune.build(config(), folder / "parts"), steps)
+    finetune.build(config(), folder / "parts").run(quiet=True)
+    one, other = (load_run(folder / name) for name in ("whole", "parts"))
+    assert one.step == other.step
+    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    summaries = [json.loads((folder / name / "summary.json").read_text()) for name in ("whole", "parts")]
+    assert summaries[0]["metrics"] == summaries[1]["metrics"]
 
 
 def before_each_step(job: Any, do: Callable[[Any], None]) -> None:

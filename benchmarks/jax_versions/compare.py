@@ -18,8 +18,7 @@ sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("", "free
 
 from beside import HERE, answer, ask
 from common import arguments, kept, publish
-
-STEPS = {"MiniLM": 32, "BERT-base": 8, "ViT-B/16": 8}  # shape -> examples in a batch
+from speed import STEPS
 
 
 def main() -> None:

@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from sklearn.metrics import accuracy_score, f1_score, r2_score
 
+from tests import tiny
 from tests.tiny import BAD, GOOD, NEUTRAL, write_checkpoint, write_reviews
 from tlx.cli.experiment import train_baselines
 from tlx.cli.main import main
@@ -139,28 +139,7 @@ def test_words_and_texts_are_judged_in_one_run(files: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("method", ["pcgrad", "famo", "dwa"])
 def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, method: str, tmp_path: Path) -> None:
     fields = {"sampler.law": "annealed", "sampler.batches": "one_task"}
-    whole = finetune.build(config_of(files, method, **fields), tmp_path / "whole")
-    whole.run(quiet=True)
-
-    class Killed(Exception):
-        pass
-
-    def kill(step: int, metrics: Any) -> bool:
-        if step == 12:
-            raise Killed
-        return False
-
-    begun = finetune.build(config_of(files, method, **fields), tmp_path / "parts")
-    with pytest.raises(Killed):
-        from tlx.training.checkpoint import Checkpoints
-
-        with Checkpoints(tmp_path / "parts" / "checkpoints") as checkpoints:
-            begun.fit(checkpoints, quiet=True, after_step=kill)
-    begun.lock = None
-    finetune.build(config_of(files, method, **fields), tmp_path / "parts").run(quiet=True)
-    one, other = (load_run(tmp_path / name) for name in ("whole", "parts"))
-    assert one.step == other.step
-    jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
+    tiny.check_stopped_and_resumed(lambda: config_of(files, method, **fields), tmp_path, 12)
 
 
 @pytest.mark.long
