@@ -22,10 +22,10 @@ def since_start() -> float:
     return float(Path("/proc/uptime").read_text().split()[0]) - began
 
 
-def answer_turns(trainable: int, steps: Callable[[int], float]) -> None:
-    """Prints the number of trained parameters; then, for each number n on standard input, runs n steps and prints the
-    seconds; at the end of the input prints the peak memory. Every output is a line of JSON."""
-    print(json.dumps({"trainable": trainable}), flush=True)
+def answer_turns(trainable: int, steps: Callable[[int], float], **facts: object) -> None:
+    """Prints the number of trained parameters and other facts; then, for each number n on standard input, runs n steps
+    and prints the seconds; at the end of the input prints the peak memory. Every output is a line of JSON."""
+    print(json.dumps({"trainable": trainable, **facts}), flush=True)
     for line in sys.stdin:
         print(json.dumps({"seconds": steps(int(line))}), flush=True)
     print(json.dumps({"peak": peak()}), flush=True)

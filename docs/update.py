@@ -26,8 +26,10 @@ python docs/update.py growth runs/growth
 python docs/update.py jax_versions runs/jax_versions
 python docs/update.py overhead runs/overhead
 python docs/update.py shifts runs/shifts
+python docs/update.py adaptation_costs runs/adaptation_costs
 python docs/update.py multitask_toy runs/multitask_toy
 python docs/update.py adaptation runs/studies/adapt_*
+python docs/update.py tasks runs/studies/tasks
 """
 
 import functools
@@ -35,6 +37,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +49,7 @@ from tlx.studies import report_tables
 from tlx.studies.analysis import analyse
 from tlx.studies.records import read_study
 from tlx.studies.report import write
+from tlx.training.writers import read_metrics
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,7 +58,8 @@ TABLES = {
     "formats": "formats", "loading": "formats", "digits": "images", "images": "images", "packing": "packing",
     "saving": "safety", "speed": "speed", "memory_kept": "speed", "masks": "speed",
     "depth": "speed", "first_step": "speed", "growth": "speed", "jax_versions": "speed",
-    "overhead": "studies", "shifts": "adaptation_methods", "multitask_toy": "howto_tasks",
+    "overhead": "studies", "shifts": "adaptation_methods", "adaptation_costs": "adaptation_methods",
+    "multitask_toy": "howto_tasks",
 }  # fmt: skip
 STUDIES = {
     "strategies": "freezing", "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",
@@ -123,6 +128,41 @@ def adaptation(*workdirs: Path) -> None:
             + (f"\nBelow the published value by more than the interval: {', '.join(below)}.\n" if below else "")
         )
     insert(ROOT / "docs" / "adaptation_methods.md", "adaptation", "\n".join(parts))
+
+
+def tasks(workdir: Path) -> None:
+    """Writes the table of the methods of several tasks, and draws the mean gains over each task alone."""
+    import matplotlib.pyplot as plt
+
+    found = analyse(*read_study(workdir))
+    metrics = [metric for metric in found.metrics if "test/" in metric]
+    batch, rows, gains = found.arms[0].complete[0].budget["batch size"], [], []
+    for arm in found.arms:
+        by_metric = [found.interval(arm, metric) if arm.has(metric) else None for metric in metrics]
+        cells = ["–" if each is None else f"{100 * each.mean:.1f} ± {100 * each.half_width:.1f}" for each in by_metric]
+        rates = [
+            line["train/examples_per_s"]
+            for trial in arm.complete
+            for line in read_metrics(Path(str(trial.workdir)))[1:]  # the first has the compilation
+            if "train/examples_per_s" in line
+        ]
+        peak = max(trial.peak_memory_bytes or 0 for trial in arm.complete) / 2**20
+        trained = arm.complete[0].trainable_parameters
+        step = 1e3 * batch / statistics.median(rates)
+        rows.append((arm.name, *cells, f"{step:,.0f}", f"{peak:,.0f}", f"{trained:,}"))
+        if by_metric[0] is not None:
+            gains.append((arm.name, 100 * by_metric[0].mean, 100 * by_metric[0].half_width))
+    sizes = ", ".join(f"{name} {value}" for name, value in found.facts.sizes.items())
+    names = (metric.replace("/test/", " ") for metric in metrics)
+    header = ("arm", *names, "ms a step", "peak MiB", "trained parameters")
+    title = f"{found.facts.name} ({sizes}), revision {found.facts.revision}; in per cent, mean ± 95 % interval:\n\n"
+    insert(ROOT / "docs" / "howto_tasks.md", "tasks", title + markdown(header, rows))
+    figure, axes = plt.subplots(figsize=(7, 0.4 * len(gains) + 1), layout="constrained")
+    names, means, widths = zip(*reversed(gains), strict=True)
+    axes.errorbar(means, names, xerr=widths, fmt="o", capsize=3)
+    axes.axvline(0, color="gray", linewidth=0.8)
+    axes.set_xlabel("Δm on test, per cent: mean gain over each task alone, with 95 % interval over seeds")
+    figure.savefig(ROOT / "docs" / "tasks.png", dpi=110)
 
 
 def example(workdir: Path) -> None:
@@ -199,6 +239,7 @@ def tools(run: Path) -> None:
 if __name__ == "__main__":
     parts = {
         "demo": demo, "results": results, "tools": tools, "sst2_freezing": example, "adaptation": adaptation,
+        "tasks": tasks,
         **{part: functools.partial(table, part) for part in TABLES},
         **{part: functools.partial(study, ROOT / "docs" / f"{page}.md", part) for part, page in STUDIES.items()},
     }  # fmt: skip

@@ -16,9 +16,10 @@ from typing import Any
 
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("", "freezing"))
 
-from beside import HERE, answer, ask
+from beside import HERE
 from common import arguments, kept, publish
 from speed import STEPS
+from turns import answer, ask
 
 
 def main() -> None:

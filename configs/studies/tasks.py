@@ -1,4 +1,4 @@
-"""Methods of several tasks on five sets of texts with MiniLM, and each task alone: 36 runs, with $TLX_DATA.
+"""Methods of several tasks on five sets of texts with MiniLM, and each task alone: 39 runs, with $TLX_DATA.
 
 python experiments/ablate.py --study=configs/studies/tasks.py --workdir=runs/studies/tasks
 
@@ -9,13 +9,17 @@ task, once (about 80 minutes on two cores, estimated from timed steps); `--full`
 from tlx.studies.study import Study
 
 METHODS = ("equal", "uncertainty", "dwa", "gradnorm", "pcgrad", "cagrad", "famo")
+LORA = {  # heads have the rate that they have in the other arms of the short form
+    "lora.rank": 8, "lora.per_task": True, "params.trainable": "", "optimizer.learning_rate": 2e-3,
+    "params.head_multiplier": 1.25,
+}  # fmt: skip
 METRICS = {"sst2": "accuracy", "subj": "accuracy", "ag_news": "accuracy", "mrpc": "accuracy", "wnut17": "entity_f1"}
 SPLITS = ("test", "validation")
 
 
 def get_study() -> Study:
     """The study."""
-    methods = {name: {"method.name": name} for name in METHODS}
+    methods = {name: {"method.name": name} for name in METHODS} | {"LoRA per task": LORA}
     metrics = [f"{task}/{split}/{name}" for split in SPLITS for task, name in METRICS.items()]
     return Study(
         name="tasks",

@@ -51,6 +51,39 @@ def test_rows_and_labels_are_those_of_the_sets() -> None:
     assert not batch["label_tags_mask"][[0, 1, 2, 4, 5]].any()
 
 
+def test_texts_that_share_a_row() -> None:
+    """Every token, label and mask of a packed batch is that of the text alone, whichever set it is of."""
+    joint = JointExamples([{"good": GOOD, "score": SCORE}, {"topic": TOPIC}, {"tags": TAGS}])
+    rows = np.array([[5, 1, -1], [-1, -1, -1], [7, 3, 8]])
+    batch = joint.take(rows, 11)
+    alone = joint.take(np.maximum(rows.ravel(), 0), 8)
+    assert batch.keys() == {*alone, "segment_ids", "text_starts"} - {"attention_mask"}
+    by_token = {name for name, values in alone.items() if values.shape[1:] == (8,)}
+    assert by_token == {"input_ids", "token_type_ids", "attention_mask", "label_tags", "label_tags_mask"}
+    used = np.zeros((3, 11), bool)
+    for (row, text), position in np.ndenumerate(rows):
+        number, length = 3 * row + text, int(joint.lengths[position])
+        if position < 0:
+            assert not any(batch[f"label_{task}_mask"][row, text] for task in ("good", "score", "topic"))
+            continue
+        start = batch["text_starts"][row, text]
+        used[row, start : start + length] = True
+        for name in batch.keys() & alone.keys():
+            if name in by_token:
+                found, expected = batch[name][row, start : start + length], alone[name][number, :length]
+            else:
+                found, expected = batch[name][row, text], alone[name][number]
+            if name.startswith("label_") and not name.endswith("_mask"):  # it may be anything where it is not known
+                known = alone[f"{name}_mask"][number]
+                found, expected = (
+                    values[known[:length]] if name in by_token else values * known for values in (found, expected)
+                )
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name} {position}")
+        assert set(batch["segment_ids"][row, start : start + length]) == {text + 1}
+    assert (used == (batch["segment_ids"] > 0)).all()
+    assert (batch["input_ids"][~used] == -5).all() and not batch["label_tags_mask"][~used].any()
+
+
 def test_which_sets_have_the_same_inputs() -> None:
     assert same_inputs(GOOD, SCORE) and not same_inputs(GOOD, TOPIC)
 

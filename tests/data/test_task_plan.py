@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from tlx.data import task_plan
 from tlx.data.batches import Batches
 from tlx.data.examples import Examples
-from tlx.data.task_plan import TaskLaw, TaskPlan, TaskSampling
+from tlx.data.task_plan import TaskLaw, TaskPlan, TaskSampling, choose_joint_shape
 from tlx.errors import TlxError
 
 SIZES = {"small": 40, "middle": 300, "large": 2100}
@@ -95,6 +95,32 @@ def test_a_plan_that_begins_at_any_step_is_the_same(batches: str) -> None:
             assert found.length == expected[step].length
     other = plan_of(task_plan.annealed(), batches, seed=1)
     assert any((other.batch(step).rows != expected[step].rows).any() for step in range(5))
+
+
+@pytest.mark.parametrize("batches", ["mixed", "one_task"])
+def test_packed_batches_have_the_rows_that_were_drawn(batches: str) -> None:
+    """As many of each task in each step, each task's examples once an epoch, and the same rows from any first step."""
+    law, steps, lengths = task_plan.annealed(), 300, np.concatenate(list(LENGTHS.values()))
+    sampling = TaskSampling(law, batches)
+    shape, tokens = choose_joint_shape(LENGTHS, 16, steps, sampling)
+    plan = TaskPlan(LENGTHS, 16, 77, steps, sampling, shape=shape)
+    bounds, found = np.cumsum([0, *SIZES.values()]), []
+    for step in range(steps):
+        batch = plan.batch(step)
+        rows = batch.rows[batch.rows >= 0]
+        assert batch.rows.shape == (shape.rows, shape.texts) and batch.length == shape.length
+        assert np.where(batch.rows >= 0, lengths[batch.rows], 0).sum(axis=1).max() <= shape.length
+        np.testing.assert_array_equal(np.histogram(rows, bounds)[0], plan.counts(step))
+        found.append(rows)
+    every = np.concatenate(found)
+    for first, size in zip(bounds, SIZES.values(), strict=False):
+        times = np.bincount(every[(every >= first) & (every < first + size)] - first, minlength=size)
+        assert times.max() - times.min() <= 1
+    padding = 1 - lengths[every].sum() / (steps * shape.rows * shape.length)
+    assert padding < (0.06 if batches == "mixed" else 0.35) and 15 * 20 < tokens < 17 * 40
+    again = TaskPlan(LENGTHS, 16, 77, steps, sampling, shape=shape)
+    for step in (299, 128, 127, 0):
+        np.testing.assert_array_equal(again.batch(step).rows, plan.batch(step).rows)
 
 
 def test_batches_hold_the_rows_of_the_plan() -> None:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -16,6 +17,7 @@ from tlx.cli.experiment import train_baselines
 from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.models.heads import Head
+from tlx.params.paths import flatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.baselines import read_baselines, single_task_configs
 from tlx.recipes.datasets import load_datasets
@@ -117,22 +119,60 @@ def test_tasks_of_the_same_rows_share_them(files: Path) -> None:
     assert not (np.asarray(batch["label_tone_mask"]) & np.asarray(batch["label_kind_mask"])).any()
 
 
-@pytest.mark.long
-def test_words_and_texts_are_judged_in_one_run(files: Path, tmp_path: Path) -> None:
-    """The head of the words answers for every token of the texts, and the head of the texts once for each sentence."""
-    (tmp_path / "tags.conll").write_text(
+def with_words(files: Path, folder: Path, method: str = "equal", **fields: Any) -> ConfigDict:
+    """Reviews with a label and a number, and sentences of tagged words."""
+    (folder / "tags.conll").write_text(
         "".join(f"{GOOD[i % 3]} B-X\n{BAD[i % 2]} O\n{'a O' * (i % 2)}\n\n" for i in range(60))
     )
-    config = config_of(files)
+    config = config_of(files, method, **fields)
     config.tasks = {
         "tone": {"data": {"label": "label"}},
+        "score": {"data": {"label": "score"}, "head": {"kind": "regression"}},
         "words": {
-            "data": {"train": f"conll:{tmp_path / 'tags.conll'}", "text": "tokens", "label": "tags"},
+            "data": {"train": f"conll:{folder / 'tags.conll'}", "text": "tokens", "label": "tags"},
             "head": {"kind": "tagging"},
         },
     }
-    found = finetune.build(config, tmp_path / "run").run(quiet=True)["metrics"]
+    return config
+
+
+@pytest.mark.long
+def test_words_and_texts_are_judged_in_one_run(files: Path, tmp_path: Path) -> None:
+    """The head of the words answers for every token of the texts, and the head of the texts once for each sentence."""
+    found = finetune.build(with_words(files, tmp_path), tmp_path / "run").run(quiet=True)["metrics"]
     assert found["words/validation/accuracy"] > 0.9 and np.isfinite(found["tone/validation/loss"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["equal", "pcgrad"])
+def test_a_packed_step_is_that_of_the_same_rows_alone(files: Path, method: str, tmp_path: Path) -> None:
+    """Of texts and words together; the losses of each task, and the parameters after the step; one compiled step."""
+    fields = {f"model.{name}": 0.0 for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    fields |= {"optimizer.name": "sgd", "optimizer.learning_rate": 0.1, "optimizer.warmup_fraction": 0.0}
+    job = finetune.build(with_words(files, tmp_path, method, **fields, **{"data.packing": "on"}), tmp_path / "run")
+    assert job.packing is not None
+    batch = next(job.batches())
+    rows = np.asarray(batch["train"]["position"])
+    assert rows.ndim == 2 and (rows >= 0).sum() == 16
+    alone = {"train": job.streams["train"].examples.take(rows[rows >= 0], 16)}
+    found = []
+    for given in (batch, alone):
+        state = jax.tree.map(lambda leaf: leaf.copy() if isinstance(leaf, jax.Array) else leaf, job.state)
+        state, metrics = job.phases[0].step(state, given)
+        found.append((flatten(state.params), {name: metrics[name] for name in metrics if "loss" in name}))
+    (params, losses), (others, same) = found
+    assert {name: float(value) for name, value in losses.items()} == pytest.approx(
+        {name: float(value) for name, value in same.items()}, rel=2e-5
+    )
+    before = flatten(job.state.params)
+    largest = max(float(np.abs(params[path] - before[path]).max()) for path in params)
+    assert largest > 1e-3
+    for path, leaf in params.items():
+        np.testing.assert_allclose(others[path], leaf, rtol=0, atol=max(2e-5 * largest, 2e-7), err_msg=path)
+    alone_job = finetune.build(with_words(files, tmp_path, method, **{"data.packing": "off"}), tmp_path / "alone")
+    for task in job.tasks:
+        together, each = (one.predictions(job.state.variables, "validation", task) for one in (job, alone_job))
+        np.testing.assert_allclose(together, each, rtol=0, atol=1e-5 * np.nanmax(np.abs(each)))
 
 
 @pytest.mark.long

@@ -188,7 +188,7 @@ def test_what_cannot_be_packed(config: Any, tmp_path: Path) -> None:
     made = packed(config)
     with pytest.raises(TlxError, match="packing is 'on', but the method Other takes one text in a row"):
         plan_packing(made, *arguments, [Other()])  # type: ignore[list-item]
-    with pytest.raises(TlxError, match="packing is 'on', but the run has several tasks or streams"):
+    with pytest.raises(TlxError, match="packing is 'on', but the run has several streams"):
         plan_packing(made, *arguments, [Several()])  # type: ignore[list-item]
     made.data.packing = "auto"
     assert plan_packing(made, *arguments, [Other()]) is None  # type: ignore[list-item]

@@ -8,6 +8,7 @@ from tests import tiny
 from tests.studies import made
 from tlx.errors import TlxError
 from tlx.studies.analysis import analyse
+from tlx.studies.conduct import conduct
 from tlx.studies.misuse import warnings
 from tlx.studies.plan import Plan, open_plan
 from tlx.studies.queue import Queue
@@ -42,6 +43,27 @@ def test_a_run_is_known_by_its_config_and_its_data(tmp_path: Path) -> None:
     with pytest.raises(TlxError, match="the data have changed"):
         open_plan(tmp_path)
     assert not set(keys(of_csv(tmp_path)).values()) & set(first.values())
+
+
+def test_a_run_is_known_by_the_data_of_its_own_arm(tmp_path: Path) -> None:
+    """An arm may read another file than the base config does."""
+    files = [tiny.write_reviews(tmp_path / f"{name}.csv", 20) for name in ("reviews", "more")]
+    levels = {"all": {}, "more": {"data.train": f"csv:{files[1]}"}}
+    before = keys(of_csv(tmp_path, (), factors={"data": levels}, seeds=1))
+    tiny.write_reviews(files[1], 30)
+    after = keys(of_csv(tmp_path, (), factors={"data": levels}, seeds=1))
+    assert before["all", 0] == after["all", 0] and before["more", 0] != after["more", 0]
+
+
+def test_missing_data_is_told_before_anything_runs(tmp_path: Path) -> None:
+    """Also that of one arm. The plan alone is made without data."""
+    tiny.write_reviews(tmp_path / "reviews.csv", 20)
+    missing = f"csv:{tmp_path / 'more.csv'}"
+    plan = of_csv(tmp_path, (), factors={"data": {"all": {}, "more": {"data.train": missing}}}, seeds=1)
+    assert len(plan.runs) == 2
+    with pytest.raises(TlxError, match=r"more\.csv': there is no file"):
+        conduct(plan.spec, tmp_path)
+    assert not (tmp_path / "workers").exists()
 
 
 def test_fields_of_a_method(tmp_path: Path) -> None:

@@ -90,6 +90,12 @@ def test_headings_table_headers_and_texts_for_charts(files: dict[str, str]) -> N
     assert any("all, 1e-4, 4000 0.8" in str(values["aria-label"]) for values in charts)
 
 
+def test_no_section_is_empty(files: dict[str, str]) -> None:
+    """In Markdown, which has no charts, a section of charts alone is left out."""
+    assert "Learning curves</h2>" in files["report.html"] and "Learning curves" not in files["report.md"]
+    assert not re.search(r"## [^\n]*\n\s*(##|$)", files["report.md"])
+
+
 def test_validation_is_kept_apart_and_the_rule_is_named(files: dict[str, str]) -> None:
     test, validation = (files["report.md"].index(f"## Results on {split}") for split in ("test", "validation"))
     assert test < validation

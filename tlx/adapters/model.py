@@ -6,7 +6,7 @@ idea is from gemma's `peft/_interceptors.py`.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +19,8 @@ from tlx.models.layers import Dropout
 from tlx.models.model import Model, ModelOutput
 from tlx.params.paths import Tree
 
+Pair = tuple[jax.Array, jax.Array]  # A and B
+
 
 class LoraModel(Model):
     """A `Model` whose dense layers compute x W + b + s (x A) B where they have an adapter.
@@ -28,19 +30,37 @@ class LoraModel(Model):
     Attributes:
       loras: the adapters; the parameters of each are at `adapters/<name>`.
       active: the names of the adapters to apply; None for all.
+      by_row: if True, a row of the batch has one adapter, which the input `adapter` tells; the adapters then differ in
+        their names alone. If False, the outputs of all active adapters are added.
     """
 
     loras: tuple[Lora, ...] = ()
     active: tuple[str, ...] | None = None
+    by_row: bool = False
 
-    def __call__(self, *, deterministic: bool = True, frozen: Collection[str] = (), **inputs: Any) -> ModelOutput:
-        """Runs the model as `Model.__call__` does; `model.init` also initializes the adapters."""
+    def __call__(
+        self,
+        *,
+        deterministic: bool = True,
+        frozen: Collection[str] = (),
+        adapter: jax.Array | None = None,
+        **inputs: Any,
+    ) -> ModelOutput:
+        """Runs the model as `Model.__call__` does; `model.init` also initializes the adapters.
+
+        Args:
+          deterministic: whether dropout is off.
+          frozen: see `Model.__call__`.
+          adapter: for `by_row`, integers (batch,), the position in `loras` of each row's adapter. It is not needed if
+            one adapter is active, which all rows then have.
+          inputs: see `Model.__call__`.
+        """
         if self.is_initializing():
             output = super().__call__(deterministic=deterministic, frozen=frozen, **inputs)
             params, key = self.variables["params"], self.make_rng("params")
             self.put_variable("params", "adapters", {lora.name: lora_init(params, lora, key) for lora in self.loras})
             return output
-        interceptor = _LoraInterceptor(self, deterministic, frozen)
+        interceptor = _LoraInterceptor(self, deterministic, frozen, adapter)
         with nn.intercept_methods(interceptor):
             output = super().__call__(deterministic=deterministic, frozen=frozen, **inputs)
         if not (inputs.get("start") or inputs.get("stop") is not None):
@@ -66,10 +86,20 @@ class _LoraInterceptor:
     It is a `tlx.models.traced_once.BlockInterceptor`: a block's adapters are then given as arguments.
     """
 
-    def __init__(self, model: LoraModel, deterministic: bool, frozen: Collection[str]):
+    def __init__(self, model: LoraModel, deterministic: bool, frozen: Collection[str], adapter: jax.Array | None):
         adapters: dict[str, Tree] = model.get_variable("params", "adapters", {})
         self.loras = model.applied()
         self.pairs = [pairs(adapter_of(adapters, lora)) for lora in self.loras]
+        self.rows: jax.Array | None = None  # (batch, adapters), 1 for the adapter of a row, which `pairs` has joined
+        if model.by_row and len(self.loras) > 1:
+            if adapter is None:
+                raise TlxError(
+                    f"each row has one of the adapters {listed([lora.name for lora in self.loras], 99)}; give the "
+                    "input `adapter`, or take one of them with model.clone(active=(NAME,))."
+                )
+            places = [model.loras.index(lora) for lora in self.loras]
+            self.rows = adapter[:, None] == jax.numpy.asarray(places)
+            self.loras, self.pairs = self.loras[:1], [_joined(self.pairs)]
         self.root, self.deterministic = f"{'/'.join((*model.path, 'backbone'))}/", deterministic
         self.frozen = tuple(f"{'/'.join((*model.path, prefix))}/" for prefix in frozen)
         self.called: set[str] = set()
@@ -88,9 +118,18 @@ class _LoraInterceptor:
             if module in pairs_by_module:
                 dropped = Dropout(lora.dropout, name=f"{lora.name}_dropout")(x, deterministic)
                 dropped, a, b = promote_dtype(dropped, *pairs_by_module[module], dtype=layer.dtype)
-                low = jax.numpy.matmul(dropped, a, precision=layer.precision) * lora.scale(a.shape[1])
+                low = self._of_rows(jax.numpy.matmul(dropped, a, precision=layer.precision), lora)
                 output = output + jax.numpy.matmul(low, b, precision=layer.precision).astype(output.dtype)
         return output
+
+    def _of_rows(self, low: jax.Array, lora: Lora) -> jax.Array:
+        """Scales the product with A, (batch, …, rank); of joined adapters, each row keeps the columns of its own."""
+        if self.rows is None:
+            return low * lora.scale(low.shape[-1])
+        rank = low.shape[-1] // self.rows.shape[1]
+        kept = jax.numpy.repeat(self.rows.astype(low.dtype) * lora.scale(rank), rank, axis=1)
+        kept = jax.numpy.repeat(kept, low.shape[0] // len(kept), axis=0)  # multiple choice has several texts a row
+        return low * kept.reshape(kept.shape[:1] + (1,) * (low.ndim - 2) + kept.shape[1:])
 
     def of_block(self, path: str) -> tuple[Any, Any]:
         """Returns the settings of a block, and the pairs of matrices of each adapter by module within the block."""
@@ -98,21 +137,22 @@ class _LoraInterceptor:
         self.blocks.add(block)
         frozen = self.deterministic or f"{path}/".startswith(self.frozen)
         within = tuple(prefix.removeprefix(f"{path}/") for prefix in self.frozen if prefix.startswith(f"{path}/"))
-        return (frozen, within), [
+        own = [
             {m.removeprefix(f"{block}/"): pair for m, pair in pairs_by_module.items() if m.startswith(f"{block}/")}
             for pairs_by_module in self.pairs
         ]
+        return (frozen, within), (own, self.rows)
 
     @contextlib.contextmanager
     def within(self, settings: Any, arrays: Any) -> Iterator[None]:
         """Applies a block's adapters; paths are relative to the block."""
-        before = self.pairs, self.root, self.deterministic, self.frozen, self.called
-        self.pairs, self.root, self.called = arrays, "", self.called_in_blocks
+        before = self.pairs, self.rows, self.root, self.deterministic, self.frozen, self.called
+        (self.pairs, self.rows), self.root, self.called = arrays, "", self.called_in_blocks
         self.deterministic, self.frozen = settings
         try:
             yield
         finally:
-            self.pairs, self.root, self.deterministic, self.frozen, self.called = before
+            self.pairs, self.rows, self.root, self.deterministic, self.frozen, self.called = before
 
     def check(self) -> None:
         """Checks that every module with an adapter was called as a dense layer."""
@@ -123,6 +163,15 @@ class _LoraInterceptor:
                 "LoRA adapts dense layers (flax.linen.Dense) that the model calls; in the backbone "
                 f"{listed(missing, 5)} is not such a layer; remove it from the targets."
             )
+
+
+def _joined(adapters: Sequence[Mapping[str, Pair]]) -> dict[str, Pair]:
+    """The pairs of several adapters of the same modules side by side: A (in, adapters · rank), B the other way."""
+    found = {}
+    for module in adapters[0]:
+        a, b = zip(*(adapter[module] for adapter in adapters), strict=True)
+        found[module] = jax.numpy.concatenate(a, axis=1), jax.numpy.concatenate(b, axis=0)
+    return found
 
 
 def add_lora(model: Model, params: Tree, lora: Lora, seed: int = 0) -> tuple[LoraModel, Tree]:

@@ -1,10 +1,12 @@
 """The training examples of several tasks as one set, so that a batch may hold rows of all of them."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from tlx.data.examples import ExampleSet
+from tlx.data.examples import Examples, ExampleSet
 from tlx.data.tokens import MASKABLE
 
 LABEL, MASK = "label", "label_mask"
@@ -50,9 +52,12 @@ class JointExamples:
         """Returns the fields of some examples: those of their sets, and each task's labels with their mask.
 
         Args:
-          rows: int64 (rows,), positions in the set, -1 for a padding row, which is not `valid`.
+          rows: int64 (rows,), positions in the set, -1 for a padding row, which is not `valid`; or, of texts,
+            int64 (rows, texts), those that are packed into each row.
           length: the number of tokens of a row.
         """
+        if rows.ndim == 2:
+            return self._packed(rows, length)
         batch: dict[str, np.ndarray] = {}
         for part, start, stop in zip(self.parts, self.starts, self.starts[1:], strict=False):
             here = (rows >= start) & (rows < stop)
@@ -64,6 +69,26 @@ class JointExamples:
                 for name, values in taken.items():
                     batch[name] = values if name not in batch else _where(here, values, batch[name])
         return batch
+
+    def _packed(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        batch = self._texts.take(rows, length)
+        by_example = [task for part in self.parts for task, examples in part.items() if LABEL in examples.fields]
+        for task in by_example:
+            batch[f"{LABEL}_{task}_mask"] &= batch["valid"]
+        return batch
+
+    @functools.cached_property
+    def _texts(self) -> Examples:
+        """The texts of all parts in flat arrays, with each task's labels; a label is 0 where there is none."""
+        firsts: list[Any] = [next(iter(part.values())) for part in self.parts]
+        by_example, by_token = _Joined(len(self)), _Joined(int(self.offsets[-1]))
+        for part, start, stop in zip(self.parts, self.starts, self.starts[1:], strict=False):
+            tokens = slice(int(self.offsets[start]), int(self.offsets[stop]))
+            for task, examples in part.items():
+                by_example.add(examples.fields, task, slice(int(start), int(stop)))
+                by_token.add(examples.token_fields, task, tokens)
+        ids, types = (np.concatenate([getattr(each, name) for each in firsts]) for name in ("ids", "types"))
+        return Examples(ids, types, self.offsets, by_example.fields, self.example_id, firsts[0].pad_id, by_token.fields)
 
     def content(self) -> Iterator[bytes]:
         """The bytes that identify the set."""
@@ -81,6 +106,25 @@ def same_inputs(one: ExampleSet, other: ExampleSet) -> bool:
         and (one.words is None, one.spans is None) == (other.words is None, other.spans is None)
         and (MASKABLE in one.token_fields) == (MASKABLE in other.token_fields)  # the inputs of the one are masked
     )
+
+
+class _Joined:
+    """Arrays over all examples, or over all tokens, into which those of each part are written."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.fields: dict[str, np.ndarray] = {}
+
+    def add(self, fields: Mapping[str, np.ndarray], task: str, place: slice) -> None:
+        """Writes a part's fields; labels get the task's name, and a mask if they have none."""
+        if LABEL in fields:
+            mask = fields.get(MASK, np.ones(len(fields[LABEL]), bool))
+            others = {name: values for name, values in fields.items() if name not in (LABEL, MASK)}
+            fields = {**others, f"{LABEL}_{task}": fields[LABEL], f"{LABEL}_{task}_mask": np.asarray(mask, bool)}
+        for name, values in fields.items():
+            if name not in self.fields:
+                self.fields[name] = np.zeros((self.size, *values.shape[1:]), values.dtype)
+            self.fields[name][place] = values
 
 
 def _where(here: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Chooses the shape of packed batches from the lengths of the texts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -43,12 +43,25 @@ def choose_shape(
     """
     lengths = np.asarray(lengths)
     size = min(batch_size, len(lengths))
-    longest = max(longest, int(lengths.max()))
-    for shape in _candidates(float(lengths.mean()) * size, size, longest, multiple):
-        if all(_fits(lengths, size, shape, sampler, most) for most in (SAMPLE, len(lengths))):
-            return shape
-    rows = _up(size, multiple)
-    return PackedShape(rows, 1, _up(longest, GRAIN))  # one text in a row always fits
+
+    def fits(shape: PackedShape) -> bool:
+        return all(_fits(lengths, size, shape, sampler, most) for most in (SAMPLE, len(lengths)))
+
+    return cheapest(float(lengths.mean()) * size, size, max(longest, int(lengths.max())), multiple, fits)
+
+
+def cheapest(tokens: float, size: int, longest: int, multiple: int, fits: Callable[[PackedShape], bool]) -> PackedShape:
+    """Returns the cheapest shape that fits; one text in a row if none does.
+
+    Args:
+      tokens: the mean number of tokens of a batch.
+      size: the number of texts of a batch.
+      longest: the number of tokens of the longest text.
+      multiple: the number of rows is a multiple of it.
+      fits: whether the texts fit into the rows of a shape.
+    """
+    found = (shape for shape in _candidates(tokens, size, longest, multiple) if fits(shape))
+    return next(found, PackedShape(_up(size, multiple), 1, _up(longest, GRAIN)))
 
 
 def _candidates(tokens: float, size: int, longest: int, multiple: int) -> Iterator[PackedShape]:

@@ -35,7 +35,7 @@ class PackedShape:
 
 def arrange(
     lengths: np.ndarray, order: np.ndarray, batch_size: int, shape: PackedShape, random: np.random.Generator,
-    patience: int = PATIENCE,
+    patience: int = PATIENCE, groups: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Distributes the examples of an epoch over the rows of its batches.
 
@@ -46,6 +46,8 @@ def arrange(
       shape: the shape of the batches.
       random: decides which rows exchange texts.
       patience: the number of rounds of the search without an improvement after which it ends.
+      groups: integers (examples of the epoch,), at least 0; batches exchange examples of the same group only, so that
+        each keeps its number of every group. None: all examples are of one group.
 
     Returns:
       int64 (batches, rows, texts), positions in the set, -1 for no text. A row may have more tokens than
@@ -54,6 +56,7 @@ def arrange(
     dealt = _deal(order, batch_size, shape)
     rows = dealt.reshape(-1, shape.texts)
     sizes = np.append(lengths, 0)[rows]  # 0 where there is no text, whose position is -1
+    group = np.where(rows < 0, -1, 0) if groups is None else _deal(groups, batch_size, shape).reshape(rows.shape)
     free = shape.rows * shape.texts > batch_size
     failures = turn = 0
     while failures < patience:
@@ -64,7 +67,7 @@ def arrange(
         within = free and turn % 2 == 1  # the places without a text move within a batch only
         long, short = _within(totals, shape.rows, long) if within else _across(totals, long, random)
         columns = (np.arange(min(shape.texts, CANDIDATES)) + turn * CANDIDATES) % shape.texts
-        failures = 0 if _exchange(rows, sizes, totals, long, short, columns, empty=within) else failures + 1
+        failures = 0 if _exchange((rows, sizes, group), totals, long, short, columns, within) else failures + 1
         turn += 1
     return dealt
 
@@ -119,31 +122,34 @@ def _across(totals: np.ndarray, long: np.ndarray, random: np.random.Generator) -
 
 
 def _exchange(
-    rows: np.ndarray, sizes: np.ndarray, totals: np.ndarray, long: np.ndarray, short: np.ndarray, columns: np.ndarray,
-    empty: bool,
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray], totals: np.ndarray, long: np.ndarray, short: np.ndarray,
+    columns: np.ndarray, within: bool,
 ) -> bool:  # fmt: skip
     """In each pair of rows, exchanges the two texts that bring their token counts closest together.
 
     Args:
-      rows, sizes: (all rows, texts), positions and token counts; changed in place.
+      arrays: (all rows, texts), positions, token counts and groups (-1 for no text); changed in place.
       totals: the token counts of the rows.
       long, short: the pairs; no row is in two of them.
       columns: the places in a row that are considered.
-      empty: whether a text may also change places with no text.
+      within: whether the rows of a pair are of one batch. A text may then change places with any other and with none,
+        otherwise only with one of its group.
 
     Returns:
       Whether any were exchanged.
     """
     gap = (totals[long] - totals[short])[:, None, None]
     first, second = (np.ix_(side, columns) for side in (long, short))
+    _, sizes, group = arrays
     miss = np.abs(gap - 2 * (sizes[first][:, :, None] - sizes[second][:, None, :]))
-    if not empty:
-        miss[(rows[first] < 0)[:, :, None] | (rows[second] < 0)[:, None, :]] = np.iinfo(miss.dtype).max
+    if not within:
+        one, other = group[first][:, :, None], group[second][:, None, :]
+        miss[(one < 0) | (one != other)] = np.iinfo(miss.dtype).max
     miss = miss.reshape(len(long), -1)
     best = miss.argmin(axis=1)
     better = miss[np.arange(len(long)), best] < gap[:, 0, 0]
     i, j = np.divmod(best[better], len(columns))
     here, there = (long[better], columns[i]), (short[better], columns[j])
-    for array in (rows, sizes):
+    for array in arrays:
         array[here], array[there] = array[there], array[here].copy()
     return bool(better.any())

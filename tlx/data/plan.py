@@ -89,7 +89,7 @@ class TrainingPlan:
         epoch, index = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[index]
         if self.shape is not None:
-            return _packed(rows, self.lengths, self.shape)
+            return packed_batch(rows, self.lengths, self.shape)
         return _fill(rows, self.lengths, self.batch_size, self.length_buckets)
 
     def _plan_epoch(self, epoch: int) -> Sequence[np.ndarray]:
@@ -140,7 +140,7 @@ class EvaluationPlan:
     def batch(self, step: int) -> Batch:
         """Returns the batch of a step from 0 to `steps_per_epoch - 1`."""
         if self.shape is not None:
-            return _packed(self._batches[step], self.lengths, self.shape)
+            return packed_batch(self._batches[step], self.lengths, self.shape)
         return _fill(self._batches[step], self.lengths, self.batch_size, self.length_buckets)
 
 
@@ -155,6 +155,7 @@ def _fill(rows: np.ndarray, lengths: np.ndarray, batch_size: int, length_buckets
     return Batch(filled, padded(longest, length_buckets))
 
 
-def _packed(rows: np.ndarray, lengths: np.ndarray, shape: PackedShape) -> Batch:
+def packed_batch(rows: np.ndarray, lengths: np.ndarray, shape: PackedShape) -> Batch:
+    """Returns a batch of packed rows, (rows, texts), that are longer than the shape's if the texts do not fit."""
     longest = longest_row(lengths, rows)
     return Batch(rows, shape.length if longest <= shape.length else -(-longest // 64) * 64)  # few shapes

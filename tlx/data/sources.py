@@ -114,20 +114,31 @@ def load(spec: str) -> Table:
     Raises:
       TlxError: an unknown kind, a set or a file that is missing, empty, not UTF-8 or malformed (with its line).
     """
+    kind, where = check_source(spec)
+    if kind in SETS:
+        return Table(spec, SETS[kind](where))
+    file = Path(where).expanduser()
+    table = Table(spec, READERS[kind].columns(file))
+    if not table.columns or not len(table):
+        raise TlxError(f"{file} holds no rows.")
+    return table
+
+
+def check_source(spec: str) -> tuple[str, str]:
+    """Returns the kind and the place of a data spec, and reads nothing.
+
+    Raises:
+      TlxError: an unknown kind, or a file that is missing.
+    """
     kind, colon, where = os.path.expandvars(spec).partition(":")
     if not colon or kind not in {**READERS, **SETS}:
         raise TlxError(f"data {spec!r} is not of the form KIND:PATH with KIND one of {listed([*READERS, *SETS], 99)}.")
     if "$" in where:
         raise TlxError(f"data {spec!r} names an environment variable that is not set.")
-    if kind in SETS:
-        return Table(spec, SETS[kind](where))
     file = Path(where).expanduser()
-    if not file.exists():  # what is no regular file is named by the reader
+    if kind in READERS and not file.exists():  # what is no regular file is named by the reader
         raise TlxError(f"data {spec!r}: there is no file {file}.")
-    table = Table(spec, READERS[kind].columns(file))
-    if not table.columns or not len(table):
-        raise TlxError(f"{file} holds no rows.")
-    return table
+    return kind, where
 
 
 def source_digest(where: str | os.PathLike[str]) -> str:

@@ -2,7 +2,8 @@
 
 A set of examples holds those of all tasks, one after the other. A law gives each task's share of the rows at a step. A
 batch has the rows of one task that is drawn by the law, or each row's task is drawn. Every task goes through its own
-examples in epochs of its own: however often it is drawn, each of its examples comes once before any comes again.
+examples in epochs of its own: however often it is drawn, each of its examples comes once before any comes again. Packed
+batches of a block of steps exchange examples of one task and epoch, so that all of this stays true of them.
 """
 
 import dataclasses
@@ -12,12 +13,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tlx.data.plan import LENGTH_BUCKETS, Batch, padded
+from tlx.data.packed_shape import TRIAL_PATIENCE, cheapest
+from tlx.data.packing import PATIENCE, PackedShape, arrange, longest_row
+from tlx.data.plan import LENGTH_BUCKETS, Batch, packed_batch, padded
 from tlx.errors import TlxError, listed
 
 BLOCK = 1024  # steps whose draws are made together
+PACKED = 128  # steps whose batches are packed together, a divisor of BLOCK
 BATCHES = ("mixed", "one_task")
+TRIALS = 12  # seeds with which a shape is tried: the draws of a block differ in their number of tokens
 DRAWS = int.from_bytes(hashlib.sha256(b"which task").digest()[:8])  # the stream of random numbers of the draws
+PLACES = int.from_bytes(hashlib.sha256(b"which row").digest()[:8])  # and of packing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +109,7 @@ class TaskPlan:
       steps: the number of steps of the run, over which a law may change.
       sampling: how rows are divided.
       length_buckets: the lengths to which batches are padded, ascending.
+      shape: the shape of packed batches; None: texts are not packed.
 
     Attributes:
       steps_per_epoch: the number of steps whose rows are as many as there are examples.
@@ -119,6 +126,7 @@ class TaskPlan:
         steps: int,
         sampling: TaskSampling,
         length_buckets: Sequence[int] = LENGTH_BUCKETS,
+        shape: PackedShape | None = None,
     ):
         if sampling.batches not in BATCHES:
             raise TlxError(f"a batch of several tasks is one of {listed(BATCHES)}; found {sampling.batches!r}.")
@@ -129,11 +137,12 @@ class TaskPlan:
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
         self.lengths = np.concatenate([np.asarray(values) for values in lengths.values()])
         self.batch_size, self.seed, self.steps, self.sampling = batch_size, seed, steps, sampling
-        self.length_buckets = tuple(length_buckets)
+        self.length_buckets, self.shape = tuple(length_buckets), shape
         self.steps_per_epoch = -(-len(self.lengths) // batch_size)
         self._block = functools.lru_cache(maxsize=4)(self._draw)
         self._totals = [np.zeros(len(self.sizes), np.int64)]  # the rows of each task before each block
         self._order = functools.lru_cache(maxsize=4 * len(self.sizes))(self._shuffle)
+        self._packs = functools.lru_cache(maxsize=2)(self.pack)
 
     def counts(self, step: int) -> np.ndarray:
         """Returns the number of rows of each task in the batch of a step, int64 (tasks,)."""
@@ -152,14 +161,30 @@ class TaskPlan:
         return dict(zip(self.names, (self.before(step) / self.sizes).tolist(), strict=True))
 
     def batch(self, step: int) -> Batch:
-        """Returns the batch of a step, 0 or any larger number; the rows of a task are next to each other."""
-        rows = np.concatenate(
-            [
-                self.offsets[task] + self._next(task, int(first), int(count))
-                for task, (first, count) in enumerate(zip(self.before(step), self.counts(step), strict=True))
-            ]
-        )
+        """Returns the batch of a step, 0 or any larger number; unless packed, a task's rows are next to each other."""
+        if self.shape is not None:
+            block, index = divmod(step, PACKED)
+            return packed_batch(self._packs(block)[index], self.lengths, self.shape)
+        rows = np.concatenate([found for found, _ in self._rows(step)])
         return Batch(rows, padded(int(self.lengths[rows].max()), self.length_buckets))
+
+    def pack(self, block: int, patience: int = PATIENCE) -> np.ndarray:
+        """Returns the packed batches of the steps of a block, int64 (steps, rows, texts), see `arrange`."""
+        assert self.shape is not None
+        found = [part for step in range(block * PACKED, (block + 1) * PACKED) for part in self._rows(step)]
+        order = np.concatenate([rows for rows, _ in found])
+        groups = np.concatenate([epochs * len(self.names) + i % len(self.names) for i, (_, epochs) in enumerate(found)])
+        random = np.random.default_rng((self.seed, block, PLACES))
+        return arrange(self.lengths, order, self.batch_size, self.shape, random, patience, groups)
+
+    def _rows(self, step: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each task, its rows of a step and the epoch of each."""
+        counts = zip(self.before(step), self.counts(step), strict=True)
+        found = []
+        for task, (first, count) in enumerate(counts):
+            epochs = np.arange(int(first), int(first + count)) // self.sizes[task]
+            found.append((self.offsets[task] + self._next(task, int(first), int(count)), epochs))
+        return found
 
     def _draw(self, block: int) -> np.ndarray:
         random = np.random.default_rng((self.seed, block, DRAWS))
@@ -183,3 +208,36 @@ class TaskPlan:
     def _shuffle(self, task: int, epoch: int) -> np.ndarray:
         name = int.from_bytes(hashlib.sha256(self.names[task].encode()).digest()[:8])
         return np.random.default_rng((self.seed, epoch, name)).permutation(int(self.sizes[task]))
+
+
+def choose_joint_shape(
+    lengths: Mapping[str, np.ndarray], batch_size: int, steps: int, sampling: TaskSampling, multiple: int = 1
+) -> tuple[PackedShape, float]:
+    """Chooses the shape of the packed batches of a `TaskPlan`, the cheapest into which those of trial seeds fit.
+
+    Args:
+      lengths: for each task (n,), the number of tokens of its examples.
+      batch_size: the number of examples of a batch.
+      steps: the number of steps of the run.
+      sampling: how rows are divided.
+      multiple: the number of rows is a multiple of it.
+
+    Returns:
+      The shape, and the mean number of tokens of a batch.
+    """
+    sizes = [len(values) for values in lengths.values()]
+    means = np.array([float(np.mean(values)) for values in lengths.values()])
+    shares = sampling.law.shares(sizes, np.array([0.0, 0.5, 1.0]))
+    tokens = batch_size * (shares @ means)
+    largest = batch_size * float(means.max()) if sampling.batches == "one_task" else float(tokens.max())
+    last = max(steps - 1, 0) // PACKED
+    blocks = sorted({0, last // 2, last})  # a law may change over the run
+
+    def fits(shape: PackedShape) -> bool:
+        plans = (TaskPlan(lengths, batch_size, seed, steps, sampling, shape=shape) for seed in range(TRIALS))
+        trials = (plan.pack(block, TRIAL_PATIENCE) for plan in plans for block in blocks)
+        return all(longest_row(plan_lengths, trial) <= shape.length for trial in trials)
+
+    plan_lengths = np.concatenate([np.asarray(values) for values in lengths.values()])
+    shape = cheapest(largest, batch_size, int(plan_lengths.max()), multiple, fits)
+    return shape, float(tokens.mean())

@@ -208,6 +208,7 @@ def _lora() -> ConfigDict:
     lora.rank_stabilised = False  # rsLoRA: scale by alpha / sqrt(rank) instead
     lora.targets = ()  # (selector of kernels, True, False or a rank); (): attention's queries and values
     lora.name = "lora"  # the parameters are at adapters/NAME
+    lora.per_task = False  # whether each of config.tasks has an adapter of its own, at adapters/TASK
     return lora
 
 

@@ -34,6 +34,7 @@ from tlx.recipes.packing import Packing, plan_batch_shapes
 from tlx.recipes.selection import check_rows
 from tlx.recipes.splits import TARGET, with_splits
 from tlx.recipes.target import check_streams, check_target, target_streams, with_target_as_source
+from tlx.recipes.task_adapters import with_task_adapters
 from tlx.recipes.tasks import configs_by_task, with_joint_stream
 from tlx.recipes.train import TrainSetup, train_setup
 from tlx.training.state import State
@@ -86,10 +87,11 @@ def build(
     inputs: Inputs = loaded.inputs
     configs = configs_by_task(config)
     tasks = {name: make_task(name, configs[name], datasets) for name, datasets in loaded.datasets.items()}
+    inputs, tasks = with_task_adapters(model, inputs, tasks)
     tasks = with_joint_stream(config, tasks)
     streams = {**target_streams(config, loaded.datasets), **(streams or {})}
     layout = layout.with_params(variables.params, model.backbone.kinds)
-    check_mixing(inputs, tasks)
+    check_mixing(loaded.inputs, tasks)
     make_setup = functools.partial(
         train_setup, config, model, variables.params, initialized=loaded.initialized, sweep=sweep, methods=methods,
         model_state=variables.model_state, sizes={name: len(stream.examples) for name, stream in streams.items()},

@@ -125,30 +125,46 @@ def default_dtype() -> str:
     return "float32" if jax.devices()[0].platform == "cpu" else "bfloat16"
 
 
-def lora_of(config: Mapping[str, Any]) -> Lora | None:
-    """Returns the settings of a run's adapter from its config; None without one. Older runs' configs have no `lora`."""
+def loras_of(config: Mapping[str, Any]) -> tuple[Lora, ...]:
+    """Returns the settings of a run's adapters from its config; () without any.
+
+    A run has one adapter, or with `lora.per_task` one for each task, of the task's name. Older runs' configs have no
+    `lora`.
+
+    Raises:
+      TlxError: if there shall be an adapter for each task, and the run has no tasks.
+    """
     settings = dict(config.get("lora") or {"rank": 0})
+    per_task = settings.pop("per_task", False)
     if not settings["rank"]:
-        return None
+        return ()
     settings["targets"] = tuple(tuple(rule) if isinstance(rule, list) else rule for rule in settings["targets"])
-    return Lora(**settings)
+    lora = Lora(**settings)
+    if not per_task:
+        return (lora,)
+    if not config.get("tasks"):
+        raise TlxError("config.lora.per_task is True, but the run has no config.tasks; leave it False.")
+    names = [config["single_task"]] if config.get("single_task") else list(config["tasks"])
+    return tuple(dataclasses.replace(lora, name=name) for name in names)
 
 
 def adapted(model: Model, config: Mapping[str, Any]) -> Model:
-    """Returns the module with the run's adapter, if it has one."""
-    lora = lora_of(config)
-    return model if lora is None else with_loras(model, (lora,))
+    """Returns the module with the run's adapters, if it has any."""
+    loras = loras_of(config)
+    return with_loras(model, loras).clone(by_row=len(loras) > 1) if loras else model
 
 
 def adapt(model: Model, params: Tree, config: Mapping[str, Any]) -> tuple[Model, Tree]:
-    """Adds the run's adapter, if it has one, to the module and its parameters, initialized with the run's seed."""
-    lora = lora_of(config)
-    return (model, params) if lora is None else add_lora(model, params, lora, config["seed"])
+    """Adds the run's adapters, if it has any, to the module and its parameters, initialized with the run's seed."""
+    changed = model
+    for lora in loras_of(config):
+        changed, params = add_lora(changed, params, lora, config["seed"])
+    return adapted(model, config), params
 
 
 def group_rules(config: Mapping[str, Any], rules: Rules, params: Tree, kinds: KindTable | None) -> Rules:
-    """Returns the rules. With an adapter, a last rule freezes the backbone's parameters that no other rule matches."""
-    if lora_of(config) is None:
+    """Returns the rules. With adapters, a last rule freezes the backbone's parameters that no other rule matches."""
+    if not loras_of(config):
         return rules
     groups = assign(flatten(params), rules, shipped=((".*", None),), kinds=kinds, what="params.rules")
     unmatched = any(group is None and path.startswith("backbone/") for path, group in groups.items())

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
+from tlx.adapters.model import LoraModel
+from tlx.data.joint import JointExamples
 from tlx.data.lengths import choose_lengths
 from tlx.data.packed_shape import choose_shape, cost
 from tlx.data.packing import PackedShape
+from tlx.data.task_plan import choose_joint_shape
 from tlx.errors import TlxError
 from tlx.methods.api import Method
 from tlx.modalities.api import Modality
@@ -49,7 +52,7 @@ def plan_batch_shapes(
       methods: the method of each phase.
       total: the number of steps of the run.
     """
-    packing = plan_packing(config, model, inputs, tasks, methods, streams)
+    packing = plan_packing(config, model, inputs, tasks, methods, streams, total)
     if packing is not None:
         return packing, inputs.length_buckets
     all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **streams}
@@ -58,7 +61,7 @@ def plan_batch_shapes(
 
 def plan_packing(
     config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method],
-    streams: Mapping[str, Stream] | None = None,
+    streams: Mapping[str, Stream] | None = None, total: int = 1,
 ) -> Packing | None:  # fmt: skip
     """Returns the shapes of packed batches; None if texts are not packed.
 
@@ -69,6 +72,7 @@ def plan_packing(
       tasks: the tasks by name, with the examples as they were encoded.
       methods: the method of each phase.
       streams: streams besides those of the tasks, by name.
+      total: the number of steps of the run.
 
     Raises:
       TlxError: if `data.packing` is "on" where texts cannot be packed.
@@ -79,19 +83,31 @@ def plan_packing(
         raise TlxError(f"config.data.packing is 'on', but {reason}; set it to 'auto' or 'off'.")
     if wanted == "off" or reason is not None:
         return None
-    ((_, task),) = tasks.items()
-    lengths = {split: examples.lengths for split, examples in task.splits.items()}
-    train, size = lengths["train"], min(config.train.batch_size, len(lengths["train"]))
-    shape = choose_shape(train, config.train.batch_size, multiple=config.train.accumulate, sampler=task.sampler)
-    padding = 1 - float(train.mean()) * size / (shape.rows * shape.length)
-    longest = max(int(each.max()) for each in lengths.values())
-    cheaper = cost(shape.rows, shape.length) < cost(size, int(train.max()))  # not if nearly all texts are long
-    if wanted == "auto" and (padding > MOST_PADDING or not cheaper):
+    shape, tokens = _training_shape(config, tasks, total)
+    padding = 1 - tokens / (shape.rows * shape.length)
+    lengths = [examples.lengths for task in tasks.values() for examples in task.splits.values()]
+    longest = max(int(each.max()) for each in lengths)
+    train = [task.splits["train"].lengths for task in tasks.values()]
+    size = min(config.train.batch_size, max(len(each) for each in train))
+    cheaper = cost(shape.rows, shape.length) < cost(size, max(int(each.max()) for each in train))
+    if wanted == "auto" and (padding > MOST_PADDING or not cheaper):  # not if nearly all texts are long
         return None
-    measured = lengths["validation"]
-    batches = -(-len(measured) // config.train.eval_batch_size)
-    evaluation = choose_shape(np.asarray(measured), -(-len(measured) // batches), longest=longest)
+    measured = [np.asarray(task.splits["validation"].lengths) for task in tasks.values()]
+    most = max(-(-len(each) // -(-len(each) // config.train.eval_batch_size)) for each in measured)
+    evaluation = choose_shape(np.concatenate(measured), most, longest=longest)
     return Packing(shape, evaluation, padding)
+
+
+def _training_shape(config: ConfigDict, tasks: Mapping[str, Task], total: int) -> tuple[PackedShape, float]:
+    """The shape of training batches, and the mean number of tokens of a batch."""
+    task, size, multiple = next(iter(tasks.values())), config.train.batch_size, config.train.accumulate
+    if task.joint is not None:
+        examples, sampling = task.joint.examples, task.joint.sampling
+        assert isinstance(examples, JointExamples) and sampling is not None
+        return choose_joint_shape(examples.lengths_by_part, size, total, sampling, multiple)
+    lengths = task.splits["train"].lengths
+    shape = choose_shape(lengths, size, multiple=multiple, sampler=task.sampler)
+    return shape, float(lengths.mean()) * min(size, len(lengths))
 
 
 def plan_lengths(
@@ -130,8 +146,10 @@ def _obstacle(
         return f"the backbone {type(model.backbone).__name__} takes one text in a row"
     if unable := [type(method).__name__ for method in methods if not getattr(method, "packs", False)]:
         return f"the method {unable[0]} takes one text in a row"
-    if len(tasks) > 1 or streams or any(len(method.streams) > 1 for method in methods):
-        return "the run has several tasks or streams"
+    if streams or any(len(method.streams) > 1 for method in methods):
+        return "the run has several streams"
+    if isinstance(model, LoraModel) and model.by_row:
+        return "each task has an adapter, and a row has one (config.lora.per_task)"
     return None
 
 

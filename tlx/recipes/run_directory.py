@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tlx.adapters.model import LoraModel
 from tlx.errors import TRACEBACK, TlxError, listed
 from tlx.files.atomic import atomic_write, writable
 from tlx.files.lock import Lock, acquire_lock
@@ -250,6 +251,12 @@ class Trained:
         tasks, alone = self.config.get("tasks") or {}, self.config.get("single_task")
         return {alone: tasks[alone]} if alone else tasks
 
+    def model_of(self, task: str) -> Model:
+        """The model that predicts a task: if each task has an adapter, with the task's own alone."""
+        if isinstance(self.model, LoraModel) and self.model.by_row:
+            return self.model.clone(active=(task,), by_row=False)
+        return self.model
+
     def of_task(self, name: str) -> "Trained":
         """The run as if it had been one of this task alone: its head is called `default`.
 
@@ -258,7 +265,7 @@ class Trained:
         """
         if name not in self.tasks:
             raise TlxError(f"the run has no task {name!r}; it has {listed(self.tasks or ['one, without a name'])}.")
-        model = self.model.clone(heads_by_name=(("default", self.heads[name]),))
+        model = self.model_of(name).clone(heads_by_name=(("default", self.heads[name]),))
         params = {**self.params, "heads": {"default": self.params["heads"][name]}}
         params.pop("aux", None)
         return dataclasses.replace(self, model=model, params=params, config=config_of_task(self.config, name))
@@ -268,6 +275,8 @@ def config_of_task(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Returns a run's config with the fields that a task sets, and without tasks."""
     given = config["tasks"][name]
     own = {key: {**config[key], **(given.get(key) or {})} for key in ("data", "head", "loss")}
+    if config.get("lora", {}).get("per_task"):
+        own["lora"] = {**config["lora"], "name": name, "per_task": False}
     return {**{key: value for key, value in config.items() if key != "tasks"}, **own}
 
 

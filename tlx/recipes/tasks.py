@@ -12,6 +12,7 @@ from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import higher_is_better, metric_names
 from tlx.models.heads import Head
 from tlx.models.model import NAME
+from tlx.recipes.model import loras_of
 from tlx.recipes.splits import with_splits
 from tlx.training.tasks import DEFAULT, JOINT, Stream, Task, main_metric
 
@@ -82,7 +83,7 @@ def with_joint_stream(config: ConfigDict, tasks: Mapping[str, Task]) -> dict[str
     """Returns the tasks of a run with the stream that they share. A single task is returned as it is.
 
     Tasks that read the same rows of the same files share inputs: a row then has the labels of all of them, and counts
-    once.
+    once. With an adapter for each task they do not, because a row goes through the backbone with one adapter.
 
     Args:
       config: the run's config.
@@ -111,6 +112,8 @@ def with_joint_stream(config: ConfigDict, tasks: Mapping[str, Task]) -> dict[str
 
 
 def _shares_inputs(config: ConfigDict, tasks: Mapping[str, Task], first: str, second: str) -> bool:
+    if len(loras_of(config)) > 1:
+        return False
     configs = configs_by_task(config)
     read = [
         {field: value for field, value in configs[name].data.items() if field not in ("label", "label_separator")}

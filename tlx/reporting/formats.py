@@ -5,7 +5,7 @@ import io
 import re
 
 from tlx.reporting.card import plain
-from tlx.reporting.document import Column, Document, Paragraph, Table, Warnings
+from tlx.reporting.document import Column, Document, Figure, Paragraph, Table, Warnings
 from tlx.reporting.tables import markdown as markdown_table
 
 LONGEST = 2000  # characters of a cell in Markdown
@@ -26,6 +26,8 @@ def to_markdown(document: Document) -> str:
     """Returns the texts and tables in GitHub's Markdown."""
     lines = [f"# {plain(document.title)}", "", plain(document.lead, LONGEST), ""]
     for section in document.sections:
+        if all(isinstance(block, Figure) for block in section.blocks):
+            continue  # pictures are in the page alone
         lines += [f"## {plain(section.title)}", ""]
         for block in section.blocks:
             if isinstance(block, Paragraph):

@@ -36,7 +36,7 @@ def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
       `predicted` is the name of the class; for multilabel, the names of the predicted labels; for tagging, the tags of
       the words, None for a word that cannot be predicted; for regression, a number or a list of numbers; for masked
       language modelling, the words in place of the mask tokens, each by itself. For a run of several tasks, such a dict
-      for each task, by its name; all come from one pass of the backbone.
+      for each task, by its name; all come from one pass of the backbone, unless each task has an adapter.
     """
     return rows_of_examples(trained, trained.inputs.encode_inputs(inputs, trained.kind))
 
@@ -107,15 +107,30 @@ def predict_examples(trained: Trained, examples: ExampleSet) -> np.ndarray:
 
 
 def outputs_of(trained: Trained, examples: ExampleSet) -> dict[str, np.ndarray]:
-    """Returns the outputs of each head, by its name, as `predict_examples` does."""
-    forward = _forward(trained.model, trained.inputs.prepare)
+    """Returns the outputs of each head, by its name, as `predict_examples` does.
+
+    Where each task has an adapter, each has a pass of its own through the backbone; otherwise one is enough.
+    """
     size = min(trained.config["train"]["eval_batch_size"], len(examples))
     packs = trained.config["data"]["packing"] != "off" and getattr(trained.model.backbone, "packs", False)
     shape = shape_of_chunk(examples.lengths, size) if packs else None
-    return predict(forward, trained.variables, examples, trained.inputs, size, shape=shape)
+    found: dict[str, np.ndarray] = {}
+    for model, heads in _models(trained):
+        forward = _forward(model, trained.inputs.prepare)
+        outputs = predict(forward, trained.variables, examples, trained.inputs, size, shape=shape)
+        found |= {name: outputs[name] for name in heads}
+    return found
 
 
-@functools.lru_cache(maxsize=4)
+def _models(trained: Trained) -> list[tuple[Model, list[str]]]:
+    """The models of a run, and the heads that each predicts."""
+    by_model: dict[Model, list[str]] = {}
+    for name in trained.heads:
+        by_model.setdefault(trained.model_of(name), []).append(name)
+    return list(by_model.items())
+
+
+@functools.lru_cache(maxsize=16)
 def _forward(model: Model, prepare: Prepare) -> Forward:
     """The jitted forward pass, cached so that all chunks of a stream share one compilation."""
     return make_forward(model, prepare)

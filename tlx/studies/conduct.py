@@ -12,7 +12,7 @@ from tlx.errors import SAVED, TlxError
 from tlx.files.atomic import writable
 from tlx.signals import Stop
 from tlx.studies.crew import MEMORY, Crew, Place
-from tlx.studies.plan import Plan, make_plan, write_plan
+from tlx.studies.plan import Plan, check_data, make_plan, write_plan
 from tlx.studies.queue import Queue
 from tlx.studies.records import TrialRecord, read_study
 from tlx.studies.view import View
@@ -39,7 +39,7 @@ def conduct(
       A record for each run of the plan.
 
     Raises:
-      TlxError: the study is invalid, or all workers ended before the runs did.
+      TlxError: the study is invalid, a data file is missing, or all workers ended before the runs did.
       Stop: a signal; all workers have saved and ended.
     """
     with writable(workdir):
@@ -51,6 +51,7 @@ def conduct(
         queue.retry_failed()
     places = _places(workers, per_gpu)
     if places and queue.unfinished():
+        check_data(plan)
         _run(plan, queue, places)
     return read_study(plan.workdir)[1]
 

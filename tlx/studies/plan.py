@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from tlx.data.sources import source_digest
+from tlx.data.sources import check_source, source_digest
 from tlx.errors import TlxError, listed
 from tlx.recipes.methods import with_method_fields
 from tlx.recipes.run_directory import CHANGEABLE, revision, versions, write_json
@@ -91,9 +91,9 @@ def make_plan(spec: str, workdir: Path, full: bool = False, storage: str | None 
     stem, py, argument = spec.partition(".py")
     spec = str(Path(f"{stem}{py}").absolute()) + argument
     study, config = load_study(spec, full)
-    data = [source_digest(spec) for spec in _sources(config)]
+    digests: dict[str, str] = {}
     every = arms(study)
-    runs = [_run(study, config, arm, seed, data) for seed in study.every_seed for arm in every]
+    runs = [_run(study, config, arm, seed, digests) for seed in study.every_seed for arm in every]
     storage = storage or f"sqlite:///{workdir.absolute() / 'study.db'}"
     return Plan(workdir.absolute(), spec, full, study, config, tuple(runs), storage, heartbeat)
 
@@ -144,6 +144,17 @@ def open_plan(workdir: Path) -> Plan:
     return plan
 
 
+def check_data(plan: Plan) -> None:
+    """Checks that the files are there from which the runs of the plan read their data, before any run begins.
+
+    Raises:
+      TlxError: one is missing.
+    """
+    runs = {run.arm.name: run for run in plan.runs if not run.arm.command}
+    for spec in {spec: None for run in runs.values() for spec in _sources(plan.config_of(run))}:
+        check_source(spec)
+
+
 def selection(plan: Plan) -> str:
     """Returns the rule by which checkpoints, and values of fields, are selected."""
     monitor = plan.config.train.monitor
@@ -169,7 +180,8 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=os.fspath).encode()).hexdigest()
 
 
-def _run(study: Study, base: ConfigDict, arm: Arm, seed: int, data: list[str]) -> Run:
+def _run(study: Study, base: ConfigDict, arm: Arm, seed: int, digests: dict[str, str]) -> Run:
+    """Makes a run of the plan; `digests` keeps those of data that was read for an earlier one."""
     budget: dict[str, Any] = {}
     if arm.command:
         key = digest(arm.command, seed, dict(study.changes))
@@ -178,7 +190,9 @@ def _run(study: Study, base: ConfigDict, arm: Arm, seed: int, data: list[str]) -
         with_method_fields(config)  # a wrong field ends the command before anything runs
         fields = {name: value for name, value in _flat(config) if not f"config.{name}".startswith(CHANGEABLE)}
         tuning = study.tuning and dataclasses.asdict(study.tuning)
-        key = digest(fields, data, tuning)
+        data = _sources(config)
+        digests |= {spec: source_digest(spec) for spec in data if spec not in digests}
+        key = digest(fields, [digests[spec] for spec in data], tuning)
         budget = {"epochs": config.train.epochs, "batch size": config.train.batch_size}
         budget |= {"tuning trials": study.tuning.trials} if study.tuning else {}
     readable = re.sub(r"[^\w.-]+", "_", arm.name)[:60].strip("_")

@@ -35,7 +35,7 @@ class Stream:
       batch_size: number of examples of a step.
       sampler: the order of the examples in an epoch.
       shape: the shape of packed batches; None: texts are not packed.
-      sampling: for `JointExamples`, how rows are divided among tasks; `sampler` and `shape` are then not used.
+      sampling: for `JointExamples`, how rows are divided among tasks; `sampler` is then not used.
     """
 
     examples: ExampleSet
@@ -66,7 +66,7 @@ class Stream:
         if self.sampling is not None:
             assert isinstance(self.examples, JointExamples)
             parts = self.examples.lengths_by_part
-            of_tasks = TaskPlan(parts, self.batch_size, seed, steps, self.sampling, length_buckets)
+            of_tasks = TaskPlan(parts, self.batch_size, seed, steps, self.sampling, length_buckets, self.shape)
             return Batches(self.examples, of_tasks, steps, multiple, share)
         plan = TrainingPlan(
             self.examples.lengths, self.batch_size, seed, length_buckets, stream=name, sampler=self.sampler,

@@ -1,8 +1,8 @@
 """Several tasks with heads on one backbone, trained at once, as a method of the loop.
 
 Tasks of one stream share its inputs, and so one forward pass; a label may be missing. Parameters below `heads/` and
-`aux/` belong to one task, all others are shared. A task without examples in a batch leaves its own parameters, with
-their moments, as they are.
+`aux/` belong to one task, and so do adapters if each task has one; all others are shared. A task without examples in a
+batch leaves its own parameters, with their moments, as they are.
 """
 
 import dataclasses
@@ -14,14 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tlx.adapters.model import LoraModel
 from tlx.errors import TlxError
 from tlx.losses.rows import known_variant
 from tlx.methods.api import Batch, BeforeEpoch, Carried, Context, Losses, Update
 from tlx.methods.finetune import PREPARED, HeadLoss, LossSettings, head_loss
 from tlx.methods.multitask.balance import Balance, Famo
 from tlx.methods.multitask.losses import UNCERTAINTY, uncertainty
-from tlx.modalities.api import Prepare
+from tlx.modalities.api import Fields, Prepare
 from tlx.models.forward import forward
+from tlx.models.heads import PER_TOKEN
 from tlx.models.model import Model
 from tlx.params.paths import map_with_path
 from tlx.params.rules import Rules
@@ -61,6 +63,7 @@ class MultiTask:
     """
 
     before_epoch: BeforeEpoch | None = None
+    packs = True
 
     def __init__(self, model: Model, tasks: Mapping[str, TaskLabels], prepare: Prepare, balance: Balance = EQUAL):
         self.model, self.tasks, self.prepare, self.balance = model, dict(tasks), prepare, balance
@@ -72,8 +75,11 @@ class MultiTask:
         }
         self.reads_valid: bool = getattr(model.backbone, "reads_valid", False)
         self.streams = tuple(dict.fromkeys(task.stream for task in self.tasks.values()))
+        by_task = isinstance(model, LoraModel) and model.by_row
+        self.own = (*OWN, "adapters/") if by_task else OWN
+        places = [*(f"{place}(.*/)?" for place in OWN), *(["adapters/"] if by_task else [])]
         own: dict[str, Rules] = {
-            f"task_{name}": tuple((f"{place}(.*/)?{re.escape(name)}/.*", True) for place in OWN) for name in self.tasks
+            f"task_{name}": tuple((f"{place}{re.escape(name)}/.*", True) for place in places) for name in self.tasks
         }
         self.players: Mapping[str, Rules] = {**own, "shared": ((".*", True),)}
         self.updates = self._updates()
@@ -110,13 +116,20 @@ class MultiTask:
             carried = dataclasses.replace(carried, model=model_state)
             for name, task in self.tasks.items():
                 if task.stream == stream:
-                    labels = rows[task.field]
-                    mask = rows.get(f"{task.field}_mask", rows["valid"])
-                    valid = rows["valid"].reshape(rows["valid"].shape + (1,) * (mask.ndim - rows["valid"].ndim))
-                    weight = mask.astype(jnp.float32) * valid.astype(jnp.float32)
-                    losses[name] = self.loss_of[name](output.logits[name], labels, weight)
+                    weight = self.weight(name, rows)
+                    losses[name] = self.loss_of[name](output.logits[name], rows[task.field], weight)
         losses = {name: (self.tasks[name].weight * losses[name][0], losses[name][1]) for name in self.tasks}
         return self.changed(losses, params), carried
+
+    def weight(self, name: str, rows: Fields) -> jax.Array:
+        """Which rows or tokens have a label of a task: 1, else 0, of the shape of the labels without outputs."""
+        mask, valid = rows.get(f"{self.tasks[name].field}_mask", rows["valid"]), rows["valid"]
+        kind = dict(self.model.heads_by_name)[name].kind
+        if kind in PER_TOKEN and "segment_ids" in rows:  # `valid` is of texts, and no token of padding has a label
+            windows = rows["segment_ids"] if kind == "question_answering" else 1  # those that share a row
+            return mask.astype(jnp.float32) * windows
+        valid = valid.reshape(valid.shape + (1,) * (mask.ndim - valid.ndim))
+        return mask.astype(jnp.float32) * valid.astype(jnp.float32)
 
     def changed(self, losses: Losses, params: Any) -> Losses:
         """The losses whose gradients are taken."""
@@ -134,7 +147,7 @@ class MultiTask:
         weights, state = self.balance.of_gradients(inner, self.array(means), self.present(counts), state)
 
         def weighted(path: str, *leaves: jax.Array) -> jax.Array:
-            if path.startswith(OWN) and not self.balance.weighs_heads:
+            if path.startswith(self.own) and not self.balance.weighs_heads:
                 return sum(leaves[1:], leaves[0])  # all but its task's are 0
             parts = [weight.astype(leaf.dtype) * leaf for weight, leaf in zip(weights, leaves, strict=True)]
             return sum(parts[1:], parts[0])
@@ -144,16 +157,22 @@ class MultiTask:
     def inner(self, gradients: Mapping[str, Any]) -> jax.Array:
         """(tasks, tasks), the inner products of the tasks' gradients of shared parameters."""
         trees = [gradients[name] for name in self.tasks]
-        inner = jnp.zeros((len(trees), len(trees)))
+        inner, shared = jnp.zeros((len(trees), len(trees))), False
 
         def add(path: str, *leaves: jax.Array) -> None:
-            nonlocal inner
-            if not path.startswith(OWN):
+            nonlocal inner, shared
+            if not path.startswith(self.own):
+                shared = True
                 rows = jnp.stack([jnp.ravel(leaf) for leaf in leaves])
                 rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
                 inner = inner + jnp.matmul(rows, rows.T, precision=jax.lax.Precision.HIGHEST)
 
         map_with_path(add, *trees)
+        if not shared:
+            raise TlxError(
+                "config.method weighs the tasks' gradients of the trained parameters that they share, and there are "
+                "none; train some (config.params), or take a method of losses, such as 'equal'."
+            )
         return inner
 
     def cosines(self, gradients: Mapping[str, Any], counts: Values) -> Values:

@@ -1,0 +1,107 @@
+"""Runs of several tasks with an adapter for each: what is trained, predicted, exported, and gone on with."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests import tiny
+from tests.recipes.test_multitask import config_of, files, task_data  # noqa: F401 (a fixture)
+from tlx.cli.main import main
+from tlx.errors import TlxError
+from tlx.params.paths import flatten
+from tlx.pretrained.load import from_pretrained
+from tlx.recipes import finetune
+from tlx.recipes.run_directory import load_run
+from tlx.runs.predictions import outputs_of, rows_of
+
+TASKS = ("kind", "score", "tone")
+
+
+def config_with_adapters(files: Path, method: str = "equal", **fields: Any) -> ConfigDict:  # noqa: F811
+    fields = {"lora.rank": 4, "lora.per_task": True, "optimizer.learning_rate": 2e-2, **fields}
+    return config_of(files, method, **fields)
+
+
+def test_rows_and_parameters_of_a_run(files: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Tasks of the same rows do not share them; a row names its adapter; the backbone is frozen."""
+    job = finetune.build(config_with_adapters(files), tmp_path / "run")
+    assert list(job.streams["train"].examples.lengths_by_part) == list(TASKS)  # type: ignore[attr-defined]
+    batch = next(iter(job.batches()))["train"]
+    masks = np.stack([np.asarray(batch[f"label_{name}_mask"]) for name in TASKS], axis=1)
+    np.testing.assert_array_equal(masks.argmax(axis=1), batch["adapter"])
+    assert (masks.sum(axis=1) == 1).all() and set(batch["adapter"].tolist()) == {0, 1, 2}
+    trained = {path.split("/")[0] for path, group in job.groups.items() if group != "frozen"}
+    assert trained == {"heads", "adapters"}
+    assert {path.split("/")[1] for path in job.groups if path.startswith("adapters/")} == set(TASKS)
+
+
+@pytest.mark.long
+def test_an_adapter_moves_with_its_own_task_alone(files: Path, tmp_path: Path) -> None:  # noqa: F811
+    """With batches of one task, a step moves the head and the adapter of this task and nothing else."""
+    fields = {"sampler.batches": "one_task", "optimizer.warmup_fraction": 0.0}
+    job = finetune.build(config_with_adapters(files, **fields), tmp_path / "run")
+    (phase,), state, seen = job.phases, job.state, set()
+    for _, batch in zip(range(6), job.batches(), strict=False):
+        (name,) = {TASKS[place] for place in np.asarray(batch["train"]["adapter"]).tolist()}
+        before = jax.tree.map(np.asarray, flatten(state.params))
+        state, _ = phase.step(state, batch)
+        moved = {path for path, leaf in flatten(state.params).items() if not np.array_equal(leaf, before[path])}
+        assert moved and {"/".join(path.split("/")[:2]) for path in moved} <= {f"heads/{name}", f"adapters/{name}"}
+        seen.add(name)
+    assert len(seen) > 1
+
+
+@pytest.fixture(scope="module")
+def run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:  # noqa: F811
+    workdir = tmp_path_factory.mktemp("adapters") / "run"
+    config = config_with_adapters(files, **{"data.validation_fraction": 0.2, "train.epochs": 3.0})
+    return workdir, finetune.build(config, workdir).run(quiet=True)
+
+
+@pytest.mark.long
+def test_predictions_and_folders_of_a_task(run: tuple[Path, dict[str, Any]], files: Path, tmp_path: Path) -> None:  # noqa: F811
+    """The exported folder, whose kernels contain the adapter, answers as the run does, for each task its own way."""
+    workdir, summary = run
+    trained = load_run(workdir)
+    texts = ["a fine film", "the dull plot was grim", "and the was"]
+    examples = trained.inputs.encode_inputs(texts, "classification")
+    outputs = outputs_of(trained, examples)
+    rows = rows_of(trained, texts)
+    inputs = {name: values for name, values in examples.take(np.arange(3), 16).items() if name.endswith(("s", "mask"))}
+    for name in TASKS:
+        alone = trained.of_task(name)
+        assert [row[name] for row in rows] == rows_of(alone, texts)
+        to = tmp_path / name
+        assert main(["export", str(workdir), "--task", name, "--joint", "--to", str(to)]) in (None, 0)
+        model, params = from_pretrained(to)
+        answers: Any = model.apply({"params": params}, **{k: v for k, v in inputs.items() if k != "labels"})
+        np.testing.assert_allclose(answers.logits["default"], outputs[name], rtol=0, atol=1e-5)
+    own = {path for path in flatten(trained.params) if path.startswith("adapters/tone/") and "lora_b" in path}
+    assert own and all(np.abs(flatten(trained.params)[path]).max() > 0 for path in own)
+    assert summary["metrics"]["kind/test/accuracy"] > 0.8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fields", [{}, {"lora.dropout": 0.2, "sampler.batches": "one_task"}])
+def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, fields: Any, tmp_path: Path) -> None:  # noqa: F811
+    tiny.check_stopped_and_resumed(lambda: config_with_adapters(files, "dwa", **fields), tmp_path, 14)
+
+
+def test_what_has_no_adapters_by_task(files: Path, tmp_path: Path) -> None:  # noqa: F811
+    config = config_with_adapters(files)
+    config.tasks = ConfigDict()
+    config.method.name = "finetune"
+    with pytest.raises(TlxError, match=r"config\.lora\.per_task is True, but the run has no config\.tasks"):
+        finetune.build(config, tmp_path / "run")
+
+
+@pytest.mark.long
+def test_a_method_of_gradients_needs_shared_parameters(files: Path, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(TlxError, match="trained parameters that they share, and there are none"):
+        finetune.build(config_with_adapters(files, "pcgrad"), tmp_path / "run").run(quiet=True)
+    shared = {"params.rules": (("kind:bias", "default"),), "train.epochs": 0.5}
+    finetune.build(config_with_adapters(files, "pcgrad", **shared), tmp_path / "shared").run(quiet=True)
