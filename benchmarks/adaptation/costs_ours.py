@@ -5,6 +5,7 @@ warm-up it runs `process.answer_turns`, which also prints the operations of the 
 """
 
 # ruff: noqa: E402
+import dataclasses
 import sys
 import time
 from collections.abc import Mapping
@@ -58,6 +59,7 @@ def main(name: str, rows: int) -> None:
     """Runs steps until the input ends."""
     configure_jax()
     config, _, length = SHAPES["MiniLM"]
+    config = dataclasses.replace(config, add_pooling_layer=False)
     model = build_model(config, {"default": Head("classification", CLASSES, pooling="mean")})
     method, params = method_of(name, model), random_params(model, 0)
     aux, method_state = method.init(jax.random.key(0), params)

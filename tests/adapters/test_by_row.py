@@ -80,6 +80,16 @@ def test_one_adapter_alone_is_merged(x64: None) -> None:
 
 
 def test_a_row_has_to_say_which(x64: None) -> None:
+    """Nor can all adapters be merged, or differ in more than their names."""
     model, params, inputs = model_of("query and value")
-    with pytest.raises(TlxError, match="each row has one of the adapters colour, shape, size; give"):
+    with pytest.raises(TlxError, match=r"take one of them with model\.clone"):
+        merge_lora(model, params)
+    loras = (model.loras[0], dataclasses.replace(model.loras[1], alpha=1.0), model.loras[2])
+    with pytest.raises(TlxError, match="their settings differ"):
+        logits(model.clone(loras=loras), params, inputs, adapter=jnp.asarray(ROWS))
+    with pytest.raises(TlxError, match="gets 3 rows, and 2 say which"):
+        logits(model, params, inputs, adapter=jnp.asarray(ROWS[:2]))
+    with pytest.raises(
+        TlxError, match="each row has one of the adapters colour, shape, size; take.* Or give the input"
+    ):
         logits(model, params, inputs)

@@ -210,7 +210,7 @@ def test_as_one_of_several_tasks(place: Path, tmp_path: Path, capsys: pytest.Cap
     """Beside a classification: rows of the other task are not masked, and the metrics are those of the task alone."""
     config = defaults.multitask()
     config.model.checkpoint, config.parallel.data = str(place / "checkpoint"), 1
-    config.data.max_length, config.data.test_fraction = 16, 0.2
+    config.data.max_length, config.data.test_fraction, config.data.packing = 16, 0.2, "off"
     reviews = tiny.write_reviews(tmp_path / "reviews.csv", 120)
     words = f"csv:{write_texts(tmp_path / 'texts.csv', 120)}"
     config.tasks = {

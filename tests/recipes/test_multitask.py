@@ -146,11 +146,16 @@ def test_words_and_texts_are_judged_in_one_run(files: Path, tmp_path: Path) -> N
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["equal", "pcgrad"])
 def test_a_packed_step_is_that_of_the_same_rows_alone(files: Path, method: str, tmp_path: Path) -> None:
-    """Of texts and words together; the losses of each task, and the parameters after the step; one compiled step."""
+    """Of texts, words and masked texts; the losses of each task, the parameters after the step, and predictions."""
     fields = {f"model.{name}": 0.0 for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
     fields |= {"optimizer.name": "sgd", "optimizer.learning_rate": 0.1, "optimizer.warmup_fraction": 0.0}
-    job = finetune.build(with_words(files, tmp_path, method, **fields, **{"data.packing": "on"}), tmp_path / "run")
-    assert job.packing is not None
+    jobs = {}
+    for packing in ("on", "off"):
+        config = with_words(files, tmp_path, method, **fields, **{"data.packing": packing})
+        config.tasks["masked"] = {"data": {"label": "label"}, "head": {"kind": "masked_lm"}}
+        jobs[packing] = finetune.build(config, tmp_path / packing)
+    job = jobs["on"]
+    assert job.packing is not None and jobs["off"].packing is None
     batch = next(job.batches())
     rows = np.asarray(batch["train"]["position"])
     assert rows.ndim == 2 and (rows >= 0).sum() == 16
@@ -169,9 +174,8 @@ def test_a_packed_step_is_that_of_the_same_rows_alone(files: Path, method: str, 
     assert largest > 1e-3
     for path, leaf in params.items():
         np.testing.assert_allclose(others[path], leaf, rtol=0, atol=max(2e-5 * largest, 2e-7), err_msg=path)
-    alone_job = finetune.build(with_words(files, tmp_path, method, **{"data.packing": "off"}), tmp_path / "alone")
     for task in job.tasks:
-        together, each = (one.predictions(job.state.variables, "validation", task) for one in (job, alone_job))
+        together, each = (one.predictions(job.state.variables, "validation", task) for one in jobs.values())
         np.testing.assert_allclose(together, each, rtol=0, atol=1e-5 * np.nanmax(np.abs(each)))
 
 

@@ -1,5 +1,6 @@
 """Runs of several tasks with an adapter for each: what is trained, predicted, exported, and gone on with."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,21 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from tests import tiny
+from tests.recipes.test_images import CONFIG, PROCESSOR
 from tests.recipes.test_multitask import config_of, files, task_data  # noqa: F401 (a fixture)
 from tlx.cli.main import main
 from tlx.errors import TlxError
+from tlx.features.spec import FeatureSpec
+from tlx.models.model import build_model
 from tlx.params.paths import flatten
-from tlx.pretrained.load import from_pretrained
-from tlx.recipes import finetune
+from tlx.pretrained.load import from_pretrained, random_params
+from tlx.pretrained.save import write_folder
+from tlx.recipes import defaults, finetune
 from tlx.recipes.run_directory import load_run
+from tlx.runs.features import features_of_file
 from tlx.runs.predictions import outputs_of, rows_of
 
 TASKS = ("kind", "score", "tone")
@@ -91,12 +98,64 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, fields: Any, tm
     tiny.check_stopped_and_resumed(lambda: config_with_adapters(files, "dwa", **fields), tmp_path, 14)
 
 
+@pytest.mark.long
+def test_features_of_a_task(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """They are those of the exported folder, whose kernels contain the adapter."""
+    workdir, _ = run
+    (tmp_path / "texts.csv").write_text("text,words\na fine film,a fine film\nthe dull plot,the dull plot\n")
+    arguments = (str(tmp_path / "texts.csv"), FeatureSpec((), "mean"))
+    found = {}
+    for name in ("kind", "tone"):
+        to = tmp_path / name
+        assert main(["export", str(workdir), "--task", name, "--joint", "--to", str(to)]) in (None, 0)
+        found[name] = features_of_file(str(workdir), *arguments, task=name)["features"]
+        np.testing.assert_allclose(found[name], features_of_file(str(to), *arguments)["features"], rtol=0, atol=1e-5)
+    assert np.abs(found["kind"] - found["tone"]).max() > 1e-3
+    with pytest.raises(TlxError, match="each of the tasks kind, score, tone has an adapter; name one with --task"):
+        features_of_file(str(workdir), *arguments)
+
+
+@pytest.mark.long
+def test_one_task_of_the_config_alone(files: Path, tmp_path: Path) -> None:  # noqa: F811
+    config = config_with_adapters(files, **{"single_task": "tone", "train.epochs": 0.5})
+    job = finetune.build(config, tmp_path / "run")
+    job.run(quiet=True)
+    assert {path.split("/")[1] for path in job.groups if path.startswith("adapters/")} == {"tone"}
+    assert main(["predict", str(tmp_path / "run"), "a fine film", "--task", "tone"]) in (None, 0)
+
+
+@pytest.mark.long
+def test_images(tmp_path: Path) -> None:
+    """Two labels of the same images: each image comes once for each task."""
+    config = defaults.multitask()
+    model = build_model(CONFIG, {})
+    write_folder(tmp_path / "checkpoint", model, random_params(model, 0))
+    (tmp_path / "checkpoint" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    random, label = np.random.default_rng(0), np.arange(40)
+    images = random.integers(0, 255, (40, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "images.npz", image=images, even=label % 2, large=(label > 19).astype(int))
+    config.model.checkpoint = str(tmp_path / "checkpoint")
+    config.data.train, config.data.validation_fraction = f"npz:{tmp_path / 'images.npz'}", 0.2
+    config.tasks = {"even": {"data": {"label": "even"}}, "large": {"data": {"label": "large"}}}
+    config.lora.rank, config.lora.per_task, config.train.epochs, config.train.batch_size = 2, True, 1.0, 8
+    job = finetune.build(config, tmp_path / "run")
+    assert np.isfinite(job.run(quiet=True)["metrics"]["even/validation/loss"])
+    assert rows_of(job.trained(), [images[0]])[0].keys() == {"even", "large"}
+    Image.fromarray(images[0]).save(tmp_path / "one.png")
+    command = ["attention", str(tmp_path / "run"), str(tmp_path / "one.png"), "--output", str(tmp_path / "drawn.png")]
+    assert main([*command, "--task", "even"]) in (None, 0) and (tmp_path / "drawn.png").is_file()
+    with pytest.raises(SystemExit):
+        main(command)
+
+
 def test_what_has_no_adapters_by_task(files: Path, tmp_path: Path) -> None:  # noqa: F811
     config = config_with_adapters(files)
     config.tasks = ConfigDict()
     config.method.name = "finetune"
     with pytest.raises(TlxError, match=r"config\.lora\.per_task is True, but the run has no config\.tasks"):
         finetune.build(config, tmp_path / "run")
+    with pytest.raises(TlxError, match=r"config\.lora\.rank is 0, which means no adapter"):
+        finetune.build(config_with_adapters(files, **{"lora.rank": 0}), tmp_path / "run")
 
 
 @pytest.mark.long

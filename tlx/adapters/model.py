@@ -93,9 +93,10 @@ class _LoraInterceptor:
         self.rows: jax.Array | None = None  # (batch, adapters), 1 for the adapter of a row, which `pairs` has joined
         if model.by_row and len(self.loras) > 1:
             if adapter is None:
+                raise TlxError(f"{_which(model)} Or give the input `adapter`.")
+            if any(dataclasses.replace(lora, name=self.loras[0].name) != self.loras[0] for lora in self.loras):
                 raise TlxError(
-                    f"each row has one of the adapters {listed([lora.name for lora in self.loras], 99)}; give the "
-                    "input `adapter`, or take one of them with model.clone(active=(NAME,))."
+                    "adapters of a model with by_row=True differ in their names alone; their settings differ."
                 )
             places = [model.loras.index(lora) for lora in self.loras]
             self.rows = adapter[:, None] == jax.numpy.asarray(places)
@@ -126,6 +127,10 @@ class _LoraInterceptor:
         """Scales the product with A, (batch, …, rank); of joined adapters, each row keeps the columns of its own."""
         if self.rows is None:
             return low * lora.scale(low.shape[-1])
+        if low.shape[0] % len(self.rows):
+            raise TlxError(
+                f"a layer with adapters gets {low.shape[0]} rows, and {len(self.rows)} say which adapter they have."
+            )
         rank = low.shape[-1] // self.rows.shape[1]
         kept = jax.numpy.repeat(self.rows.astype(low.dtype) * lora.scale(rank), rank, axis=1)
         kept = jax.numpy.repeat(kept, low.shape[0] // len(kept), axis=0)  # multiple choice has several texts a row
@@ -212,14 +217,21 @@ def merge_lora(model: Model, params: Tree) -> tuple[Model, Tree]:
       The plain `Model` and its parameters, with the same outputs as before.
 
     Raises:
-      TlxError: if the parameters contain adapters but the model does not.
+      TlxError: if the parameters contain adapters but the model does not, or if each row has another adapter.
     """
     if not isinstance(model, LoraModel):
         if "adapters" in params:
             raise TlxError("these parameters contain adapters; pass the model that add_lora returned with them.")
         return model, params
+    if model.by_row and len(model.applied()) > 1:
+        raise TlxError(_which(model))
     merged = merge(params, model.applied())
     return Model(**_fields(model)), {part: tree for part, tree in merged.items() if part != "adapters"}
+
+
+def _which(model: LoraModel) -> str:
+    names = listed([lora.name for lora in model.applied()], 99)
+    return f"each row has one of the adapters {names}; take one of them with model.clone(active=(NAME,))."
 
 
 def _fields(model: Model) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=32, help="examples of a forward pass (%(default)s)")
     parser.add_argument("--cache", metavar="FOLDER", help="folder in which features are cached and reused")
+    parser.add_argument("--task", metavar="NAME", help="one task of a run of several")
     add_step(parser)
 
 
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
     columns = features_of_file(
         arguments.source, arguments.input, FeatureSpec(tuple(arguments.layers), arguments.pooling),
         columns={"text": arguments.text, "pair": arguments.pair, "image": arguments.image}, keep=arguments.keep,
-        batch_size=arguments.batch_size, cache=arguments.cache, step=arguments.step,
+        batch_size=arguments.batch_size, cache=arguments.cache, step=arguments.step, task=arguments.task,
         loaded=lambda step: say(arguments.source, step, arguments.step),
     )  # fmt: skip
     with atomic_write(arguments.output, "wb") as opened:

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet", metavar="FILE", help="write a picture of the images with the least certain predictions"
     )
-    parser.add_argument("--task", metavar="NAME", help="one task of a run of several; default: all, in one pass")
+    parser.add_argument("--task", metavar="NAME", help="one task of a run of several; default: all")
     add_step(parser)
 
 

@@ -40,7 +40,7 @@ def read_folder(where: str) -> dict[str, list[Any]]:
         folders; a table names a file that is missing or outside of the folder; the folder holds splits and none is
         named.
     """
-    folder = _folder(where)
+    folder = folder_of(where)
     if splits := splits_in(folder):
         example = next(iter(splits))
         raise TlxError(
@@ -94,7 +94,7 @@ def splits_in(folder: Path) -> dict[str, str]:
     return {split: folders[0] for split, folders in by_split.items()}
 
 
-def _folder(where: str) -> Path:
+def folder_of(where: str) -> Path:
     """Returns the folder that `PATH` or `PATH@SPLIT` names."""
     folder = Path(where).expanduser()
     root, at, split = where.rpartition("@")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlx.data import colors, digits
-from tlx.data.folder import read_folder, splits_in
+from tlx.data.folder import folder_of, read_folder, splits_in
 from tlx.data.lazy import Lazy
 from tlx.data.readers import READERS
 from tlx.data.tfds import read_tfds
@@ -128,7 +128,7 @@ def check_source(spec: str) -> tuple[str, str]:
     """Returns the kind and the place of a data spec, and reads nothing.
 
     Raises:
-      TlxError: an unknown kind, or a file that is missing.
+      TlxError: an unknown kind, or a file or folder that is missing.
     """
     kind, colon, where = os.path.expandvars(spec).partition(":")
     if not colon or kind not in {**READERS, **SETS}:
@@ -138,6 +138,8 @@ def check_source(spec: str) -> tuple[str, str]:
     file = Path(where).expanduser()
     if kind in READERS and not file.exists():  # what is no regular file is named by the reader
         raise TlxError(f"data {spec!r}: there is no file {file}.")
+    if kind == "folder":
+        folder_of(where)
     return kind, where
 
 

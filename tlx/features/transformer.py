@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 
+from tlx.adapters.model import merge_lora
 from tlx.data.examples import ExampleSet
 from tlx.errors import TlxError
 from tlx.features.compute import Extractor
@@ -117,7 +118,7 @@ def extract(
     """Computes pooled features of encoded examples, with a cache on disk if requested.
 
     Args:
-      model: the model; its heads are not used.
+      model: the model; its heads are not used. Adapters are merged into the kernels.
       params: its parameters.
       modality: the modality that encoded the examples.
       examples: the encoded examples.
@@ -129,6 +130,7 @@ def extract(
     Returns:
       float32 (examples, vectors · hidden).
     """
+    model, params = merge_lora(model, params)
     size = 1 << (max(len(examples), 8) - 1).bit_length()  # small sets use a smaller batch, of few sizes to compile
     extractor = Extractor(
         model, params, modality, resolved(spec, model), batch_size=min(size, batch_size), model_state=model_state

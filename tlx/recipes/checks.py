@@ -60,7 +60,7 @@ def check_mixing(inputs: Inputs, tasks: Mapping[str, Task]) -> None:
     augmentation = getattr(inputs, "augmentation", None)
     if augmentation is None or not augmentation.mixing.on:
         return
-    if len(tasks) > 1:
+    if len(tasks) > 1 or any(task.joint is not None for task in tasks.values()):
         raise TlxError("config.augment.mixup and cutmix mix the labels of one task; leave them off with config.tasks.")
     for task in tasks.values():
         shares = jax.ShapeDtypeStruct((2, task.head.outputs), np.float32)  # of each class, in two examples

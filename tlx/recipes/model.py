@@ -137,6 +137,8 @@ def loras_of(config: Mapping[str, Any]) -> tuple[Lora, ...]:
     settings = dict(config.get("lora") or {"rank": 0})
     per_task = settings.pop("per_task", False)
     if not settings["rank"]:
+        if per_task:
+            raise TlxError("config.lora.per_task is True, but config.lora.rank is 0, which means no adapter; set it.")
         return ()
     settings["targets"] = tuple(tuple(rule) if isinstance(rule, list) else rule for rule in settings["targets"])
     lora = Lora(**settings)

@@ -277,7 +277,7 @@ def config_of_task(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     own = {key: {**config[key], **(given.get(key) or {})} for key in ("data", "head", "loss")}
     if config.get("lora", {}).get("per_task"):
         own["lora"] = {**config["lora"], "name": name, "per_task": False}
-    return {**{key: value for key, value in config.items() if key != "tasks"}, **own}
+    return {**{key: value for key, value in config.items() if key not in ("tasks", "single_task")}, **own}
 
 
 def written_of_task(

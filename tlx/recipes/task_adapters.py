@@ -1,14 +1,16 @@
 """An adapter for each task: every row says which one it has, and the model gets it with the row's inputs."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
 from tlx.adapters.model import LoraModel
 from tlx.data.examples import ExampleSet
+from tlx.errors import TlxError
 from tlx.modalities.api import Fields, Inputs, Prepare
 from tlx.models.heads import Head
 from tlx.models.model import Model
@@ -36,10 +38,11 @@ def with_task_adapters(model: Model, inputs: Inputs, tasks: Mapping[str, Task]) 
 
 
 def _with_adapter(examples: ExampleSet, place: int) -> ExampleSet:
-    given: Any = examples
-    field = np.full(len(examples), place, np.int32)
-    changed: ExampleSet = dataclasses.replace(given, fields={**given.fields, ADAPTER: field})
-    return changed
+    """The examples with the field; texts and images keep what else they have, such as images that were read."""
+    changed: Any = copy.copy(examples)
+    fields = {**examples.fields, ADAPTER: np.full(len(examples), place, np.int32)}
+    object.__setattr__(changed, "fields", fields)  # `Examples` is frozen
+    return cast(ExampleSet, changed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,4 +75,9 @@ class InputsWithAdapter:
 
 
 def _added(rows: Fields, inputs: dict[str, Any], prepared: Fields) -> tuple[dict[str, Any], Fields]:
+    if ADAPTER not in rows:
+        raise TlxError(
+            "each task has an adapter, and these examples do not say of which task they are; take those of "
+            "job.tasks[NAME].splits, or job.trained().of_task(NAME)."
+        )
     return {**inputs, ADAPTER: rows[ADAPTER]}, prepared

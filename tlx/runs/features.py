@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tlx.adapters.model import LoraModel
 from tlx.data.readers import READERS
 from tlx.data.sources import SETS, load
 from tlx.errors import TlxError, listed
@@ -21,7 +22,7 @@ from tlx.recipes.run_directory import load_run
 def features_of_file(
     source: str, data: str, spec: FeatureSpec, *, columns: Mapping[str, str | None] | None = None,
     keep: Sequence[str] = (), batch_size: int = 32, cache: str | None = None, step: int | None = None,
-    loaded: Callable[[int], None] = lambda _: None,
+    task: str | None = None, loaded: Callable[[int], None] = lambda _: None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Computes the features of a file.
 
@@ -35,6 +36,7 @@ def features_of_file(
       batch_size: examples of a forward pass.
       cache: folder in which features are cached; None: no caching.
       step: for a run, the step of the checkpoint; None: the best.
+      task: for a run of several tasks, the one whose columns are read and whose adapter is applied, if it has one.
       loaded: for a run, is called with the step that is used.
 
     Returns:
@@ -43,7 +45,7 @@ def features_of_file(
     Raises:
       TlxError: if the file or the columns are invalid.
     """
-    model, variables, modality, column_names = _open(source, step, loaded)
+    model, variables, modality, column_names = _open(source, step, task, loaded)
     column_names = {**column_names, **{name: column for name, column in (columns or {}).items() if column}}
     table = load(spec_of(data))
     kept = {name: np.asarray(table.column(name)) for name in keep}
@@ -70,14 +72,19 @@ def spec_of(data: str) -> str:
 
 
 def _open(
-    source: str, step: int | None, loaded: Callable[[int], None]
+    source: str, step: int | None, task: str | None, loaded: Callable[[int], None]
 ) -> tuple[Model, Variables, Modality, Mapping[str, Any]]:
     """Model, variables, modality, and the names of the columns if they are known."""
     if (Path(source) / "checkpoints").is_dir():
         run = load_run(Path(source), step)
         loaded(run.step)
+        run = run if task is None else run.of_task(task)
+        if isinstance(run.model, LoraModel) and run.model.by_row:
+            raise TlxError(f"each of the tasks {listed(run.heads, 99)} has an adapter; name one with --task.")
         return run.model, run.variables, run.inputs, run.config["data"]
     if step is not None:
         raise TlxError(f"--step {step} names a step of a run, and {source} is no run directory with checkpoints.")
+    if task is not None:
+        raise TlxError(f"--task {task} names a task of a run, and {source} is no run directory with checkpoints.")
     checkpoint = load_pretrained(source, heads={})
     return checkpoint.model, Variables(checkpoint.params), checkpoint.modality, {}

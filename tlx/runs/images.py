@@ -61,8 +61,9 @@ def draw_attention(trained: Trained, images: Sequence[Any], file: Path) -> Path:
       The written file.
 
     Raises:
-      TlxError: if the run's model does not read images.
+      TlxError: if the run's model does not read images, or the run has several tasks.
     """
+    _ = trained.head  # of several tasks, one has to be named
     inputs, config = trained.inputs, trained.model.backbone.config
     if config.modality != "image":
         raise TlxError(f"this run reads {inputs.plural}, not images.")

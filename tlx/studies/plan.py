@@ -167,8 +167,10 @@ def selection(plan: Plan) -> str:
 
 
 def _sources(config: ConfigDict) -> list[str]:
-    """The sets of the config and of its tasks, without those that are not set."""
-    sections = [config.data, *(task.get("data", {}) for task in config.get("tasks", {}).values())]
+    """The sets of the config and of the tasks that are trained, without those that are not set."""
+    alone = config.get("single_task")
+    tasks = {name: task for name, task in config.get("tasks", {}).items() if alone in (None, "", name)}
+    sections = [config.data, *(task.get("data", {}) for task in tasks.values())]
     names = [section.get(part) for section in sections for part in PARTS]
     names += [spec for section in sections for spec in section.get("sources", ())]
     names += [spec for section in sections for spec, _ in section.get("exclude", ())]
