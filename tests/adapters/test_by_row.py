@@ -89,7 +89,5 @@ def test_a_row_has_to_say_which(x64: None) -> None:
         logits(model.clone(loras=loras), params, inputs, adapter=jnp.asarray(ROWS))
     with pytest.raises(TlxError, match="gets 3 rows, and 2 say which"):
         logits(model, params, inputs, adapter=jnp.asarray(ROWS[:2]))
-    with pytest.raises(
-        TlxError, match="each row has one of the adapters colour, shape, size; take.* Or give the input"
-    ):
+    with pytest.raises(TlxError, match=r"one of the adapters colour, shape, size; take.* Or give the input"):
         logits(model, params, inputs)
