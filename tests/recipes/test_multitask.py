@@ -23,6 +23,7 @@ from tlx.recipes.baselines import read_baselines, single_task_configs
 from tlx.recipes.datasets import load_datasets
 from tlx.recipes.run_directory import heads_as_json, load_run, write_json
 from tlx.recipes.tasks import configs_by_task
+from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import predict_examples, rows_of
 from tlx.training.writers import read_metrics
 
@@ -77,6 +78,24 @@ def test_metrics_of_each_task_and_their_mean(run: tuple[Path, dict[str, Any]]) -
         assert metrics[f"{split}/joint"] == pytest.approx(np.mean(main_ones))
     assert "validation/joint" in summary["selection"]
     assert metrics["kind/test/accuracy"] > 0.8  # it is the easiest of the three
+
+
+@pytest.mark.long
+def test_evaluated_again(run: tuple[Path, dict[str, Any]], files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All tasks at once, one, and one on another file."""
+    workdir, summary = run
+    found = evaluate(workdir)
+    assert found.keys() == {f"{task}/{split}" for task in ("kind", "score", "tone") for split in ("validation", "test")}
+    for name, each in found.items():
+        for metric, value in each.metrics.items():
+            assert summary["metrics"][f"{name}/{metric}"] == pytest.approx(value, abs=1e-5), (name, metric)
+    assert evaluate(workdir, task="kind").keys() == {"kind/validation", "kind/test"}
+    other = f"csv:{files / 'kinds.csv'}"
+    assert evaluate(workdir, other, task="kind")[f"kind/{other}"].metrics["accuracy"] > 0.8
+    with pytest.raises(TlxError, match="name one with --task"):
+        evaluate(workdir, other)
+    assert main(["evaluate", str(workdir), "--task", "tone"]) in (None, 0)
+    assert "tone/test" in capsys.readouterr().out
 
 
 def task_data(workdir: Path, task: str) -> tuple[ConfigDict, Any]:

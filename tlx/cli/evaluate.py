@@ -1,4 +1,4 @@
-"""`tlx evaluate RUN [--data SPEC]`: prints the metrics of a trained run, in total and for each class."""
+"""`tlx evaluate RUN [--data SPEC] [--task NAME]`: prints the metrics of a trained run, in total and for each class."""
 
 import argparse
 from pathlib import Path
@@ -8,13 +8,14 @@ from tlx.cli.steps import add_step, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, --data and --step."""
+    """Adds RUN, --data, --task and --step."""
     parser.add_argument("run", help="a run directory")
     parser.add_argument(
         "--data",
         metavar="SPEC",
         help="data with the run's columns, such as csv:FILE; default: the run's validation and test sets",
     )
+    parser.add_argument("--task", metavar="NAME", help="one task of a run of several; default: all of them")
     add_step(parser)
 
 
@@ -26,7 +27,7 @@ def main(arguments: argparse.Namespace) -> None:
     from tlx.reporting.tables import show
     from tlx.runs.evaluate import evaluate
 
-    results = evaluate(Path(arguments.run), arguments.data, arguments.step)
+    results = evaluate(Path(arguments.run), arguments.data, arguments.step, arguments.task)
     say(arguments.run, next(iter(results.values())).step, arguments.step)
     for part, result in results.items():
         title = f"{part}: {result.examples} examples, step {result.step} of {Path(arguments.run).name}"

@@ -37,24 +37,34 @@ class Evaluated:
     words: dict[str, int]
 
 
-def evaluate(run: Path, data: str | None = None, step: int | None = None) -> dict[str, Evaluated]:
+def evaluate(
+    run: Path, data: str | None = None, step: int | None = None, task: str | None = None
+) -> dict[str, Evaluated]:
     """Evaluates the best checkpoint of a run. Nothing is written.
 
     Args:
       run: the run directory.
       data: a data spec such as `csv:FILE`; None: all sets of the run's config except train.
       step: another step that has a checkpoint; None: the best.
+      task: one task of a run of several; None: all of them, for which `data` is None.
 
     Returns:
-      The results by set.
+      The results by set; of a task with a name, by `TASK/SET`.
 
     Raises:
       TlxError: if the files of the run's data have changed, because a training example might now be in the test set.
     """
     trained = load_run(run, step)
-    head = trained.head
-    results = {}
-    for part, examples in datasets_of(run, trained, data).items():
+    if task is None and (data is not None or not trained.tasks):
+        return _evaluated(run, trained, data, None)
+    names = list(trained.tasks) if task is None else [task]
+    by_task = {name: _evaluated(run, trained.of_task(name), data, name) for name in names}
+    return {f"{name}/{part}": each for name, found in by_task.items() for part, each in found.items()}
+
+
+def _evaluated(run: Path, trained: Trained, data: str | None, task: str | None) -> dict[str, Evaluated]:
+    head, results = trained.head, {}
+    for part, examples in datasets_of(run, trained, data, task).items():
         predictions = predict_examples(trained, examples)
         words = examples.words
         classes = class_reports(predictions, examples, head)
@@ -70,7 +80,7 @@ def measured(trained: Trained, examples: ExampleSet) -> dict[str, float]:
     return score(predict_examples(trained, examples), examples, trained.head)
 
 
-def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[str, ExampleSet]:
+def datasets_of(run: Path, trained: Trained, data: str | None = None, task: str | None = None) -> dict[str, ExampleSet]:
     """Reads and encodes the sets of a run except train, or only `data`.
 
     Sets of the run that its training has encoded and kept on disk (`tlx.recipes.encoded`) are read from there.
@@ -79,11 +89,13 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None) -> dict[st
       run: the run directory.
       trained: the trained run.
       data: a data spec such as `csv:FILE`; None: the sets of the run's config.
+      task: the task that `trained` is of, of a run of several.
 
     Raises:
       TlxError: if a set of the run has changed since the run was started.
     """
-    digests = read_run(run).get("data", {}).get("sha256", {})
+    facts = read_run(run).get("data", {})
+    digests = facts.get("tasks", {}).get(task, facts).get("sha256", {})
     head = trained.head
     config = ConfigDict(trained.config)
     if data is not None:
