@@ -40,6 +40,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlx.evaluation.metrics import MONITOR
@@ -62,7 +63,7 @@ TABLES = {
     "multitask_toy": "howto_tasks",
 }  # fmt: skip
 STUDIES = {
-    "strategies": "freezing", "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",
+    "trainer": "trainer", "few_shot": "images", "freezing": "freezing", "beside": "freezing",
     "cached": "freezing", "packed": "packing",
 }  # fmt: skip
 
@@ -132,8 +133,6 @@ def adaptation(*workdirs: Path) -> None:
 
 def tasks(workdir: Path) -> None:
     """Writes the table of the methods of several tasks, and draws the mean gains over each task alone."""
-    import matplotlib.pyplot as plt
-
     found = analyse(*read_study(workdir))
     metrics = [metric for metric in found.metrics if "test/" in metric]
     batch, rows, gains = found.arms[0].complete[0].budget["batch size"], [], []
@@ -157,12 +156,36 @@ def tasks(workdir: Path) -> None:
     header = ("arm", *names, "ms a step", "peak MiB", "trained parameters")
     title = f"{found.facts.name} ({sizes}), revision {found.facts.revision}; in per cent, mean ± 95 % interval:\n\n"
     insert(ROOT / "docs" / "howto_tasks.md", "tasks", title + markdown(header, rows))
-    figure, axes = plt.subplots(figsize=(7, 0.4 * len(gains) + 1), layout="constrained")
-    names, means, widths = zip(*reversed(gains), strict=True)
-    axes.errorbar(means, names, xerr=widths, fmt="o", capsize=3)
-    axes.axvline(0, color="gray", linewidth=0.8)
-    axes.set_xlabel("Δm on test, per cent: mean gain over each task alone, with 95 % interval over seeds")
-    figure.savefig(ROOT / "docs" / "tasks.png", dpi=110)
+    label = "Δm on test, per cent: mean gain over each task alone"
+    draw_means(ROOT / "docs" / "tasks.png", {found.facts.name: gains}, label)
+
+
+def strategies(*workdirs: Path) -> None:
+    """Writes the table of the strategies, and draws their scores."""
+    study(ROOT / "docs" / "freezing.md", "strategies", *workdirs)
+    panels = {}
+    for workdir in workdirs:
+        found = analyse(*read_study(workdir))
+        by_arm = [(arm.name, found.interval(arm, found.main)) for arm in found.arms]
+        panels[found.facts.name] = [(name, 100 * each.mean, 100 * each.half_width) for name, each in by_arm]
+    draw_means(ROOT / "docs" / "strategies.png", panels, "accuracy on test, per cent")
+
+
+def draw_means(file: Path, panels: Mapping[str, Sequence[tuple[str, float, float]]], label: str) -> None:
+    """Draws means of arms with their intervals, a panel for each study: (arm, mean, half of the interval)."""
+    import matplotlib.pyplot as plt
+
+    height = 0.35 * max(map(len, panels.values())) + 1
+    figure, all_axes = plt.subplots(
+        1, len(panels), figsize=(2.5 + 3.5 * len(panels), height), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, (title, rows) in zip(all_axes[0], panels.items(), strict=True):
+        names, means, widths = zip(*reversed(rows), strict=True)
+        axes.errorbar(means, names, xerr=widths, fmt="o", capsize=3)
+        axes.set_title(title)
+        axes.grid(axis="x", alpha=0.4)
+    figure.supxlabel(f"{label}, with its 95 % interval over seeds", fontsize="medium")
+    figure.savefig(file, dpi=110)
 
 
 def example(workdir: Path) -> None:
@@ -239,7 +262,7 @@ def tools(run: Path) -> None:
 if __name__ == "__main__":
     parts = {
         "demo": demo, "results": results, "tools": tools, "sst2_freezing": example, "adaptation": adaptation,
-        "tasks": tasks,
+        "tasks": tasks, "strategies": strategies,
         **{part: functools.partial(table, part) for part in TABLES},
         **{part: functools.partial(study, ROOT / "docs" / f"{page}.md", part) for part, page in STUDIES.items()},
     }  # fmt: skip
