@@ -25,6 +25,8 @@ from tlx.recipes.run_directory import heads_as_json, load_run, write_json
 from tlx.recipes.tasks import configs_by_task
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import predict_examples, rows_of
+from tlx.studies.analysis import analyse
+from tlx.studies.run_records import read_runs
 from tlx.training.writers import read_metrics
 
 
@@ -96,6 +98,18 @@ def test_evaluated_again(run: tuple[Path, dict[str, Any]], files: Path, capsys: 
         evaluate(workdir, other)
     assert main(["evaluate", str(workdir), "--task", "tone"]) in (None, 0)
     assert "tone/test" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_report_of_runs(run: tuple[Path, dict[str, Any]]) -> None:
+    facts, records = read_runs([run[0]])
+    assert facts.metrics == dict.fromkeys(("joint", "kind/accuracy", "score/r2", "tone/macro_f1"), "maximize")
+    study = analyse(facts, records)
+    assert study.main == "test/joint" and "tone/validation/macro_f1" in study.metrics
+    for name in study.metrics:
+        assert study.interval(study.baseline, name).mean == run[1]["metrics"][name]
+    facts, _ = read_runs([run[0]], ["score/mean_error"])
+    assert facts.metrics == {"score/mean_error": "minimize"} and "validation/joint" in facts.selection
 
 
 def task_data(workdir: Path, task: str) -> tuple[ConfigDict, Any]:

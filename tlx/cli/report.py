@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a metric of runs, such as macro_f1, several times for several; default: the one that selected the "
-        "checkpoint",
+        help="a metric of runs, such as macro_f1 (of several tasks, TASK/macro_f1), several times for several; "
+        "default: the one that selected the checkpoint",
     )
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import default_monitor, higher_is_better, metric_names
+from tlx.models.heads import Head
 from tlx.recipes.run_directory import heads_from, read_run, read_summary
 from tlx.runs.differences import differences
 from tlx.studies.records import StudyFacts, TrialRecord
+from tlx.training.tasks import DEFAULT, JOINT
 
 LONGEST_VALUE = 60  # characters of a field's value in the name of an arm
 SPLITS = ("test", "validation")
@@ -21,11 +23,12 @@ def read_runs(
 
     Args:
       runs: run directories, finished or not.
-      metrics: names of metrics, such as `macro_f1`; (): the one that selected the first run's checkpoint.
+      metrics: names of metrics, such as `macro_f1`, of a task of several `TASK/macro_f1`; (): the one that selected the
+        first run's checkpoint, and of runs of several tasks `joint` and each task's main metric.
       name: name of the study.
 
     Raises:
-      TlxError: if a folder is no run directory, is given twice, the runs' heads differ in kind, or a metric is unknown.
+      TlxError: if a folder is no run directory, is given twice, the runs have no task in common, or a metric is unknown.
     """
     if repeated := [str(run) for index, run in enumerate(runs) if run.resolve() in [r.resolve() for r in runs[:index]]]:
         raise TlxError(f"{listed(repeated)} is given more than once; every run counts once.")
@@ -81,30 +84,47 @@ def _record(study: str, run: Path, written: Mapping[str, Any], arm: str, changes
 
 
 def _facts(name: str, written: Sequence[Mapping[str, Any]], baseline: str, metrics: Sequence[str]) -> StudyFacts:
-    heads = [head for content in written if (head := heads_from(content["heads"]).get("default"))]
-    if len(heads) < len(written) or len({head.kind for head in heads}) > 1:
-        raise TlxError("the runs have heads of several kinds, or none named default; report runs of one kind.")
-    head, known = heads[0], ("loss", *metric_names(heads[0].kind, heads[0].labels, heads[0].outputs))
-    monitors = [
-        content["config"]["train"]["monitor"] or f"validation/{default_monitor(head.kind, head.labels)}"
-        for content in written
+    heads = [heads_from(content["heads"]) for content in written]
+    shared = [
+        name for name in heads[0] if all(name in each and each[name].kind == heads[0][name].kind for each in heads)
     ]
-    wanted = list(metrics) or [monitors[0].rpartition("/")[2]]
-    if unknown := [metric for metric in wanted if metric not in known]:
-        raise TlxError(f"no run has the metric {listed(unknown)}; the metrics are {listed(known, 30)}.")
+    if not shared:
+        raise TlxError("the runs have no task in common, or heads of several kinds; report runs of one kind.")
+    by_task = {name: _directions(name, heads[0][name]) for name in shared}
+    directions = {metric: better for own in by_task.values() for metric, better in own.items()}
+    main = [_main(name, heads[0][name], written[0]["config"]) for name in shared]
+    if len(shared) > 1:  # the mean of the tasks' main metrics
+        directions, main = {JOINT: "maximize", **directions}, [JOINT, *main]
+    monitors = [content["config"]["train"]["monitor"] or f"validation/{main[0]}" for content in written]
+    wanted = list(metrics) or ([monitors[0].rpartition("/")[2]] if shared == [DEFAULT] else main)
+    if unknown := [metric for metric in wanted if metric not in directions]:
+        raise TlxError(f"no run has the metric {listed(unknown)}; the metrics are {listed(directions, 30)}.")
     versions = [content.get("versions", {}) for content in written]
     revisions = [str(content.get("revision") or "unknown") for content in written]
     return StudyFacts(
         name=name,
         base="",
         baseline=baseline,
-        metrics={metric: "maximize" if higher_is_better(head.kind, metric) else "minimize" for metric in wanted},
+        metrics={metric: directions[metric] for metric in wanted},
         selection=f"the checkpoint of each run by {_distinct(monitors)}",
         sizes={"training data": _distinct([content["config"]["data"]["train"] for content in written])},
         versions={package: _distinct([v.get(package, "unknown") for v in versions]) for package in versions[0]},
         revision=_distinct(revisions),
         dirty=any(revision.endswith("-dirty") for revision in revisions),
     )
+
+
+def _directions(task: str, head: Head) -> dict[str, str]:
+    """The metrics of a task by name, `TASK/metric` but for the task `default`."""
+    names = ("loss", *metric_names(head.kind, head.labels, head.outputs))
+    start = "" if task == DEFAULT else f"{task}/"
+    return {start + name: "maximize" if higher_is_better(head.kind, name) else "minimize" for name in names}
+
+
+def _main(task: str, head: Head, config: Mapping[str, Any]) -> str:
+    """The name of a task's main metric."""
+    default = default_monitor(head.kind, head.labels)
+    return default if task == DEFAULT else f"{task}/{config['tasks'][task].get('metric') or default}"
 
 
 def _distinct(values: Sequence[Any]) -> str:
