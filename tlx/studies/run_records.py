@@ -28,7 +28,7 @@ def read_runs(
       name: name of the study.
 
     Raises:
-      TlxError: if a folder is no run directory, is given twice, the runs have no task in common, or a metric is unknown.
+      TlxError: a folder is no run directory or is given twice, the runs have no task in common, or a metric is unknown.
     """
     if repeated := [str(run) for index, run in enumerate(runs) if run.resolve() in [r.resolve() for r in runs[:index]]]:
         raise TlxError(f"{listed(repeated)} is given more than once; every run counts once.")
