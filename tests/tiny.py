@@ -18,7 +18,7 @@ from tlx.models.model import build_model
 from tlx.pretrained.load import random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 
 GOOD = ("fine", "great", "lovely", "sweet", "warm")
 BAD = ("awful", "bitter", "cold", "dull", "grim")

@@ -25,7 +25,7 @@ from tlx.cli.main import main
 from tlx.cli.predict import CHUNK, flat
 from tlx.data import stream
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs import predictions
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from tests import tiny
 from tests.recipes.questions import write_squad
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
 from tlx.recipes.splits import load_tables
+from tlx.recipes.trained import load_run
 from tlx.runs.predictions import predict_examples
 
 pytestmark = pytest.mark.interop

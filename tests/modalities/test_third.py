@@ -23,7 +23,7 @@ from tlx.models.backbone import Backbone, BackboneOutput
 from tlx.models.config import BackboneConfig
 from tlx.models.heads import PER_TEXT, Head, HeadSettings
 from tlx.recipes import defaults, finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.writers import read_metrics
 

@@ -19,9 +19,9 @@ from tlx.errors import TlxError
 from tlx.models.cnn import EPSILON, ConvNet
 from tlx.params.paths import flatten
 from tlx.pretrained.save import write_folder
-from tlx.recipes import defaults, finetune, run_directory
+from tlx.recipes import defaults, finetune, trained
 from tlx.recipes.custom import custom_backbone
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of as predicted_rows
 from tlx.training.checkpoint import Checkpoints
@@ -221,7 +221,7 @@ def test_averaged_with_batch_normalization_in_phases_and_after_a_stop(
     # No family of checkpoints has a model state, so commands read one only with this network in a family's place.
     file = tmp_path / "whole" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "backbone": None}))
-    monkeypatch.setattr(run_directory, "describe_model", lambda *_: job.model)
+    monkeypatch.setattr(trained, "describe_model", lambda *_: job.model)
     assert jax.tree.all(jax.tree.map(np.array_equal, best, load_run(tmp_path / "whole").variables))
     for split, evaluated in evaluate(tmp_path / "whole").items():
         for name, value in evaluated.metrics.items():

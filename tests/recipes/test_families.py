@@ -17,7 +17,7 @@ from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained, random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 
 CONFIG = DistilBertConfig(
     dim=32, n_layers=2, n_heads=4, hidden_dim=48, pad_token_id=1, vocab_size=32, max_position_embeddings=32,

@@ -13,7 +13,7 @@ from tlx.errors import TlxError
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs.predictions import predict_inputs
 from tlx.training.writers import read_metrics
 

@@ -23,8 +23,8 @@ from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained, random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
-from tlx.recipes.run_directory import load_run
 from tlx.recipes.splits import with_splits
+from tlx.recipes.trained import load_run
 from tlx.runs.predictions import rows_of
 
 pytestmark = pytest.mark.slow

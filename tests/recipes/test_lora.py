@@ -20,7 +20,7 @@ from tlx.recipes import finetune
 from tlx.recipes.frozen import frozen_blocks
 from tlx.recipes.inspect import inspect
 from tlx.recipes.model import adapted, describe_model, group_rules
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import predict_inputs
 

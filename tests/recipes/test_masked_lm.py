@@ -21,7 +21,7 @@ from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained, random_params
 from tlx.pretrained.save import write_folder
 from tlx.recipes import defaults, finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs.compare import compare
 from tlx.runs.predictions import rows_of
 

@@ -21,8 +21,9 @@ from tlx.params.paths import flatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.baselines import read_baselines, single_task_configs
 from tlx.recipes.datasets import load_datasets
-from tlx.recipes.run_directory import heads_as_json, load_run, write_json
+from tlx.recipes.run_directory import heads_as_json, write_json
 from tlx.recipes.tasks import configs_by_task
+from tlx.recipes.trained import load_run
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import predict_examples, rows_of
 from tlx.studies.analysis import analyse

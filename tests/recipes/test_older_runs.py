@@ -10,7 +10,7 @@ from tests.recipes.format_2.make import config
 from tlx.pretrained.load import from_pretrained
 from tlx.pretrained.save import write_folder
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.training.checkpoint import Checkpoints
 
 OLDER = Path(__file__).parent / "format_2"

@@ -18,7 +18,7 @@ from tlx.params.paths import flatten
 from tlx.recipes import finetune
 from tlx.recipes.inspect import inspect
 from tlx.recipes.packing import plan_packing
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs.predictions import predict_inputs
 
 pytestmark = pytest.mark.slow

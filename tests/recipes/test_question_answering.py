@@ -16,7 +16,7 @@ from tlx.errors import TlxError
 from tlx.evaluation.spans import normalised
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import defaults, finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.runs.predictions import predict_examples, rows_of
 
 pytestmark = pytest.mark.slow

@@ -22,7 +22,7 @@ from tlx.errors import TlxError, no_space
 from tlx.params.paths import flatten
 from tlx.pretrained.load import from_pretrained
 from tlx.recipes import finetune
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.writers import read_metrics
 

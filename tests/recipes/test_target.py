@@ -16,8 +16,8 @@ from tlx.models.heads import Head
 from tlx.params.paths import flatten
 from tlx.recipes import defaults, finetune
 from tlx.recipes.inspect import inspect
-from tlx.recipes.run_directory import load_run
 from tlx.recipes.selection import choices, metrics_of_choices, validator_values
+from tlx.recipes.trained import load_run
 from tlx.reporting.domains import discriminator_curves
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import rows_of

@@ -75,7 +75,8 @@ def write(
     from tlx.pretrained.folder import hub_id
     from tlx.pretrained.names import names_of
     from tlx.pretrained.save import hf_config, write_folder
-    from tlx.recipes.run_directory import read_run, written_of_task
+    from tlx.recipes.run_directory import read_run
+    from tlx.recipes.trained import written_of_task
     from tlx.reporting.card import model_card
 
     written = read_run(run)

@@ -13,14 +13,14 @@ def add_step(parser: argparse.ArgumentParser) -> None:
 
 
 def load(run: str, step: int | None, best: Mapping[str, Any] | None = None) -> Any:
-    """Loads a run (see `tlx.recipes.run_directory.load_run`) and says on standard error which step is used.
+    """Loads a run (see `tlx.recipes.trained.load_run`) and says on standard error which step is used.
 
     Args:
       run: the run directory.
       step: the step of --step; None without it.
       best: `step` and `by`, the metric, of the best checkpoint of one task, which is then used in place of the run's.
     """
-    from tlx.recipes.run_directory import load_run
+    from tlx.recipes.trained import load_run
 
     trained = load_run(Path(run), best["step"] if step is None and best else step)
     say(run, trained.step, step, best["by"] if best else None)

@@ -12,7 +12,8 @@ from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import higher_is_better
 from tlx.evaluation.relative_gain import DELTA, relative_gain
 from tlx.recipes.encoded import IRRELEVANT
-from tlx.recipes.run_directory import config_of_task, read_run, read_summary
+from tlx.recipes.run_directory import read_run, read_summary
+from tlx.recipes.trained import config_of_task
 from tlx.training.tasks import Task, main_metric
 
 Baselines = Mapping[str, Mapping[str, float]]  # the metrics of each task's own run

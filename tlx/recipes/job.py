@@ -28,9 +28,9 @@ from tlx.recipes.datasets import Datasets
 from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
 from tlx.recipes.results import Domains, plot_domains, write_results
-from tlx.recipes.run_directory import Trained
 from tlx.recipes.selection import choices, validator_values, validators_apply
 from tlx.recipes.splits import TARGET, TARGET_TEST
+from tlx.recipes.trained import Trained
 from tlx.signals import stopped_when
 from tlx.training.checkpoint import Checkpoints
 from tlx.training.checkpoint_files import Damaged
@@ -223,7 +223,7 @@ class Job:
         return self.trained().variables
 
     def trained(self, step: int | None = None) -> Trained:
-        """Returns the best checkpoint as `run_directory.load_run` does, also for a custom backbone.
+        """Returns the best checkpoint as `trained.load_run` does, also for a custom backbone.
 
         `tlx.runs.predictions` and `tlx.runs.images` apply it to new texts and images.
 

@@ -10,8 +10,9 @@ from tlx.errors import TlxError
 from tlx.evaluation.per_class import ClassReport
 from tlx.recipes.data_facts import count_words, digest
 from tlx.recipes.encoded import entry_of
-from tlx.recipes.run_directory import Trained, load_run, read_run
+from tlx.recipes.run_directory import read_run
 from tlx.recipes.splits import TARGET, load_labelled, load_tables
+from tlx.recipes.trained import Trained, load_run
 from tlx.runs.predictions import predict_examples
 from tlx.training.tasks import class_reports, score
 

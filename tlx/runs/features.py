@@ -16,7 +16,7 @@ from tlx.modalities.api import Columns, Modality
 from tlx.modalities.loaded import load_pretrained
 from tlx.models.forward import Variables
 from tlx.models.model import Model
-from tlx.recipes.run_directory import load_run
+from tlx.recipes.trained import load_run
 
 
 def features_of_file(

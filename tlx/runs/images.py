@@ -12,7 +12,7 @@ from tlx.data.images import open_rgb
 from tlx.errors import TlxError
 from tlx.evaluation.rollout import rollout
 from tlx.models.forward import forward
-from tlx.recipes.run_directory import Trained
+from tlx.recipes.trained import Trained
 from tlx.reporting.sheet import overlaid, plot_sheet
 from tlx.runs.predictions import rows_of
 

@@ -13,7 +13,7 @@ from tlx.params.interpolate import interpolate
 from tlx.params.paths import flatten, unflatten
 from tlx.pretrained.folder import resolve
 from tlx.recipes.model import load_model
-from tlx.recipes.run_directory import Trained, load_run
+from tlx.recipes.trained import Trained, load_run
 from tlx.runs.evaluate import datasets_of, measured
 
 

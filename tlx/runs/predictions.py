@@ -18,7 +18,7 @@ from tlx.evaluation.tagging import predicted_tags
 from tlx.modalities.api import Prepare
 from tlx.models.heads import Head
 from tlx.models.model import Model
-from tlx.recipes.run_directory import Trained
+from tlx.recipes.trained import Trained
 
 
 def rows_of(trained: Trained, inputs: Sequence[Any]) -> list[dict[str, Any]]:
