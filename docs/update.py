@@ -162,7 +162,8 @@ def tasks(workdir: Path) -> None:
 
 def strategies(*workdirs: Path) -> None:
     """Writes the table of the strategies, and draws their scores."""
-    study(ROOT / "docs" / "freezing.md", "strategies", *workdirs)
+    selection = read_study(workdirs[0])[0].selection
+    study(ROOT / "docs" / "freezing.md", "strategies", *workdirs, below=f"\nSelection: {selection}.\n")
     panels = {}
     for workdir in workdirs:
         found = analyse(*read_study(workdir))
