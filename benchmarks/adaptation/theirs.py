@@ -9,7 +9,8 @@ skada's and torch's. RESULT becomes a JSON file with the accuracies on the targe
 skada's domain classifier cannot be used: it ends in a softmax over one output (0.6.0), which is 1 for every row, so
 that no gradient reaches the features. A sigmoid takes its place, as in skada-bench. The factor of DANN's reversed
 gradient grows as in the paper and in tlx; skada's is constant, and then the loss did not stay finite with this recipe.
-DAN, Deep CORAL and MCC are skada's own: its kernels, its constant trade-off.
+With the field `domain_logits` the domain loss is computed from logits, as in tlx: a sigmoid of float32 that is 0 or 1
+passes no gradient. DAN, Deep CORAL and MCC are skada's own: its kernels, its constant trade-off.
 """
 
 import json
@@ -68,18 +69,20 @@ class DomainClassifier(nn.Module):
 
     Args:
       widths: of the hidden layers.
+      probabilities: whether it gives probabilities, not logits.
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], probabilities: bool = True) -> None:
         super().__init__()
         sizes = [FEATURES, *widths]
         hidden = [layer for a, b in zip(sizes, widths, strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
-        self.layers = nn.Sequential(*hidden, nn.Linear(sizes[-1], 1), nn.Sigmoid())
+        end = [nn.Sigmoid()] if probabilities else []
+        self.layers = nn.Sequential(*hidden, nn.Linear(sizes[-1], 1), *end)
         self.alpha = 1.0
         initialize(self.layers)
 
     def forward(self, features: torch.Tensor, sample_weight: None = None) -> torch.Tensor:
-        """Returns the probabilities (batch,)."""
+        """Returns the probabilities or logits (batch,)."""
         out: torch.Tensor = self.layers(GradientReversalLayer.apply(features, self.alpha))
         return out[:, 0]
 
@@ -128,7 +131,9 @@ def make(fields: Fields, network: nn.Module | None = None) -> Any:
         options["callbacks"] = [GradientNormClipping(clip)]
     name = fields["method.name"]
     if name == "dann":
-        options["domain_classifier"] = DomainClassifier(tuple(fields["method.discriminator"]))
+        from_logits = fields.get("domain_logits", False)
+        options["domain_classifier"] = DomainClassifier(tuple(fields["method.discriminator"]), not from_logits)
+        options["domain_criterion"] = nn.BCEWithLogitsLoss() if from_logits else None
     elif name != "source_only":
         options["reg"] = fields.get("method.trade_off", 1.0)  # that of DANN is the factor of the reversed gradient
     if name == "mcc":
@@ -187,6 +192,8 @@ def main(pair: str, seed: int, result: str, fields: Fields) -> None:
     started = time.perf_counter()
     found = np.array(train(net, seed, source, target, fields, tests))
     seconds = time.perf_counter() - started
+    if not all(torch.isfinite(parameter).all() for parameter in net.module_.parameters()):
+        raise SystemExit("a parameter is not finite")
     of_target = found[:, 1]
     done = {
         "metrics": {

@@ -13,7 +13,7 @@ from tlx.studies.study import load_study
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "studies").glob("*.py"))
 SPECS = {  # file -> argument -> number of arms
-    "adapt_digits": {"mnist-usps": 14, "usps-mnist": 14, "mnist-mnist_m": 14},
+    "adapt_digits": {"mnist-usps": 16, "usps-mnist": 16, "mnist-mnist_m": 16},
     "adapt_reviews": {"books-electronics": 8},
     "digits": {"": 4},
     "few_shot": {"cifar10-1": 8, "cifar10-0": 8},
@@ -21,7 +21,7 @@ SPECS = {  # file -> argument -> number of arms
     "packing": {"": 2},
     "sst2_freezing": {"": 12},
     "strategies": {"sst2": 8, "mrpc": 8, "mnist_m": 8},
-    "tasks": {"": 12},
+    "tasks": {"": 13},
     "trainer": {"sst2": 2, "mrpc": 2, "ag_news": 2, "stsb": 2, "wnut17": 2},
 }
 
