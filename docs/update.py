@@ -47,9 +47,10 @@ from tlx.evaluation.metrics import MONITOR
 from tlx.reporting.tables import insert, markdown
 from tlx.runs.evaluate import evaluate
 from tlx.studies import report_tables
-from tlx.studies.analysis import analyse
+from tlx.studies.analysis import ArmTrials, analyse
 from tlx.studies.records import read_study
 from tlx.studies.report import write
+from tlx.studies.statistics import Interval, mean_interval
 from tlx.training.writers import read_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -109,7 +110,8 @@ def adaptation(*workdirs: Path) -> None:
         found = analyse(*read_study(workdir))
         facts, known = found.facts, published.get(found.facts.name, {"source": "none", "accuracy": {}})
         differences = found.differences(found.main)
-        rows, below = [], []
+        by_name = {arm.name: arm for arm in found.arms}
+        rows, below, below_skada, failed = [], [], [], []
         for arm in found.arms:
             by = [found.interval(arm, f"{name}target_test/accuracy") for name in CHOICES.values()]
             gain = differences[arm.name].interval if arm.name in differences else None
@@ -118,17 +120,32 @@ def adaptation(*workdirs: Path) -> None:
             if value is not None and by[0].high < value:
                 below.append(arm.name)
             cells = [f"{each.mean:.3f} ± {each.half_width:.3f}" if each.count > 1 else "–" for each in by]
+            beside = against(arm.values(found.main), by_name.get(f"{arm.name}, skada"), found.main)
+            if beside is not None and beside.high < 0:
+                below_skada.append(arm.name)
+            if arm.failed:
+                failed.append(f"{arm.name}, {len(arm.failed)} of {len(arm.trials)}")
+            cells += [shown, "–" if beside is None else f"{beside.mean:+.3f} ± {beside.half_width:.3f}"]
             seconds = found.seconds(arm).mean
-            rows.append((arm.name, *cells, shown, "–" if value is None else f"{value:.3f}", f"{seconds:.0f}"))
+            rows.append((arm.name, *cells, "–" if value is None else f"{value:.3f}", f"{seconds:.0f}"))
         sizes = ", ".join(f"{name.removeprefix('data.')} {value}" for name, value in facts.sizes.items())
         minutes = sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
         parts.append(
             f"{facts.name} ({sizes}), revision {facts.revision}, {minutes:.0f} minutes in all; "
             f"published: {known['source']}. The gain is that of the oracle over {found.baseline.name}.\n\n"
-            + markdown(("method", *CHOICES, "gain", "published", "s"), rows)
+            + markdown(("method", *CHOICES, "gain", "oracle − skada's", "published", "s"), rows)
             + (f"\nBelow the published value by more than the interval: {', '.join(below)}.\n" if below else "")
+            + (f"\nBelow skada's by more than the interval: {', '.join(below_skada)}.\n" if below_skada else "")
+            + (f"\nFailed runs, which are in no mean: {'; '.join(failed)}.\n" if failed else "")
         )
     insert(ROOT / "docs" / "adaptation_methods.md", "adaptation", "\n".join(parts))
+
+
+def against(ours: Mapping[int, float], theirs: ArmTrials | None, metric: str) -> Interval | None:
+    """The mean difference of an arm from another one, paired by seed; None without two seeds that both have."""
+    values = {} if theirs is None else theirs.values(metric)
+    differences = [ours[seed] - values[seed] for seed in ours if seed in values]
+    return mean_interval(differences) if len(differences) > 1 else None
 
 
 def tasks(workdir: Path) -> None:
