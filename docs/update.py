@@ -165,15 +165,18 @@ def tasks(workdir: Path) -> None:
         peak = max(trial.peak_memory_bytes or 0 for trial in arm.complete) / 2**20
         trained = arm.complete[0].trainable_parameters
         step = 1e3 * batch / statistics.median(rates)
-        rows.append((arm.name, *cells, f"{step:,.0f}", f"{peak:,.0f}", f"{trained:,}"))
+        rows.append((arm.name, str(len(arm.complete)), *cells, f"{step:,.0f}", f"{peak:,.0f}", f"{trained:,}"))
         if by_metric[0] is not None:
             gains.append((arm.name, 100 * by_metric[0].mean, 100 * by_metric[0].half_width))
     sizes = ", ".join(f"{name} {value}" for name, value in found.facts.sizes.items())
     names = (metric.replace("/test/", " ") for metric in metrics)
-    header = ("arm", *names, "ms a step", "peak MiB", "trained parameters")
+    header = ("arm", "seeds", *names, "ms a step", "peak MiB", "trained parameters")
+    left = sum(len(arm.trials) - len(arm.complete) for arm in found.arms)
+    total = sum(len(arm.trials) for arm in found.arms)
+    below = f"\nNot finished: {left} of {total} runs.\n" if left else ""
     title = f"{found.facts.name} ({sizes}), revision {found.facts.revision}; in per cent, mean ± 95 % interval:\n\n"
-    insert(ROOT / "docs" / "howto_tasks.md", "tasks", title + markdown(header, rows))
-    label = "Δm on test, per cent: mean gain over each task alone"
+    insert(ROOT / "docs" / "howto_tasks.md", "tasks", title + markdown(header, rows) + below)
+    label = "Δm on test, per cent"
     draw_means(ROOT / "docs" / "tasks.png", {found.facts.name: gains}, label)
 
 
