@@ -6,9 +6,7 @@ equations.
 
 import itertools
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -17,23 +15,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import BertConfig, BertModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from process import answer_turns
+from torch_steps import answer_steps
 
 CLASSES, LENGTH, HIDDEN = 2, 128, 384
-
-
-class Reversed(torch.autograd.Function):
-    """The identity, whose gradient is reversed."""
-
-    @staticmethod
-    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
-        """Returns the input."""
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Returns the reversed gradient."""
-        return -gradient
 
 
 class Network(nn.Module):
@@ -62,7 +46,9 @@ def loss_of(method: str, network: Network, features: torch.Tensor, logits: torch
     if method == "DANN":
         assert network.discriminator is not None
         domain = (torch.arange(len(features)) < rows).float()
-        return binary_cross_entropy_with_logits(network.discriminator(Reversed.apply(features))[:, 0], domain)
+        read = features.view_as(features)
+        read.register_hook(torch.neg)  # the gradient of the features is reversed
+        return binary_cross_entropy_with_logits(network.discriminator(read)[:, 0], domain)
     if method == "Deep CORAL":
         source, target = (part - part.mean(0) for part in (logits[:rows], logits[rows:]))
         scatter = source.T @ source / (rows - 1) - target.T @ target / (len(target) - 1)
@@ -86,21 +72,12 @@ def main(method: str, rows: int) -> None:
     if method != "source only":
         ids, mask = torch.cat([ids, ids]), torch.cat([mask, mask])
 
-    def steps(count: int) -> float:
-        started = time.perf_counter()
-        for _ in range(count):
-            features, logits = network(ids, mask)
-            loss = cross_entropy(logits[:rows], labels)
-            if method != "source only":
-                loss = loss + loss_of(method, network, features, logits, rows)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        assert torch.isfinite(loss)
-        return time.perf_counter() - started
+    def loss() -> torch.Tensor:
+        features, logits = network(ids, mask)
+        value = cross_entropy(logits[:rows], labels)
+        return value if method == "source only" else value + loss_of(method, network, features, logits, rows)
 
-    steps(2)
-    answer_turns(sum(p.numel() for p in network.parameters()), steps)
+    answer_steps(optimizer, loss)
 
 
 if __name__ == "__main__":

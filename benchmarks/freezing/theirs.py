@@ -4,7 +4,6 @@ Input and output are those of `ours.py`. Frozen parameters have `requires_grad=F
 """
 
 import sys
-import time
 from pathlib import Path
 
 import peft
@@ -13,7 +12,7 @@ import transformers
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from process import answer_turns
+from torch_steps import answer_steps
 
 WITHOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": 2}
 TEXT = {
@@ -61,18 +60,7 @@ def main(shape: str, strategy: str, rows: int) -> None:
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-4, weight_decay=0.01, fused=True)
 
-    def steps(count: int) -> float:
-        started = time.perf_counter()
-        for _ in range(count):
-            loss = model(**batch).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        assert torch.isfinite(loss)
-        return time.perf_counter() - started
-
-    steps(2)
-    answer_turns(sum(p.numel() for p in learning), steps)
+    answer_steps(optimizer, lambda: model(**batch).loss)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests import tiny
+from tests.recipes.several import write_task_files
 from tlx.data import plan
 
 
@@ -26,6 +27,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     tiny.write_checkpoint(folder / "checkpoint")
     tiny.write_reviews(folder / "reviews.csv", 300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def task_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, reviews with two labels, and a set of its own with a third."""
+    folder = tmp_path_factory.mktemp("tasks")
+    write_task_files(folder)
     return folder
 
 

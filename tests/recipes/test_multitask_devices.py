@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.recipes.test_multitask import files, with_words  # noqa: F401 (a fixture)
+from tests.recipes.several import with_words
 from tlx.params.paths import flatten
 from tlx.recipes import finetune
 from tlx.training.writers import read_metrics
@@ -22,13 +22,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_device_and_eight(case: str, files: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_one_device_and_eight(case: str, task_files: Path, tmp_path: Path) -> None:
     method, fields = CASES[case]
     ends, losses = [], []
     for devices in (1, 8):
         # Adam divides by the square root of what may be rounding alone.
         fields = {**fields, "optimizer.name": "sgd", "optimizer.learning_rate": 0.05, "parallel.data": devices}
-        config = with_words(files, tmp_path, method, **fields, **{"train.epochs": 0.5, "train.log_every": 1})
+        config = with_words(task_files, tmp_path, method, **fields, **{"train.epochs": 0.5, "train.log_every": 1})
         config.tasks["masked"] = {"data": {"label": "label"}, "head": {"kind": "masked_lm"}}
         job = finetune.build(config, tmp_path / f"devices-{devices}")
         assert (job.packing is None) == ("data.packing" not in fields)

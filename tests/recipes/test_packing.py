@@ -187,11 +187,11 @@ def test_what_cannot_be_packed(config: Any, tmp_path: Path) -> None:
     arguments = (job.model, job.modality, job.tasks)
     made = packed(config)
     with pytest.raises(TlxError, match="packing is 'on', but the method Other takes one text in a row"):
-        plan_packing(made, *arguments, [Other()])  # type: ignore[list-item]
+        plan_packing(made, *arguments, [Other()], 1)  # type: ignore[list-item]
     with pytest.raises(TlxError, match="packing is 'on', but the run has several streams"):
-        plan_packing(made, *arguments, [Several()])  # type: ignore[list-item]
+        plan_packing(made, *arguments, [Several()], 1)  # type: ignore[list-item]
     made.data.packing = "auto"
-    assert plan_packing(made, *arguments, [Other()]) is None  # type: ignore[list-item]
+    assert plan_packing(made, *arguments, [Other()], 1) is None  # type: ignore[list-item]
     made.data.packing = "yes"
     with pytest.raises(TlxError, match="packing is 'yes'; it is 'auto', 'on' or 'off'"):
         finetune.build(made, tmp_path / "other")

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from tests import tiny
+from tests.recipes.several import config_of
 from tests.recipes.test_images import CONFIG, PROCESSOR
-from tests.recipes.test_multitask import config_of, files, task_data  # noqa: F401 (a fixture)
 from tlx.cli.main import main
 from tlx.errors import TlxError
 from tlx.features.spec import FeatureSpec
@@ -28,14 +28,14 @@ from tlx.runs.predictions import outputs_of, rows_of
 TASKS = ("kind", "score", "tone")
 
 
-def config_with_adapters(files: Path, method: str = "equal", **fields: Any) -> ConfigDict:  # noqa: F811
+def config_with_adapters(task_files: Path, method: str = "equal", **fields: Any) -> ConfigDict:
     fields = {"lora.rank": 4, "lora.per_task": True, "optimizer.learning_rate": 2e-2, **fields}
-    return config_of(files, method, **fields)
+    return config_of(task_files, method, **fields)
 
 
-def test_rows_and_parameters_of_a_run(files: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_rows_and_parameters_of_a_run(task_files: Path, tmp_path: Path) -> None:
     """Tasks of the same rows do not share them; a row names its adapter; the backbone is frozen."""
-    job = finetune.build(config_with_adapters(files), tmp_path / "run")
+    job = finetune.build(config_with_adapters(task_files), tmp_path / "run")
     assert list(job.streams["train"].examples.lengths_by_part) == list(TASKS)  # type: ignore[attr-defined]
     batch = next(iter(job.batches()))["train"]
     masks = np.stack([np.asarray(batch[f"label_{name}_mask"]) for name in TASKS], axis=1)
@@ -47,10 +47,10 @@ def test_rows_and_parameters_of_a_run(files: Path, tmp_path: Path) -> None:  # n
 
 
 @pytest.mark.long
-def test_an_adapter_moves_with_its_own_task_alone(files: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_adapter_moves_with_its_own_task_alone(task_files: Path, tmp_path: Path) -> None:
     """With batches of one task, a step moves the head and the adapter of this task and nothing else."""
     fields = {"sampler.batches": "one_task", "optimizer.warmup_fraction": 0.0}
-    job = finetune.build(config_with_adapters(files, **fields), tmp_path / "run")
+    job = finetune.build(config_with_adapters(task_files, **fields), tmp_path / "run")
     (phase,), state, seen = job.phases, job.state, set()
     for _, batch in zip(range(6), job.batches(), strict=False):
         (name,) = {TASKS[place] for place in np.asarray(batch["train"]["adapter"]).tolist()}
@@ -63,14 +63,14 @@ def test_an_adapter_moves_with_its_own_task_alone(files: Path, tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def run(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:  # noqa: F811
+def run(task_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     workdir = tmp_path_factory.mktemp("adapters") / "run"
-    config = config_with_adapters(files, **{"data.validation_fraction": 0.2, "train.epochs": 3.0})
+    config = config_with_adapters(task_files, **{"data.validation_fraction": 0.2, "train.epochs": 3.0})
     return workdir, finetune.build(config, workdir).run(quiet=True)
 
 
 @pytest.mark.long
-def test_predictions_and_folders_of_a_task(run: tuple[Path, dict[str, Any]], files: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_predictions_and_folders_of_a_task(run: tuple[Path, dict[str, Any]], task_files: Path, tmp_path: Path) -> None:
     """The exported folder, whose kernels contain the adapter, answers as the run does, for each task its own way."""
     workdir, summary = run
     trained = load_run(workdir)
@@ -94,8 +94,8 @@ def test_predictions_and_folders_of_a_task(run: tuple[Path, dict[str, Any]], fil
 
 @pytest.mark.long
 @pytest.mark.parametrize("fields", [{}, {"lora.dropout": 0.2, "sampler.batches": "one_task"}])
-def test_a_run_that_goes_on_ends_with_the_same_bits(files: Path, fields: Any, tmp_path: Path) -> None:  # noqa: F811
-    tiny.check_stopped_and_resumed(lambda: config_with_adapters(files, "dwa", **fields), tmp_path, 14)
+def test_a_run_that_goes_on_ends_with_the_same_bits(task_files: Path, fields: Any, tmp_path: Path) -> None:
+    tiny.check_stopped_and_resumed(lambda: config_with_adapters(task_files, "dwa", **fields), tmp_path, 14)
 
 
 @pytest.mark.long
@@ -116,8 +116,8 @@ def test_features_of_a_task(run: tuple[Path, dict[str, Any]], tmp_path: Path) ->
 
 
 @pytest.mark.long
-def test_one_task_of_the_config_alone(files: Path, tmp_path: Path) -> None:  # noqa: F811
-    config = config_with_adapters(files, **{"single_task": "tone", "train.epochs": 0.5})
+def test_one_task_of_the_config_alone(task_files: Path, tmp_path: Path) -> None:
+    config = config_with_adapters(task_files, **{"single_task": "tone", "train.epochs": 0.5})
     job = finetune.build(config, tmp_path / "run")
     job.run(quiet=True)
     assert {path.split("/")[1] for path in job.groups if path.startswith("adapters/")} == {"tone"}
@@ -148,19 +148,19 @@ def test_images(tmp_path: Path) -> None:
         main(command)
 
 
-def test_what_has_no_adapters_by_task(files: Path, tmp_path: Path) -> None:  # noqa: F811
-    config = config_with_adapters(files)
+def test_what_has_no_adapters_by_task(task_files: Path, tmp_path: Path) -> None:
+    config = config_with_adapters(task_files)
     config.tasks = ConfigDict()
     config.method.name = "finetune"
     with pytest.raises(TlxError, match=r"config\.lora\.per_task is True, but the run has no config\.tasks"):
         finetune.build(config, tmp_path / "run")
     with pytest.raises(TlxError, match=r"config\.lora\.rank is 0, which means no adapter"):
-        finetune.build(config_with_adapters(files, **{"lora.rank": 0}), tmp_path / "run")
+        finetune.build(config_with_adapters(task_files, **{"lora.rank": 0}), tmp_path / "run")
 
 
 @pytest.mark.long
-def test_a_method_of_gradients_needs_shared_parameters(files: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_method_of_gradients_needs_shared_parameters(task_files: Path, tmp_path: Path) -> None:
     with pytest.raises(TlxError, match="trained parameters that they share, and there are none"):
-        finetune.build(config_with_adapters(files, "pcgrad"), tmp_path / "run").run(quiet=True)
+        finetune.build(config_with_adapters(task_files, "pcgrad"), tmp_path / "run").run(quiet=True)
     shared = {"params.rules": (("kind:bias", "default"),), "train.epochs": 0.5}
-    finetune.build(config_with_adapters(files, "pcgrad", **shared), tmp_path / "shared").run(quiet=True)
+    finetune.build(config_with_adapters(task_files, "pcgrad", **shared), tmp_path / "shared").run(quiet=True)

@@ -238,6 +238,10 @@ class Examples:
         """The labels, (n, …); for tagged words (words,), -1 for a word without a label."""
         return self.fields["label"] if self.words is None else self.words.label
 
+    def with_field(self, name: str, values: np.ndarray) -> "Examples":
+        """Returns the set with a further field, (n, …)."""
+        return dataclasses.replace(self, fields={**self.fields, name: values})
+
     def content(self) -> Iterator[bytes]:
         """The bytes that identify the set: its tokens, the rows in the source, and all fields."""
         fields = (*self.fields.values(), *self.token_fields.values())

@@ -1,5 +1,6 @@
 """A set of images as examples: read, resized and cropped by threads on access, and cached if they fit into memory."""
 
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,12 @@ class ImageExamples:
         shape = (len(images), reader.height, reader.width, 3)
         self._pixels = np.empty(shape, np.uint8) if np.prod(shape, dtype=float) <= cache_bytes else None
         self._cached = np.zeros(len(images), bool)
+
+    def with_field(self, name: str, values: np.ndarray) -> "ImageExamples":
+        """Returns the set with a further field, (n, …); both share the images that are read."""
+        changed = copy.copy(self)
+        changed.fields = {**self.fields, name: values}
+        return changed
 
     def __len__(self) -> int:
         return len(self.images)

@@ -158,9 +158,8 @@ def adapted(model: Model, config: Mapping[str, Any]) -> Model:
 
 def adapt(model: Model, params: Tree, config: Mapping[str, Any]) -> tuple[Model, Tree]:
     """Adds the run's adapters, if it has any, to the module and its parameters, initialized with the run's seed."""
-    changed = model
     for lora in loras_of(config):
-        changed, params = add_lora(changed, params, lora, config["seed"])
+        _, params = add_lora(model, params, lora, config["seed"])
     return adapted(model, config), params
 
 

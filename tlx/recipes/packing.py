@@ -52,7 +52,7 @@ def plan_batch_shapes(
       methods: the method of each phase.
       total: the number of steps of the run.
     """
-    packing = plan_packing(config, model, inputs, tasks, methods, streams, total)
+    packing = plan_packing(config, model, inputs, tasks, methods, total, streams)
     if packing is not None:
         return packing, inputs.length_buckets
     all_streams = {**{task.stream_name: task.stream for task in tasks.values()}, **streams}
@@ -60,8 +60,8 @@ def plan_batch_shapes(
 
 
 def plan_packing(
-    config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task], methods: Sequence[Method],
-    streams: Mapping[str, Stream] | None = None, total: int = 1,
+    config: ConfigDict, model: Model, inputs: Modality, tasks: Mapping[str, Task],
+    methods: Sequence[Method], total: int, streams: Mapping[str, Stream] | None = None,
 ) -> Packing | None:  # fmt: skip
     """Returns the shapes of packed batches; None if texts are not packed.
 
@@ -71,8 +71,8 @@ def plan_packing(
       inputs: the modality.
       tasks: the tasks by name, with the examples as they were encoded.
       methods: the method of each phase.
-      streams: streams besides those of the tasks, by name.
       total: the number of steps of the run.
+      streams: streams besides those of the tasks, by name.
 
     Raises:
       TlxError: if `data.packing` is "on" where texts cannot be packed.

@@ -1,9 +1,8 @@
 """An adapter for each task: every row says which one it has, and the model gets it with the row's inputs."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,12 +36,9 @@ def with_task_adapters(model: Model, inputs: Inputs, tasks: Mapping[str, Task]) 
     return InputsWithAdapter(inputs), found
 
 
-def _with_adapter(examples: ExampleSet, place: int) -> ExampleSet:
-    """The examples with the field; texts and images keep what else they have, such as images that were read."""
-    changed: Any = copy.copy(examples)
-    fields = {**examples.fields, ADAPTER: np.full(len(examples), place, np.int32)}
-    object.__setattr__(changed, "fields", fields)  # `Examples` is frozen
-    return cast(ExampleSet, changed)
+def _with_adapter(examples: Any, place: int) -> ExampleSet:
+    changed: ExampleSet = examples.with_field(ADAPTER, np.full(len(examples), place, np.int32))
+    return changed
 
 
 @dataclasses.dataclass(frozen=True)
