@@ -152,6 +152,7 @@ def tasks(workdir: Path) -> None:
     """Writes the table of the methods of several tasks, and draws the mean gains over each task alone."""
     found = analyse(*read_study(workdir))
     metrics = [metric for metric in found.metrics if "test/" in metric]
+    differences = found.differences(metrics[0])
     batch, rows, gains = found.arms[0].complete[0].budget["batch size"], [], []
     for arm in found.arms:
         by_metric = [found.interval(arm, metric) if arm.has(metric) else None for metric in metrics]
@@ -165,11 +166,15 @@ def tasks(workdir: Path) -> None:
         peak = max(trial.peak_memory_bytes or 0 for trial in arm.complete) / 2**20
         trained = arm.complete[0].trainable_parameters
         step = 1e3 * batch / statistics.median(rates)
+        beside = differences[arm.name].interval if arm.name in differences else None
+        shown = "–" if beside is None or beside.count < 2 else f"{100 * beside.mean:+.1f} ± {100 * beside.half_width:.1f}"
+        cells.insert(1, shown)
         rows.append((arm.name, str(len(arm.complete)), *cells, f"{step:,.0f}", f"{peak:,.0f}", f"{trained:,}"))
         if by_metric[0] is not None:
             gains.append((arm.name, 100 * by_metric[0].mean, 100 * by_metric[0].half_width))
     sizes = ", ".join(f"{name} {value}" for name, value in found.facts.sizes.items())
-    names = (metric.replace("/test/", " ") for metric in metrics)
+    names = [metric.removeprefix("test/").replace("/test/", " ").replace("delta_m", "Δm") for metric in metrics]
+    names.insert(1, f"Δm − {found.baseline.name}'s")
     header = ("arm", "seeds", *names, "ms a step", "peak MiB", "trained parameters")
     left = sum(len(arm.trials) - len(arm.complete) for arm in found.arms)
     total = sum(len(arm.trials) for arm in found.arms)
