@@ -81,17 +81,24 @@ def test_shot(x64: None) -> None:
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-9)
 
 
-def test_centroids_twice() -> None:
+@pytest.mark.parametrize("variant", ["paper", "authors"])
+def test_centroids_twice(variant: str) -> None:
+    """By SciPy's cosine distances; the features are of very different lengths."""
     random = np.random.default_rng(3)
-    x, z = random.normal(size=(40, 6)), random.normal(size=(40, 4))
+    x, z = random.normal(size=(40, 6)) * random.lognormal(0, 2, size=(40, 1)), random.normal(size=(40, 4))
     z[:, 3] = -1e4  # no example is of the last class
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    unit = x / np.sqrt((x**2).sum(1, keepdims=True))
-    labels = cdist(x, np.array([np.average(unit, axis=0, weights=p[:, k]) for k in range(3)]), "cosine").argmin(1)
-    centroids = np.array([unit[labels == k].mean(0) for k in range(3)])
-    expected = cdist(x, centroids, "cosine").argmin(1)
-    np.testing.assert_array_equal(centroid_labels(x, z), expected)
-    assert (expected != p.argmax(1)).any() and (expected != labels).any()
+    ones = np.c_[x, np.ones(40)]
+    by_variant = {"paper": x, "authors": ones / np.sqrt((ones**2).sum(1, keepdims=True))}
+
+    def expected(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first = cdist(rows, [np.average(rows, axis=0, weights=p[:, k]) for k in range(3)], "cosine").argmin(1)
+        return first, cdist(rows, [rows[first == k].mean(0) for k in range(3)], "cosine").argmin(1)
+
+    first, second = expected(by_variant[variant])
+    np.testing.assert_array_equal(centroid_labels(x, z, variant=variant), second)
+    assert (second != p.argmax(1)).any() and (second != first).any()
+    assert (expected(by_variant["paper"])[1] != expected(by_variant["authors"])[1]).any()
 
 
 def test_pseudo_labels(x64: None) -> None:

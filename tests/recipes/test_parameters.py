@@ -22,10 +22,10 @@ PARAMS = abstract_params(MODEL)
 BLOCK = "backbone/encoder/layer/{}/output/dense/kernel"
 
 
-def chosen(**changes: Any) -> GroupAssignment:
+def chosen(params: Any = PARAMS, **changes: Any) -> GroupAssignment:
     config: ConfigDict = defaults.finetune()
     config.params.update(changes)
-    return parameter_groups(config, MODEL, PARAMS, factors(config, 100))
+    return parameter_groups(config, MODEL, params, factors(config, 100))
 
 
 def test_shorthands_come_after_the_rules() -> None:
@@ -53,6 +53,22 @@ def test_rates_multiply() -> None:
     assert found.factor(BLOCK.format(1), 1e-3) == 1
     assert found.factor(BLOCK.format(0), 1e-3) == 0.5
     assert found.factor("backbone/embeddings/word_embeddings/embedding", 1e-3) == 0.25
+
+
+def test_layers_of_a_method_have_the_rate_of_heads() -> None:
+    """MCD's two classifiers learn alike, and a discriminator learns as other new layers do; a weight of a task not."""
+    dense = {"kernel": np.zeros((2, 2)), "bias": np.zeros(2)}
+    aux = {
+        "second_classifier": {"output": dense}, "discriminator": {"layer_0": dense},
+        "uncertainty": {"one": {"log_variance": np.zeros(())}},
+    }  # fmt: skip
+    found = chosen({**PARAMS, "aux": aux}, head_multiplier=10.0, layer_decay=0.5)
+    paths = [path for path in found.assigned if path.startswith("aux/")]
+    assert {path: found.factor(path, 1e-3) for path in paths} == {
+        "aux/second_classifier/output/kernel": 10, "aux/second_classifier/output/bias": 10,
+        "aux/discriminator/layer_0/kernel": 10, "aux/discriminator/layer_0/bias": 10,
+        "aux/uncertainty/one/log_variance": 1,
+    }  # fmt: skip
 
 
 def test_discriminative_rates_are_absolute() -> None:

@@ -106,7 +106,8 @@ class Shot(Pseudo):
     Args:
       model, prepare, settings, source_fraction, target_size: as in `Pseudo`.
       trade_off: the paper's β: 0.3, and 0.1 for digits.
-      variant: of the loss; the paper's authors have an epsilon in the logarithms.
+      variant: `paper`; `authors`, as in the authors' code: of `losses.information_maximization`, with an epsilon in the
+        logarithms, and of `centroid_labels`.
     """
 
     streams: tuple[str, ...] = (TARGET,)
@@ -119,11 +120,13 @@ class Shot(Pseudo):
         super().__init__(
             model, prepare, settings, trade_off=trade_off, source_fraction=source_fraction, target_size=target_size
         )
+        if variant not in ("paper", "authors"):
+            raise TlxError(f"config.method.variant is {variant!r}; SHOT has 'paper' and 'authors'.")
         self.variant, self.updates = variant, (Update(self.losses, ("encoder",)),)
 
     def label(self, state: Any, params: Any, epoch: int, outputs: StreamOutputs) -> Any:
         del state, params, epoch
-        labels = centroid_labels(outputs.features(TARGET), outputs(TARGET))
+        labels = centroid_labels(outputs.features(TARGET), outputs(TARGET), variant=self.variant)
         return {"labels": labels, "counted": np.ones(len(labels), np.float32)}
 
     def losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
@@ -134,8 +137,8 @@ class Shot(Pseudo):
         return losses, carried
 
 
-def centroid_labels(features: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """The class of the nearest centroid in cosine distance, computed twice (SHOT, section 3.3).
+def centroid_labels(features: np.ndarray, logits: np.ndarray, *, variant: str = "paper") -> np.ndarray:
+    """The class of the nearest centroid in cosine distance, computed twice (SHOT, section 3.3, equations 5 and 6).
 
     The first centroids are means of the features weighted by the predicted probabilities, the second are means of the
     features that the first ones gave to each class. A class that got none keeps no centroid.
@@ -143,23 +146,31 @@ def centroid_labels(features: np.ndarray, logits: np.ndarray) -> np.ndarray:
     Args:
       features: (n, hidden).
       logits: (n, classes).
+      variant: `paper`; `authors`, whose code appends a feature of 1 and then gives each row the length 1, so that long
+        rows weigh as much as short ones in a centroid.
 
     Returns:
       int32 (n,).
     """
     from scipy.special import softmax
 
-    features = np.asarray(features, np.float64)
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    rows = np.asarray(features, np.float64)
+    if variant == "authors":
+        rows = _unit(np.concatenate([rows, np.ones((len(rows), 1))], axis=1))
     weights = softmax(np.asarray(logits, np.float64), axis=1)
-    labels = np.zeros(len(unit), np.int64)
+    labels = np.zeros(len(rows), np.int64)
     for _ in range(2):
-        centroids = weights.T @ unit / np.maximum(weights.sum(axis=0), 1e-12)[:, None]
-        lengths = np.linalg.norm(centroids, axis=1)
-        similarity = unit @ centroids.T / np.maximum(lengths, 1e-12)
+        centroids = weights.T @ rows / np.maximum(weights.sum(axis=0), 1e-12)[:, None]
+        similarity = _unit(rows) @ _unit(centroids).T
         labels = np.where(weights.sum(axis=0) > 0, similarity, -np.inf).argmax(axis=1)
         weights = np.eye(weights.shape[1])[labels]
     return labels.astype(np.int32)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Returns the rows with length 1; a row of zeros stays."""
+    scaled: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return scaled
 
 
 class Adda(TwoDomains):

@@ -188,7 +188,7 @@ def _params() -> ConfigDict:
     params.trainable = ""
     params.train = placeholder(str)  # deprecated name of trainable
     params.multipliers = ()  # (selector, factor of the learning rate); a path without a match has factor 1
-    params.head_multiplier = 1.0  # factor of the learning rate of the heads
+    params.head_multiplier = 1.0  # factor of the learning rate of heads and of a method's layers
     params.layer_decay = 1.0  # factor of the learning rate from each block to the block below it
     params.layer_decay_convention = placeholder(str)  # "bert", "timm", "beit" or "electra"; None: the family's
     params.layer_decay_floor = 0.0  # smallest factor that layer_decay gives (min_scale in timm)

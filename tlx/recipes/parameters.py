@@ -17,6 +17,8 @@ from tlx.params.rules import Rules
 from tlx.params.shorthand import freeze_rules, train_rules
 from tlx.recipes.model import group_rules
 
+# Layers that begin with random weights: heads, and the layers of a method, such as discriminators.
+NEW_LAYERS = r"heads/.*|aux/.*/(kernel|bias)"
 Schedules = Callable[[str], optax.Schedule]
 
 
@@ -114,5 +116,5 @@ def _multipliers(config: ConfigDict, model: Model, blocks: Sequence[str], paths:
     elif c.layer_decay != 1:
         convention = c.layer_decay_convention or model.backbone.config.layer_decay_convention
         layerwise = layer_decay_rules(c.layer_decay, convention, blocks, paths, c.layer_decay_floor)
-    head: Rules = (("heads/.*", c.head_multiplier),) if c.head_multiplier != 1 else ()
+    head: Rules = ((NEW_LAYERS, c.head_multiplier),) if c.head_multiplier != 1 else ()
     return multiplied(dict.fromkeys(paths), tuple(c.multipliers), layerwise, head, kinds=model.backbone.kinds)
