@@ -167,8 +167,8 @@ def tasks(workdir: Path) -> None:
         trained = arm.complete[0].trainable_parameters
         step = 1e3 * batch / statistics.median(rates)
         beside = differences[arm.name].interval if arm.name in differences else None
-        shown = "–" if beside is None or beside.count < 2 else f"{100 * beside.mean:+.1f} ± {100 * beside.half_width:.1f}"
-        cells.insert(1, shown)
+        compared = beside is not None and beside.count > 1
+        cells.insert(1, f"{100 * beside.mean:+.1f} ± {100 * beside.half_width:.1f}" if compared else "–")
         rows.append((arm.name, str(len(arm.complete)), *cells, f"{step:,.0f}", f"{peak:,.0f}", f"{trained:,}"))
         if by_metric[0] is not None:
             gains.append((arm.name, 100 * by_metric[0].mean, 100 * by_metric[0].half_width))
@@ -179,7 +179,11 @@ def tasks(workdir: Path) -> None:
     left = sum(len(arm.trials) - len(arm.complete) for arm in found.arms)
     total = sum(len(arm.trials) for arm in found.arms)
     below = f"\nNot finished: {left} of {total} runs.\n" if left else ""
-    title = f"{found.facts.name} ({sizes}), revision {found.facts.revision}; in per cent, mean ± 95 % interval:\n\n"
+    minutes = sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
+    title = (
+        f"{found.facts.name} ({sizes}), revision {found.facts.revision}, {minutes:.0f} minutes in all; in per cent, "
+        "mean ± 95 % interval:\n\n"
+    )
     insert(ROOT / "docs" / "howto_tasks.md", "tasks", title + markdown(header, rows) + below)
     label = "Δm on test, per cent"
     draw_means(ROOT / "docs" / "tasks.png", {found.facts.name: gains}, label)

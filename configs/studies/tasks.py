@@ -3,7 +3,8 @@
 python experiments/ablate.py --study=configs/studies/tasks.py --workdir=runs/studies/tasks
 
 `test/delta_m` is the mean relative gain over the arms of one task. The short form trains two blocks on 900 rows of each
-task, once (about 80 minutes on two cores, estimated from timed steps); `--full` trains all parameters on all rows.
+task, once (docs/howto_tasks.md has the minutes of its runs, two of which run at once with `--workers=2`); `--full`
+trains all parameters on all rows.
 """
 
 from tlx.studies.study import Study

@@ -11,6 +11,8 @@ from tests import tiny
 from tlx.cli.main import main
 from tlx.data.sources import Table, joined
 from tlx.errors import TlxError
+from tlx.evaluation.domains import proxy_a_distance
+from tlx.evaluation.predict import features_name
 from tlx.evaluation.validators import VALIDATORS
 from tlx.models.heads import Head
 from tlx.params.paths import flatten
@@ -119,6 +121,23 @@ def test_the_discriminator_is_followed(trained: Any) -> None:
     ((steps, shares),) = found.values()
     assert steps and all(0 <= share <= 1 for share in shares)
     assert (job.run_directory / "plots" / "discriminator.png").is_file()
+
+
+def test_features_of_both_domains_before_and_after(trained: Any, tmp_path: Path) -> None:
+    """Of the model as it was built and of the best checkpoint; their distance by the saved arrays."""
+    job, summary = trained
+    folder = job.run_directory / "predictions"
+    before, after = (np.load(folder / f"{name}.npz") for name in ("domains_before", "domains"))
+    split, target = job.tasks["default"].splits["validation"], job.streams["target"].examples
+    new = finetune.build(config(tmp_path), tmp_path / "run")
+    for found, variables in ((before, new.state.variables), (after, job.best())):
+        for name, examples in (("source", split), ("target", target)):
+            np.testing.assert_array_equal(found[name], job.outputs(variables, examples)[features_name("default")])
+        apart = round(proxy_a_distance(found["source"], found["target"]), 4)
+        assert apart in summary["target"]["proxy_a_distance"].values() and -2 <= apart <= 2
+    np.testing.assert_array_equal(after["labels"], split.labels)
+    np.testing.assert_array_equal(after["predicted"], job.predict(job.best(), target).argmax(1))
+    assert (job.run_directory / "plots" / "domains.png").is_file()
 
 
 def test_a_sample_of_the_target(trained: Any, tmp_path: Path) -> None:

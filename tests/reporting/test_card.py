@@ -51,6 +51,20 @@ def test_figures_and_limits() -> None:
     assert "nothing was measured on test" in model_card(run(), None, 3)
 
 
+def test_an_adapted_model() -> None:
+    """The card names the target, the further sources, the method with its settings, and what was measured."""
+    held = run()
+    held["config"]["data"] |= {"target": "csv:/somewhere/else/pans.csv", "sources": ["csv:films.csv"]}
+    held["config"]["method"] = {"name": "dann", "trade_off": 0.1}
+    sizes = {"train": 80, "validation": 10, "target": 30, "target_test": 20}
+    metrics = {"validation/accuracy": 0.9, "target_test/accuracy": 0.7, "target_test/f1": 0.6}
+    text = ModelCard(model_card(held, {**SUMMARY, "examples": sizes, "metrics": metrics}, 3)).text
+    assert "| target, without labels | csv:…/pans.csv | 30 |  |" in text and "reviews.csv, csv:films.csv | 80" in text
+    assert "| metric | validation | test of the target |" in text and "| f1 | – | 0.6000 |" in text
+    assert '| method.name | "dann" |' in text and "| method.trade_off | 0.1 |" in text
+    assert "adapted to one target domain" in text and "no other domain" not in text
+
+
 def test_a_bar_in_a_cell_is_no_border() -> None:
     assert markdown(("a", "b"), [("x|y", "z")]).splitlines()[-1] == r"| x\|y | z |"
     text = model_card(run(rules=(("backbone/(embeddings|pooler)/.*", "frozen"),)), SUMMARY, 3)

@@ -25,9 +25,10 @@ from tlx.params.paths import flatten
 from tlx.recipes import run_directory
 from tlx.recipes.baselines import Baselines, gains
 from tlx.recipes.datasets import Datasets
+from tlx.recipes.domains import Domains, before_training, distances, write_domains
 from tlx.recipes.packing import Packing
 from tlx.recipes.regularise import count_initialized
-from tlx.recipes.results import Domains, plot_domains, write_results
+from tlx.recipes.results import write_results
 from tlx.recipes.selection import choices, validator_values, validators_apply
 from tlx.recipes.splits import TARGET, TARGET_TEST
 from tlx.recipes.trained import Trained
@@ -160,6 +161,7 @@ class Job:
     def _train(self, quiet: bool) -> dict[str, Any]:
         with Checkpoints(self.run_directory / "checkpoints", keep=self.schedule.saves.keep) as checkpoints:
             latest: dict[str, np.ndarray] = {}
+            self._keep_domains()
             state, progressed = self.fit(checkpoints, quiet, latest=latest)
             with stopped_when("after training"):
                 best = int(progressed.best["step"]) if progressed.best else int(state.step)
@@ -377,7 +379,7 @@ class Job:
                 "frozen": sum(sizes.values()) - trainable,
                 "initialized": count_initialized(variables.params, self.initialized),
             },
-            **self._choices(best),
+            **self._choices(best, domains),
             **({"best_by_task": by_task} if by_task else {}),
             "seconds": round(progressed.seconds, 1),
             "saves": cost(self.run_directory),
@@ -388,9 +390,17 @@ class Job:
             with writable(self.run_directory):
                 write_results(self.run_directory, self.tasks, summary, predictions)
                 if domains is not None:
-                    plot_domains(self.run_directory, self.tasks[DEFAULT].head, domains)
+                    write_domains(self.run_directory, self.tasks[DEFAULT].head, domains)
         barrier()
         return summary
+
+    def _keep_domains(self) -> None:
+        """Writes the features of both domains before training, which a resumed run has already."""
+        known = not self.validates or before_training(self.run_directory).is_file()
+        barrier()  # no process looks for the file when another has written it
+        domains = None if known else self._domains(self.state.variables)
+        if domains is not None and self.layout.is_main:
+            domains.write(before_training(self.run_directory))
 
     def _domains(self, variables: Variables) -> Domains | None:
         """What the head reads of the source's validation split and of the target; None for a run without a target."""
@@ -401,9 +411,10 @@ class Job:
         name = features_name(DEFAULT)
         return Domains(source[name], target[name], split.labels, target[DEFAULT].argmax(axis=-1))
 
-    def _choices(self, best: int) -> dict[str, Any]:
-        """What each way to choose a checkpoint gives on the target, under `target`; {} for a run without a target."""
+    def _choices(self, best: int, domains: Domains | None) -> dict[str, Any]:
+        """Under `target`, what each choice of a checkpoint gives and the domains' distance; {} without a target."""
         if not (self.validates or self.has_target_test):
             return {}
         lines = [line for line in read_metrics(self.run_directory) if line["step"] > self.selectable_after]
-        return {"target": choices(lines, best, self.tasks[DEFAULT].head)}
+        apart = distances(self.run_directory, domains) if domains is not None and self.layout.is_main else {}
+        return {"target": {**choices(lines, best, self.tasks[DEFAULT].head), **apart}}

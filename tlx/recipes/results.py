@@ -1,6 +1,5 @@
 """What a run leaves when it has ended: predictions, the summary, and pictures."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,28 +17,11 @@ from tlx.recipes.splits import TARGET_TEST
 from tlx.reporting.conflicts import plot_conflicts
 from tlx.reporting.confusion import plot_confusion
 from tlx.reporting.curves import plot_curves
-from tlx.reporting.domains import discriminator_curves, draw_discriminator, draw_feature_maps, project
+from tlx.reporting.domains import discriminator_curves, draw_discriminator
 from tlx.reporting.figure import save
 from tlx.reporting.reliability import plot_reliability
 from tlx.training.tasks import Task
 from tlx.training.writers import read_metrics
-
-
-@dataclasses.dataclass(frozen=True)
-class Domains:
-    """What the head reads of both domains.
-
-    Attributes:
-      source: float32 (n, features), of the source's validation split.
-      target: float32 (m, features), of the unlabelled target.
-      labels: integers (n,), the source's classes.
-      predicted: integers (m,), the classes that are predicted for the target.
-    """
-
-    source: np.ndarray
-    target: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
 
 
 def write_results(
@@ -106,10 +88,3 @@ def saved_arrays(values: np.ndarray, examples: ExampleSet, head: Head) -> dict[s
         "labels": np.array([answers[0][0] if answers else "" for answers in spans.answers], np.str_),
         "scores": question_scores(texts, spans.answers),
     }
-
-
-def plot_domains(run: Path, head: Head, domains: Domains) -> None:
-    """Draws both domains: dots with the source's labels, crosses with the target's predictions."""
-    maps = {"what the head reads": project(domains.source, domains.target)}
-    figure = draw_feature_maps(maps, domains.labels, domains.predicted, head.labels)
-    save(figure, run / "plots" / "domains.png", dpi=120)

@@ -11,6 +11,11 @@ from tlx.reporting.tables import markdown
 
 MOST_LABELS, LONGEST = 100, 200  # the numbers of labels in the title and of characters in each text
 MARKUP = re.compile(r"[\\`*\[\]~$]|(?<!\w)_|_(?!\w)")  # characters that Markdown interprets; tables escape `|`
+PARTS = {
+    "train": "train", "validation": "validation", "test": "test",
+    "target": "target, without labels", "target_test": "test of the target",
+}  # fmt: skip
+MEASURED = ("validation", "test", "target_test")
 SETTINGS = (
     *("seed", "head.kind", "head.pooling", "loss.label_smoothing", "loss.balanced", "params.rules"),
     *(f"optimizer.{name}" for name in ("learning_rate", "schedule", "warmup_steps", "warmup_fraction", "clip")),
@@ -53,9 +58,8 @@ def model_card(
     name = plain(checkpoint.rpartition(":")[2])
     lines += [f"# {name}, {'fine-tuned' if pretrained else 'from random weights'}: {what}", ""]
     lines += [f"Step {step} of a run of tlx {plain(run['versions']['tlx'])} from {plain(checkpoint)}.", ""]
-    return "\n".join(
-        [*lines, *_data(config["data"], summary), *_metrics(summary), *_training(config, run), *_limits(limits)]
-    )
+    lines += [*_data(config["data"], summary), *_metrics(summary), *_training(config, run)]
+    return "\n".join([*lines, *_limits(limits, adapted=bool(config["data"].get("target")))])
 
 
 def plain(value: Any, longest: int = LONGEST) -> str:
@@ -76,11 +80,13 @@ def _published(spec: str) -> str:
 def _data(data: Mapping[str, Any], summary: Mapping[str, Any] | None) -> list[str]:
     sizes = (summary or {}).get("examples", {})
     shared = (summary or {}).get("also_in_train", {})
-    rows = [
-        (part, plain(_published(data[part])) or "split from train", str(sizes.get(part, "")), str(shared.get(part, "")))
-        for part in ("train", "validation", "test")
-        if data[part] or part in sizes
-    ]
+    rows = []
+    for part, title in PARTS.items():
+        if (spec := data.get(part)) or part in sizes:
+            specs = [spec or "", *(data.get("sources") or () if part == "train" else ())]
+            given = plain(", ".join(map(_published, specs)))
+            cells = (given or "split from train", str(sizes.get(part, "")), str(shared.get(part, "")))
+            rows.append((title, *cells))
     return ["## Data", "", markdown(("split", "source", "examples", "of them also in train"), rows)]
 
 
@@ -89,9 +95,14 @@ def _metrics(summary: Mapping[str, Any] | None) -> list[str]:
         return ["## Metrics", "", "The run had not ended when this was exported: nothing was measured on test.", ""]
     metrics = summary["metrics"]
     names = sorted({name.partition("/")[2] for name in metrics})
-    parts = [part for part in ("validation", "test") if any(name.startswith(part + "/") for name in metrics)]
-    rows = [(plain(name), *(f"{metrics[f'{part}/{name}']:.4f}" for part in parts)) for name in names]
-    return ["## Metrics", "", markdown(("metric", *parts), rows), f"Selected: {plain(summary['selection'])}.", ""]
+    parts = [part for part in MEASURED if any(name.startswith(part + "/") for name in metrics)]
+    rows = [(plain(name), *(_figure(metrics.get(f"{part}/{name}")) for part in parts)) for name in names]
+    titles = ("metric", *(PARTS[part] for part in parts))
+    return ["## Metrics", "", markdown(titles, rows), f"Selected: {plain(summary['selection'])}.", ""]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -101,18 +112,24 @@ def _training(config: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
         for key in name.split("."):
             value = value[key]
         rows.append((f"`{name}`", plain(json.dumps(value, ensure_ascii=False), 2000)))
+    for name, value in config.get("method", {}).items():
+        rows.append((f"method.{plain(name)}", plain(json.dumps(value, ensure_ascii=False), 2000)))
     versions = plain(", ".join(f"{name} {version}" for name, version in run["versions"].items()))
     revision = plain(run["revision"])
     return ["## Training", "", markdown(("field", "value"), rows), f"Revision {revision}; {versions}.", ""]
 
 
-def _limits(truncation: str) -> list[str]:
+def _limits(truncation: str, adapted: bool) -> list[str]:
+    other = (
+        "The model was adapted to one target domain, and only labels of the target can show whether it gained by that; "
+        "no further domain or language was tried, and no"
+        if adapted
+        else "The figures hold for data like the test split; nothing else was tried: no other domain or language, no"
+    )
+    cut = f"{truncation}{' ' if truncation else ''}"
     return [
         "## Limits",
         "",
-        "One run of one seed: another seed gives other figures. "
-        f"{truncation}{' ' if truncation else ''}"
-        "The figures hold for data like the test split; nothing else was tried: no other domain or language, no "
-        "differences between groups of people.",
+        f"One run of one seed: another seed gives other figures. {cut}{other} differences between groups of people.",
         "",
     ]
