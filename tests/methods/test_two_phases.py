@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from tests.methods import domains
-from tests.methods.domains import CLASSES, ROWS, batch_of, model_of, prepare, started, stepped
+from tests.methods.domains import CLASSES, ROWS, after, batch_of, model_of, prepare, started, stepped
 from tests.methods.test_adaptation import (
     RATE,
     XS,
@@ -103,7 +103,7 @@ def test_centroids_twice(variant: str) -> None:
 
 def test_pseudo_labels(x64: None) -> None:
     """The rows whose probability reaches the threshold count."""
-    method = PseudoLabels(model_of(), prepare, trade_off=0.4, threshold=0.6, target_size=5)
+    method = PseudoLabels(model_of(), prepare, trade_off=0.4, ramp=0.0, threshold=0.6, target_size=5)
     given = np.log(np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.3, 0.4, 0.3], [0.2, 0.7, 0.1], [0.9, 0.05, 0.05]]))
     given[1, 0] += 1e-6  # of the probability 0.6 as float32 rounds it
     method_state = method.before_epoch({}, {}, 0, Outputs({}, given))
@@ -114,6 +114,16 @@ def test_pseudo_labels(x64: None) -> None:
     gradient = jax.grad(lambda p: labelled(logits(p, XS)) + 0.4 * on_labels(p, counted))(state.params)
     found, _ = stepped(method, state, player_of, BATCH, RATE)
     compare(found.params, descended(state.params, gradient))
+
+
+def test_the_weight_of_pseudo_labels_grows(x64: None) -> None:
+    """Of four steps: 0 to the end of the source's phase, then linear, then 3 (Lee 2013, equation 16)."""
+    method = PseudoLabels(model_of(), prepare, source_fraction=0.25, ramp=2 / 3, target_size=5)
+    state, player_of = start(method, method_state={"labels": jnp.asarray(LABELS), "counted": jnp.ones(5)})
+    for step, weight in ((0, 0.0), (1, 0.0), (2, 1.5), (3, 3.0)):
+        _, metrics = stepped(method, after(state, step), player_of, BATCH, RATE)
+        expected = labelled(logits(state.params, XS)) + weight * on_labels(state.params, jnp.ones(5))
+        np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-6)
 
 
 def test_adda(x64: None) -> None:
@@ -170,3 +180,5 @@ def test_the_state_has_a_label_for_each_example() -> None:
     assert Shot(model_of(), prepare, target_size=ROWS).init(jax.random.key(0), shapes)[1]["labels"].shape == (ROWS,)
     with pytest.raises(TlxError, match=r"config\.method\.threshold is 2"):
         PseudoLabels(model_of(), prepare, threshold=2)
+    with pytest.raises(TlxError, match=r"config.method.ramp is -1; it is a share"):
+        PseudoLabels(model_of(), prepare, ramp=-1)

@@ -36,6 +36,7 @@ def closed(name: str, step: int) -> float:
         "cosine": math.sin(math.pi / 2 * left) ** 2,
         "cosine_restarts": math.sin(math.pi / 2 * (1 - since % (AFTER // 4) / (AFTER // 4))) ** 2 if left else 0.0,
         "inverse_sqrt": math.sqrt(WARM / step),
+        "inverse": (1 + 10 * since / AFTER) ** -0.75,
         "step": 0.1 ** (since // third),
         "exponential": 0.1 ** (since / third),
     }[name]
@@ -127,8 +128,8 @@ def test_optaxs_own(warm: int) -> None:
         "polynomial": optax.polynomial_schedule(1.0, 0.05, 3.0, after),
     }
     settings: dict[str, Any] = {
-        "final_fraction": 0.05, "power": 3.0, "cycles": 2, "cycle_length": 4.0, "cycle_peak": 0.5, "drop": 0.5,
-        "drop_every": 70,
+        "final_fraction": 0.05, "power": 3.0, "gamma": 4.0, "cycles": 2, "cycle_length": 4.0, "cycle_peak": 0.5,
+        "drop": 0.5, "drop_every": 70,
     }  # fmt: skip
     for name, other in others.items():
         if name == "one_cycle" and not warm:
@@ -149,7 +150,7 @@ def test_optaxs_own(warm: int) -> None:
         ("step", {"drop": 1.5}, "the schedule's drop is 1.5"),
         ("step", {"drop_every": 0}, "drop_every 0"),
         ("one_cycle", {"div_factor": 0.0}, "div_factor is 0.0"),
-        ("linear", {"gamma": 0.1}, "no schedule has a setting gamma; the settings are final_fraction, power"),
+        ("linear", {"delta": 0.1}, "no schedule has a setting delta; the settings are final_fraction, power"),
     ],
 )
 def test_refused(name: str, settings: Any, message: str) -> None:

@@ -18,6 +18,7 @@ def test_closed_forms(step: int) -> None:
         "cosine": (1 + math.cos(math.pi * after)) / 2,
         "polynomial": 1 - after,
         "inverse_sqrt": math.sqrt(10 / max(step, 10)),
+        "inverse": (1 + 10 * after) ** -0.75 if step >= 10 else 1.0,
     }
     for name, value in expected.items():
         found = float(make_schedule(name, 3e-4, 100, 10)(step))

@@ -81,6 +81,18 @@ def test_labels_of_the_target_are_not_read(labels: str, trained: Any, tmp_path: 
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("method", ["adabn", "adda", "cdan_e", "dan", "mcc", "mcd", "pseudo_labels", "shot"])
+def test_no_method_reads_labels_of_the_target(method: str, tmp_path: Path) -> None:
+    """Also those that label the target themselves before each epoch."""
+    ends = []
+    for labels in ("true", "scrambled"):
+        job = finetune.build(config(tmp_path, method, labels), tmp_path / labels)
+        assert (job.run(quiet=True)["metrics"]["target_test/accuracy"]) > 0
+        ends.append(end(job))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.long
 def test_labels_of_the_test_set_change_the_report_alone(trained: Any, tmp_path: Path) -> None:
     made = config(tmp_path)
     made.data.target_test = images(tmp_path / "tt.npz", 40, 3, 60, "wrong")

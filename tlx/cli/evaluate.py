@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="SPEC",
-        help="data with the run's columns, such as csv:FILE; default: the run's validation and test sets",
+        help="data with the run's columns, such as csv:FILE; default: the run's validation, test and target_test sets",
     )
     parser.add_argument("--task", metavar="NAME", help="one task of a run of several; default: all of them")
     add_step(parser)

@@ -43,8 +43,8 @@ gradient_reversal.defvjp(_reversal_forward, _reversal_backward)
 def warm_start(progress: jax.Array | float, alpha: float = 10.0) -> jax.Array:
     """2 / (1 + exp(−alpha · progress)) − 1, the factor of the reversed gradient (DANN, with γ = 10 for alpha).
 
-    It grows from 0 to 1. `tllib` has alpha = 1 and the steps over 1,000, bounded by 1, as the progress, so that its
-    factor ends at 0.46.
+    It grows from 0 to 1. `tllib` has alpha = 1 and the steps over 1,000 as the progress, whatever the run's length: its
+    factor is 0.46 at step 1,000. In a run of n steps `alpha = n / 1000` is that schedule.
 
     Args:
       progress: the finished fraction of the run, in [0, 1], as `Context.progress`.

@@ -19,7 +19,7 @@ class AdaBn(TwoDomains):
     The paper computes the target's statistics once, after training; here they are the running ones of the target's
     batches, so that every evaluation is one of the adapted model. The source's validation is then measured with the
     target's statistics too. It needs batch normalization. It removes a shift of each channel's mean and variance, and
-    assumes equal class frequencies: other frequencies shift the statistics by themselves.
+    assumes the same classes, equally frequent. It fails where they are not: frequencies shift statistics by themselves.
 
     Args:
       model, prepare, settings: as in `TwoDomains`.

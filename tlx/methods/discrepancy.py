@@ -59,6 +59,8 @@ class Discrepancy(TwoDomains):
 class Dan(Discrepancy):
     """Deep adaptation network (Long et al. 2015): the sum over layers of `losses.mk_mmd`.
 
+    It assumes the same classes, about equally frequent in both domains, and fails where frequencies differ.
+
     The paper aligns the upper layers up to the logits; here they are what the head reads and the logits. The paper's
     estimate takes linear time and is noisy for small batches; `estimator="unbiased"` uses all pairs.
 
@@ -91,7 +93,8 @@ class Dan(Discrepancy):
 class Jan(Dan):
     """Joint adaptation network (Long et al. 2017): `losses.jmmd` of features and class probabilities.
 
-    The trade-off grows from 0 as in DANN.
+    The trade-off grows from 0 as in DANN. It assumes the same classes, about equally frequent in both domains. It fails
+    where predictions of the target are mostly wrong at the start, because they are a part of what is aligned.
     """
 
     needs_classes = True
@@ -116,7 +119,8 @@ class DeepCoral(Discrepancy):
     """Deep CORAL (Sun & Saenko 2016): `losses.coral` of the logits, the layer that the paper aligns.
 
     The paper chooses the trade-off such that both losses are of about the same size at the end of training; there is no
-    number to take over. Covariances do not see a shift of the means.
+    number to take over. It assumes the same classes, about equally frequent, and a shift that covariances show. It
+    fails where frequencies differ, and where the means are shifted, which the paper's form does not see.
     """
 
     def __init__(

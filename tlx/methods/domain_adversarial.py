@@ -33,6 +33,11 @@ from tlx.models.model import Model
 class Dann(TwoDomains):
     """Domain-adversarial network (Ganin et al. 2016).
 
+    It assumes the same classes, about equally frequent in both domains. It fails where frequencies differ, where the
+    discriminator always wins, and where the features move faster than the discriminator learns: its accuracy is then
+    far below one half, and the domains change places instead of meeting. A smaller trade-off or rate of the backbone,
+    or a larger rate of the discriminator (`config.params.head_multiplier`), helps.
+
     The trade-off is the factor of the reversed gradient and grows as `losses.warm_start`; the discriminator's own
     learning is not scaled.
 
@@ -102,6 +107,9 @@ class Dann(TwoDomains):
 
 class Cdan(Dann):
     """Conditional domain-adversarial network (Long et al. 2018): the discriminator reads `losses.cdan_map`.
+
+    It assumes what `Dann` assumes, and predictions that are mostly right at the start: wrong ones are confirmed. It
+    fails as `Dann` does.
 
     Features and logits are reversed where they enter, so that the gradient through the entropy weights is reversed too,
     as in the paper's objective.

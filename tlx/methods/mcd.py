@@ -1,7 +1,6 @@
 """Maximum classifier discrepancy (Saito et al. 2018): two classifiers against the feature generator.
 
-The classes must be the same in both domains. It has no discriminator, so that target examples stay on the side of a
-class; with few target examples near the boundaries the classifiers hardly disagree and nothing is learnt.
+Where the classifiers disagree, target examples are outside the source's classes; the generator moves them inside.
 """
 
 import dataclasses
@@ -30,6 +29,10 @@ class Mcd(TwoDomains):
     A. generator and classifiers minimize the loss on the source's labels;
     B. the classifiers minimize that loss minus the discrepancy of their predictions on the target;
     C. the generator minimizes the discrepancy, `generator_steps` times.
+
+    It assumes the same classes in both domains. It fails where the target is far from the source, so that both
+    classifiers agree and are wrong, and where few target examples are near the boundaries, so that they hardly
+    disagree.
 
     The first classifier is the model's head, which evaluation and export read; the second has the same layers, at
     `aux/second_classifier`, with kernels drawn anew.

@@ -17,6 +17,9 @@ from tlx.models.model import Model
 class Mcc(TwoDomains):
     """Minimum class confusion (Jin et al. 2020): `losses.minimum_class_confusion` of the target.
 
+    It assumes that the target's classes are among the source's, and that most target predictions are right at the
+    start. It fails where they are not: it makes wrong predictions certain.
+
     Args:
       model, prepare, settings, trade_off, passes: as in `TwoDomains`.
       temperature: of the predictions.
@@ -41,7 +44,9 @@ class Mcc(TwoDomains):
 class EntropyMinimization(TwoDomains):
     """The mean entropy of the target's predictions (Grandvalet & Bengio 2005).
 
-    The paper chooses the trade-off by cross-validation; a large one makes all predictions the same class.
+    It assumes the same classes in both domains and a boundary between them that few target examples are near. The paper
+    chooses the trade-off by cross-validation; it fails with a large one, which makes all predictions the same class,
+    and where predictions are wrong at the start.
 
     Args:
       model, prepare, settings, trade_off, passes: as in `TwoDomains`.

@@ -14,8 +14,8 @@ class DeepJdot(TwoDomains):
     """DeepJDOT (Damodaran et al. 2018): `losses.sinkhorn_alignment` of features, source labels and target predictions.
 
     Needs ott-jax (the extra `adaptation`). It assumes the same classes with about the same frequencies in every batch
-    of both domains, because the coupling transports all rows: where frequencies differ, target rows are matched with
-    source rows of other classes. The paper draws source batches with equally many rows of each class.
+    of both domains, because the coupling transports all rows. It fails where frequencies differ: target rows are
+    matched with source rows of other classes. The paper draws source batches with equally many rows of each class.
 
     Args:
       model, prepare, settings, trade_off, passes: as in `TwoDomains`; the paper's loss has the trade-off 1.

@@ -50,29 +50,41 @@ class Pseudo(TwoDomains):
         """The labels by the model as it is."""
         raise NotImplementedError
 
-    def on_labels(self, batch: Batch, target: Domain, carried: Carried) -> tuple[jax.Array, jax.Array]:
-        """The cross entropy on the labels: its sum over the rows that count, times the trade-off; their number."""
+    def on_labels(
+        self, batch: Batch, target: Domain, carried: Carried, share: jax.Array | float = 1.0
+    ) -> tuple[jax.Array, jax.Array]:
+        """The cross entropy on the labels: its sum over the rows that count, times the trade-off; their number.
+
+        `share` is the part of the trade-off at this step.
+        """
         rows = batch[TARGET]["position"]  # -1 for padding, which is not valid
         weight = target.valid * carried.method["counted"][rows]
         total, count = cross_entropy(target.logits, carried.method["labels"][rows], weight)
-        return self.trade_off * total, count
+        return self.trade_off * share * total, count
 
 
 class PseudoLabels(Pseudo):
     """Self-training on the model's own predictions of the target (Lee 2013), together with the source.
 
     The paper's labels are those of each step and all of them count; here they are computed before each epoch, and only
-    those with a probability of `threshold` or more count. It assumes that confident predictions are right: where they
-    are not, it confirms its errors, and classes that are predicted rarely disappear.
+    those with a probability of `threshold` or more count. As in the paper the weight of their loss is 0 at first, grows
+    linearly and then stays at 3 (equation 16), where the paper counts epochs, from 100 to 600 of them.
+
+    It assumes the same classes, and that confident predictions are right. It fails where they are not: it confirms its
+    errors, and classes that are predicted rarely disappear.
 
     Args:
-      model, prepare, settings, trade_off, passes, source_fraction, target_size: as in `Pseudo`.
+      model, prepare, settings, passes, target_size: as in `Pseudo`.
+      trade_off: the last weight of the loss on the labels.
+      source_fraction: the share of the run that trains on the source alone, with weight 0.
+      ramp: the share of the rest over which the weight grows; 0: it is constant.
       threshold: the least probability; 0: all labels count, as in the paper.
     """
 
     def __init__(
-        self, model: Model, prepare: Prepare, settings: LossSettings = USUAL_LOSS, *, trade_off: float = 1.0,
-        passes: str = "joint", source_fraction: float = 0.5, threshold: float = 0.0, target_size: int = 0,
+        self, model: Model, prepare: Prepare, settings: LossSettings = USUAL_LOSS, *, trade_off: float = 3.0,
+        passes: str = "joint", source_fraction: float = 0.5, ramp: float = 0.5, threshold: float = 0.0,
+        target_size: int = 0,
     ):  # fmt: skip
         super().__init__(
             model, prepare, settings,
@@ -80,7 +92,14 @@ class PseudoLabels(Pseudo):
         )  # fmt: skip
         if not 0 <= threshold <= 1:
             raise TlxError(f"config.method.threshold is {threshold}; it is a probability, 0 to 1.")
-        self.threshold = threshold
+        if not 0 <= ramp <= 1:
+            raise TlxError(f"config.method.ramp is {ramp}; it is a share of the run after the source's, 0 to 1.")
+        self.threshold, self.source_fraction, self.ramp = threshold, source_fraction, ramp
+
+    def share(self, context: Context) -> jax.Array | float:
+        """The part of the trade-off at a step, 0 to 1."""
+        grows = self.ramp * (1 - self.source_fraction)
+        return jnp.clip((context.progress - self.source_fraction) / grows, 0, 1) if grows else 1.0
 
     def label(self, state: Any, params: Any, epoch: int, outputs: StreamOutputs) -> Any:
         del state, params, epoch
@@ -91,7 +110,8 @@ class PseudoLabels(Pseudo):
     def losses(self, params: Any, batch: Batch, carried: Carried, context: Context) -> tuple[Losses, Carried]:
         """The loss on the source's labels, and the one on the target's pseudo-labels."""
         source, target, carried = self.both(params, batch, carried, context)
-        return {"task": self.task_loss(source), "pseudo": self.on_labels(batch, target, carried)}, carried
+        pseudo = self.on_labels(batch, target, carried, self.share(context))
+        return {"task": self.task_loss(source), "pseudo": pseudo}, carried
 
 
 class Shot(Pseudo):
@@ -101,7 +121,12 @@ class Shot(Pseudo):
     `trade_off` times the cross entropy on pseudo-labels, those of the nearest class centroid in cosine distance. The
     paper trains the source with label smoothing 0.1 (config.loss.label_smoothing), and has a bottleneck with batch norm
     and a weight-normalized head, which are not made here. It assumes the same classes, about equally frequent in the
-    target: the entropy of the mean prediction draws every class to the same share.
+    target. It fails where they are not, because the entropy of the mean prediction draws every class to the same share,
+    and where the source's model is mostly wrong on the target.
+
+    The second phase learns without source examples, but the run is not source-free: by default the checkpoint is chosen
+    by validation on the source (`config.train.monitor="validator/entropy"`, say, chooses by the target), and an epoch,
+    before which labels are computed anew, is one of the source, where the paper's is one of the target.
 
     Args:
       model, prepare, settings, source_fraction, target_size: as in `Pseudo`.
@@ -178,8 +203,8 @@ class Adda(TwoDomains):
 
     In the second phase the source's encoder is a copy that stays as it is, and so does the head. The discriminator
     learns to tell the domains' features apart; the encoder of the target, which begins as that copy and is the one that
-    is evaluated, learns to have its features taken for the source's. Nothing ties classes to each other: where the
-    target's encoder moves far, classes may be exchanged.
+    is evaluated, learns to have its features taken for the source's. It assumes the same classes, about equally
+    frequent. It fails where the target's encoder moves far: nothing ties classes to each other, they may be exchanged.
 
     Args:
       model, prepare, settings: as in `TwoDomains`.

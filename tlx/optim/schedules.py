@@ -127,6 +127,17 @@ def _inverse_sqrt(peak: float, after: int, warmup: int) -> optax.Schedule:
     return lambda step: peak * jnp.sqrt(timescale / (timescale + jnp.maximum(step, 0)))
 
 
+def _inverse(peak: float, after: int, warmup: int, *, gamma: float, power: float) -> optax.Schedule:
+    """peak / (1 + gamma · p)^power, p the finished fraction of the steps after the warm-up.
+
+    With 10 and 0.75 it is the rate of DANN (Ganin et al. 2016, section 5.2.2) and of the methods that follow it.
+    """
+    del warmup
+    if not gamma >= 0:
+        raise TlxError(f"the schedule's gamma is {gamma}; it must be at least 0.")
+    return lambda step: peak * (1 + gamma * jnp.maximum(step, 0) / after) ** -power
+
+
 FINAL = {"final_fraction": 0.0}
 SCHEDULES: Mapping[str, Named] = {
     "constant": Named({}, lambda peak, after, warmup: optax.constant_schedule(peak)),
@@ -136,6 +147,7 @@ SCHEDULES: Mapping[str, Named] = {
     ),
     "polynomial": Named({**FINAL, "power": 1.0}, _polynomial),
     "inverse_sqrt": Named({}, _inverse_sqrt),
+    "inverse": Named({"gamma": 10.0, "power": 0.75}, _inverse),
     "cosine_restarts": Named({**FINAL, "cycles": 1, "cycle_length": 1.0, "cycle_peak": 1.0}, _restarts),
     "one_cycle": Named({"div_factor": 25.0, "final_div_factor": 1e4}, _one_cycle, rises=True),
     "step": Named({**FINAL, "drop": 0.1, "drop_every": None}, _exponential(staircase=True)),
@@ -154,6 +166,7 @@ def make_schedule(name: str, peak: float, total_steps: int, warmup_steps: int = 
         `cosine_restarts`: `cycles` cosine decays, one after the other;
         `step`, `exponential`: decay by the factor `drop` every `drop_every` steps, at once or continuously;
         `inverse_sqrt`: peak · √(w / step) with w = max(warmup_steps, 1);
+        `inverse`: peak / (1 + gamma · p)^power, p the finished fraction of the steps after the warm-up;
         `one_cycle`: a cosine rise from peak / div_factor over the warm-up, then a cosine decay to
         peak / div_factor / final_div_factor.
       peak: the highest learning rate, reached at step `warmup_steps`.
@@ -163,7 +176,8 @@ def make_schedule(name: str, peak: float, total_steps: int, warmup_steps: int = 
       settings: settings of the schedules, by the names in `SETTINGS`; None for the default. Settings that the schedule
         does not have are ignored.
         `final_fraction`: the lowest learning rate, as a fraction of the peak;
-        `power`: the exponent of `polynomial`;
+        `power`: the exponent of `polynomial` (1 by default) and `inverse` (0.75);
+        `gamma`: see `inverse`, 10 by default;
         `cycles`: the number of cycles of `cosine_restarts`;
         `cycle_length`, `cycle_peak`: the length and the peak of a cycle relative to the previous cycle;
         `drop`, `drop_every`: see `step`; `drop_every` is a third of the steps after the warm-up by default;

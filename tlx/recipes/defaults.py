@@ -233,7 +233,8 @@ def _optimizer() -> ConfigDict:
     optimizer.warmup_fraction = 0.1  # share of the run's steps that are warm-up
     # Settings of particular schedules. None is the schedule's default, which is given in parentheses.
     optimizer.final_fraction = placeholder(float)  # smallest rate after warm-up as a share of the peak (0)
-    optimizer.power = placeholder(float)  # exponent of polynomial (1)
+    optimizer.power = placeholder(float)  # exponent of polynomial (1) and inverse (0.75)
+    optimizer.gamma = placeholder(float)  # of inverse (10): rate / (1 + gamma · finished fraction) ** power
     optimizer.cycles = placeholder(int)  # number of cycles of cosine_restarts (1)
     optimizer.cycle_length = placeholder(float)  # length of a cycle relative to the cycle before it (1)
     optimizer.cycle_peak = placeholder(float)  # peak of a cycle relative to the cycle before it (1)
