@@ -97,16 +97,27 @@ def run_and_stop(job: Any, steps: int) -> None:
         job.run(quiet=True)
 
 
-def check_stopped_and_resumed(config: Callable[[], ConfigDict], folder: Path, steps: int) -> None:
-    """A run that is stopped after so many steps and goes on has the bits and metrics of an undisturbed one."""
-    finetune.build(config(), folder / "whole").run(quiet=True)
+def check_stopped_and_resumed(config: Callable[[], ConfigDict], folder: Path, steps: int) -> Any:
+    """A run that is stopped after so many steps and goes on has the bits and metrics of an undisturbed one.
+
+    Returns the state of the method before the last step, which is the same too.
+    """
+
+    def run(name: str) -> Any:
+        job, seen = finetune.build(config(), folder / name), {}
+        before_each_step(job, lambda state: seen.update(last=jax.device_get(state.method_state)))
+        job.run(quiet=True)
+        return seen["last"]
+
+    whole = run("whole")
     run_and_stop(finetune.build(config(), folder / "parts"), steps)
-    finetune.build(config(), folder / "parts").run(quiet=True)
+    jax.tree.map(np.testing.assert_array_equal, whole, run("parts"))
     one, other = (load_run(folder / name) for name in ("whole", "parts"))
     assert one.step == other.step
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
     summaries = [json.loads((folder / name / "summary.json").read_text()) for name in ("whole", "parts")]
     assert summaries[0]["metrics"] == summaries[1]["metrics"]
+    return whole
 
 
 def before_each_step(job: Any, do: Callable[[Any], None]) -> None:

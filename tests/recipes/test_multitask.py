@@ -75,10 +75,26 @@ def test_a_packed_step_is_that_of_the_same_rows_alone(task_files: Path, method: 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("method", ["pcgrad", "famo", "dwa"])
-def test_a_run_that_goes_on_ends_with_the_same_bits(task_files: Path, method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "epochs", "after"), [("pcgrad", 2, 12), ("famo", 2, 12), ("gradnorm", 2, 12), ("rlw", 2, 12), ("dwa", 4, 30)]
+)
+def test_a_run_that_goes_on_ends_with_the_same_bits(
+    task_files: Path, method: str, epochs: int, after: int, tmp_path: Path
+) -> None:
+    """Stopped when the balance's state is another than at first; DWA's weights move from the third epoch on."""
+    fields = {"sampler.law": "annealed", "train.epochs": float(epochs)}
+    state = tiny.check_stopped_and_resumed(lambda: config_of(task_files, method, **fields), tmp_path, after)
+    moves = {"famo": "logits", "gradnorm": "parameters", "dwa": "before"}
+    if method in moves:
+        assert len(set(state[moves[method]].tolist())) == 3
+    else:
+        assert state["step"] > after
+
+
+@pytest.mark.long
+def test_a_run_of_batches_of_one_task_goes_on(task_files: Path, tmp_path: Path) -> None:
     fields = {"sampler.law": "annealed", "sampler.batches": "one_task"}
-    tiny.check_stopped_and_resumed(lambda: config_of(task_files, method, **fields), tmp_path, 12)
+    tiny.check_stopped_and_resumed(lambda: config_of(task_files, **fields), tmp_path, 12)
 
 
 def test_configs_of_each_task_alone(task_files: Path) -> None:

@@ -16,7 +16,7 @@ LORA = {"lora.rank": 4, "lora.per_task": True}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "equal": ("equal", {"sampler.law": "annealed", "data.packing": "on"}),
     "pcgrad": ("pcgrad", {"data.packing": "on"}),
-    "famo": ("famo", {"sampler.batches": "one_task"}),
+    "famo": ("famo", {}),
     "adapters": ("uncertainty", LORA),
 }
 

@@ -111,6 +111,21 @@ def test_gradnorm_brings_the_norms_together(x64: None) -> None:
     np.testing.assert_allclose(weights * norms, (weights * norms).mean(), rtol=0.02)
 
 
+def test_gradnorm_weights_stay_positive(x64: None) -> None:
+    """At the default rate a step is longer than the weight of a task with a large gradient."""
+    weights = jnp.ones(3)
+    for _ in range(100):
+        _, weights = multitask.gradnorm(jnp.array([1.0, 10.0, 3.0]), jnp.ones(3), jnp.ones(3), weights)
+        assert (weights > 0).all() and weights.sum() == pytest.approx(3)
+
+
+def test_gradnorm_does_not_move_for_a_task_alone(x64: None) -> None:
+    """Its weighted norm is the mean, and the slope of the distance 0 is 0."""
+    present = jnp.array([False, True, False])
+    _, weights = multitask.gradnorm(jnp.full(3, 2.0), jnp.ones(3), jnp.ones(3), jnp.ones(3), present=present)
+    np.testing.assert_array_equal(weights, np.ones(3))
+
+
 @pytest.mark.parametrize("lower", [0.0, 0.15])
 def test_famo(x64: None, lower: float) -> None:
     """The weights by their formula; the logits by the slope of Σ z_i (log L_i(t) − log L_i(t + 1))."""
