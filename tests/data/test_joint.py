@@ -1,6 +1,7 @@
 """Sets of several tasks in one: a batch has the rows of their sets, and each task's labels with a mask."""
 
 import numpy as np
+import pytest
 
 from tlx.data.batches import Batches
 from tlx.data.examples import Examples
@@ -49,6 +50,41 @@ def test_rows_and_labels_are_those_of_the_sets() -> None:
     np.testing.assert_array_equal(batch["label_tags"][3], tags["label"][0])
     np.testing.assert_array_equal(batch["label_tags_mask"][3], tags["label_mask"][0].astype(bool))
     assert not batch["label_tags_mask"][[0, 1, 2, 4, 5]].any()
+
+
+def part_of(examples: Examples, rows: list[int]) -> Examples:
+    """The set with these rows alone."""
+    tokens = np.concatenate([np.arange(*examples.offsets[[row, row + 1]]) for row in rows])
+    return Examples(
+        examples.ids[tokens], examples.types[tokens], np.concatenate([[0], np.cumsum(examples.lengths[rows])]),
+        {name: values[rows] for name, values in examples.fields.items()}, examples.example_id[rows], -5,
+        {name: values[tokens] for name, values in examples.token_fields.items()},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_with_the_labels_of_some_tasks(packed: bool) -> None:
+    """A row is there once, with the inputs that it has in any set, and a label of each task whose set has it."""
+    good, score = part_of(GOOD, [0, 2]), part_of(SCORE, [1, 2, 3])
+    tags = part_of(texts(LENGTHS["reviews"], 100, np.zeros(0), tags=True), [3])
+    assert same_inputs(good, score) and not same_inputs(good, part_of(SCORE, [1, 3]))
+    joint = JointExamples([{"topic": TOPIC}, {"good": good, "score": score, "tags": tags}])
+    assert joint.lengths.tolist() == [6, 1, 3, 3, 5, 2, 4] and joint.example_id[3:].tolist() == [100, 101, 102, 103]
+    order = np.array([4, 6, 3, 0, 5])
+    rows = np.array([[4, 6, -1], [3, 0, 5]]) if packed else order
+    batch = joint.take(rows, 16)
+    whole = JointExamples([{"topic": TOPIC}, {"good": GOOD, "score": SCORE}]).take(rows, 16)
+    for name in whole.keys() - {f"label_{task}{end}" for task in ("good", "score") for end in ("", "_mask")}:
+        np.testing.assert_array_equal(batch[name], whole[name], err_msg=name)
+    known = {"good": [0, 0, 1, 0, 1], "score": [1, 1, 0, 0, 1], "topic": [0, 0, 0, 1, 0]}
+    for task, expected in known.items():
+        mask, label = batch[f"label_{task}_mask"], batch[f"label_{task}"]
+        chosen = (rows >= 0) if packed else slice(None)
+        assert mask[chosen].astype(int).ravel().tolist() == expected
+        np.testing.assert_array_equal(label[chosen][mask[chosen]], whole[f"label_{task}"][chosen][mask[chosen]])
+    tokens = batch["label_tags_mask"].astype(bool)
+    assert tokens.sum() == (tags.ids % 2).sum() > 0
+    np.testing.assert_array_equal(batch["label_tags"][tokens], batch["input_ids"][tokens] % 3)
 
 
 def test_texts_that_share_a_row() -> None:

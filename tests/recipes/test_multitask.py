@@ -31,6 +31,83 @@ def test_tasks_of_the_same_rows_share_them(task_files: Path) -> None:
     assert not (np.asarray(batch["label_tone_mask"]) & np.asarray(batch["label_kind_mask"])).any()
 
 
+def with_holes(folder: Path) -> Any:
+    """Reviews of which each has the labels of some tasks only."""
+    kinds = ("telling", "-100", "", "mixed")
+    lines = ["text,label,score,aspects,plot,warmth"]
+    for i, line in enumerate((folder / "reviews.csv").read_text().splitlines()[1:61]):
+        text, label, score = line.split(",")
+        label, score = "" if i % 3 == 0 else label, "" if i % 4 == 1 else score
+        lines.append(f"{text},{label},{score},{kinds[i % 4]},{i % 2},{'' if i % 5 == 2 else (i // 2) % 2}")
+    (folder / "holes.csv").write_text("\n".join(lines) + "\n")
+    config = config_of(folder, **{"data.train": f"csv:{folder / 'holes.csv'}", "train.epochs": 1.0})
+    config.tasks = {
+        "tone": {"data": {"label": "label"}},
+        "score": {"data": {"label": "score"}, "head": {"kind": "regression"}},
+        "aspects": {"data": {"label": "aspects"}},
+        "marks": {"data": {"label": "plot,warmth"}, "head": {"kind": "multilabel"}},
+    }
+    return config
+
+
+def test_rows_with_the_labels_of_some_tasks(
+    task_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tasks with empty labels and with -100 share rows, each split in the same way, and a row has what it has."""
+    config = with_holes(task_files)
+    job = finetune.build(config, tmp_path / "run")
+    said = capsys.readouterr().out
+    stream = job.streams["train"].examples
+    assert list(stream.lengths_by_part) == ["aspects+marks+score+tone"]  # type: ignore[attr-defined]
+    has = {
+        "tone": lambda i: i % 3 != 0, "score": lambda i: i % 4 != 1, "aspects": lambda i: i % 4 in (0, 3),
+        "marks": lambda i: i % 5 != 2,
+    }  # fmt: skip
+    rows = {part: set[int]() for part in ("train", "validation", "test")}
+    for name, task in job.tasks.items():
+        for part, found in rows.items():
+            ids = task.splits[part].example_id.tolist()
+            assert all(has[name](row) for row in ids)
+            found.update(ids)
+        left_out = job.facts["tasks"][name]["left_out_without_label"]
+        assert sum(left_out.values()) == sum(not has[name](row) for row in range(60))
+        for part, count in left_out.items():
+            assert f"{part}: {count} rows have no label" in said
+    assert sorted(row for found in rows.values() for row in found) == [
+        row for row in range(60) if any(each(row) for each in has.values())
+    ]
+    assert stream.example_id.tolist() == sorted(rows["train"])
+    batch = next(job.batches())["train"]
+    for name, task in job.tasks.items():
+        label_of = dict(
+            zip(task.splits["train"].example_id.tolist(), task.splits["train"].labels.tolist(), strict=True)
+        )
+        ids, mask = np.asarray(batch["example_id"]), np.asarray(batch[f"label_{name}_mask"])
+        for row, known, label in zip(
+            ids.ravel(), mask.ravel(), np.asarray(batch[f"label_{name}"]).reshape(ids.size, -1)
+        ):
+            assert known == (row in label_of)
+            if known:
+                np.testing.assert_array_equal(label, np.ravel(label_of[row]))
+
+
+@pytest.mark.long
+def test_a_run_with_missing_labels(task_files: Path, tmp_path: Path) -> None:
+    """It ends, its metrics are of the rows with a label, and with `refuse` it does not begin."""
+    config = with_holes(task_files)
+    job = finetune.build(config, tmp_path / "run")
+    metrics = job.run(quiet=True)["metrics"]
+    split = job.tasks["tone"].splits["test"]
+    predicted = job.predictions(job.best(), "test", "tone").argmax(axis=1)
+    assert metrics["tone/test/accuracy"] == pytest.approx((predicted == split.labels).mean())
+    config.data.unlabelled = "refuse"
+    with pytest.raises(TlxError, match="the label in 'aspects' is missing"):
+        finetune.build(config, tmp_path / "refused")
+    config.data.unlabelled = "mask"
+    with pytest.raises(TlxError, match=r"config.data.unlabelled is 'mask'; it is one of refuse, leave_out"):
+        finetune.build(config, tmp_path / "unknown")
+
+
 @pytest.mark.long
 def test_words_and_texts_are_judged_in_one_run(task_files: Path, tmp_path: Path) -> None:
     """The head of the words answers for every token of the texts, and the head of the texts once for each sentence."""
@@ -76,7 +153,8 @@ def test_a_packed_step_is_that_of_the_same_rows_alone(task_files: Path, method: 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("method", "epochs", "after"), [("pcgrad", 2, 12), ("famo", 2, 12), ("gradnorm", 2, 12), ("rlw", 2, 12), ("dwa", 4, 30)]
+    ("method", "epochs", "after"),
+    [("pcgrad", 2, 12), ("famo", 2, 12), ("gradnorm", 2, 12), ("rlw", 2, 12), ("dwa", 4, 30)],
 )
 def test_a_run_that_goes_on_ends_with_the_same_bits(
     task_files: Path, method: str, epochs: int, after: int, tmp_path: Path

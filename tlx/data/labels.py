@@ -120,14 +120,24 @@ def groups(table: Table, column: str) -> list[str]:
     return [first[_canonical(name)] for name in names_of_rows]
 
 
-def labelled_rows(table: Table, column: str) -> np.ndarray:
-    """Returns the rows whose label is not -100, int64, ascending."""
-    return np.array([row for row, value in enumerate(table.column(column)) if not _is_no_label(value)], np.int64)
+def labelled_rows(table: Table, column: str, missing: Sequence[str] = (NO_LABEL,)) -> np.ndarray:
+    """Returns the rows that have a label, int64, ascending.
+
+    Args:
+      table: the rows.
+      column: the column of the labels, or several joined by commas, all of which must have one.
+      missing: the names that mean "no label", "" for an empty cell, null and NaN.
+    """
+    columns = [column] if column in table.columns or "," not in column else [name.strip() for name in column.split(",")]
+    unlabelled = np.zeros(len(table), bool)
+    for name in columns:
+        unlabelled |= [_is_one_of(value, missing) for value in table.column(name)]
+    return np.flatnonzero(~unlabelled)
 
 
-def _is_no_label(value: Any) -> bool:
+def _is_one_of(value: Any, missing: Sequence[str]) -> bool:
     try:
-        return name_of(value) == NO_LABEL
+        return name_of(value) in missing
     except ValueError:
         return False
 

@@ -86,14 +86,16 @@ def _label_facts(config: ConfigDict, tables: Mapping[str, Table], tell: Tell) ->
     label = config.data.label
     tables = {part: table for part, table in tables.items() if part != TARGET}
     stripped = {part: labels.count_stripped(table, label) for part, table in tables.items()}
-    left_out = {table.name: table.left_out for table in tables.values() if table.left_out}
+    by_part = config.data.get("unlabelled", "refuse") != "refuse"  # else a file's rows are left out before its split
+    left_out = {part if by_part else table.name: table.left_out for part, table in tables.items() if table.left_out}
     if config.head.kind == "regression":
         stripped = {}
     for part, count in stripped.items():
         if count:
             tell(f"{part}: {count} labels in {label!r} had spaces around them, which were stripped.")
     for name, count in left_out.items():
-        tell(f"{name}: {count} rows have no label ({labels.NO_LABEL} in {label!r}) and are left out.")
+        which = f"in {label!r}" if by_part else f"({labels.NO_LABEL} in {label!r})"
+        tell(f"{name}: {count} rows have no label {which} and are left out.")
     return {
         **({"labels_stripped": stripped} if any(stripped.values()) else {}),
         **({"left_out_without_label": left_out} if left_out else {}),

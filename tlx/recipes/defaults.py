@@ -44,6 +44,7 @@ def multitask() -> ConfigDict:
     # A folder with the finished run of each task alone, under the task's name, over which the summary gives the mean
     # relative gain; experiments/multitask.py trains those that are missing. "": no baselines.
     config.baselines = ""
+    config.data.unlabelled = "leave_out"  # a row may have the labels of some tasks only
     config.method.name = "equal"  # a method of several tasks
     config.sampler = _sampler()
     return config
@@ -111,6 +112,8 @@ def _data() -> ConfigDict:
     # Column of the labels; regression and multilabel take several, joined by commas. For question answering, text is
     # the column of the questions, pair that of the contexts and label that of the answers. masked_lm needs no labels.
     data.label = "label"
+    # Rows with an empty label: "refuse", or "leave_out", which counts them. -100 is always left out (classification).
+    data.unlabelled = "refuse"
     data.label_separator = "|"  # separates several labels within one column
     data.max_length = 128  # longest input in tokens; longer texts are truncated
     # Several texts share a row, so that all batches of a run have one shape (docs/packing.md): "on", "off", or "auto",

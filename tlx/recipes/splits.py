@@ -15,26 +15,48 @@ from tlx.modalities.api import Columns, Modality
 
 TARGET, TARGET_TEST = "target", "target_test"  # of the target domain: without labels, and the labelled test set
 NO_WORD = re.compile(r"[\W_]+")  # between words
+UNLABELLED = ("refuse", "leave_out")
 PARTS = ("train", "validation", "test", TARGET, TARGET_TEST)  # fields of `config.data` that name a set
 
 
-def load_labelled(source: str | Table, label: str, kind: str) -> Table:
-    """Reads a table. For classification, rows without a label are left out (see `tlx.data.labels`).
+def load_labelled(source: str | Table, label: str, kind: str, unlabelled: str = "refuse") -> Table:
+    """Reads a table and leaves out rows without a label; see `labelled`.
 
     Args:
       source: a data spec such as `csv:FILE`, or a table.
-      label: the column of the labels.
-      kind: the kind of the head.
+      label, kind, unlabelled: as in `labelled`.
 
     Raises:
       TlxError: if no row has a label.
     """
-    table = load(source) if isinstance(source, str) else source
-    if kind != "classification":
+    return labelled(load(source) if isinstance(source, str) else source, label, kind, unlabelled)
+
+
+def labelled(table: Table, label: str, kind: str, unlabelled: str = "refuse") -> Table:
+    """Leaves out rows without a label: those of class -100 (see `tlx.data.labels`), and perhaps those with none at all.
+
+    Args:
+      table: the rows.
+      label: the column of the labels, or several joined by commas.
+      kind: the kind of the head.
+      unlabelled: `config.data.unlabelled`; with `leave_out` rows with an empty label are left out too, for
+        classification, regression and multilabel. In a multilabel column of names an empty text means no label of the
+        classes, and null a label that is missing.
+
+    Raises:
+      TlxError: if no row has a label.
+    """
+    missing = {"classification": [labels.NO_LABEL]}.get(kind, [])
+    if unlabelled == "leave_out" and kind in ("classification", "regression", "multilabel"):
+        missing = [*missing, ""]
+    if not missing:
         return table
-    rows = labels.labelled_rows(table, label)
+    if kind == "multilabel" and label in table.columns:
+        rows = np.flatnonzero([value is not None for value in table.column(label)])
+    else:
+        rows = labels.labelled_rows(table, label, missing)
     if not len(rows):
-        raise TlxError(f"{table.name}: no row has a label; all in {label!r} are {labels.NO_LABEL}.")
+        raise TlxError(f"{table.name}: no row has a label; all in {label!r} are {' or '.join(missing) or 'empty'}.")
     if len(rows) == len(table):
         return table
     return dataclasses.replace(table.rows(rows), left_out=len(table) - len(rows))
@@ -137,8 +159,14 @@ def load_tables(
     sources: dict[str, str | Table] = {part: in_memory.get(part, config.get(part, "")) for part in PARTS}
     if sources["train"] == "":
         raise TlxError("config.data.train names no data; set for example --config.data.train=csv:train.csv.")
-    further = [load_labelled(source, config.label, kind) for source in config.get("sources", ())]
-    train = joined([load_labelled(sources["train"], config.label, kind), *further])
+    unlabelled = config.get("unlabelled", "refuse")
+    if unlabelled not in UNLABELLED:
+        raise TlxError(f"config.data.unlabelled is {unlabelled!r}; it is one of {listed(UNLABELLED)}.")
+    given = [sources["train"], *config.get("sources", ())]
+    if unlabelled == "refuse":
+        train = joined([load_labelled(source, config.label, kind) for source in given])
+    else:  # after the split, which is then the same for all tasks of these rows
+        train = joined([load(source) if isinstance(source, str) else source for source in given])
     fractions = {
         part: float(config[f"{part}_fraction"])
         for part in ("test", "validation")
@@ -153,12 +181,14 @@ def load_tables(
         if most < 0:
             raise TlxError(f"config.data.train_rows is {most}; it is above 0, or 0 for all rows.")
         tables["train"] = tables["train"].rows(subsample(len(tables["train"]), most, config.split_seed))
+    if unlabelled != "refuse":
+        tables = {part: labelled(table, config.label, kind, unlabelled) for part, table in tables.items()}
     if config.get("per_class"):
         sampled = subsample_per_class(labels.names(tables["train"], config.label), config.per_class, config.split_seed)
         tables["train"] = tables["train"].rows(sampled)
     for part in ("validation", "test", TARGET_TEST):
         if sources[part] != "":
-            tables[part] = load_labelled(sources[part], config.label, kind)
+            tables[part] = load_labelled(sources[part], config.label, kind, unlabelled)
     if (target := sources[TARGET]) != "":
         tables[TARGET] = _sampled(load(target) if isinstance(target, str) else target, config)
     if "validation" not in tables:

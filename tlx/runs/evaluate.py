@@ -100,7 +100,7 @@ def datasets_of(run: Path, trained: Trained, data: str | None = None, task: str 
     head = trained.head
     config = ConfigDict(trained.config)
     if data is not None:
-        table = load_labelled(data, config.data.label, head.kind)
+        table = load_labelled(data, config.data.label, head.kind, config.data.get("unlabelled", "refuse"))
         return {data: trained.inputs.encode(trained.columns, head, table, table.source_rows)}
     sets = _kept(config, trained)
     if sets is None:
