@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from tests import tiny
 from tests.recipes.several import config_of, with_words
+from tests.recipes.test_compiled import programs_in
 from tlx.cli.experiment import train_baselines
 from tlx.errors import TlxError
 from tlx.models.heads import Head
@@ -19,6 +20,7 @@ from tlx.recipes import finetune
 from tlx.recipes.baselines import read_baselines, single_task_configs
 from tlx.recipes.run_directory import heads_as_json, write_json
 from tlx.recipes.tasks import configs_by_task
+from tlx.studies.run_records import read_runs
 
 
 def test_tasks_of_the_same_rows_share_them(task_files: Path) -> None:
@@ -110,8 +112,15 @@ def test_a_run_with_missing_labels(task_files: Path, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_words_and_texts_are_judged_in_one_run(task_files: Path, tmp_path: Path) -> None:
-    """The head of the words answers for every token of the texts, and the head of the texts once for each sentence."""
-    found = finetune.build(with_words(task_files, tmp_path), tmp_path / "run").run(quiet=True)["metrics"]
+    """The head of the words answers for every token of the texts, and the head of the texts once for each sentence.
+
+    All tasks train in one program and are evaluated by one.
+    """
+    job = finetune.build(with_words(task_files, tmp_path), tmp_path / "run")
+    with programs_in(tmp_path / "programs"):
+        found = job.run(quiet=True)["metrics"]
+    names = [file.name.split("-")[0] for file in (tmp_path / "programs").glob("*-cache")]
+    assert (names.count("jit_train_step"), names.count("jit_forward")) == (1, 1)
     assert found["words/validation/accuracy"] > 0.9 and np.isfinite(found["tone/validation/loss"])
 
 
@@ -167,6 +176,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(
         assert len(set(state[moves[method]].tolist())) == 3
     else:
         assert state["step"] > after
+    assert (tmp_path / "parts" / "plots" / "conflicts.png").is_file() == (method in ("pcgrad", "gradnorm"))
 
 
 @pytest.mark.long
@@ -219,6 +229,9 @@ def test_the_gain_over_runs_of_each_task_alone(task_files: Path, tmp_path: Path)
             alone = read_metrics_of(tmp_path / task)[f"{task}/{split}/{name}"]
             gains.append((summary["metrics"][f"{task}/{split}/{name}"] - alone) / alone)
         assert summary["metrics"][f"{split}/delta_m"] == pytest.approx(np.mean(gains))
+    facts, records = read_runs([tmp_path / "run"])
+    assert facts.metrics["delta_m"] == "maximize"
+    assert records[0].metrics["test/delta_m"] == pytest.approx(np.mean(gains))
 
 
 def read_metrics_of(run: Path) -> dict[str, float]:

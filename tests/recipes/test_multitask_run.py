@@ -1,5 +1,6 @@
 """What a finished run of several tasks leaves, and the commands on it."""
 
+import csv
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tlx.recipes import finetune
 from tlx.recipes.datasets import load_datasets
 from tlx.recipes.tasks import configs_by_task
 from tlx.recipes.trained import load_run
+from tlx.runs import predictions
 from tlx.runs.evaluate import evaluate
 from tlx.runs.predictions import predict_examples, rows_of
 from tlx.studies.analysis import analyse
@@ -106,18 +108,31 @@ def test_the_best_checkpoint_of_each_task(run: tuple[Path, dict[str, Any]]) -> N
 
 
 @pytest.mark.long
-def test_predictions_of_all_tasks(run: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_predictions_of_all_tasks(
+    run: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one forward pass for all tasks."""
+    passes, of_module = [], predictions.predict
+    monkeypatch.setattr(predictions, "predict", lambda *given, **more: passes.append(1) or of_module(*given, **more))
     trained = load_run(run[0])
     texts = ["a fine film", "the dull plot was grim", "and the was"]
     with pytest.raises(TlxError, match="read different columns"):
         _ = trained.columns
     rows = rows_of(trained, texts)
+    assert len(passes) == 1
     examples = trained.inputs.encode_inputs(texts, "classification")
     for name, head in trained.heads.items():
         alone = rows_of(trained.of_task(name), texts)
         assert [row[name] for row in rows] == alone
         assert isinstance(head, Head) and len(examples) == 3
     assert main(["predict", str(run[0]), "a fine film", "--task", "tone"]) in (None, 0)
+    file, answered = tmp_path / "texts.csv", tmp_path / "answers.csv"
+    file.write_text("text\n" + "\n".join(texts) + "\n")
+    command = ["predict", str(run[0]), "--input", str(file), "--output", str(answered), "--task", "tone"]
+    assert main(command) in (None, 0)
+    with answered.open(newline="") as opened:
+        answers = [row["predicted"] for row in csv.DictReader(opened)]
+    assert answers == [row["tone"]["predicted"] for row in rows]
 
 
 @pytest.mark.long

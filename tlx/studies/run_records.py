@@ -6,6 +6,7 @@ from typing import Any
 
 from tlx.errors import TlxError, listed
 from tlx.evaluation.metrics import default_monitor, higher_is_better, metric_names
+from tlx.evaluation.relative_gain import DELTA
 from tlx.models.heads import Head
 from tlx.recipes.run_directory import heads_from, read_run, read_summary
 from tlx.runs.differences import differences
@@ -24,7 +25,8 @@ def read_runs(
     Args:
       runs: run directories, finished or not.
       metrics: names of metrics, such as `macro_f1`, of a task of several `TASK/macro_f1`; (): the one that selected the
-        first run's checkpoint, and of runs of several tasks `joint` and each task's main metric.
+        first run's checkpoint, and of runs of several tasks `joint`, `delta_m` if they have baselines, and each task's
+        main metric.
       name: name of the study.
 
     Raises:
@@ -40,7 +42,8 @@ def read_runs(
         _record(name, run, content, arm, {field: values[i] for field, values in changes.items()})
         for i, (run, content, arm) in enumerate(zip(runs, written, names, strict=True))
     ]
-    return _facts(name, written, names[0], metrics), records
+    gained = any(f"{split}/{DELTA}" in record.metrics for split in SPLITS for record in records)
+    return _facts(name, written, names[0], metrics, gained), records
 
 
 def _arms(changes: Mapping[str, Sequence[str]], count: int) -> list[str]:
@@ -83,7 +86,9 @@ def _record(study: str, run: Path, written: Mapping[str, Any], arm: str, changes
     )
 
 
-def _facts(name: str, written: Sequence[Mapping[str, Any]], baseline: str, metrics: Sequence[str]) -> StudyFacts:
+def _facts(
+    name: str, written: Sequence[Mapping[str, Any]], baseline: str, metrics: Sequence[str], gained: bool
+) -> StudyFacts:
     heads = [heads_from(content["heads"]) for content in written]
     shared = [
         name for name in heads[0] if all(name in each and each[name].kind == heads[0][name].kind for each in heads)
@@ -94,7 +99,8 @@ def _facts(name: str, written: Sequence[Mapping[str, Any]], baseline: str, metri
     directions = {metric: better for own in by_task.values() for metric, better in own.items()}
     main = [_main(name, heads[0][name], written[0]["config"]) for name in shared]
     if len(shared) > 1:  # the mean of the tasks' main metrics
-        directions, main = {JOINT: "maximize", **directions}, [JOINT, *main]
+        first = [JOINT, DELTA] if gained else [JOINT]
+        directions, main = {**dict.fromkeys(first, "maximize"), **directions}, [*first, *main]
     monitors = [content["config"]["train"]["monitor"] or f"validation/{main[0]}" for content in written]
     wanted = list(metrics) or ([monitors[0].rpartition("/")[2]] if shared == [DEFAULT] else main)
     if unknown := [metric for metric in wanted if metric not in directions]:
