@@ -17,6 +17,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "equal": ("equal", {"sampler.law": "annealed", "data.packing": "on"}),
     "pcgrad": ("pcgrad", {"data.packing": "on"}),
     "famo": ("famo", {}),
+    "mgda": ("mgda", {"method.upper_bound": True, "data.packing": "on"}),
     "adapters": ("uncertainty", LORA),
 }
 

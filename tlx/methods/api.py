@@ -19,6 +19,7 @@ Batch = Mapping[str, Mapping[str, jax.Array]]  # {stream: {field: array}}
 Losses = dict[str, tuple[jax.Array, jax.Array]]  # {name: (total, count)}
 Means = dict[str, jax.Array]  # {name: total / count}
 Counts = dict[str, jax.Array]  # {name: count}
+Inner = dict[str, dict[str, jax.Array]]  # inner products of the gradients of two losses, by their names
 Gradients = dict[str, Any]  # {name of a loss: its gradient with respect to the trainable parameters}
 
 
@@ -57,6 +58,12 @@ class Update:
       weigh: a function `({name: total / count}, {name: count}, method_state) -> ({name: weight}, method_state)`. The
         update then minimizes the sum of weight · total / count, the weights being constants, with one backward pass;
         the losses are logged without weights. Not together with `combine` or `differentiable_counts`.
+      weigh_features: a function `(inner, {name: total / count}, {name: count}, method_state) -> ({name: weight},
+        method_state)`, where `inner[one][other]` is the inner product of two losses' gradients with respect to what the
+        heads read. The update then takes, with one backward pass through the backbone, the gradient of the sum of
+        weight · total / count, and that of the sum without weights for parameters below `own`. Not together with
+        `combine`, `weigh` or `differentiable_counts`, and of a batch that is not accumulated.
+      own: path prefixes of parameters to which `weigh_features` does not apply.
       needs: for each player, the losses of which at least one must have a count above 0 in the batch. If none has, the
         player's parameters, moments and step count stay as they are. A player that is not a key is always updated.
       differentiable_counts: names of losses whose count depends on the parameters and is differentiated too.
@@ -71,6 +78,8 @@ class Update:
     combine: Callable[[Gradients, Means, Counts, Any], tuple[Any, Any]] | None = None
     measure: Callable[[Gradients, Counts], dict[str, jax.Array]] | None = None
     weigh: Callable[[Means, Counts, Any], tuple[dict[str, jax.Array], Any]] | None = None
+    weigh_features: Callable[[Inner, Means, Counts, Any], tuple[dict[str, jax.Array], Any]] | None = None
+    own: tuple[str, ...] = ()
     needs: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     differentiable_counts: tuple[str, ...] = ()
     only_logged: tuple[str, ...] = ()

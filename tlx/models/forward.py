@@ -42,6 +42,8 @@ class Context:
       constants: arrays that do not change during a run, such as the parameters of a teacher; None without any.
       train: whether dropout is applied and statistics are updated.
       frozen: path prefixes of frozen modules. They run as in evaluation and their model state is not updated.
+      tap: a function through which a `Model` hands to its heads what they read; None: as it is. Adding zeros there and
+        differentiating by them gives the gradients of the features.
     """
 
     key: Any = None
@@ -50,6 +52,7 @@ class Context:
     constants: Any = None
     train: bool = struct.field(pytree_node=False, default=True)
     frozen: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    tap: Callable[[Any], Any] | None = struct.field(pytree_node=False, default=None)
 
 
 EVALUATION = Context(train=False)
@@ -80,6 +83,7 @@ def forward(
     if options.get("output_attentions"):
         model = with_attention_weights(model)
     variables = {"params": params, **model_state}
+    options = options if context.tap is None else {**options, "tap": context.tap}
     if not context.train:
         return model.apply(variables, **inputs, **options), model_state
     rngs = {"dropout": context.key} if context.key is not None else None

@@ -1,7 +1,7 @@
 """A backbone and its heads as one linen module, with the parameter tree `{"backbone": …, "heads": {name: …}}`."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -85,6 +85,7 @@ class Model(nn.Module):
         frozen: Collection[str] = (),
         pooled: jax.Array | None = None,
         read_at: jax.Array | None = None,
+        tap: Callable[[Any], Any] | None = None,
         **inputs: Any,
     ) -> ModelOutput:
         """Runs the model.
@@ -95,6 +96,8 @@ class Model(nn.Module):
           pooled: the pooled vector, (batch, 1, hidden), or (batch, 2, hidden) for heads that read two tokens. If it is
             given, there are no inputs and only the heads run.
           read_at: integers (batch, tokens), the tokens for which heads of the kind `masked_lm` predict; None: all.
+          tap: a function of `(last_hidden_state, pooler_output)` whose result the heads read instead; see
+            `Context.tap`.
           inputs: the backbone's inputs; for multiple choice each is (batch, choices, length).
         """
         if pooled is not None:
@@ -107,6 +110,9 @@ class Model(nn.Module):
             }
         within = tuple(prefix.removeprefix("backbone/") for prefix in frozen)
         features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
+        if tap is not None:
+            hidden, pooled_by_backbone = tap((features.last_hidden_state, features.pooler_output))
+            features = features.replace(last_hidden_state=hidden, pooler_output=pooled_by_backbone)  # type: ignore[attr-defined]
         logits = self.heads(self._readable(features, inputs, read_at), deterministic) if self.heads_by_name else {}
         if choices:
             logits = {

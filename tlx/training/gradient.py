@@ -2,7 +2,7 @@
 
 The result does not depend on the number of micro-batches: totals and counts are summed over them before they are
 divided. A mean of the micro-batches' means would give too much weight to examples of a micro-batch with few examples.
-There are three cases:
+There are four cases:
 
 - One micro-batch: the losses, total / count, are differentiated directly.
 - Several micro-batches, and one loss or a `combine` function: the gradients of the totals are summed over micro-batches
@@ -10,6 +10,8 @@ There are three cases:
 - Several micro-batches and several losses whose sum is minimized: a first pass computes the counts, and a second pass
   needs one backward pass for all losses. XLA removes from the first pass whatever the counts do not depend on, which is
   the whole network unless a count depends on its outputs. With `weigh` the first pass computes the losses too.
+
+- `weigh_features`: losses are weighed by their gradients with respect to the features that heads read.
 
 Under `jax.pmap` each device has its own rows of the batch. Counts are summed over devices before the division, and
 totals and gradients after it, outside of differentiated functions. Each device therefore has the gradient of the whole
@@ -27,6 +29,7 @@ from tlx.errors import TlxError
 from tlx.methods.api import Batch, Carried, Context, Update
 from tlx.parallel.axis import device_index, summed
 from tlx.params.partition import merge
+from tlx.params.paths import map_with_path
 
 MicroBatch = tuple[Batch, jax.Array]  # rows and a random key; with a leading axis, all micro-batches
 Values = dict[str, jax.Array]  # scalars by name of the loss
@@ -86,10 +89,12 @@ def differentiate(
       returns.
     """
 
-    def losses(trainable: Any, carried: Carried, microbatch: MicroBatch) -> tuple[tuple[Values, Values], Carried]:
+    def losses(
+        trainable: Any, carried: Carried, microbatch: MicroBatch, tap: Tap | None = None
+    ) -> tuple[tuple[Values, Values], Carried]:
         batch, key = microbatch
-        before = carried
-        by_name, carried = update.losses(merge(trainable, fixed), batch, carried, dataclasses.replace(context, key=key))
+        before, here = carried, dataclasses.replace(context, key=key, tap=tap)
+        by_name, carried = update.losses(merge(trainable, fixed), batch, carried, here)
         _check_by_device(before, carried)
         totals = {name: total for name, (total, _) in by_name.items()}
         counts = {
@@ -120,6 +125,14 @@ def _differentiated(
 ) -> Result:
     """The result with what is only logged among its losses, from which it has to be parted."""
     parts = jax.tree.leaves(batches)[0].shape[0]
+    if update.weigh_features is not None:
+        if parts > 1:
+            raise TlxError(
+                f"config.train.accumulate is {parts}, and this method weighs the tasks by the features of a whole "
+                "batch; set config.train.accumulate=1."
+            )
+        whole = jax.tree.map(lambda x: x[0], batches), context.key
+        return _by_features(update, losses, trainable, carried, whole)
     if parts == 1:
         return _single(update, losses, trainable, carried, (jax.tree.map(lambda x: x[0], batches), context.key))
     keys = jax.vmap(lambda part: jax.random.fold_in(context.key, part))(jnp.arange(parts))
@@ -131,8 +144,9 @@ def _differentiated(
     return _accumulate_sum(update, losses, names, trainable, carried, (batches, keys))
 
 
-# (trainable, carried, micro-batch) -> ((totals, counts), carried)
-LossFunction = Callable[[Any, Any, MicroBatch], tuple[tuple[Values, Values], Any]]
+Tap = Callable[[Any], Any]
+# (trainable, carried, micro-batch, perhaps a tap) -> ((totals, counts), carried)
+LossFunction = Callable[..., tuple[tuple[Values, Values], Any]]
 
 
 def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carried, microbatch: MicroBatch) -> Result:
@@ -159,6 +173,60 @@ def _single(update: Update, losses: LossFunction, trainable: Any, carried: Carri
         return Result(summed(pull(weights)[0]), values, counts, after)
     gradients, values = summed((_one_by_one(pull, values), values))
     return _combined(update, gradients, values, counts, after)
+
+
+def _by_features(
+    update: Update, losses: LossFunction, trainable: Any, carried: Carried, microbatch: MicroBatch
+) -> Result:
+    """One micro-batch: a backward pass through the heads for each loss, and one through the backbone.
+
+    Each loss is differentiated by zeros that are added to the features. The compiler removes the passes through the
+    backbone that come with it, since nothing uses their results.
+    """
+    assert update.weigh_features is not None
+    shapes: list[Any] = []
+
+    def noted(features: Any) -> Any:
+        shapes.append(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), features))
+        return features
+
+    jax.eval_shape(lambda trainable: losses(trainable, carried, microbatch, noted)[0], trainable)
+    if not shapes:
+        raise TlxError(
+            "this method weighs the tasks by the features that a backbone computes, and here none runs; train a part "
+            "of it (config.params), or set config.features.cache='off'."
+        )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def means(trainable: Any, added: list[Any]) -> tuple[Values, tuple[Values, Any]]:
+        passes = iter(added)
+        (totals, counts), after = losses(
+            trainable, carried, microbatch, lambda features: jax.tree.map(jnp.add, features, next(passes))
+        )
+        totals, counts = _over_devices(update, totals, counts)
+        return _means(totals, counts), (counts, after)
+
+    values, pull, (counts, after) = jax.vjp(means, trainable, zeros, has_aux=True)
+    none = jax.tree.map(jnp.zeros_like, values)
+    pulled = {name: pull({**none, name: jnp.ones_like(value)}) for name, value in values.items()}
+    inner = {one: {other: _inner(a, b) for other, (_, b) in pulled.items()} for one, (_, a) in pulled.items()}
+    inner, values = summed((inner, values))
+    weights, method_state = update.weigh_features(inner, values, counts, after.method)
+    weights = {name: jax.lax.stop_gradient(jnp.asarray(weights[name], value.dtype)) for name, value in values.items()}
+    shared, own = pull(weights)[0], jax.tree.map(lambda *leaves: sum(leaves), *(each for each, _ in pulled.values()))
+    gradient = map_with_path(lambda path, a, b: b if path.startswith(update.own) else a, shared, own)
+    return Result(summed(gradient), values, counts, dataclasses.replace(after, method=method_state))
+
+
+def _inner(one: Any, other: Any) -> jax.Array:
+    """The inner product of two trees of arrays, in float32 or their higher precision."""
+
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
+        dtype = jnp.promote_types(a.dtype, jnp.float32)
+        return jnp.vdot(a.astype(dtype), b.astype(dtype), precision=jax.lax.Precision.HIGHEST)
+
+    found: jax.Array = sum(jax.tree.leaves(jax.tree.map(product, one, other)), jnp.zeros(()))
+    return found
 
 
 def _accumulate_by_loss(

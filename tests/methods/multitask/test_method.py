@@ -131,6 +131,33 @@ def test_gradient_methods_combine_shared_gradients_alone(name: str, accumulate: 
         same(state.params, params)
 
 
+def test_mgda_by_the_gradients_of_features(x64: None) -> None:
+    """The weights are MGDA's of ∂loss/∂features, written anew; a head has its own gradient."""
+    states, metrics = run(MultiTask(model_of(), TASKS, prepare, balance.Mgda(upper_bound=True)), BATCHES)
+    params = states[0].params
+    for batch, state, logged in zip(BATCHES, states[1:], metrics, strict=True):
+        rows, layer = batch["train"], params["backbone"]["dense_0"]
+        hidden = jnp.tanh(rows["x"] @ layer["kernel"] + layer["bias"])
+
+        def of_features(h: Any, name: str, params: Any = params, rows: Any = rows) -> Any:
+            through = {"dense_0": {"kernel": jnp.eye(h.shape[1]), "bias": jnp.zeros(h.shape[1])}}
+            return loss({**params, "backbone": through}, {**rows, "x": jnp.arctanh(h)}, name)
+
+        gradients = jnp.stack([jax.grad(of_features)(hidden, name).ravel() for name in NAMES])
+        for name in NAMES:
+            assert float(logged[f"loss/{name}"]) == pytest.approx(float(loss(params, rows, name)), rel=1e-9)
+        weights = multitask.mgda(gradients).weights
+        assert np.ptp(weights) > 0.01
+        params = by_hand(params, rows, lambda g, losses, w=weights: w, heads=False)
+        same(state.params, params)
+
+
+def test_features_of_a_part_of_a_batch_are_refused() -> None:
+    method = MultiTask(model_of(), TASKS, prepare, balance.Mgda(upper_bound=True))
+    with pytest.raises(TlxError, match=r"config\.train\.accumulate is 2"):
+        run(method, BATCHES[:1], accumulate=2)
+
+
 def test_cosines_of_shared_gradients_are_logged(x64: None) -> None:
     """Against the angle between gradients that are written anew; a task without examples has none."""
     batches = [BATCHES[0], batch_of(1, missing=("shape",))]
@@ -349,8 +376,8 @@ def test_passes_through_the_backbone() -> None:
         }
     }  # fmt: skip
 
-    def flops(name: str) -> float:
-        method = method_of(name, model, tasks)
+    def flops(name: Any) -> float:
+        method = method_of(name, model, tasks) if isinstance(name, str) else name
         optimizers = dict.fromkeys(method.players, optax.sgd(RATE))
         state, player_of = started(method, model, optimizers)
         step = jax.jit(make_train_step(method, optimizers, player_of))
@@ -362,6 +389,8 @@ def test_passes_through_the_backbone() -> None:
     found = {name: flops(name) / (forward + backward) for name in ("equal", "rlw", "uncertainty", "famo")}
     for name in ("equal", "rlw", "uncertainty"):
         assert found[name] == pytest.approx(1, abs=0.12), name
+    bound = MultiTask(model, tasks, prepare, balance.Mgda(upper_bound=True))
+    assert flops(bound) / (forward + backward) == pytest.approx(1, abs=0.15)  # one pass through the backbone, too
     more = forward / (forward + backward)
     assert found["famo"] == pytest.approx(1 + more, abs=0.15)  # the losses after the step
     for name in ("pcgrad", "cagrad"):

@@ -176,9 +176,15 @@ class PcGrad(Balance):
 
 @dataclasses.dataclass(frozen=True)
 class Mgda(Balance):
-    """MGDA (`tlx.methods.multitask.mgda`)."""
+    """MGDA (`tlx.methods.multitask.mgda`).
+
+    Attributes:
+      upper_bound: whether gradients are those of the features that the heads read, in place of the shared parameters:
+        MGDA-UB (Sener & Koltun 2018, section 3.3), with one backward pass through the backbone.
+    """
 
     by_gradient = True
+    upper_bound: bool = False
 
     def of_gradients(
         self, inner: jax.Array, values: jax.Array, present: jax.Array, state: BalanceState

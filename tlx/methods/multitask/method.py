@@ -19,7 +19,7 @@ from tlx.errors import TlxError
 from tlx.losses.rows import known_variant
 from tlx.methods.api import Batch, BeforeEpoch, Carried, Context, Losses, Update
 from tlx.methods.finetune import PREPARED, HeadLoss, LossSettings, head_loss
-from tlx.methods.multitask.balance import Balance, Famo
+from tlx.methods.multitask.balance import Balance, Famo, Mgda
 from tlx.methods.multitask.losses import UNCERTAINTY, uncertainty
 from tlx.modalities.api import Fields, Prepare
 from tlx.models.forward import forward
@@ -88,6 +88,12 @@ class MultiTask:
 
     def _updates(self) -> tuple[Update, ...]:
         needs = {f"task_{name}": (name,) for name in self.tasks}
+        if isinstance(self.balance, Mgda) and self.balance.upper_bound:
+            return (
+                Update(
+                    self.losses, tuple(self.players), needs=needs, weigh_features=self.weigh_features, own=self.own
+                ),
+            )  # fmt: skip
         update = Update(
             self.losses, tuple(self.players), needs=needs,
             combine=self.combine if self.balance.by_gradient else None,
@@ -139,6 +145,14 @@ class MultiTask:
     def weigh(self, means: Values, counts: Values, state: Any) -> tuple[Values, Any]:
         """The balance's weights of the losses."""
         weights, state = self.balance.of_losses(self.array(means), self.present(counts), state)
+        return dict(zip(self.tasks, weights, strict=True)), state
+
+    def weigh_features(
+        self, inner: Mapping[str, Values], means: Values, counts: Values, state: Any
+    ) -> tuple[Values, Any]:
+        """The balance's weights, from the inner products of the tasks' gradients of features."""
+        products = jnp.stack([self.array(inner[name]) for name in self.tasks])
+        weights, state = self.balance.of_gradients(products, self.array(means), self.present(counts), state)
         return dict(zip(self.tasks, weights, strict=True)), state
 
     def combine(self, gradients: Mapping[str, Any], means: Values, counts: Values, state: Any) -> tuple[Any, Any]:
