@@ -117,7 +117,8 @@ class Cdan(Dann):
     Args:
       model, prepare, settings, trade_off, passes, discriminator, warm_start: as in `Dann`.
       entropy: whether rows are weighted by their certainty (CDAN+E).
-      variant: `paper` or `tllib`, of `losses.cdan_map` and `losses.entropy_weights`.
+      variant: `paper` or `tllib`, of `losses.cdan_map` and `losses.entropy_weights`. The domain loss is the sum of the
+        domains' means in both, where tllib has the mean over all rows, half of it for batches of one size.
       randomized_size: the number of random features where features × classes exceed 4,096.
     """
 
