@@ -128,7 +128,7 @@ def adaptation(*workdirs: Path) -> None:
             cells += [shown, "–" if beside is None else f"{beside.mean:+.3f} ± {beside.half_width:.3f}"]
             seconds = found.seconds(arm).mean
             rows.append((arm.name, *cells, "–" if value is None else f"{value:.3f}", f"{seconds:.0f}"))
-        sizes = ", ".join(f"{name.removeprefix('data.')} {value}" for name, value in facts.sizes.items())
+        sizes = ", ".join(f"{name.removeprefix('data.')} {value}" for name, value in facts.sizes.items() if value != "")
         minutes = sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
         parts.append(
             f"{facts.name} ({sizes}), revision {facts.revision}, {minutes:.0f} minutes in all; "

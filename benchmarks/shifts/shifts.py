@@ -23,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import sklearn
-from common import arguments, interval, kept, publish
+from common import arguments, kept, publish
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.svm import SVC
 
 from tlx.features.adapted import AdaptedClassifier
 from tlx.features.transfer_components import TransferComponents
+from tlx.studies.statistics import mean_interval
 
 SIZES = {"conditional_shift": (1, 0.8), "covariate_shift": (1, 0.6), "subspace": (3, 0.4), "target_shift": (1, 0.8)}
 SEEDS, SPLITS = 5, 5
@@ -116,7 +117,7 @@ def main() -> None:
             for seed in range(SEEDS):
                 file = workdir / shift / f"{method}-{seed}.json"
                 means.append(np.mean(kept(file, lambda m=method, s=shift, k=seed: accuracy(m, *dataset(s, k)))))
-            ours = interval((1.0, means))
+            ours = mean_interval(means)
             published = PUBLISHED.get(method, {}).get(shift)
             beside = "–" if published is None else f"{published:.3f}"
             cells.append(f"{ours.mean:.3f} ({ours.low:.3f} to {ours.high:.3f}) / {beside}")
