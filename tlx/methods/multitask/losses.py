@@ -88,6 +88,7 @@ def gradnorm(
     rate: float = 0.025,
     variant: str = "paper",
     present: jax.Array | None = None,
+    least: float = 1e-3,
 ) -> tuple[jax.Array, jax.Array]:
     """GradNorm (Chen et al. 2018, eq. 1 and 2, algorithm 1). Learns weights that bring the gradients to equal norms.
 
@@ -106,6 +107,8 @@ def gradnorm(
       variant: `paper`, after whose step the weights are divided by their mean, so that they sum to the number of tasks;
         or `softmax`, as in LibMTL.
       present: bool (tasks,); a task that is False does not enter means, and its weight takes no step. None: all do.
+      least: of `paper`, the least weight before the division. A step is as long as a gradient's norm, so that without a
+        bound, of which the paper does not speak, a large norm makes a weight negative and its task's loss grow.
 
     Returns:
       the weights of this step, (tasks,), and the parameters after it.
@@ -129,10 +132,14 @@ def gradnorm(
 
     def distance(parameters: jax.Array) -> jax.Array:
         weighted = jnp.abs(weights_of(parameters)) * norms
-        return (jnp.abs(weighted - jax.lax.stop_gradient(mean(weighted) * rates)) * mask).sum()
+        apart = (weighted - jax.lax.stop_gradient(mean(weighted) * rates)) * mask
+        return jnp.where(apart == 0, 0, jnp.abs(apart)).sum()  # with the slope 0 at 0, where that of abs is 1
 
     moved = parameters - rate * jax.grad(distance)(parameters)
-    return weights_of(parameters), moved / moved.mean() if variant == "paper" else moved
+    if variant == "paper":
+        moved = jnp.maximum(moved, least)
+        moved = moved / moved.mean()
+    return weights_of(parameters), moved
 
 
 def famo(losses: jax.Array, logits: jax.Array, *, lower: jax.Array | float = 0.0) -> jax.Array:
