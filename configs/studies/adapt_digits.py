@@ -8,7 +8,8 @@ nothing is tuned. skada-bench has a momentum of 0.6 and a weight decay of 1e-5 b
 moments, has a discriminator of 1024 x 1024 with dropout, and chooses trade-offs on a grid. DANN has a second arm with a
 tenth of the trade-off, because in trials of both libraries it was better on the target: it was chosen with the target's
 labels, so its gain is none that a user could have had. So was the second arm of DAN: skada sums 33 kernels over all
-pairs of rows, where the paper's estimate is the mean of kernels over successive pairs.
+pairs of rows, where the paper's estimate is the mean of kernels over successive pairs. "DANN, falling rate" has the
+paper's schedule of the rate in place of a constant one.
 
 The short form has 100 source images of each class, 1,000 target images and batches of 64. With `--full` all images of
 $TLX_DATA are used, in batches of 256.
@@ -32,6 +33,9 @@ METHODS = {
     "Deep CORAL": {"method.name": "deep_coral"},
     "DANN": {"method.name": "dann", "method.discriminator": (100,)},
     "DANN, trade-off 0.1": {"method.name": "dann", "method.discriminator": (100,), "method.trade_off": 0.1},
+    "DANN, falling rate": {
+        "method.name": "dann", "method.discriminator": (100,), "optimizer.schedule": "inverse",
+    },
     "DAN, all pairs, trade-off 33": {
         "method.name": "dan", "method.warm_start": 10.0, "method.trade_off": 33.0, "method.estimator": "unbiased",
     },
