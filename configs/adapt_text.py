@@ -9,7 +9,7 @@ Amazon reviews under $TLX_DATA, SOURCE-TARGET of books, dvd, electronics:
 
     python experiments/adapt.py --config=configs/adapt_text.py:books-electronics --workdir=runs/books-electronics
 
-What configs/studies/adapt_reviews.py measured with it is in docs/adaptation_methods.md.
+Scores: docs/adaptation_methods.md (configs/studies/adapt_reviews.py).
 """
 
 from ml_collections import ConfigDict

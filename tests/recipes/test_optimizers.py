@@ -109,7 +109,7 @@ def test_the_floor_reaches_the_groups(config: Any) -> None:
             "'nesterov' is True, which applies only to sgd, rmsprop; adamw takes b1, b2, eps",
         ),
         ({"optimizer.schedule": "cosin"}, "config.optimizer.schedule is 'cosin'; tlx has constant, .*, exponential"),
-        ({"optimizer.power": 2.0}, "'power' is 2.0, which applies only to polynomial; the schedule is linear"),
+        ({"optimizer.power": 2.0}, "'power' is 2.0, which applies only to polynomial, inverse; the schedule is linear"),
         (
             {"params.phases": ({"schedule": "cosine"},), "optimizer.cycles": 3},
             "'cycles' is 3, which applies only to cosine_restarts; the schedule is cosine, linear",

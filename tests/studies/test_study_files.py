@@ -13,7 +13,7 @@ from tlx.studies.study import load_study
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "configs" / "studies").glob("*.py"))
 SPECS = {  # file -> argument -> number of arms
-    "adapt_digits": {"mnist-usps": 16, "usps-mnist": 16, "mnist-mnist_m": 16},
+    "adapt_digits": {"mnist-usps": 17, "usps-mnist": 17, "mnist-mnist_m": 17},
     "adapt_reviews": {"books-electronics": 8},
     "digits": {"": 4},
     "few_shot": {"cifar10-1": 8, "cifar10-0": 8},
