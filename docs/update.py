@@ -47,7 +47,7 @@ from tlx.evaluation.metrics import MONITOR
 from tlx.reporting.tables import insert, markdown
 from tlx.runs.evaluate import evaluate
 from tlx.studies import report_tables
-from tlx.studies.analysis import ArmTrials, analyse
+from tlx.studies.analysis import Analysis, ArmTrials, analyse
 from tlx.studies.records import read_study
 from tlx.studies.report import write
 from tlx.studies.statistics import Interval, mean_interval
@@ -129,9 +129,8 @@ def adaptation(*workdirs: Path) -> None:
             seconds = found.seconds(arm).mean
             rows.append((arm.name, *cells, "–" if value is None else f"{value:.3f}", f"{seconds:.0f}"))
         sizes = ", ".join(f"{name.removeprefix('data.')} {value}" for name, value in facts.sizes.items() if value != "")
-        minutes = sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
         parts.append(
-            f"{facts.name} ({sizes}), revision {facts.revision}, {minutes:.0f} minutes in all; "
+            f"{facts.name} ({sizes}), revision {facts.revision}, {minutes_of(found):.0f} minutes in all; "
             f"published: {known['source']}. The gain is that of the oracle over {found.baseline.name}.\n\n"
             + markdown(("method", *CHOICES, "gain", "oracle − skada's", "published", "s"), rows)
             + (f"\nBelow the published value by more than the interval: {', '.join(below)}.\n" if below else "")
@@ -146,6 +145,11 @@ def against(ours: Mapping[int, float], theirs: ArmTrials | None, metric: str) ->
     values = {} if theirs is None else theirs.values(metric)
     differences = [ours[seed] - values[seed] for seed in ours if seed in values]
     return mean_interval(differences) if len(differences) > 1 else None
+
+
+def minutes_of(found: Analysis) -> float:
+    """The minutes of all runs of a study, one after the other."""
+    return sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
 
 
 def tasks(workdir: Path) -> None:
@@ -179,10 +183,9 @@ def tasks(workdir: Path) -> None:
     left = sum(len(arm.trials) - len(arm.complete) for arm in found.arms)
     total = sum(len(arm.trials) for arm in found.arms)
     below = f"\nNot finished: {left} of {total} runs.\n" if left else ""
-    minutes = sum(trial.seconds or 0 for arm in found.arms for trial in arm.complete) / 60
     title = (
-        f"{found.facts.name} ({sizes}), revision {found.facts.revision}, {minutes:.0f} minutes in all; in per cent, "
-        "mean ± 95 % interval:\n\n"
+        f"{found.facts.name} ({sizes}), revision {found.facts.revision}, {minutes_of(found):.0f} minutes in all; "
+        "in per cent, mean ± 95 % interval:\n\n"
     )
     insert(ROOT / "docs" / "howto_tasks.md", "tasks", title + markdown(header, rows) + below)
     label = "Δm on test, per cent"

@@ -13,6 +13,7 @@ from tests import tiny
 from tests.recipes.several import config_of, with_words
 from tests.recipes.test_compiled import programs_in
 from tlx.cli.experiment import train_baselines
+from tlx.data.joint import JointExamples
 from tlx.errors import TlxError
 from tlx.models.heads import Head
 from tlx.params.paths import flatten
@@ -26,7 +27,7 @@ from tlx.studies.run_records import read_runs
 def test_tasks_of_the_same_rows_share_them(task_files: Path) -> None:
     job = finetune.build(config_of(task_files), task_files / "shared")
     stream = job.streams["train"].examples
-    assert list(stream.lengths_by_part) == ["kind", "score+tone"]  # type: ignore[attr-defined]
+    assert isinstance(stream, JointExamples) and list(stream.lengths_by_part) == ["kind", "score+tone"]
     assert list(job.streams) == ["train"]
     batch = next(iter(job.batches()))["train"]
     np.testing.assert_array_equal(batch["label_tone_mask"], batch["label_score_mask"])
@@ -60,7 +61,7 @@ def test_rows_with_the_labels_of_some_tasks(
     job = finetune.build(config, tmp_path / "run")
     said = capsys.readouterr().out
     stream = job.streams["train"].examples
-    assert list(stream.lengths_by_part) == ["aspects+marks+score+tone"]  # type: ignore[attr-defined]
+    assert isinstance(stream, JointExamples) and list(stream.lengths_by_part) == ["aspects+marks+score+tone"]
     has = {
         "tone": lambda i: i % 3 != 0, "score": lambda i: i % 4 != 1, "aspects": lambda i: i % 4 in (0, 3),
         "marks": lambda i: i % 5 != 2,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tlx.data.examples import Examples, ExampleSet
+from tlx.data.places import Places
 from tlx.data.tokens import MASKABLE
 
 LABEL, MASK = "label", "label_mask"
@@ -88,9 +89,11 @@ class JointExamples:
                 assert isinstance(examples, Examples)
                 (there,) = np.nonzero(union.positions[task] >= 0)
                 source = union.positions[task][there]
-                tokens = _tokens(self.offsets, int(start) + there), _tokens(examples.offsets, source)
                 by_example.add(examples.fields, task, int(start) + there, source)
-                by_token.add({"ids": examples.ids, "types": examples.types, **examples.token_fields}, task, *tokens)
+                place = Places.of(self.offsets, int(start) + there, 0).source  # of the tokens, one text after the other
+                tokens = Places.of(examples.offsets, source, 0).source
+                given = {"ids": examples.ids, "types": examples.types, **examples.token_fields}
+                by_token.add(given, task, place, tokens)
                 pad_id = examples.pad_id
         ids, types = by_token.fields.pop("ids"), by_token.fields.pop("types")
         return Examples(ids, types, self.offsets, by_example.fields, self.example_id, pad_id, by_token.fields)
@@ -145,13 +148,6 @@ class _Union:
             positions[task][there] = np.arange(len(examples))
             lengths[there] = examples.lengths
         return cls(example_id, lengths, positions)
-
-
-def _tokens(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The positions of all tokens of some rows, one row after the other."""
-    lengths = np.diff(offsets)[rows]
-    before = np.concatenate([[0], np.cumsum(lengths)])[:-1]
-    return np.arange(lengths.sum()) + np.repeat(offsets[rows] - before, lengths)
 
 
 class _Joined:

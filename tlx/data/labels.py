@@ -128,11 +128,17 @@ def labelled_rows(table: Table, column: str, missing: Sequence[str] = (NO_LABEL,
       column: the column of the labels, or several joined by commas, all of which must have one.
       missing: the names that mean "no label", "" for an empty cell, null and NaN.
     """
-    columns = [column] if column in table.columns or "," not in column else [name.strip() for name in column.split(",")]
     unlabelled = np.zeros(len(table), bool)
-    for name in columns:
+    for name in split_columns(table, column) or (column,):
         unlabelled |= [_is_one_of(value, missing) for value in table.column(name)]
     return np.flatnonzero(~unlabelled)
+
+
+def split_columns(table: Table, column: str) -> tuple[str, ...]:
+    """Returns the column names that `column` joins by commas; none if it is the name of one column."""
+    if column in table.columns or "," not in column:
+        return ()
+    return tuple(name.strip() for name in column.split(","))
 
 
 def _is_one_of(value: Any, missing: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlx.data.labels import classes, name_of
+from tlx.data.labels import classes, name_of, split_columns
 from tlx.data.sources import Table
 from tlx.errors import TlxError, listed
 
@@ -24,7 +24,7 @@ def regression_targets(table: Table, column: str) -> np.ndarray:
     Raises:
       TlxError: a target is missing, is not a finite number, or is too large for float32.
     """
-    return np.column_stack([_finite(table, name) for name in _split_columns(table, column) or (column,)])
+    return np.column_stack([_finite(table, name) for name in split_columns(table, column) or (column,)])
 
 
 def _finite(table: Table, column: str) -> np.ndarray:
@@ -68,7 +68,7 @@ def label_names(table: Table, column: str, separator: str = "|") -> tuple[str, .
       separator: the separator of names in a string.
     """
     where = f"{table.name}: the labels in {column!r}"
-    return _split_columns(table, column) or classes(
+    return split_columns(table, column) or classes(
         (name for row in _label_sets(table, column, separator) for name in row), where
     )
 
@@ -86,7 +86,7 @@ def multilabel_targets(table: Table, column: str, names: Sequence[str], separato
     Raises:
       TlxError: a label has no name or is not in `names`; a column of 0 and 1 holds another value.
     """
-    if columns := _split_columns(table, column):
+    if columns := split_columns(table, column):
         return np.column_stack([_zeros_and_ones(table, name) for name in columns])
     positions = {name: i for i, name in enumerate(names)}
     labels = np.zeros((len(table), len(names)), np.int32)
@@ -128,10 +128,3 @@ def _zeros_and_ones(table: Table, column: str) -> np.ndarray:
         if value not in known:
             raise TlxError(f"{table.place(row)}: {column!r} is {value!r}; expected 0 or 1.")
     return np.array([known[value] for value in values], np.int32)
-
-
-def _split_columns(table: Table, column: str) -> tuple[str, ...]:
-    """Returns the column names that `column` joins by commas; none if it is the name of one column."""
-    if column in table.columns or "," not in column:
-        return ()
-    return tuple(name.strip() for name in column.split(","))

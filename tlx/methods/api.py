@@ -85,8 +85,13 @@ class Update:
     only_logged: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.only_logged and (self.combine or self.weigh or self.differentiable_counts):
-            raise ValueError("an update with only_logged has no combine, weigh or differentiable_counts.")
+        ways = [self.combine, self.weigh, self.weigh_features, self.differentiable_counts]
+        if self.only_logged and any(ways):
+            raise ValueError(
+                "an update with only_logged has no combine, weigh, weigh_features or differentiable_counts."
+            )
+        if self.weigh_features and sum(map(bool, ways)) > 1:
+            raise ValueError("an update with weigh_features has no combine, weigh or differentiable_counts.")
 
 
 class StreamOutputs(Protocol):

@@ -1,5 +1,6 @@
 """A backbone and its heads as one linen module, with the parameter tree `{"backbone": …, "heads": {name: …}}`."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -112,7 +113,7 @@ class Model(nn.Module):
         features: BackboneOutput = self.backbone(deterministic=deterministic, frozen=within, **inputs)
         if tap is not None:
             hidden, pooled_by_backbone = tap((features.last_hidden_state, features.pooler_output))
-            features = features.replace(last_hidden_state=hidden, pooler_output=pooled_by_backbone)  # type: ignore[attr-defined]
+            features = dataclasses.replace(features, last_hidden_state=hidden, pooler_output=pooled_by_backbone)
         logits = self.heads(self._readable(features, inputs, read_at), deterministic) if self.heads_by_name else {}
         if choices:
             logits = {

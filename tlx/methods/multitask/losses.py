@@ -8,6 +8,9 @@ from tlx.losses.rows import known_variant
 
 UNCERTAINTY = ("paper", "half", "log1p")
 GRADNORM = ("paper", "softmax")
+# A step of GradNorm's weights is as long as a gradient's norm: without a bound, of which the paper does not speak, a
+# large norm makes a weight negative, and its task's loss grows.
+LEAST_WEIGHT = 1e-3
 RANDOM = ("normal", "uniform", "one")
 
 
@@ -88,7 +91,6 @@ def gradnorm(
     rate: float = 0.025,
     variant: str = "paper",
     present: jax.Array | None = None,
-    least: float = 1e-3,
 ) -> tuple[jax.Array, jax.Array]:
     """GradNorm (Chen et al. 2018, eq. 1 and 2, algorithm 1). Learns weights that bring the gradients to equal norms.
 
@@ -104,11 +106,10 @@ def gradnorm(
       parameters: (tasks,), what is learnt: the weights (`paper`), or numbers of which K softmax is the weights.
       alpha: the strength with which tasks that train slowly are favoured.
       rate: of the step.
-      variant: `paper`, after whose step the weights are divided by their mean, so that they sum to the number of tasks;
+      variant: `paper`, after whose step the weights, at least `LEAST_WEIGHT`, are divided by their mean, so that they
+        sum to the number of tasks;
         or `softmax`, as in LibMTL.
       present: bool (tasks,); a task that is False does not enter means, and its weight takes no step. None: all do.
-      least: of `paper`, the least weight before the division. A step is as long as a gradient's norm, so that without a
-        bound, of which the paper does not speak, a large norm makes a weight negative and its task's loss grow.
 
     Returns:
       the weights of this step, (tasks,), and the parameters after it.
@@ -137,7 +138,7 @@ def gradnorm(
 
     moved = parameters - rate * jax.grad(distance)(parameters)
     if variant == "paper":
-        moved = jnp.maximum(moved, least)
+        moved = jnp.maximum(moved, LEAST_WEIGHT)
         moved = moved / moved.mean()
     return weights_of(parameters), moved
 
