@@ -19,7 +19,10 @@ from turns import take_turns
 from tlx.errors import TlxError, one_sentence
 
 HERE = Path(__file__).parent
-IN_TORCH = {"DANN": True, "Deep CORAL": True, "MCC": True, "DAN": False, "CDAN+E": False}
+IN_TORCH = {
+    "DANN": True, "Deep CORAL": True, "MCC": True, "DAN": False, "JAN": False, "CDAN+E": False,
+    "entropy minimization": False, "DeepJDOT": False, "MCD, one generator step": False,
+}  # fmt: skip
 GOAL = 1.1
 
 

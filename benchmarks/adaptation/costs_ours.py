@@ -24,10 +24,12 @@ from arms import GROUPS, SHAPES
 from process import answer_turns
 
 from tlx.cli.launch import configure_jax
-from tlx.methods.discrepancy import Dan, DeepCoral
+from tlx.methods.discrepancy import Dan, DeepCoral, Jan
 from tlx.methods.domain_adversarial import Cdan, Dann
 from tlx.methods.finetune import FineTune
-from tlx.methods.target_predictions import Mcc
+from tlx.methods.mcd import Mcd
+from tlx.methods.target_predictions import EntropyMinimization, Mcc
+from tlx.methods.transport import DeepJdot
 from tlx.models.heads import Head
 from tlx.models.model import Model, build_model
 from tlx.optim.groups import assign_groups, make_optimizer
@@ -51,7 +53,12 @@ def method_of(name: str, model: Model) -> Any:
         return FineTune(model, {"default": "label"}, prepare)
     if name == "CDAN+E":
         return Cdan(model, prepare, entropy=True)
-    made: dict[str, Any] = {"DANN": Dann, "DAN": Dan, "Deep CORAL": DeepCoral, "MCC": Mcc}
+    if name == "MCD, one generator step":  # of several, which are a loop, XLA counts the operations of one
+        return Mcd(model, prepare, generator_steps=1)
+    made: dict[str, Any] = {
+        "DANN": Dann, "DAN": Dan, "Deep CORAL": DeepCoral, "MCC": Mcc, "JAN": Jan, "DeepJDOT": DeepJdot,
+        "entropy minimization": EntropyMinimization,
+    }  # fmt: skip
     return made[name](model, prepare)
 
 

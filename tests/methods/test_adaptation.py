@@ -194,15 +194,15 @@ def adversarial_step(params: Any, domain: Any, factor: float) -> Any:
 FACTOR = 0.6 * (2 / (1 + np.exp(-10 * PROGRESS)) - 1)
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-def test_dann(x64: None, parts: int) -> None:
+@pytest.mark.parametrize(("parts", "variant", "share"), [(1, "paper", 1.0), (3, "paper", 1.0), (1, "tllib", 0.5)])
+def test_dann(x64: None, parts: int, variant: str, share: float) -> None:
     """In micro-batches too: the first has a row of padding of the target, the last one of the source."""
-    method = Dann(model_of(), prepare, trade_off=0.6, discriminator=DISCRIMINATOR)
+    method = Dann(model_of(), prepare, trade_off=0.6, discriminator=DISCRIMINATOR, variant=variant)
     state, player_of = start(method)
-    expected = adversarial_step(state.params, lambda p: domain_losses(p, features), FACTOR)
+    expected = adversarial_step(state.params, lambda p: share * domain_losses(p, features), FACTOR)
     found, metrics = stepped(method, state, player_of, BATCH, RATE, accumulate=parts)
     compare(found.params, expected)
-    loss = labelled(logits(state.params, XS)) + domain_losses(state.params, features)
+    loss = labelled(logits(state.params, XS)) + share * domain_losses(state.params, features)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-9)  # the accuracies are not in it
     shares = [np.mean(np.asarray(discriminator(state.params, features(state.params, x))) > 0) for x in (XS, XT)]
     accuracies = [metrics[f"{domain}_domain_accuracy"] for domain in ("source", "target")]
@@ -267,8 +267,9 @@ def test_cdan(x64: None, variant: str, entropy: bool, randomized: bool, monkeypa
         raw = [1 + jnp.exp(jnp.sum(p * jnp.log(p + 1e-5), axis=1)) for p in ps]
         return domain_losses(params, mapped, tuple(w * 10 / (raw[0].sum() + raw[1].sum()) for w in raw))
 
+    share = 0.5 if variant == "tllib" else 1.0
     found, _ = stepped(method, state, player_of, BATCH, RATE)
-    compare(found.params, adversarial_step(state.params, domain, FACTOR))
+    compare(found.params, adversarial_step(state.params, lambda p: share * domain(p), FACTOR))
 
 
 def test_mcd(x64: None) -> None:

@@ -29,6 +29,8 @@ from tlx.methods.two_domains import USUAL_LOSS, Domain, TwoDomains, grown, outpu
 from tlx.modalities.api import Prepare
 from tlx.models.model import Model
 
+SHARES = {"paper": 1.0, "tllib": 0.5}  # variant -> the factor of the domain loss
+
 
 class Dann(TwoDomains):
     """Domain-adversarial network (Ganin et al. 2016).
@@ -53,6 +55,7 @@ class Dann(TwoDomains):
       warm_start: alpha of `losses.warm_start`; 0: the factor is constant.
       discriminators: "joint", one for all sources together, or "each".
       sources: the number of rows of each source; () for one.
+      variant: `paper` or `tllib`, of `losses.domain_adversarial`: `tllib` halves the domain loss.
     """
 
     needs_classes = False
@@ -60,14 +63,17 @@ class Dann(TwoDomains):
     def __init__(
         self, model: Model, prepare: Prepare, settings: LossSettings = USUAL_LOSS, *, trade_off: float = 1.0,
         passes: str = "joint", discriminator: Sequence[int] = (1024, 1024), warm_start: float = 10.0,
-        discriminators: str = "joint", sources: Sequence[int] = (),
+        discriminators: str = "joint", sources: Sequence[int] = (), variant: str = "paper",
     ):  # fmt: skip
         super().__init__(model, prepare, settings, trade_off=trade_off, passes=passes)
+        if variant not in SHARES:
+            raise TlxError(f"config.method.variant is {variant!r}; expected {' or '.join(map(repr, SHARES))}.")
         if discriminators not in ("joint", "each"):
             raise TlxError(f"config.method.discriminators is {discriminators!r}; it is 'joint' or 'each'.")
         if discriminators == "each" and len(sources) < 2:
             raise TlxError("config.method.discriminators is 'each', and there is one source; see config.data.sources.")
         self.discriminator, self.warm_start = Discriminator(tuple(discriminator)), warm_start
+        self.variant, self.share = variant, SHARES[variant]
         self.ends = np.cumsum(sources)  # the example_id after the last row of each source
         self.parts = tuple(f"source_{index}" for index in range(len(sources))) if discriminators == "each" else ()
         logged = tuple(f"{part}/{name}" for part in self.parts for name in ACCURACIES) or ACCURACIES
@@ -100,7 +106,8 @@ class Dann(TwoDomains):
         found: Losses = {}
         for name, rows, weight in zip(("source_domain", "target_domain"), features, valid, strict=True):
             logits = self.discriminator.logits(params, rows, part)
-            found[name] = domain_cross_entropy(logits, name == "source_domain", weight)
+            total, count = domain_cross_entropy(logits, name == "source_domain", weight)
+            found[name] = self.share * total, count
             found[f"{name}_accuracy"] = domain_accuracy(logits, name == "source_domain", weight)
         return found
 
@@ -117,8 +124,8 @@ class Cdan(Dann):
     Args:
       model, prepare, settings, trade_off, passes, discriminator, warm_start: as in `Dann`.
       entropy: whether rows are weighted by their certainty (CDAN+E).
-      variant: `paper` or `tllib`, of `losses.cdan_map` and `losses.entropy_weights`. The domain loss is the sum of the
-        domains' means in both, where tllib has the mean over all rows, half of it for batches of one size.
+      variant: `paper` or `tllib`, of `losses.cdan_map` and `losses.entropy_weights`; `tllib` also halves the domain
+        loss, which there is the mean over the rows of both domains, taken as equally many.
       randomized_size: the number of random features where features × classes exceed 4,096.
     """
 
@@ -131,11 +138,9 @@ class Cdan(Dann):
     ):  # fmt: skip
         super().__init__(
             model, prepare, settings,
-            trade_off=trade_off, passes=passes, discriminator=discriminator, warm_start=warm_start,
+            trade_off=trade_off, passes=passes, discriminator=discriminator, warm_start=warm_start, variant=variant,
         )  # fmt: skip
-        if variant not in ("paper", "tllib"):
-            raise TlxError(f"config.method.variant is {variant!r}; CDAN has 'paper' and 'tllib'.")
-        self.entropy, self.variant, self.randomized_size = entropy, variant, randomized_size
+        self.entropy, self.randomized_size = entropy, randomized_size
 
     def init(self, key: jax.Array, shapes: Any) -> tuple[Any, Any]:
         """The discriminator's parameters; as the method's state the random projections, if there are any."""
@@ -167,6 +172,6 @@ class Cdan(Dann):
             mapped = cdan_map(domain.features, domain.logits, carried.method.get("projections"), variant=self.variant)
             found = self.discriminator.logits(params, mapped)
             total, _ = domain_cross_entropy(found, domain is sides[0], weight)
-            losses[name] = total, domain.valid.sum()
+            losses[name] = self.share * total, domain.valid.sum()
             losses[f"{name}_accuracy"] = domain_accuracy(found, domain is sides[0], domain.valid)
         return losses
