@@ -9,7 +9,8 @@ MNIST, USPS and MNIST-M under $TLX_DATA; the network, batch size, learning rate 
     python experiments/adapt.py --config=configs/adapt_digits.py:mnist-usps --workdir=runs/mnist-usps
     python experiments/adapt.py --config=configs/adapt_digits.py:mnist-mnist_m --config.method.name=mcc --workdir=runs/m
 
-Another method: --config.method.name=NAME; `source_only` and `target_trained` are the bounds. MNIST-M was not run here.
+Another method: --config.method.name=NAME; `source_only` and `target_trained` are the bounds.
+Scores: docs/adaptation_methods.md (configs/studies/adapt_digits.py).
 """
 
 from pathlib import Path
