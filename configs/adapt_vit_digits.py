@@ -3,6 +3,7 @@
     python experiments/adapt.py --config=configs/adapt_vit_digits.py --workdir=runs/adapt_vit
 
 Its shape is configs/vit_digits/config.json. --config.method.name=source_only is the run to compare with.
+Scores: docs/adaptation_methods.md.
 """
 
 from pathlib import Path

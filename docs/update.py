@@ -29,6 +29,7 @@ python docs/update.py shifts runs/shifts
 python docs/update.py adaptation_costs runs/adaptation_costs
 python docs/update.py multitask_toy runs/multitask_toy
 python docs/update.py adaptation runs/studies/adapt_*
+python docs/update.py adapt_vit runs/adapt_vit/*
 python docs/update.py tasks runs/studies/tasks
 """
 
@@ -138,6 +139,18 @@ def adaptation(*workdirs: Path) -> None:
             + (f"\nFailed runs, which are in no mean: {'; '.join(failed)}.\n" if failed else "")
         )
     insert(ROOT / "docs" / "adaptation_methods.md", "adaptation", "\n".join(parts))
+
+
+def adapt_vit(*runs: Path) -> None:
+    """Writes the target accuracy of runs by each choice of a checkpoint, and the proxy A-distance after them."""
+    rows = []
+    for run in runs:
+        found = json.loads((run / "summary.json").read_text())["target"]
+        chosen = [found[name]["value"] for name in ("oracle", "selected", "last")]
+        chosen += [found["validators"]["information_maximization"]["value"], found["proxy_a_distance"]["after"]]
+        rows.append((run.name, *(f"{value:.3f}" for value in chosen)))
+    header = ("method", "oracle", "source validation", "last step", "information maximization", "proxy A-distance")
+    insert(ROOT / "docs" / "adaptation_methods.md", "adapt_vit", markdown(header, rows))
 
 
 def against(ours: Mapping[int, float], theirs: ArmTrials | None, metric: str) -> Interval | None:
@@ -295,6 +308,7 @@ def tools(run: Path) -> None:
 if __name__ == "__main__":
     parts = {
         "demo": demo, "results": results, "tools": tools, "sst2_freezing": example, "adaptation": adaptation,
+        "adapt_vit": adapt_vit,
         "tasks": tasks, "strategies": strategies,
         **{part: functools.partial(table, part) for part in TABLES},
         **{part: functools.partial(study, ROOT / "docs" / f"{page}.md", part) for part, page in STUDIES.items()},
