@@ -127,8 +127,9 @@ def adaptation(*workdirs: Path) -> None:
             if arm.failed:
                 failed.append(f"{arm.name}, {len(arm.failed)} of {len(arm.trials)}")
             cells += [shown, "–" if beside is None else f"{beside.mean:+.3f} ± {beside.half_width:.3f}"]
-            seconds = found.seconds(arm).mean
-            rows.append((arm.name, *cells, "–" if value is None else f"{value:.3f}", f"{seconds:.0f}"))
+            seconds = found.seconds(arm)
+            cells += ["–" if value is None else f"{value:.3f}", f"{seconds.mean:.0f}" if seconds.count else "–"]
+            rows.append((arm.name, *cells))
         sizes = ", ".join(f"{name.removeprefix('data.')} {value}" for name, value in facts.sizes.items() if value != "")
         parts.append(
             f"{facts.name} ({sizes}), revision {facts.revision}, {minutes_of(found):.0f} minutes in all; "
