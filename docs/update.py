@@ -29,7 +29,7 @@ python docs/update.py shifts runs/shifts
 python docs/update.py adaptation_costs runs/adaptation_costs
 python docs/update.py multitask_toy runs/multitask_toy
 python docs/update.py adaptation runs/studies/adapt_*
-python docs/update.py adapt_vit runs/adapt_vit/*
+python docs/update.py adapt_vit runs/adapt_vit/source_only runs/adapt_vit/deep_coral
 python docs/update.py tasks runs/studies/tasks
 """
 

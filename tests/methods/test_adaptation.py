@@ -360,6 +360,9 @@ def test_a_domain_without_rows_leaves_finite_parameters(name: str, empty: str) -
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(TlxError, match="passes is 'both'"):
         Dann(model_of(), prepare, passes="both")
+    for make in (Dann, Cdan):
+        with pytest.raises(TlxError, match="variant is 'half'; expected 'paper' or 'tllib'"):
+            make(model_of(), prepare, variant="half")
     with pytest.raises(TlxError, match="discriminators is 'both'"):
         Dann(model_of(), prepare, discriminators="both")
     with pytest.raises(TlxError, match="discriminators is 'each', and there is one source"):

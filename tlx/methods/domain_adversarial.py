@@ -14,6 +14,7 @@ import numpy as np
 
 from tlx.errors import TlxError
 from tlx.losses.adversarial import (
+    DOMAIN_SHARES,
     MULTILINEAR_LIMIT,
     cdan_map,
     cdan_projections,
@@ -28,8 +29,6 @@ from tlx.methods.finetune import LossSettings
 from tlx.methods.two_domains import USUAL_LOSS, Domain, TwoDomains, grown, outputs_of, width_of
 from tlx.modalities.api import Prepare
 from tlx.models.model import Model
-
-SHARES = {"paper": 1.0, "tllib": 0.5}  # variant -> the factor of the domain loss
 
 
 class Dann(TwoDomains):
@@ -66,14 +65,14 @@ class Dann(TwoDomains):
         discriminators: str = "joint", sources: Sequence[int] = (), variant: str = "paper",
     ):  # fmt: skip
         super().__init__(model, prepare, settings, trade_off=trade_off, passes=passes)
-        if variant not in SHARES:
-            raise TlxError(f"config.method.variant is {variant!r}; expected {' or '.join(map(repr, SHARES))}.")
+        if variant not in DOMAIN_SHARES:
+            raise TlxError(f"config.method.variant is {variant!r}; expected {' or '.join(map(repr, DOMAIN_SHARES))}.")
         if discriminators not in ("joint", "each"):
             raise TlxError(f"config.method.discriminators is {discriminators!r}; it is 'joint' or 'each'.")
         if discriminators == "each" and len(sources) < 2:
             raise TlxError("config.method.discriminators is 'each', and there is one source; see config.data.sources.")
         self.discriminator, self.warm_start = Discriminator(tuple(discriminator)), warm_start
-        self.variant, self.share = variant, SHARES[variant]
+        self.variant, self.share = variant, DOMAIN_SHARES[variant]
         self.ends = np.cumsum(sources)  # the example_id after the last row of each source
         self.parts = tuple(f"source_{index}" for index in range(len(sources))) if discriminators == "each" else ()
         logged = tuple(f"{part}/{name}" for part in self.parts for name in ACCURACIES) or ACCURACIES
